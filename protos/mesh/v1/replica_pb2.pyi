@@ -1,0 +1,92 @@
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from mesh.v1 import reload_pb2 as _reload_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class PrepareRequest(_message.Message):
+    __slots__ = ("model", "version", "role")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    role: _reload_pb2.ModelRole
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., role: _Optional[_Union[_reload_pb2.ModelRole, str]] = ...) -> None: ...
+
+class PrepareResponse(_message.Message):
+    __slots__ = ("prepare_ms", "serving_version")
+    PREPARE_MS_FIELD_NUMBER: _ClassVar[int]
+    SERVING_VERSION_FIELD_NUMBER: _ClassVar[int]
+    prepare_ms: float
+    serving_version: str
+    def __init__(self, prepare_ms: _Optional[float] = ..., serving_version: _Optional[str] = ...) -> None: ...
+
+class ActivateRequest(_message.Message):
+    __slots__ = ("model", "version", "role")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    role: _reload_pb2.ModelRole
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., role: _Optional[_Union[_reload_pb2.ModelRole, str]] = ...) -> None: ...
+
+class ActivateResponse(_message.Message):
+    __slots__ = ("swap_ms", "from_version", "drained_requests")
+    SWAP_MS_FIELD_NUMBER: _ClassVar[int]
+    FROM_VERSION_FIELD_NUMBER: _ClassVar[int]
+    DRAINED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    swap_ms: float
+    from_version: str
+    drained_requests: int
+    def __init__(self, swap_ms: _Optional[float] = ..., from_version: _Optional[str] = ..., drained_requests: _Optional[int] = ...) -> None: ...
+
+class AbortRequest(_message.Message):
+    __slots__ = ("model", "version", "role")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    role: _reload_pb2.ModelRole
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., role: _Optional[_Union[_reload_pb2.ModelRole, str]] = ...) -> None: ...
+
+class AbortResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStateRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStateResponse(_message.Message):
+    __slots__ = ("replica", "device", "slots", "draining")
+    REPLICA_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    replica: str
+    device: str
+    slots: _containers.RepeatedCompositeFieldContainer[SlotState]
+    draining: bool
+    def __init__(self, replica: _Optional[str] = ..., device: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[SlotState, _Mapping]]] = ..., draining: bool = ...) -> None: ...
+
+class SlotState(_message.Message):
+    __slots__ = ("model", "role", "version", "state", "step", "first_answer_at")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    FIRST_ANSWER_AT_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    role: _reload_pb2.ModelRole
+    version: str
+    state: _reload_pb2.ModelState
+    step: str
+    first_answer_at: _timestamp_pb2.Timestamp
+    def __init__(self, model: _Optional[str] = ..., role: _Optional[_Union[_reload_pb2.ModelRole, str]] = ..., version: _Optional[str] = ..., state: _Optional[_Union[_reload_pb2.ModelState, str]] = ..., step: _Optional[str] = ..., first_answer_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

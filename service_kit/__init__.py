@@ -1,0 +1,1 @@
+"""What every gRPC service of the mesh shares: lifecycle, errors, settings, registry, database."""

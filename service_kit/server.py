@@ -1,0 +1,165 @@
+"""The life of a gRPC service: startup → serve → drain → stop."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+import grpc
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+from prometheus_client import start_http_server
+
+from service_kit.interceptor import ServiceInterceptor
+from service_kit.logs import configure_logging
+from service_kit.settings import ServiceSettings
+
+log = logging.getLogger(__name__)
+
+# The limit of the contract is checked where it can be answered properly (interceptor.py); this
+# one only bounds memory.
+_TRANSPORT_LIMIT_BYTES = 64 * 1024 * 1024
+
+SERVER_OPTIONS: list[tuple[str, int]] = [
+    ("grpc.max_receive_message_length", _TRANSPORT_LIMIT_BYTES),
+    ("grpc.max_send_message_length", _TRANSPORT_LIMIT_BYTES),
+    ("grpc.so_reuseport", 0),
+    # Envoy's keepalive pings would otherwise be answered by GOAWAY.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+]
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Service(Protocol):
+    """What a service gives to be run."""
+
+    names: Sequence[str]
+    """Full names of the gRPC services that it answers for, `mesh.v1.…`."""
+
+    def register(self, server: aio.Server) -> None:
+        """Add the servicers to `server`."""
+
+    async def startup(self) -> None:
+        """Make ready. Calls may arrive before it ends; health says NOT_SERVING until then."""
+
+    async def shutdown(self) -> None:
+        """Let go of everything. The server takes no calls any more."""
+
+
+class GrpcServer:
+    """A running service with health and reflection, as an async context manager.
+
+    Tests use it as it is; `run` adds signals, logging and metrics.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        settings: ServiceSettings,
+        reflected: Sequence[str] | None = None,
+    ) -> None:
+        self.service = service
+        self.settings = settings
+        self.health = health.aio.HealthServicer()
+        self.port = 0
+        self._reflected = service.names if reflected is None else reflected
+        self._server = aio.server(interceptors=[ServiceInterceptor()], options=SERVER_OPTIONS)
+
+    @property
+    def address(self) -> str:
+        """host:port that the server listens on."""
+        return f"{self.settings.host}:{self.port}"
+
+    async def __aenter__(self) -> "GrpcServer":
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
+        _add_reflection(self._server, self._reflected)
+        self.service.register(self._server)
+        await self._set_health(NOT_SERVING)
+        self.port = self._server.add_insecure_port(f"{self.settings.host}:{self.settings.port}")
+        await self._server.start()
+        log.info("listening", extra={"address": self.address})
+        try:
+            await self.service.startup()
+        except BaseException:
+            await self._server.stop(0)
+            raise
+        await self._set_health(SERVING)
+        log.info("serving", extra={"address": self.address})
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.drain()
+        await self._server.stop(self.settings.grace_seconds)
+        await self.service.shutdown()
+        log.info("stopped")
+
+    async def drain(self) -> None:
+        """Say NOT_SERVING and give the balancers time to see it; calls are still answered."""
+        await self._set_health(NOT_SERVING)
+        await asyncio.sleep(self.settings.drain_seconds)
+
+    async def _set_health(self, status: int) -> None:
+        for name in ("", *self.service.names):
+            await self.health.set(name, status)
+
+
+def run(
+    name: str,
+    settings: ServiceSettings,
+    make_service: Callable[[], Service],
+    reflected: Sequence[str] | None = None,
+) -> None:
+    """Run a service until SIGTERM or SIGINT; the process's `main`."""
+    configure_logging(name, settings.log_level)
+    if settings.metrics_port:
+        start_http_server(settings.metrics_port, settings.host)
+    asyncio.run(_run(settings, make_service, reflected))
+
+
+async def _run(
+    settings: ServiceSettings,
+    make_service: Callable[[], Service],
+    reflected: Sequence[str] | None,
+) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    stop = asyncio.Event()
+    started = False
+
+    def on_signal() -> None:
+        stop.set()
+        if not started:
+            # Nothing to drain yet: give up the startup instead.
+            task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    with suppress(asyncio.CancelledError):
+        async with GrpcServer(make_service(), settings, reflected):
+            started = True
+            await stop.wait()
+
+
+def _add_reflection(server: aio.Server, names: Sequence[str]) -> None:
+    every = [*names, "grpc.health.v1.Health", reflection.SERVICE_NAME]
+    servicer = reflection.aio.ReflectionServicer(every)
+    # grpcio ships v1alpha only; v1 has the same messages under another name.
+    for service in (
+        "grpc.reflection.v1alpha.ServerReflection",
+        "grpc.reflection.v1.ServerReflection",
+    ):
+        handler: Any = grpc.stream_stream_rpc_method_handler(
+            servicer.ServerReflectionInfo,
+            request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+            response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+        )
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": handler}),)
+        )

@@ -1,0 +1,27 @@
+"""The settings that every service has; each service adds its own and sets one env prefix."""
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServiceSettings(BaseSettings):
+    """Read from the environment, `<PREFIX>_<FIELD>`; subclasses set the prefix."""
+
+    model_config = SettingsConfigDict(extra="ignore", use_attribute_docstrings=True)
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+
+    port: int = 0
+    """gRPC port; 0 takes a free one."""
+
+    metrics_port: int = 0
+    """Port of the Prometheus page; 0 switches it off."""
+
+    log_level: str = "INFO"
+    """DEBUG, INFO, WARNING or ERROR."""
+
+    drain_seconds: float = 1.5
+    """Time between saying NOT_SERVING and refusing calls: one health-check interval of Envoy."""
+
+    grace_seconds: float = 30.0
+    """Time for calls in flight to finish at shutdown."""

@@ -1,0 +1,11 @@
+-- One row a model: the epoch counts its promotions and demotions. MLflow's aliases have no
+-- compare-and-set; this row is locked while they are moved.
+CREATE SCHEMA IF NOT EXISTS mesh;
+
+CREATE TABLE IF NOT EXISTS mesh.promotions (
+    model       text PRIMARY KEY,
+    epoch       integer NOT NULL DEFAULT 0,
+    champion    text NOT NULL DEFAULT '',
+    previous    text NOT NULL DEFAULT '',
+    changed_at  timestamptz NOT NULL DEFAULT now()
+);

@@ -1,0 +1,1 @@
+"""Fine-tunes, evaluates and publishes challengers."""

