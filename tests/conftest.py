@@ -1,0 +1,24 @@
+"""Fixtures that every test may use."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.postgres import execute, running_postgres, with_database
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real PostgreSQL server that the whole session shares."""
+    with running_postgres(tmp_path_factory.mktemp("postgres")) as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """URL of a fresh, empty database of the test's own."""
+    name = f"test_{uuid.uuid4().hex}"
+    execute(postgres_server, f"CREATE DATABASE {name}")
+    yield with_database(postgres_server, name)
+    execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
