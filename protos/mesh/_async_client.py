@@ -1,0 +1,337 @@
+"""The async client; see client.py."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+from grpc import aio
+
+from mesh import _calls as calls
+from mesh.errors import MeshError, Unavailable, from_rpc_error, from_status
+from mesh.v1 import (
+    data_pb2,
+    data_pb2_grpc,
+    predict_pb2,
+    predict_pb2_grpc,
+    reload_pb2,
+    reload_pb2_grpc,
+    train_pb2,
+    train_pb2_grpc,
+)
+
+T = TypeVar("T")
+
+
+class AsyncMeshClient:
+    """Calls the mesh at `address` (host:port of Envoy; default MESH_ADDRESS, else 127.0.0.1:8000).
+
+    Make it inside a running event loop; use it as an async context manager, or call `close`.
+    """
+
+    def __init__(self, address: str | None = None, *, channel: aio.Channel | None = None) -> None:
+        self.address = calls.address_or_default(address)
+        self._channel = channel or aio.insecure_channel(
+            self.address, options=calls.channel_options()
+        )
+        self._predict = predict_pb2_grpc.PredictServiceStub(self._channel)
+        self._train = train_pb2_grpc.TrainServiceStub(self._channel)
+        self._reload = reload_pb2_grpc.ReloadServiceStub(self._channel)
+        self._data = data_pb2_grpc.DataServiceStub(self._channel)
+
+    async def __aenter__(self) -> AsyncMeshClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the channel."""
+        await self._channel.close()
+
+    # Prediction
+
+    async def predict(
+        self,
+        model: str,
+        texts: str | Sequence[str],
+        *,
+        all_scores: bool = False,
+        key: str | None = None,
+        timeout_s: float = calls.PREDICT_TIMEOUT_S,
+    ) -> predict_pb2.PredictResponse:
+        """Classify one text or 1 to 1,024 of them; `predictions` come in their order."""
+        request = calls.predict(model, texts, all_scores)
+        return await _call(self._predict.Predict, request, timeout_s, calls.key_metadata(key))
+
+    def predict_stream(
+        self,
+        requests: Iterable[predict_pb2.PredictRequest] | AsyncIterable[predict_pb2.PredictRequest],
+    ) -> AsyncIterator[predict_pb2.PredictStreamResponse]:
+        """Answer requests in bulk, in any order; each request needs an `id` of its own.
+
+        What was not answered when a replica went away is sent again, so an id is answered once.
+        """
+        return _Bulk(self._predict, requests).answers()
+
+    async def score(
+        self, model: str, texts: Iterable[str]
+    ) -> AsyncIterator[predict_pb2.Prediction]:
+        """Classify any number of texts; the predictions come in the order of the texts."""
+        waiting: dict[str, predict_pb2.PredictResponse] = {}
+        wanted = 0
+        async for answer in self.predict_stream(calls.bulk(model, texts)):
+            if answer.HasField("error"):
+                raise from_status(answer.error)
+            waiting[answer.id] = answer.response
+            while str(wanted) in waiting:
+                for prediction in waiting.pop(str(wanted)).predictions:
+                    yield prediction
+                wanted += 1
+
+    async def list_models(self) -> list[predict_pb2.Model]:
+        """The models in service."""
+        return list((await _call(self._predict.ListModels, predict_pb2.ListModelsRequest())).models)
+
+    async def get_model(self, model: str) -> predict_pb2.Model:
+        """The version of a model in service."""
+        return await _call(self._predict.GetModel, predict_pb2.GetModelRequest(model=model))
+
+    # Training
+
+    async def train(
+        self,
+        model: str,
+        *,
+        params: train_pb2.TrainParams | None = None,
+        promotion: train_pb2.Promotion | None = None,
+        request_id: str = "",
+    ) -> train_pb2.TrainingJob:
+        """Submit a training job; returns at once."""
+        return await _call(self._train.Train, calls.train(model, request_id, params, promotion))
+
+    async def get_training(self, training_id: str) -> train_pb2.TrainingJob:
+        """A job by its id or request id."""
+        return await _call(self._train.GetTraining, train_pb2.GetTrainingRequest(id=training_id))
+
+    async def list_trainings(self, model: str, *, limit: int = 0) -> list[train_pb2.TrainingJob]:
+        """The jobs of a model, newest first."""
+        request = train_pb2.ListTrainingsRequest(model=model, limit=limit)
+        return list((await _call(self._train.ListTrainings, request)).trainings)
+
+    async def watch_training(self, training_id: str) -> AsyncIterator[train_pb2.TrainingJob]:
+        """The job now and at every change until it has ended; joins again when cut off."""
+        request = train_pb2.WatchTrainingRequest(id=training_id)
+        failures = 0
+        while True:
+            try:
+                async for job in self._train.WatchTraining(request):
+                    failures = 0
+                    yield job
+                    if job.state in calls.ENDED:
+                        return
+            except grpc.RpcError as error:
+                failures = _count(from_rpc_error(error), failures)
+                await asyncio.sleep(calls.STREAM_PAUSE_S)
+
+    async def cancel_training(
+        self, training_id: str, *, request_id: str = ""
+    ) -> train_pb2.TrainingJob:
+        """Cancel a job that has not ended."""
+        request = train_pb2.CancelTrainingRequest(
+            id=training_id, request_id=calls.new_id(request_id)
+        )
+        return await _call(self._train.CancelTraining, request)
+
+    # Fleet
+
+    async def reload(
+        self, model: str, *, version: str = "", request_id: str = ""
+    ) -> reload_pb2.ReloadResponse:
+        """Bring every replica to the Champion, or to `version`."""
+        request = calls.reload(model, version, request_id)
+        return await _call(self._reload.Reload, request, calls.RELOAD_TIMEOUT_S)
+
+    async def rollback(self, model: str, *, request_id: str = "") -> reload_pb2.ReloadResponse:
+        """Make the previous Champion the Champion again and serve it."""
+        request = reload_pb2.RollbackRequest(model=model, request_id=calls.new_id(request_id))
+        return await _call(self._reload.Rollback, request, calls.RELOAD_TIMEOUT_S)
+
+    async def get_traffic(self, model: str) -> reload_pb2.Traffic:
+        """The traffic split of a model."""
+        return await _call(self._reload.GetTraffic, reload_pb2.GetTrafficRequest(model=model))
+
+    async def set_traffic(
+        self, model: str, *, challenger_weight: int, mirror_percent: int = 0, request_id: str = ""
+    ) -> reload_pb2.Traffic:
+        """Change the traffic split of a model; percentages."""
+        request = calls.traffic(model, challenger_weight, mirror_percent, request_id)
+        return await _call(self._reload.SetTraffic, request)
+
+    async def get_fleet(self) -> reload_pb2.Fleet:
+        """Every replica: what it serves, and whether it gets traffic."""
+        return await _call(self._reload.GetFleet, reload_pb2.GetFleetRequest())
+
+    # Rows
+
+    async def add_examples(
+        self, model: str, examples: Sequence[data_pb2.Example], *, request_id: str = ""
+    ) -> data_pb2.AddExamplesResponse:
+        """Add rows to a known model, all or nothing."""
+        request = data_pb2.AddExamplesRequest(
+            model=model, examples=examples, request_id=calls.new_id(request_id)
+        )
+        return await _call(self._data.AddExamples, request)
+
+    async def import_examples(
+        self,
+        model: str,
+        examples: Iterable[data_pb2.Example],
+        *,
+        source: str = "client",
+        no_train: bool = False,
+        request_id: str = "",
+        timeout_s: float | None = None,
+    ) -> data_pb2.ImportExamplesResponse:
+        """Import any number of rows in one transaction; makes the model when it is new."""
+        messages = calls.imports(model, examples, source, no_train, request_id)
+        return await _call(self._data.ImportExamples, messages, timeout_s)
+
+    async def get_dataset(self, model: str) -> data_pb2.Dataset:
+        """The row counts of a model."""
+        return await _call(self._data.GetDataset, data_pb2.GetDatasetRequest(model=model))
+
+    async def trigger(self, model: str, *, request_id: str = "") -> data_pb2.Batch:
+        """Seal a batch now and so start one turn of the loop."""
+        request = data_pb2.TriggerRequest(model=model, request_id=calls.new_id(request_id))
+        return await _call(self._data.Trigger, request)
+
+    async def list_batches(self, model: str, *, limit: int = 0) -> list[data_pb2.Batch]:
+        """The batches of a model, newest first."""
+        request = data_pb2.ListBatchesRequest(model=model, limit=limit)
+        return list((await _call(self._data.ListBatches, request)).batches)
+
+
+async def _call(
+    method: Callable[..., Awaitable[T]],
+    request: Any,
+    timeout_s: float | None = calls.CALL_TIMEOUT_S,
+    metadata: tuple[tuple[str, str], ...] = (),
+) -> T:
+    try:
+        return await method(request, timeout=timeout_s, metadata=metadata)
+    except grpc.RpcError as error:
+        raise from_rpc_error(error) from None
+
+
+def _count(error: MeshError, failures: int) -> int:
+    """Failures so far; raises `error` when it may not, or not once more, be tried again."""
+    if not isinstance(error, Unavailable) or failures + 1 >= calls.STREAM_ATTEMPTS:
+        raise error from None
+    return failures + 1
+
+
+async def _as_async(requests: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
+    if isinstance(requests, AsyncIterable):
+        async for request in requests:
+            yield request
+    else:
+        for request in requests:
+            yield request
+
+
+class _Bulk:
+    """One bulk scoring: grpc's sender task feeds requests, the caller reads answers."""
+
+    def __init__(
+        self,
+        stub: predict_pb2_grpc.PredictServiceAsyncStub,
+        requests: Iterable[predict_pb2.PredictRequest] | AsyncIterable[predict_pb2.PredictRequest],
+    ) -> None:
+        self._stub = stub
+        self._requests = _as_async(requests)
+        self._exhausted = False
+        self._failure: Exception | None = None
+        # A sender that was cut off may still be taking a request: the next one waits for it.
+        self._taking = asyncio.Lock()
+        self._changed = asyncio.Condition()
+        self._take: asyncio.Future[predict_pb2.PredictRequest] | None = None
+        self._unanswered: dict[str, predict_pb2.PredictRequest] = {}
+
+    async def answers(self) -> AsyncIterator[predict_pb2.PredictStreamResponse]:
+        failures = 0
+        while True:
+            stop = asyncio.Event()
+            stream = self._stub.PredictStream(self._feed(stop))
+            try:
+                async for answer in stream:
+                    failures = 0
+                    known = self._unanswered.pop(answer.id, None)
+                    await self._notify()
+                    if known is not None:
+                        yield answer
+                if self._unanswered and self._failure is None:
+                    failures = _count(Unavailable("the stream ended early"), failures)
+            except grpc.RpcError as error:
+                if self._failure is None:
+                    failures = _count(from_rpc_error(error), failures)
+                    await asyncio.sleep(calls.STREAM_PAUSE_S)
+            finally:
+                stop.set()
+                await self._notify()
+                stream.cancel()
+            if self._failure is not None:
+                raise self._failure
+            if self._exhausted and not self._unanswered:
+                return
+
+    async def _anext(self) -> predict_pb2.PredictRequest:
+        return await anext(self._requests)
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _feed(self, stop: asyncio.Event) -> AsyncIterator[predict_pb2.PredictRequest]:
+        sent: set[str] = set()
+        while not stop.is_set():
+            request = await self._next(stop, sent)
+            if request is None:
+                return
+            sent.add(request.id)
+            yield request
+
+    async def _next(self, stop: asyncio.Event, sent: set[str]) -> predict_pb2.PredictRequest | None:
+        async with self._taking:
+            for request in self._unanswered.values():
+                if request.id not in sent:
+                    return request
+            async with self._changed:
+                await self._changed.wait_for(
+                    lambda: stop.is_set() or len(self._unanswered) < calls.BULK_WINDOW
+                )
+            if stop.is_set() or self._exhausted:
+                return None
+            try:
+                # Shielded: a sender that is cut off must not take the caller's iterator with it.
+                self._take = self._take or asyncio.ensure_future(self._anext())
+                request = await asyncio.shield(self._take)
+                self._take = None
+            except StopAsyncIteration:
+                self._exhausted = True
+                return None
+            except Exception as error:
+                # The caller's iterator failed: its error reaches the caller, not grpc's log.
+                self._failure = error
+                self._exhausted = True
+                return None
+            self._unanswered[request.id] = request
+            return request

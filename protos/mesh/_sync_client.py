@@ -1,0 +1,314 @@
+"""The sync client; see client.py."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+
+from mesh import _calls as calls
+from mesh.errors import MeshError, Unavailable, from_rpc_error, from_status
+from mesh.v1 import (
+    data_pb2,
+    data_pb2_grpc,
+    predict_pb2,
+    predict_pb2_grpc,
+    reload_pb2,
+    reload_pb2_grpc,
+    train_pb2,
+    train_pb2_grpc,
+)
+
+T = TypeVar("T")
+
+
+class MeshClient:
+    """Calls the mesh at `address` (host:port of Envoy; default MESH_ADDRESS, else 127.0.0.1:8000).
+
+    Threads may share one client. Use it as a context manager, or call `close`.
+    """
+
+    def __init__(self, address: str | None = None, *, channel: grpc.Channel | None = None) -> None:
+        self.address = calls.address_or_default(address)
+        self._channel = channel or grpc.insecure_channel(
+            self.address, options=calls.channel_options()
+        )
+        self._predict = predict_pb2_grpc.PredictServiceStub(self._channel)
+        self._train = train_pb2_grpc.TrainServiceStub(self._channel)
+        self._reload = reload_pb2_grpc.ReloadServiceStub(self._channel)
+        self._data = data_pb2_grpc.DataServiceStub(self._channel)
+
+    def __enter__(self) -> MeshClient:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+    # Prediction
+
+    def predict(
+        self,
+        model: str,
+        texts: str | Sequence[str],
+        *,
+        all_scores: bool = False,
+        key: str | None = None,
+        timeout_s: float = calls.PREDICT_TIMEOUT_S,
+    ) -> predict_pb2.PredictResponse:
+        """Classify one text or 1 to 1,024 of them; `predictions` come in their order."""
+        request = calls.predict(model, texts, all_scores)
+        return _call(self._predict.Predict, request, timeout_s, calls.key_metadata(key))
+
+    def predict_stream(
+        self, requests: Iterable[predict_pb2.PredictRequest]
+    ) -> Iterator[predict_pb2.PredictStreamResponse]:
+        """Answer requests in bulk, in any order; each request needs an `id` of its own.
+
+        What was not answered when a replica went away is sent again, so an id is answered once.
+        """
+        return _Bulk(self._predict, requests).answers()
+
+    def score(self, model: str, texts: Iterable[str]) -> Iterator[predict_pb2.Prediction]:
+        """Classify any number of texts; the predictions come in the order of the texts."""
+        waiting: dict[str, predict_pb2.PredictResponse] = {}
+        wanted = 0
+        for answer in self.predict_stream(calls.bulk(model, texts)):
+            if answer.HasField("error"):
+                raise from_status(answer.error)
+            waiting[answer.id] = answer.response
+            while str(wanted) in waiting:
+                yield from waiting.pop(str(wanted)).predictions
+                wanted += 1
+
+    def list_models(self) -> list[predict_pb2.Model]:
+        """The models in service."""
+        return list(_call(self._predict.ListModels, predict_pb2.ListModelsRequest()).models)
+
+    def get_model(self, model: str) -> predict_pb2.Model:
+        """The version of a model in service."""
+        return _call(self._predict.GetModel, predict_pb2.GetModelRequest(model=model))
+
+    # Training
+
+    def train(
+        self,
+        model: str,
+        *,
+        params: train_pb2.TrainParams | None = None,
+        promotion: train_pb2.Promotion | None = None,
+        request_id: str = "",
+    ) -> train_pb2.TrainingJob:
+        """Submit a training job; returns at once."""
+        return _call(self._train.Train, calls.train(model, request_id, params, promotion))
+
+    def get_training(self, training_id: str) -> train_pb2.TrainingJob:
+        """A job by its id or request id."""
+        return _call(self._train.GetTraining, train_pb2.GetTrainingRequest(id=training_id))
+
+    def list_trainings(self, model: str, *, limit: int = 0) -> list[train_pb2.TrainingJob]:
+        """The jobs of a model, newest first."""
+        request = train_pb2.ListTrainingsRequest(model=model, limit=limit)
+        return list(_call(self._train.ListTrainings, request).trainings)
+
+    def watch_training(self, training_id: str) -> Iterator[train_pb2.TrainingJob]:
+        """The job now and at every change until it has ended; joins again when cut off."""
+        request = train_pb2.WatchTrainingRequest(id=training_id)
+        failures = 0
+        while True:
+            try:
+                for job in self._train.WatchTraining(request):
+                    failures = 0
+                    yield job
+                    if job.state in calls.ENDED:
+                        return
+            except grpc.RpcError as error:
+                failures = _count(from_rpc_error(error), failures)
+                time.sleep(calls.STREAM_PAUSE_S)
+
+    def cancel_training(self, training_id: str, *, request_id: str = "") -> train_pb2.TrainingJob:
+        """Cancel a job that has not ended."""
+        request = train_pb2.CancelTrainingRequest(
+            id=training_id, request_id=calls.new_id(request_id)
+        )
+        return _call(self._train.CancelTraining, request)
+
+    # Fleet
+
+    def reload(
+        self, model: str, *, version: str = "", request_id: str = ""
+    ) -> reload_pb2.ReloadResponse:
+        """Bring every replica to the Champion, or to `version`."""
+        request = calls.reload(model, version, request_id)
+        return _call(self._reload.Reload, request, calls.RELOAD_TIMEOUT_S)
+
+    def rollback(self, model: str, *, request_id: str = "") -> reload_pb2.ReloadResponse:
+        """Make the previous Champion the Champion again and serve it."""
+        request = reload_pb2.RollbackRequest(model=model, request_id=calls.new_id(request_id))
+        return _call(self._reload.Rollback, request, calls.RELOAD_TIMEOUT_S)
+
+    def get_traffic(self, model: str) -> reload_pb2.Traffic:
+        """The traffic split of a model."""
+        return _call(self._reload.GetTraffic, reload_pb2.GetTrafficRequest(model=model))
+
+    def set_traffic(
+        self, model: str, *, challenger_weight: int, mirror_percent: int = 0, request_id: str = ""
+    ) -> reload_pb2.Traffic:
+        """Change the traffic split of a model; percentages."""
+        request = calls.traffic(model, challenger_weight, mirror_percent, request_id)
+        return _call(self._reload.SetTraffic, request)
+
+    def get_fleet(self) -> reload_pb2.Fleet:
+        """Every replica: what it serves, and whether it gets traffic."""
+        return _call(self._reload.GetFleet, reload_pb2.GetFleetRequest())
+
+    # Rows
+
+    def add_examples(
+        self, model: str, examples: Sequence[data_pb2.Example], *, request_id: str = ""
+    ) -> data_pb2.AddExamplesResponse:
+        """Add rows to a known model, all or nothing."""
+        request = data_pb2.AddExamplesRequest(
+            model=model, examples=examples, request_id=calls.new_id(request_id)
+        )
+        return _call(self._data.AddExamples, request)
+
+    def import_examples(
+        self,
+        model: str,
+        examples: Iterable[data_pb2.Example],
+        *,
+        source: str = "client",
+        no_train: bool = False,
+        request_id: str = "",
+        timeout_s: float | None = None,
+    ) -> data_pb2.ImportExamplesResponse:
+        """Import any number of rows in one transaction; makes the model when it is new."""
+        messages = calls.imports(model, examples, source, no_train, request_id)
+        return _call(self._data.ImportExamples, messages, timeout_s)
+
+    def get_dataset(self, model: str) -> data_pb2.Dataset:
+        """The row counts of a model."""
+        return _call(self._data.GetDataset, data_pb2.GetDatasetRequest(model=model))
+
+    def trigger(self, model: str, *, request_id: str = "") -> data_pb2.Batch:
+        """Seal a batch now and so start one turn of the loop."""
+        request = data_pb2.TriggerRequest(model=model, request_id=calls.new_id(request_id))
+        return _call(self._data.Trigger, request)
+
+    def list_batches(self, model: str, *, limit: int = 0) -> list[data_pb2.Batch]:
+        """The batches of a model, newest first."""
+        request = data_pb2.ListBatchesRequest(model=model, limit=limit)
+        return list(_call(self._data.ListBatches, request).batches)
+
+
+def _call(
+    method: Callable[..., T],
+    request: Any,
+    timeout_s: float | None = calls.CALL_TIMEOUT_S,
+    metadata: tuple[tuple[str, str], ...] = (),
+) -> T:
+    try:
+        return method(request, timeout=timeout_s, metadata=metadata)
+    except grpc.RpcError as error:
+        raise from_rpc_error(error) from None
+
+
+def _count(error: MeshError, failures: int) -> int:
+    """Failures so far; raises `error` when it may not, or not once more, be tried again."""
+    if not isinstance(error, Unavailable) or failures + 1 >= calls.STREAM_ATTEMPTS:
+        raise error from None
+    return failures + 1
+
+
+class _Bulk:
+    """One bulk scoring: a sender thread of grpc's feeds requests, the caller reads answers."""
+
+    def __init__(
+        self,
+        stub: predict_pb2_grpc.PredictServiceStub,
+        requests: Iterable[predict_pb2.PredictRequest],
+    ) -> None:
+        self._stub = stub
+        self._requests = iter(requests)
+        self._exhausted = False
+        self._failure: BaseException | None = None
+        # Taking the next request may block in the caller's iterator: a lock of its own.
+        self._taking = threading.Lock()
+        self._changed = threading.Condition()
+        self._unanswered: dict[str, predict_pb2.PredictRequest] = {}
+
+    def answers(self) -> Iterator[predict_pb2.PredictStreamResponse]:
+        failures = 0
+        while True:
+            stop = threading.Event()
+            stream = self._stub.PredictStream(self._feed(stop))
+            try:
+                for answer in stream:
+                    failures = 0
+                    with self._changed:
+                        known = self._unanswered.pop(answer.id, None)
+                        self._changed.notify_all()
+                    if known is not None:
+                        yield answer
+                if self._unanswered and self._failure is None:
+                    failures = _count(Unavailable("the stream ended early"), failures)
+            except grpc.RpcError as error:
+                if self._failure is None:
+                    failures = _count(from_rpc_error(error), failures)
+                    time.sleep(calls.STREAM_PAUSE_S)
+            finally:
+                stop.set()
+                with self._changed:
+                    self._changed.notify_all()
+                stream.cancel()
+            if self._failure is not None:
+                raise self._failure
+            if self._exhausted and not self._unanswered:
+                return
+
+    def _feed(self, stop: threading.Event) -> Iterator[predict_pb2.PredictRequest]:
+        sent: set[str] = set()
+        while not stop.is_set():
+            request = self._next(stop, sent)
+            if request is None:
+                return
+            sent.add(request.id)
+            yield request
+
+    def _next(self, stop: threading.Event, sent: set[str]) -> predict_pb2.PredictRequest | None:
+        with self._taking:
+            with self._changed:
+                for request in self._unanswered.values():
+                    if request.id not in sent:
+                        return request
+                self._changed.wait_for(
+                    lambda: stop.is_set() or len(self._unanswered) < calls.BULK_WINDOW
+                )
+            if stop.is_set() or self._exhausted:
+                return None
+            try:
+                request = next(self._requests)
+            except StopIteration:
+                self._exhausted = True
+                return None
+            except BaseException as error:
+                # The caller's iterator failed: its error reaches the caller, not grpc's log.
+                self._failure = error
+                self._exhausted = True
+                return None
+            with self._changed:
+                self._unanswered[request.id] = request
+            return request
