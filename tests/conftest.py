@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.mlflow_server import running_mlflow
 from tests.postgres import execute, running_postgres, with_database
 
 
@@ -22,3 +23,10 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     execute(postgres_server, f"CREATE DATABASE {name}")
     yield with_database(postgres_server, name)
     execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real MLflow server that the whole session shares: use model names of your own."""
+    with running_mlflow(tmp_path_factory.mktemp("mlflow")) as url:
+        yield url
