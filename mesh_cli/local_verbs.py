@@ -1,0 +1,192 @@
+"""Verbs that run the local mesh: up, down, status, logs."""
+
+import signal
+import subprocess
+from dataclasses import asdict
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress
+
+from mesh.client import MeshClient
+from mesh.errors import MeshError
+from mesh.v1 import reload_pb2
+from mesh_cli import output
+from mesh_cli.context import local_mesh
+from mesh_cli.errors import EXIT_FAILED, BadInput
+from mesh_cli.mesh import LocalMesh, PartStatus
+from mesh_cli.output import Json, console
+from mesh_cli.secrets import AIRFLOW_USER
+
+FLEET_TIMEOUT_S = 5.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command."""
+    app.command()(up)
+    app.command()(down)
+    app.command()(status)
+    app.command()(logs)
+
+
+def up(
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when everything is healthy.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Start every part of the mesh on this machine.
+
+    Example: `mesh up --detach`
+    """
+    mesh = local_mesh()
+    start(mesh)
+    if json:
+        output.print_json(_document(mesh, mesh.statuses()))
+    else:
+        _print_urls(mesh)
+    if not detach:
+        console.print("Ctrl-C stops it.")
+        _wait_for_signal()
+        mesh.down()
+
+
+def start(mesh: LocalMesh) -> None:
+    """Bring the mesh up with a progress display."""
+    with output.progress() as progress:
+        total = 10 + mesh._asked.replicas
+        task = progress.add_task("starting", total=total, note="")
+        mesh.up(lambda step: _advance(progress, task, step))
+
+
+def _advance(progress: Progress, task: Any, step: str) -> None:
+    progress.console.print(f"[green]✓[/] {step}", highlight=False)
+    progress.update(task, advance=1, note=step)
+
+
+def down(json: Json = False) -> None:
+    """Stop every part. State stays; `mesh up` goes on from it.
+
+    Example: `mesh down`
+    """
+    mesh = local_mesh()
+    was_up = mesh.is_up()
+    with console.status("stopping"):
+        mesh.down()
+    if json:
+        output.print_json({"stopped": was_up})
+    else:
+        console.print("stopped" if was_up else "no mesh was up")
+
+
+def status(json: Json = False) -> None:
+    """Show every part, what is not healthy and why, the models, and the URLs.
+
+    Exits with 0 only when everything is healthy. Example: `mesh status --json`
+    """
+    mesh = local_mesh()
+    statuses = mesh.statuses()
+    document = _document(mesh, statuses)
+    if json:
+        output.print_json(document)
+    else:
+        output.print_table(
+            "",
+            ("part", "healthy", "pid", "detail"),
+            ((s.name, output.mark(s.healthy), s.pid or "", s.detail) for s in statuses),
+        )
+        if document["models"]:
+            output.print_table(
+                "",
+                ("model", "version", "alias"),
+                ((m["name"], m["version"] or "–", m["alias"] or "–") for m in document["models"]),
+            )
+        _print_urls(mesh)
+    if not document["healthy"]:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def logs(
+    part: Annotated[str, typer.Argument(help="Name of the part, as `mesh status` shows it.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="Lines from the end.")] = 50,
+) -> None:
+    """Show the end of a part's log.
+
+    Example: `mesh logs training --follow`
+    """
+    mesh = local_mesh()
+    path = mesh.home.logs / f"{part}.log"
+    if not path.exists():
+        known = sorted(found.stem for found in mesh.home.logs.glob("*.log"))
+        raise BadInput(f"no log of {part!r}; there are {', '.join(known)}")
+    command = ["tail", "-n", str(lines), *(["-F"] if follow else []), str(path)]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+def _document(mesh: LocalMesh, statuses: list[PartStatus]) -> dict[str, Any]:
+    return {
+        "healthy": all(status.healthy for status in statuses),
+        "parts": [asdict(status) for status in statuses],
+        "urls": _urls(mesh),
+        "models": _models(mesh),
+        "airflow": {"user": AIRFLOW_USER, "password": mesh.secrets.airflow_password()},
+        "home": str(mesh.home.root),
+    }
+
+
+def _urls(mesh: LocalMesh) -> dict[str, str]:
+    settings = mesh.settings
+    return {
+        "mesh": f"http://127.0.0.1:{settings.port}",
+        "mlflow": f"http://127.0.0.1:{settings.mlflow_port}",
+        "airflow": f"http://127.0.0.1:{settings.airflow_port}",
+        "postgres": mesh.database_url,
+        "envoy_admin": f"http://127.0.0.1:{settings.envoy_admin_port}",
+    }
+
+
+def _models(mesh: LocalMesh) -> list[dict[str, str]]:
+    if not mesh.is_up():
+        return []
+    with MeshClient(mesh.address) as client:
+        try:
+            fleet = client.get_fleet()
+        except MeshError:
+            # The parts' own states, which are shown as well, say what is away.
+            return []
+    return [
+        {"name": model.name, "version": model.serving_version, "alias": _alias(model)}
+        for model in fleet.models
+    ]
+
+
+def _alias(model: reload_pb2.FleetModel) -> str:
+    if not model.serving_version:
+        return ""
+    return "Champion" if model.serving_version == model.champion_version else "Serving"
+
+
+def _print_urls(mesh: LocalMesh) -> None:
+    urls = _urls(mesh)
+    console.print(f"mesh      {urls['mesh']}  (gRPC, JSON, gRPC-Web)", highlight=False)
+    console.print(f"MLflow    {urls['mlflow']}", highlight=False)
+    password = mesh.secrets.airflow_password()
+    console.print(
+        f"Airflow   {urls['airflow']}  (user {AIRFLOW_USER}, password {password})",
+        highlight=False,
+        markup=False,
+    )
+    console.print(f"database  {urls['postgres']}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _wait_for_signal() -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        console.print("stopping")

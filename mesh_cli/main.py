@@ -1,0 +1,43 @@
+"""The `mesh` command."""
+
+import sys
+
+import typer
+
+from mesh import errors as call_errors
+from mesh_cli import data_verbs, demo, local_verbs, model_verbs
+from mesh_cli.errors import CliError, exit_code_of
+from mesh_cli.output import errors
+
+app = typer.Typer(
+    name="mesh",
+    help="Run a mesh that keeps a text classifier fresh, and speak to it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+for module in (local_verbs, data_verbs, model_verbs, demo):
+    module.register(app)
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 failed, 2 bad input, 3 no mesh there."""
+    try:
+        app()
+    except CliError as error:
+        _complain(str(error))
+        sys.exit(error.exit_code)
+    except call_errors.MeshError as error:
+        _complain(f"{error.code.name}: {error}")
+        sys.exit(exit_code_of(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _complain(message: str) -> None:
+    errors.print("error:", message, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Ports: the published ones must be free, the internal ones are found free and kept."""
+
+import random
+import socket
+from collections.abc import Iterable, Mapping
+
+import psutil
+
+from mesh_cli.errors import CliError
+
+# Below the range from which Linux takes the ports of outgoing connections (32768 and up), so
+# that a port which is free now is not taken by chance a moment later.
+_INTERNAL = range(20_000, 32_000)
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether this process could listen there now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+def require_free(host: str, published: Mapping[str, tuple[str, int]]) -> None:
+    """Raise CliError for the first published port (name → (variable, port)) in use."""
+    seen: dict[int, str] = {}
+    for name, (variable, port) in published.items():
+        if port in seen:
+            raise CliError(f"{name} and {seen[port]} are both to use port {port}: set {variable}")
+        seen[port] = name
+        if not is_free(host, port):
+            raise CliError(
+                f"port {port} for {name} is in use by {_owner(port)}: "
+                f"stop that, or set {variable} to a free port"
+            )
+
+
+def internal_ports(
+    names: Iterable[str], kept: Mapping[str, int], taken: Iterable[int] = ()
+) -> dict[str, int]:
+    """A free loopback port a name; a kept one is used again when it is still free."""
+    chosen: dict[str, int] = {}
+    used = set(taken)
+    for name in names:
+        candidates = [kept[name]] if name in kept else []
+        # Two meshes that start at once look in different places.
+        candidates += random.sample(_INTERNAL, 200)
+        port = next((p for p in candidates if p not in used and is_free("127.0.0.1", p)), None)
+        if port is None:
+            raise CliError(
+                f"no free port for {name} between {_INTERNAL.start} and {_INTERNAL.stop}"
+            )
+        chosen[name] = port
+        used.add(port)
+    return chosen
+
+
+def _owner(port: int) -> str:
+    try:
+        for connection in psutil.net_connections("tcp"):
+            local = connection.laddr
+            if local and local.port == port and connection.status == psutil.CONN_LISTEN:
+                if connection.pid is None:
+                    break
+                process = psutil.Process(connection.pid)
+                return f"process {connection.pid} ({process.name()})"
+    except psutil.Error:
+        return "a process of another user"
+    return "a process of another user"
