@@ -1,0 +1,1 @@
+"""Trigger service: training tables, their outbox, and the bridge to Airflow."""

@@ -1,0 +1,14 @@
+"""Exponential back-off with jitter, without a limit on attempts."""
+
+import random
+
+FIRST_S = 0.2
+LONGEST_S = 15.0
+_EXPONENT_LIMIT = 16  # 2 ** attempt must not grow for ever
+
+
+def backoff_s(attempt: int, jitter: random.Random) -> float:
+    """Return the seconds to wait after failure number `attempt` (1 for the first)."""
+    full: float = min(FIRST_S * 2 ** min(attempt - 1, _EXPONENT_LIMIT), LONGEST_S)
+    # Half of it is fixed, so that no two attempts follow each other at once.
+    return full * jitter.uniform(0.5, 1.0)

@@ -1,0 +1,57 @@
+"""Batches and what they are made of."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class BatchReason(StrEnum):
+    """Why a batch was sealed; names as in mesh.v1.BatchReason."""
+
+    COUNT = "COUNT"
+    QUIET = "QUIET"
+    AGE = "AGE"
+    MANUAL = "MANUAL"
+    IMPORT = "IMPORT"
+
+
+class BatchState(StrEnum):
+    """State of a batch; names as in mesh.v1.BatchState."""
+
+    SEALED = "SEALED"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    DEAD = "DEAD"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch as it stands; `posted_at` is None before Airflow accepted its run."""
+
+    id: str
+    model: str
+    rows: int
+    reason: BatchReason
+    state: BatchState
+    sealed_at: datetime
+    posted_at: datetime | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class OpenBatch:
+    """A batch that has not ended, as the bridge sees it."""
+
+    id: str
+    model: str
+    rows: int
+    reason: BatchReason
+    state: BatchState
+    running_s: float = 0.0
+    """Seconds since Airflow accepted its run."""
+
+
+def batch_id(model: str, number: int) -> str:
+    """Return the id of a model's batch; it is also the id of its DAG run."""
+    return f"retrain__{model}__{number}"

@@ -1,0 +1,159 @@
+"""The bridge: seals batches, posts their DAG runs, and follows them to their end.
+
+A batch is SEALED → RUNNING → SUCCEEDED or FAILED, or SEALED → DEAD. A model has at most one batch
+RUNNING, and none is sealed for it automatically while one is open. All state is in PostgreSQL: a
+bridge that dies is followed by another one that goes on where it was.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from prometheus_client import Counter
+
+from service_kit.errors import Unavailable
+from trigger_svc.airflow import Airflow, Refused, Run, RunState
+from trigger_svc.backoff import backoff_s
+from trigger_svc.batches import Batch, BatchReason, BatchState, OpenBatch
+from trigger_svc.sealing import ModelWork, seal_due_in, seal_reason
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.25  # between two looks at rows that come in: nobody is woken for them meanwhile
+POLL_S = 1.0  # between two questions about a run that is young
+LONGEST_POLL_S = 10.0
+_POLL_SHARE = 0.05  # of the run's age, so that an hour's run costs few questions
+IDLE_S = 3600.0
+
+SEALED = Counter("mesh_batches_sealed", "Batches sealed by the bridge.", ("reason",))
+POSTS = Counter("mesh_dag_run_posts", "Attempts to start a DAG run.", ("outcome",))
+
+
+class Store(Protocol):
+    """What the bridge needs of store.BatchStore."""
+
+    async def scan(self) -> list[ModelWork]: ...
+    async def seal(self, model: str, reason: BatchReason) -> Batch | None: ...
+    async def accepted(self, batch: str) -> None: ...
+    async def deferred(self, batch: str, error: str) -> None: ...
+    async def refused(self, batch: str, error: str) -> None: ...
+    async def ended(self, batch: str, state: BatchState, error: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one turn left: seconds until the next thing is due, and whether rows wait."""
+
+    due_in: float
+    rows_wait: bool
+
+
+@dataclass
+class _Next:
+    """When a batch is looked at again."""
+
+    at: float = 0.0
+    failures: int = 0
+
+
+@dataclass
+class Bridge:
+    """One turn after another; whoever calls `turn` decides how to sleep in between."""
+
+    store: Store
+    airflow: Airflow
+    clock: Callable[[], float] = time.monotonic
+    jitter: random.Random = field(default_factory=random.Random)
+    _next: dict[str, _Next] = field(default_factory=dict)
+
+    async def turn(self) -> Turn:
+        """Seal, post and ask whatever is due now."""
+        works = await self.store.scan()
+        batches: list[OpenBatch] = []
+        due_in = IDLE_S
+        for work in works:
+            if work.batch is not None:
+                batches.append(work.batch)
+            elif work.waiting is not None:
+                reason = seal_reason(work.waiting, work.policy)
+                if reason is None:
+                    due_in = min(due_in, LOOK_S, seal_due_in(work.waiting, work.policy))
+                elif (sealed := await self._seal(work.model, reason)) is not None:
+                    batches.append(sealed)
+                else:
+                    due_in = min(due_in, LOOK_S)
+        self._next = {batch.id: self._next.get(batch.id, _Next()) for batch in batches}
+        dues = await asyncio.gather(*map(self._advance, batches))
+        rows_wait = any(work.waiting is not None for work in works)
+        return Turn(min(due_in, *dues, IDLE_S), rows_wait)
+
+    async def _seal(self, model: str, reason: BatchReason) -> OpenBatch | None:
+        batch = await self.store.seal(model, reason)
+        if batch is None:
+            return None
+        SEALED.labels(reason).inc()
+        log.info("batch sealed", extra={"batch": batch.id, "rows": batch.rows, "reason": reason})
+        return OpenBatch(batch.id, model, batch.rows, reason, batch.state)
+
+    async def _advance(self, batch: OpenBatch) -> float:
+        """Do what is due for one open batch; return the seconds until it is due again."""
+        following = self._next[batch.id]
+        left = following.at - self.clock()
+        if left > 0:
+            return left
+        step = self._post if batch.state is BatchState.SEALED else self._follow
+        try:
+            pause = await step(batch)
+            following.failures = 0
+        except Unavailable as error:
+            following.failures += 1
+            pause = backoff_s(following.failures, self.jitter)
+            await self._report_failure(batch, following.failures, str(error))
+        following.at = self.clock() + pause
+        return pause
+
+    async def _post(self, batch: OpenBatch) -> float:
+        conf = {
+            "model": batch.model,
+            "batch_id": batch.id,
+            "reason": str(batch.reason),
+            "rows": batch.rows,
+        }
+        try:
+            await self.airflow.start_run(Run(batch.id, conf))
+        except Refused as refusal:
+            POSTS.labels("refused").inc()
+            log.error("batch refused", extra={"batch": batch.id, "why": str(refusal)})
+            await self.store.refused(batch.id, str(refusal))
+            return 0.0
+        await self.store.accepted(batch.id)
+        POSTS.labels("accepted").inc()
+        log.info("run started", extra={"batch": batch.id})
+        return POLL_S
+
+    async def _follow(self, batch: OpenBatch) -> float:
+        state = await self.airflow.run_state(batch.id)
+        if state is RunState.ACTIVE:
+            return min(max(POLL_S, batch.running_s * _POLL_SHARE), LONGEST_POLL_S)
+        ended, error = _ENDS[state]
+        await self.store.ended(batch.id, ended, error)
+        log.info("run ended", extra={"batch": batch.id, "state": ended, "error": error})
+        return 0.0
+
+    async def _report_failure(self, batch: OpenBatch, failures: int, error: str) -> None:
+        if batch.state is BatchState.SEALED:
+            POSTS.labels("deferred").inc()
+            await self.store.deferred(batch.id, error)
+        if failures == 1:
+            log.warning("batch waits for Airflow", extra={"batch": batch.id, "why": error})
+
+
+_ENDS = {
+    RunState.SUCCEEDED: (BatchState.SUCCEEDED, ""),
+    RunState.FAILED: (BatchState.FAILED, "the run failed: see its log in Airflow"),
+    RunState.GONE: (BatchState.FAILED, "the run was deleted in Airflow"),
+}

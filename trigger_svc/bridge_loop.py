@@ -1,0 +1,89 @@
+"""Keeps the bridge going: leads, turns, sleeps until something is due or somebody wakes it."""
+
+import asyncio
+import logging
+import time
+
+import psycopg2
+from prometheus_client import Gauge
+
+from service_kit.database import Database
+from service_kit.errors import Unavailable
+from trigger_svc.airflow import Airflow
+from trigger_svc.bridge import Bridge
+from trigger_svc.settings import TriggerSettings
+from trigger_svc.store import BatchStore
+from trigger_svc.wakeups import Wakeups
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 1.0  # between two looks at the outbox while no writer wakes the bridge
+LIVENESS_S = 10.0  # between two checks of a silent session
+STANDBY_S = 1.0
+RECONNECT_S = 1.0
+CLEAN_UP_S = 3600.0
+
+LEADS = Gauge("mesh_bridge_leads", "1 while this process's bridge is the one at work.")
+
+
+class BridgeLoop:
+    """The bridge of this process; `run` ends only when it is cancelled."""
+
+    def __init__(self, database: Database, airflow: Airflow, settings: TriggerSettings) -> None:
+        self._url = database.url
+        self._store = BatchStore(database, settings)
+        self._bridge = Bridge(self._store, airflow)
+        self._clean_up_at = 0.0
+
+    async def run(self) -> None:
+        """Work in one session after another; whatever ends a session is logged."""
+        away = False
+        while True:
+            try:
+                wakeups = await Wakeups.open(self._url)
+                try:
+                    away = False
+                    await self._lead(wakeups)
+                finally:
+                    LEADS.set(0)
+                    wakeups.close()
+            except (Unavailable, psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+                if not away:
+                    log.warning("bridge lost PostgreSQL", extra={"why": str(error).strip()})
+                away = True
+            except Exception:
+                log.exception("bridge failed; it starts again")
+            await asyncio.sleep(RECONNECT_S)
+
+    async def _lead(self, wakeups: Wakeups) -> None:
+        if not await wakeups.lead():
+            log.info("bridge stands by: another one is at work")
+        while not wakeups.leading:
+            await wakeups.wait(STANDBY_S)
+            await wakeups.lead()
+        LEADS.set(1)
+        log.info("bridge at work")
+        # A bridge before this one may have been awake when a transaction in flight wrote.
+        fence: int | None = await wakeups.fence()
+        while True:
+            oldest = await self._store.oldest_transaction() if fence is not None else 0
+            turn = await self._bridge.turn()
+            pause = turn.due_in
+            if turn.rows_wait:
+                await wakeups.stay_awake()
+                pause, fence = min(pause, LOOK_S), None if wakeups.awake else fence
+            elif wakeups.awake:
+                pause, fence = 0.0, await wakeups.fall_asleep()
+            elif fence is not None:
+                if oldest >= fence:
+                    fence = None
+                else:
+                    pause = min(pause, LOOK_S)
+            await self._clean_up()
+            if not await wakeups.wait(min(pause, LIVENESS_S)):
+                await wakeups.check()
+
+    async def _clean_up(self) -> None:
+        if time.monotonic() >= self._clean_up_at:
+            self._clean_up_at = time.monotonic() + CLEAN_UP_S
+            await self._store.forget_old()

@@ -1,0 +1,81 @@
+"""Examples as they come in: checks, and the spool that PostgreSQL's COPY reads."""
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from service_kit.errors import InvalidArgument
+from service_kit.limits import MAX_EXAMPLES, check_label, check_text
+
+SPLITS = ("train", "test")
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_IN_MEMORY_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Example:
+    """A labelled text; `split` is "train", "test" or empty."""
+
+    text: str
+    label: str
+    split: str = ""
+
+
+def check_example(example: Example, index: int) -> Example:
+    """Return `example`, or raise InvalidArgument that names it by `index`."""
+    place = f"examples[{index}]"
+    check_text(_without_nul(example.text, f"{place}.text"), f"{place}.text")
+    check_label(_without_nul(example.label, f"{place}.label"), f"{place}.label")
+    if example.split and example.split not in SPLITS:
+        raise InvalidArgument(f"{place}.split", f"{example.split!r} is neither train nor test")
+    return example
+
+
+def check_count(examples: int) -> None:
+    """Raise InvalidArgument when one message has more examples than the limit."""
+    if examples > MAX_EXAMPLES:
+        raise InvalidArgument(
+            "examples", f"has {examples:,} examples; send at most {MAX_EXAMPLES:,} a message"
+        )
+
+
+def _without_nul(value: str, field: str) -> str:
+    if "\0" in value:
+        raise InvalidArgument(field, "has a NUL character, which PostgreSQL cannot store")
+    return value
+
+
+class Spool:
+    """Checked examples in COPY's text format, on disk when they are many."""
+
+    def __init__(self, folder: Path | None, max_bytes: int) -> None:
+        # Closed by close(); it has to outlive this method.
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115
+            _IN_MEMORY_BYTES, dir=None if folder is None else str(folder), prefix="import-"
+        )
+        self._max_bytes = max_bytes
+        self.count = 0
+
+    def add(self, examples: Iterable[Example]) -> None:
+        """Check and append examples. Raises InvalidArgument."""
+        for example in examples:
+            check_example(example, self.count)
+            fields = (str(self.count), example.text, example.label, example.split)
+            line = "\t".join(field.translate(_ESCAPES) for field in fields) + "\n"
+            self._file.write(line.encode())
+            self.count += 1
+        if self._file.tell() > self._max_bytes:
+            raise InvalidArgument(
+                "examples", f"one import takes at most {self._max_bytes:,} bytes of rows"
+            )
+
+    def rewound(self) -> IO[bytes]:
+        """Return the file, at its beginning."""
+        self._file.seek(0)
+        return self._file
+
+    def close(self) -> None:
+        """Delete the file."""
+        self._file.close()

@@ -1,0 +1,71 @@
+"""The trigger service: DataService, and the bridge beside it."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import resources
+from pathlib import Path
+
+from grpc import aio
+
+from mesh.v1 import data_pb2_grpc
+from service_kit.database import Database, apply_schema
+from service_kit.registry import Registry
+from trigger_svc.airflow import Airflow
+from trigger_svc.airflow_http import HttpAirflow
+from trigger_svc.bridge_loop import BridgeLoop
+from trigger_svc.dataset import Dataset
+from trigger_svc.registration import Registration
+from trigger_svc.servicer import DataServicer
+from trigger_svc.settings import TriggerSettings
+from trigger_svc.timeline import Timeline
+
+DATABASE_THREADS = 8
+SCHEMA = Path(str(resources.files("trigger_svc") / "sql" / "schema.sql"))
+
+
+class TriggerService:
+    """See service_kit.server.Service. `airflow` is a seam for tests."""
+
+    names: Sequence[str] = ("mesh.v1.DataService",)
+
+    def __init__(self, settings: TriggerSettings, airflow: Airflow | None = None) -> None:
+        self._settings = settings
+        self._database = Database(settings.database_url, "mesh-trigger", DATABASE_THREADS)
+        self._registry = Registry(settings.mlflow_url)
+        self._airflow = airflow or HttpAirflow(settings)
+        self._registration = Registration(self._database, self._registry)
+        self._bridge = BridgeLoop(self._database, self._airflow, settings)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def register(self, server: aio.Server) -> None:
+        """Add DataService to `server`."""
+        servicer = DataServicer(
+            Dataset(self._database),
+            Timeline(self._database, self._registry),
+            self._settings.state_dir,
+            self._settings.import_max_bytes,
+            on_import=self._registration.wake,
+        )
+        data_pb2_grpc.add_DataServiceServicer_to_server(servicer, server)
+
+    async def startup(self) -> None:
+        """Create the tables, waiting for PostgreSQL, and set the bridge to work."""
+        if self._settings.state_dir is not None:
+            self._settings.state_dir.mkdir(parents=True, exist_ok=True)
+        await apply_schema(self._database, "trigger", SCHEMA)
+        self._tasks = [
+            asyncio.create_task(self._bridge.run(), name="bridge"),
+            asyncio.create_task(self._registration.run(), name="registration"),
+        ]
+
+    async def shutdown(self) -> None:
+        """Stop the bridge, which another one may follow at once, and close the connections."""
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        await self._airflow.close()
+        await self._registry.close()
+        await self._database.close()

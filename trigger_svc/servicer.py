@@ -1,0 +1,167 @@
+"""DataService: translates messages; dataset.py does the work."""
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from mesh.v1 import data_pb2, data_pb2_grpc
+from service_kit.errors import InvalidArgument
+from service_kit.interceptor import Context
+from service_kit.limits import check_model_name, check_request_id
+from trigger_svc.batches import Batch
+from trigger_svc.dataset import Counts, Dataset, Rows
+from trigger_svc.examples import Example, Spool, check_count
+from trigger_svc.timeline import Outcome, Timeline
+
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 1_000
+MAX_SOURCE_CHARACTERS = 1_024
+
+
+class DataServicer(data_pb2_grpc.DataServiceServicer):
+    """`on_import` is called after an import; spools lie in `spool_folder`."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        timeline: Timeline,
+        spool_folder: Path | None,
+        import_max_bytes: int,
+        on_import: Callable[[], None],
+    ) -> None:
+        self._dataset = dataset
+        self._timeline = timeline
+        self._spool_folder = spool_folder
+        self._import_max_bytes = import_max_bytes
+        self._on_import = on_import
+
+    async def AddExamples(
+        self, request: data_pb2.AddExamplesRequest, context: Context
+    ) -> data_pb2.AddExamplesResponse:
+        """Add rows to a known model."""
+        model = check_model_name(request.model)
+        request_id = check_request_id(request.request_id)
+        check_count(len(request.examples))
+        added = await self._dataset.add(model, _examples(request.examples), request_id)
+        return data_pb2.AddExamplesResponse(model=model, added=added, request_id=request_id)
+
+    async def ImportExamples(
+        self, requests: AsyncIterator[data_pb2.ImportExamplesRequest], context: Context
+    ) -> data_pb2.ImportExamplesResponse:
+        """Import rows, making the model when it is new."""
+        header: data_pb2.ImportHeader | None = None
+        spool = Spool(self._spool_folder, self._import_max_bytes)
+        try:
+            async for message in requests:
+                if header is None:
+                    header = _header(message)
+                elif message.HasField("header"):
+                    raise InvalidArgument("header", "belongs into the first message only")
+                check_count(len(message.examples))
+                spool.add(_examples(message.examples))
+            if header is None:
+                raise InvalidArgument("header", "is missing: nothing was sent")
+            imported = await self._dataset.import_spool(
+                header.model,
+                spool,
+                header.source,
+                check_request_id(header.request_id),
+                train=not header.no_train,
+            )
+        finally:
+            spool.close()
+        self._on_import()
+        return data_pb2.ImportExamplesResponse(
+            model=header.model,
+            rows=_rows(imported.rows),
+            batch=None if imported.batch is None else _batch(imported.batch, Outcome()),
+            created=imported.created,
+        )
+
+    async def GetDataset(
+        self, request: data_pb2.GetDatasetRequest, context: Context
+    ) -> data_pb2.Dataset:
+        """Count the rows of a model."""
+        model = check_model_name(request.model)
+        return _dataset(model, await self._dataset.counts(model))
+
+    async def Trigger(self, request: data_pb2.TriggerRequest, context: Context) -> data_pb2.Batch:
+        """Seal a batch now."""
+        model = check_model_name(request.model)
+        batch = await self._dataset.trigger(model, check_request_id(request.request_id))
+        outcomes = await self._timeline.outcomes(model, [batch.id])
+        return _batch(batch, outcomes.get(batch.id, Outcome()))
+
+    async def ListBatches(
+        self, request: data_pb2.ListBatchesRequest, context: Context
+    ) -> data_pb2.ListBatchesResponse:
+        """List the newest batches of a model."""
+        model = check_model_name(request.model)
+        if not 0 <= request.limit <= MAX_LIMIT:
+            raise InvalidArgument("limit", f"is {request.limit}; it may be 0 to {MAX_LIMIT:,}")
+        batches = await self._dataset.batches(model, request.limit or DEFAULT_LIMIT)
+        outcomes = await self._timeline.outcomes(model, [batch.id for batch in batches])
+        return data_pb2.ListBatchesResponse(
+            batches=[_batch(batch, outcomes.get(batch.id, Outcome())) for batch in batches]
+        )
+
+
+def _header(message: data_pb2.ImportExamplesRequest) -> data_pb2.ImportHeader:
+    if not message.HasField("header"):
+        raise InvalidArgument("header", "is missing in the first message")
+    header = message.header
+    check_model_name(header.model)
+    check_request_id(header.request_id)
+    if len(header.source) > MAX_SOURCE_CHARACTERS or "\0" in header.source:
+        raise InvalidArgument(
+            "header.source", f"has at most {MAX_SOURCE_CHARACTERS:,} characters, none of them NUL"
+        )
+    return header
+
+
+def _examples(examples: Iterable[data_pb2.Example]) -> list[Example]:
+    return [Example(item.text, item.label, item.split) for item in examples]
+
+
+def _rows(rows: Rows) -> data_pb2.SplitCounts:
+    return data_pb2.SplitCounts(train=rows.train, test=rows.test)
+
+
+def _dataset(model: str, counts: Counts) -> data_pb2.Dataset:
+    return data_pb2.Dataset(
+        model=model,
+        rows=_rows(counts.rows),
+        labels=[
+            data_pb2.LabelCounts(label=label, train=rows.train, test=rows.test)
+            for label, rows in counts.labels.items()
+        ],
+        pending_rows=counts.pending_rows,
+        last_batch_id=counts.last_batch_id,
+    )
+
+
+def _batch(batch: Batch, outcome: Outcome) -> data_pb2.Batch:
+    return data_pb2.Batch(
+        id=batch.id,
+        model=batch.model,
+        rows=batch.rows,
+        reason=f"BATCH_REASON_{batch.reason}",
+        state=f"BATCH_STATE_{batch.state}",
+        sealed_at=_timestamp(batch.sealed_at),
+        dag_run_id=batch.id if batch.posted_at else "",
+        training_id=outcome.training_id,
+        version=outcome.version,
+        reloaded_at=_timestamp(outcome.reloaded_at),
+        first_answer_at=_timestamp(outcome.first_answer_at),
+        error=batch.error,
+    )
+
+
+def _timestamp(moment: datetime | None) -> Timestamp | None:
+    if moment is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp

@@ -1,0 +1,220 @@
+-- name: scan
+-- Every model for which there is something to do, with the first of its open batches.
+SELECT models.name,
+       coalesce(models.seal_rows, %(seal_rows)s),
+       coalesce(models.seal_quiet_ms, %(seal_quiet_ms)s) / 1000.0,
+       coalesce(models.seal_age_ms, %(seal_age_ms)s) / 1000.0,
+       waiting.rows,
+       extract(epoch FROM clock_timestamp() - waiting.oldest),
+       extract(epoch FROM clock_timestamp() - waiting.newest),
+       first.id, first.rows, first.reason, first.state,
+       extract(epoch FROM clock_timestamp() - first.posted_at)
+FROM mesh.models
+LEFT JOIN LATERAL (
+    SELECT sum(row_count)::bigint AS rows, min(created_at) AS oldest, max(created_at) AS newest
+    FROM mesh.outbox WHERE model = models.name AND taken_at IS NULL
+) AS waiting ON true
+LEFT JOIN LATERAL (
+    SELECT id, rows, reason, state, posted_at FROM mesh.batches
+    WHERE model = models.name AND state IN ('SEALED', 'RUNNING') ORDER BY number LIMIT 1
+) AS first ON true
+WHERE waiting.rows IS NOT NULL OR first.id IS NOT NULL
+ORDER BY models.name
+
+-- name: oldest_transaction
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+
+-- name: next_transaction
+SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+
+-- name: try_lock_model
+SELECT next_batch FROM mesh.models WHERE name = %(model)s FOR UPDATE SKIP LOCKED
+
+-- name: lock_model
+SELECT next_batch FROM mesh.models WHERE name = %(model)s FOR UPDATE
+
+-- name: has_open_batch
+SELECT EXISTS (
+    SELECT FROM mesh.batches WHERE model = %(model)s AND state IN ('SEALED', 'RUNNING')
+)
+
+-- name: take
+WITH taken AS (
+    UPDATE mesh.outbox SET taken_at = clock_timestamp(), batch_id = %(batch)s
+    WHERE model = %(model)s AND taken_at IS NULL RETURNING row_ids
+)
+SELECT coalesce(range_agg(row_ids), '{}')::text FROM taken
+
+-- name: untie
+UPDATE mesh.outbox SET batch_id = NULL WHERE batch_id = %(batch)s
+
+-- name: take_without_batch
+UPDATE mesh.outbox SET taken_at = clock_timestamp()
+WHERE model = %(model)s AND taken_at IS NULL AND row_ids <@ %(ids)s::int8multirange
+
+-- name: count_rows
+SELECT count(*) FROM unnest(%(ids)s::int8multirange) AS ids
+JOIN training.{table} AS rows ON rows.id >= lower(ids) AND rows.id < upper(ids)
+WHERE rows.split = 'train'
+
+-- name: waiting_ids
+SELECT coalesce(range_agg(row_ids), '{}')::text
+FROM mesh.outbox WHERE model = %(model)s AND taken_at IS NULL
+
+-- name: create_batch
+INSERT INTO mesh.batches (id, model, number, rows, reason, request_id)
+VALUES (%(id)s, %(model)s, %(number)s, %(rows)s, %(reason)s, %(request_id)s)
+
+-- name: count_batch_up
+UPDATE mesh.models SET next_batch = next_batch + 1 WHERE name = %(model)s
+
+-- name: wake_bridge
+SELECT pg_notify('mesh_outbox', '')
+
+-- name: batch_accepted
+UPDATE mesh.batches
+SET state = 'RUNNING', posted_at = clock_timestamp(), attempts = attempts + 1, error = ''
+WHERE id = %(id)s AND state = 'SEALED'
+
+-- name: batch_deferred
+UPDATE mesh.batches SET attempts = attempts + 1, error = %(error)s
+WHERE id = %(id)s AND state = 'SEALED'
+
+-- name: batch_refused
+UPDATE mesh.batches
+SET state = 'DEAD', attempts = attempts + 1, error = %(error)s, ended_at = clock_timestamp()
+WHERE id = %(id)s AND state = 'SEALED'
+
+-- name: batch_ended
+UPDATE mesh.batches SET state = %(state)s, error = %(error)s, ended_at = clock_timestamp()
+WHERE id = %(id)s AND state = 'RUNNING'
+
+-- name: forget_old
+WITH old_requests AS (
+    DELETE FROM mesh.requests WHERE created_at < now() - make_interval(days => %(days)s)
+)
+DELETE FROM mesh.outbox WHERE taken_at < now() - make_interval(days => %(days)s)
+
+-- name: begin_request
+INSERT INTO mesh.requests (id, method, model) VALUES (%(id)s, %(method)s, %(model)s)
+ON CONFLICT DO NOTHING
+
+-- name: end_request
+UPDATE mesh.requests SET answer = %(answer)s WHERE id = %(id)s
+
+-- name: find_request
+SELECT method, model, answer FROM mesh.requests WHERE id = %(id)s
+
+-- name: has_model
+SELECT EXISTS (SELECT FROM mesh.models WHERE name = %(model)s)
+   AND to_regclass('training.' || quote_ident(%(model)s)) IS NOT NULL
+
+-- name: has_table
+SELECT to_regclass('training.' || quote_ident(%(model)s)) IS NOT NULL
+
+-- name: create_model
+INSERT INTO mesh.models (name) VALUES (%(model)s) ON CONFLICT DO NOTHING
+
+-- name: installed_triggers
+SELECT count(*) FROM pg_trigger
+WHERE tgrelid = to_regclass('training.' || quote_ident(%(model)s))
+  AND tgname IN ('mesh_after_insert', 'mesh_after_update', 'mesh_after_delete',
+                 'mesh_after_truncate')
+
+-- name: unregistered_models
+SELECT name FROM mesh.models WHERE NOT registered ORDER BY name
+
+-- name: model_registered
+UPDATE mesh.models SET registered = true WHERE name = %(model)s
+
+-- name: create_staged
+CREATE TEMPORARY TABLE staged (
+    index integer NOT NULL, text text NOT NULL, label text NOT NULL, split text NOT NULL
+) ON COMMIT DROP
+
+-- name: copy_staged
+COPY staged FROM STDIN
+
+-- name: fill_staged
+INSERT INTO staged
+SELECT rows.number - 1, rows.text, rows.label, rows.split
+FROM unnest(%(texts)s::text[], %(labels)s::text[], %(splits)s::text[])
+     WITH ORDINALITY AS rows (text, label, split, number)
+
+-- name: staged_names_split
+SELECT EXISTS (SELECT FROM staged WHERE split <> '')
+
+-- name: default_split
+UPDATE staged SET split = 'train' WHERE split = ''
+
+-- name: hold_out
+-- A fifth of each label's new texts, in the order of their SHA-256, and at least one where the
+-- label has none yet and another text to train on. A text that the table has keeps its side;
+-- one that stands there under two labels is trained on, where the training's checks see it.
+WITH placed AS (
+    SELECT text, bool_or(split = 'test') AS held FROM training.{table}
+    WHERE text IN (SELECT text FROM staged) GROUP BY text
+), fresh AS (
+    SELECT text, min(label) AS label FROM staged
+    WHERE NOT EXISTS (SELECT FROM placed WHERE placed.text = staged.text)
+    GROUP BY text HAVING count(DISTINCT label) = 1
+), known AS (
+    SELECT label, count(DISTINCT text) AS texts, bool_or(split = 'test') AS held
+    FROM training.{table} GROUP BY label
+), ranked AS (
+    SELECT text, label,
+           row_number() OVER (PARTITION BY label ORDER BY sha256(convert_to(text, 'UTF8'))) AS rank,
+           count(*) OVER (PARTITION BY label) AS texts
+    FROM fresh
+), held AS (
+    SELECT ranked.text FROM ranked LEFT JOIN known USING (label)
+    WHERE rank <= greatest(
+        ranked.texts / 5,
+        (NOT coalesce(known.held, false) AND ranked.texts + coalesce(known.texts, 0) >= 2)::integer
+    )
+    UNION ALL
+    SELECT text FROM placed WHERE held
+)
+UPDATE staged SET split = CASE WHEN text IN (SELECT text FROM held) THEN 'test' ELSE 'train' END
+
+-- name: untrained_label
+SELECT index, label FROM staged
+WHERE split = 'test'
+  AND label NOT IN (SELECT label FROM staged WHERE split = 'train')
+  AND label NOT IN (SELECT label FROM training.{table} WHERE split = 'train')
+ORDER BY index LIMIT 1
+
+-- name: insert_staged
+WITH added AS (
+    INSERT INTO training.{table} (text, label, split, source)
+    SELECT text, label, split, %(source)s FROM staged ORDER BY index
+    RETURNING id, split
+)
+SELECT count(*) FILTER (WHERE split = 'train'),
+       count(*) FILTER (WHERE split = 'test'),
+       coalesce(range_agg(int8range(id, id, '[]')) FILTER (WHERE split = 'train'), '{{}}')::text
+FROM added
+
+-- name: count_labels
+SELECT label,
+       count(*) FILTER (WHERE split = 'train'),
+       count(*) FILTER (WHERE split = 'test')
+FROM training.{table} GROUP BY label ORDER BY label COLLATE "C"
+
+-- name: last_batch
+SELECT id FROM mesh.batches WHERE model = %(model)s ORDER BY number DESC LIMIT 1
+
+-- name: find_batches
+SELECT id, model, rows, reason, state, sealed_at, posted_at, error
+FROM mesh.batches WHERE model = %(model)s ORDER BY number DESC LIMIT %(limit)s
+
+-- name: find_batch
+SELECT id, model, rows, reason, state, sealed_at, posted_at, error
+FROM mesh.batches WHERE id = %(id)s
+
+-- name: has_training_jobs
+SELECT to_regclass('mesh.training_jobs') IS NOT NULL
+
+-- name: find_jobs
+SELECT request_id, id, coalesce(version, '') FROM mesh.training_jobs
+WHERE request_id = ANY(%(ids)s)

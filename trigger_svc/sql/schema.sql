@@ -1,0 +1,150 @@
+-- Tables and functions of the trigger service. Idempotent: run at every start.
+CREATE SCHEMA IF NOT EXISTS mesh;
+CREATE SCHEMA IF NOT EXISTS training;
+
+-- One row a model with a training table. A seal_… column left null takes the service's setting.
+CREATE TABLE IF NOT EXISTS mesh.models (
+    name           text PRIMARY KEY CHECK (name ~ '^[a-z][a-z0-9_]{0,39}$'),
+    seal_rows      integer CHECK (seal_rows > 0),
+    seal_quiet_ms  integer CHECK (seal_quiet_ms >= 0),
+    seal_age_ms    integer CHECK (seal_age_ms > 0),
+    next_batch     integer NOT NULL DEFAULT 1,
+    -- The registered model is known to exist in MLflow.
+    registered     boolean NOT NULL DEFAULT false,
+    created_at     timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE IF NOT EXISTS mesh.batches (
+    id          text PRIMARY KEY,
+    model       text NOT NULL REFERENCES mesh.models,
+    number      integer NOT NULL,
+    rows        integer NOT NULL,
+    reason      text NOT NULL CHECK (reason IN ('COUNT', 'QUIET', 'AGE', 'MANUAL', 'IMPORT')),
+    state       text NOT NULL DEFAULT 'SEALED'
+                CHECK (state IN ('SEALED', 'RUNNING', 'SUCCEEDED', 'FAILED', 'DEAD')),
+    sealed_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    posted_at   timestamptz,
+    ended_at    timestamptz,
+    attempts    integer NOT NULL DEFAULT 0,
+    error       text NOT NULL DEFAULT '',
+    request_id  text UNIQUE,
+    UNIQUE (model, number)
+);
+CREATE INDEX IF NOT EXISTS batches_open
+    ON mesh.batches (model, number) WHERE state IN ('SEALED', 'RUNNING');
+CREATE UNIQUE INDEX IF NOT EXISTS batches_one_running_a_model
+    ON mesh.batches (model) WHERE state = 'RUNNING';
+
+-- One row a statement that changed training rows. It waits until it is taken, by a batch or, with
+-- batch_id left null, because it is no reason to train. No constraint here may fail an INSERT.
+CREATE TABLE IF NOT EXISTS mesh.outbox (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    model       text NOT NULL,
+    op          text NOT NULL,
+    row_count   bigint NOT NULL,
+    row_ids     int8multirange NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    taken_at    timestamptz,
+    batch_id    text
+);
+CREATE INDEX IF NOT EXISTS outbox_waiting ON mesh.outbox (model) WHERE taken_at IS NULL;
+CREATE INDEX IF NOT EXISTS outbox_of_batch ON mesh.outbox (batch_id) WHERE batch_id IS NOT NULL;
+
+-- Answers already given, by request id.
+CREATE TABLE IF NOT EXISTS mesh.requests (
+    id          text PRIMARY KEY,
+    method      text NOT NULL,
+    model       text NOT NULL,
+    answer      jsonb,
+    created_at  timestamptz NOT NULL DEFAULT now()
+);
+
+-- Wakes the bridge, but only when it sleeps: while it is awake it holds this lock and looks by
+-- itself. A NOTIFY at every commit would make all writers queue for one global lock.
+CREATE OR REPLACE FUNCTION mesh.wake_bridge() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF pg_try_advisory_xact_lock_shared(hashtext('champion-mesh'), hashtext('bridge awake')) THEN
+        PERFORM pg_notify('mesh_outbox', '');
+    END IF;
+END
+$$;
+
+-- Training rows that were added or changed. Rows of the test split alone are no reason to train:
+-- they are not counted, and a statement without any other row leaves no trace.
+--
+-- A failure in here is a warning, never an error of the user's statement: an entry that is lost
+-- only delays the next training, which takes every row of the table anyway.
+CREATE OR REPLACE FUNCTION mesh.after_insert() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    counted bigint;
+    ids int8multirange;
+BEGIN
+    SELECT count(*), range_agg(int8range(id, id, '[]')) INTO counted, ids
+    FROM new_rows WHERE split = 'train';
+    IF counted > 0 THEN
+        INSERT INTO mesh.outbox (model, op, row_count, row_ids)
+        VALUES (TG_ARGV[0], TG_OP, counted, ids);
+        PERFORM mesh.wake_bridge();
+    END IF;
+    RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'mesh: the rows are in, but they start no training by themselves: %', SQLERRM;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION mesh.after_update() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    counted bigint;
+    ids int8multirange;
+BEGIN
+    SELECT count(*), range_agg(int8range(new_rows.id, new_rows.id, '[]')) INTO counted, ids
+    FROM new_rows LEFT JOIN old_rows USING (id)
+    WHERE new_rows.split = 'train'
+      AND (old_rows.text, old_rows.label, old_rows.split)
+          IS DISTINCT FROM (new_rows.text, new_rows.label, new_rows.split);
+    IF counted > 0 THEN
+        INSERT INTO mesh.outbox (model, op, row_count, row_ids)
+        VALUES (TG_ARGV[0], TG_OP, counted, ids);
+        PERFORM mesh.wake_bridge();
+    END IF;
+    RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'mesh: the rows are in, but they start no training by themselves: %', SQLERRM;
+    RETURN NULL;
+END
+$$;
+
+-- Rows that went are recorded, but never a reason to train.
+CREATE OR REPLACE FUNCTION mesh.after_delete() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    counted bigint;
+    ids int8multirange;
+BEGIN
+    SELECT count(*), range_agg(int8range(id, id, '[]')) INTO counted, ids FROM old_rows;
+    IF counted > 0 THEN
+        INSERT INTO mesh.outbox (model, op, row_count, row_ids, taken_at)
+        VALUES (TG_ARGV[0], TG_OP, counted, ids, clock_timestamp());
+    END IF;
+    RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'mesh: the deletion is not recorded: %', SQLERRM;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION mesh.after_truncate() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO mesh.outbox (model, op, row_count, row_ids, taken_at)
+    VALUES (TG_ARGV[0], TG_OP, 0, '{}', clock_timestamp());
+    RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'mesh: the truncation is not recorded: %', SQLERRM;
+    RETURN NULL;
+END
+$$;
