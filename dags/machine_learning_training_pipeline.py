@@ -1,0 +1,115 @@
+"""One turn of the loop: train on the model's rows, then let the fleet serve the better version.
+
+The trigger service starts a run for each batch, under the batch's id. By hand, `model` is enough.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import mesh_pipeline as pipeline
+from airflow.sdk import DAG, Param, TriggerRule, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from mesh.client import MeshClient
+from mesh.errors import FailedPrecondition, InvalidArgument, NotFound
+
+# Trying again does not mend these.
+LASTING_ERRORS = (FailedPrecondition, InvalidArgument, NotFound)
+WHOLE = {"type": "integer", "minimum": 0}
+
+
+def _params() -> dict[str, Any]:
+    return dict(get_current_context()["params"])
+
+
+def _request_id() -> str:
+    context = get_current_context()
+    return str(context["params"]["batch_id"] or context["run_id"])
+
+
+def _notify_failure(context: dict[str, Any]) -> None:
+    pipeline.notify(pipeline.failure_text(context["run_id"], context["reason"]))
+
+
+@task(task_id="Training_Data_Update")
+def training_data_update() -> dict[str, int]:
+    """Count the rows; there have to be some to train on."""
+    model = _params()["model"]
+    with MeshClient() as client:
+        try:
+            dataset = pipeline.patiently(lambda: client.get_dataset(model))
+        except LASTING_ERRORS as error:
+            raise AirflowFailException(str(error)) from error
+    if not dataset.rows.train:
+        raise AirflowFailException(f"{model} has no rows to train on")
+    return {"train": dataset.rows.train, "test": dataset.rows.test, "labels": len(dataset.labels)}
+
+
+@task(task_id="Train_Model")
+def train_model() -> dict[str, Any]:
+    """Submit the run's job, or find it, and follow it to its end."""
+    values = _params()
+    with MeshClient() as client:
+        try:
+            job = pipeline.train(
+                client, values["model"], _request_id(), pipeline.train_params(values)
+            )
+        except (*LASTING_ERRORS, pipeline.TrainingCancelled) as error:
+            raise AirflowFailException(str(error)) from error
+    return pipeline.outcome(job)
+
+
+@task(task_id="Switch_Latest_Model")
+def switch_latest_model() -> dict[str, str]:
+    """Bring the fleet to the Champion, if this run made a new one."""
+    trained = _trained()
+    if not trained["promoted"]:
+        raise AirflowSkipException(f"the Champion stays: {trained['reason']}")
+    model, request_id = _params()["model"], _request_id()
+    with MeshClient() as client:
+        answer = pipeline.patiently(lambda: client.reload(model, request_id=request_id))
+    return {"from_version": answer.from_version, "to_version": answer.to_version}
+
+
+# A skipped switch is a good end; a failed task skips the notification, so that the last task
+# cannot make a failed run green. Failures are told by the run's callback.
+@task(task_id="Notify", trigger_rule=TriggerRule.NONE_FAILED, retries=0)
+def notify() -> bool:
+    """Tell Slack, if there is one, how the run ended."""
+    return pipeline.notify(pipeline.success_text(_params()["model"], _trained()))
+
+
+def _trained() -> dict[str, Any]:
+    trained: dict[str, Any] = get_current_context()["ti"].xcom_pull(task_ids="Train_Model")
+    return trained
+
+
+with DAG(
+    dag_id="machine-learning-training-pipeline",
+    description="Trains a model on its rows and serves the new version if it is better.",
+    doc_md=__doc__,
+    schedule=None,
+    catchup=False,
+    max_active_runs=8,
+    dagrun_timeout=timedelta(hours=6),
+    on_failure_callback=_notify_failure,
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
+    tags={"champion-mesh"},
+    params={
+        "model": Param(type="string", pattern="^[a-z][a-z0-9_]{0,39}$", description="Model."),
+        "batch_id": Param("", type="string", description="Batch; empty: the run's id is used."),
+        "reason": Param("", type="string", description="Why the batch was sealed."),
+        "rows": Param(0, **WHOLE, description="Rows in the batch."),
+        "base_model": Param("", type="string", description="Empty: the service's base model."),
+        "epochs": Param(0, **WHOLE, description="0: chosen by the number of rows."),
+        "batch_size": Param(0, **WHOLE, description="0: chosen by the service."),
+        "learning_rate": Param(0, type="number", minimum=0, description="0: by the service."),
+        "max_length": Param(0, **WHOLE, description="Tokens; 0: chosen by the service."),
+        "seed": Param(0, **WHOLE, description="Seed of the random numbers."),
+        "warm_start": Param(False, type="boolean", description="Start from the Champion."),
+        "max_examples": Param(0, **WHOLE, description="Newest rows to train on; 0: all."),
+    },
+):
+    training_data_update() >> train_model() >> switch_latest_model() >> notify()

@@ -1,0 +1,165 @@
+"""A real Airflow for tests: api-server, scheduler and dag-processor on a real PostgreSQL."""
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.postgres import free_port
+
+ROOT = Path(__file__).parent.parent
+BINARY = ROOT / ".venv-airflow" / "bin" / "airflow"
+DAGS = ROOT / "dags"
+PARTS = ("api-server", "scheduler", "dag-processor")
+USER = "mesh"
+START_TIMEOUT_S = 90.0
+STOP_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class RunningAirflow:
+    """Where it is, who may log in, and where its logs lie."""
+
+    url: str
+    user: str
+    password: str
+    password_file: Path
+    logs: Path
+
+    def get(self, path: str) -> Any:
+        """Return the answer of the REST API to GET /api/v2/…, as the user."""
+        body = {"username": self.user, "password": self.password}
+        with httpx.Client(base_url=self.url, timeout=30) as client:
+            token = client.post("/auth/token", json=body).raise_for_status().json()["access_token"]
+            headers = {"Authorization": f"Bearer {token}"}
+            return client.get(f"/api/v2/{path}", headers=headers).raise_for_status().json()
+
+    def task_states(self, dag_id: str, run_id: str) -> dict[str, str]:
+        """Return the states of the tasks of one run."""
+        answer = self.get(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")
+        return {item["task_id"]: item["state"] for item in answer["task_instances"]}
+
+
+@contextmanager
+def running_airflow(
+    folder: Path, database_url: str, environment: dict[str, str]
+) -> Iterator[RunningAirflow]:
+    """Run Airflow with the repo's DAGs; `environment` reaches the tasks."""
+    port = free_port()
+    airflow = _airflow(folder, f"http://127.0.0.1:{port}")
+    variables = _clean_environment() | _configuration(airflow, folder, database_url, port)
+    variables |= environment
+    subprocess.run(
+        [BINARY, "db", "migrate"], env=variables, check=True, capture_output=True, cwd=folder
+    )
+    with ExitStack() as stack:
+        for part in PARTS:
+            stack.enter_context(_running_part(part, variables, folder))
+        _wait_until_healthy(airflow)
+        yield airflow
+
+
+def _airflow(folder: Path, url: str) -> RunningAirflow:
+    password, password_file = secrets.token_hex(12), folder / "passwords.json"
+    password_file.write_text(json.dumps({USER: password}))
+    logs = folder / "logs"
+    logs.mkdir()
+    return RunningAirflow(url, USER, password, password_file, logs)
+
+
+def _configuration(
+    airflow: RunningAirflow, folder: Path, database_url: str, port: int
+) -> dict[str, str]:
+    secret = secrets.token_hex(32)
+    sections = {
+        "CORE": {
+            "DAGS_FOLDER": str(DAGS),
+            "LOAD_EXAMPLES": "False",
+            "EXECUTOR": "LocalExecutor",
+            "PARALLELISM": "4",
+            "DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "EXECUTION_API_SERVER_URL": f"{airflow.url}/execution/",
+            "SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+            "SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(airflow.password_file),
+        },
+        "DATABASE": {
+            "SQL_ALCHEMY_CONN": database_url.replace("postgresql:", "postgresql+psycopg2:"),
+            "SQL_ALCHEMY_CONN_ASYNC": "",
+        },
+        "API": {
+            "HOST": "127.0.0.1",
+            "PORT": str(port),
+            "BASE_URL": airflow.url,
+            "WORKERS": "1",
+            "SECRET_KEY": secret,
+        },
+        "API_AUTH": {"JWT_SECRET": secret},
+        "SCHEDULER": {"SCHEDULER_IDLE_SLEEP_TIME": "0.1"},
+        "DAG_PROCESSOR": {"REFRESH_INTERVAL": "5"},
+        "LOGGING": {"BASE_LOG_FOLDER": str(airflow.logs / "tasks")},
+        "USAGE_DATA_COLLECTION": {"ENABLED": "False"},
+    }
+    variables = {
+        f"AIRFLOW__{section}__{option}": value
+        for section, options in sections.items()
+        for option, value in options.items()
+    }
+    # Airflow starts helpers by name.
+    path = f"{BINARY.parent}{os.pathsep}{os.environ['PATH']}"
+    return variables | {"AIRFLOW_HOME": str(folder), "PATH": path, "NO_PROXY": "127.0.0.1"}
+
+
+def _clean_environment() -> dict[str, str]:
+    ours = ("AIRFLOW", "MESH_", "SLACK_", "PG")
+    return {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+
+
+@contextmanager
+def _running_part(part: str, variables: dict[str, str], folder: Path) -> Iterator[None]:
+    with (folder / "logs" / f"{part}.log").open("wb") as log:
+        process = subprocess.Popen(
+            [BINARY, part],
+            env=variables,
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            start_new_session=True,
+        )
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        finally:
+            # Its workers, if it did not end them itself.
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                process.wait()
+
+
+def _wait_until_healthy(airflow: RunningAirflow) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    states: dict[str, Any] = {}
+    while time.monotonic() < deadline:
+        try:
+            answer = httpx.get(f"{airflow.url}/api/v2/monitor/health", timeout=5).json()
+            wanted = ("metadatabase", "scheduler", "dag_processor")
+            states = {part: answer[part]["status"] for part in wanted}
+            if set(states.values()) == {"healthy"}:
+                return
+        except (httpx.HTTPError, ValueError):
+            states = {"api-server": "does not answer"}
+        time.sleep(0.2)
+    logs = "\n".join(file.read_text()[-2000:] for file in airflow.logs.glob("*.log"))
+    raise RuntimeError(f"Airflow did not become healthy: {states}\n{logs}")
