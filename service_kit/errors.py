@@ -7,6 +7,7 @@ MeshError
 ├── Aborted              a step failed; nothing was changed
 ├── AlreadyExists        the id is taken by something else
 ├── Exhausted            too much work: says when to come back
+├── Unimplemented        this release cannot do that: says what it can
 ├── DeadlineTooShort     the caller's deadline cannot be met
 └── Unavailable          a part is away: may be retried
 """
@@ -116,6 +117,12 @@ class Unavailable(_Retryable):
     """A part that is needed is away; the same request may be sent again."""
 
     code = grpc.StatusCode.UNAVAILABLE
+
+
+class Unimplemented(MeshError):
+    """This release cannot do what is asked; the message says what it can do."""
+
+    code = grpc.StatusCode.UNIMPLEMENTED
 
 
 class DeadlineTooShort(MeshError):

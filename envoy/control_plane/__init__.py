@@ -1,0 +1,1 @@
+"""Configures Envoy and changes what the fleet of replicas serves."""

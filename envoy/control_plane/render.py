@@ -1,0 +1,91 @@
+"""`python -m control_plane.render`: write Envoy's static configuration."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from control_plane.topology import (
+    DEFAULT_ADMIN_PORT,
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    Address,
+    MeshTopology,
+)
+from control_plane.xds import bootstrap, build_snapshot
+
+
+def address(text: str) -> Address:
+    """Read an option."""
+    try:
+        return Address.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that is never seen half written."""
+    with tempfile.NamedTemporaryFile(
+        dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(file.name).chmod(0o644)
+    Path(file.name).replace(path)
+
+
+One = Annotated[Address, typer.Option(parser=address, metavar="HOST:PORT")]
+Many = Annotated[list[Address], typer.Option(parser=address, metavar="HOST:PORT")]
+
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def render(
+    replica: Many,
+    training: One,
+    trigger: One,
+    control_plane: One,
+    out: Annotated[Path, typer.Option(help="File to write, a .pb that Envoy reads.")],
+    replica_http: Annotated[
+        list[Address] | None,
+        typer.Option(
+            parser=address,
+            metavar="HOST:PORT",
+            help="HTTP address of a replica, for the Open Inference Protocol at /v2/.",
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(help="IP address to listen on.")] = DEFAULT_HOST,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = DEFAULT_PORT,
+    admin_port: Annotated[int, typer.Option(min=1, max=65535)] = DEFAULT_ADMIN_PORT,
+    node_id: Annotated[str, typer.Option()] = "mesh-envoy",
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="Origin whose pages may call from a browser; * for every one."),
+    ] = None,
+) -> None:
+    """Write Envoy's static configuration for replicas, services and ports that are given."""
+    try:
+        topology = MeshTopology(
+            replicas=tuple(replica),
+            training=training,
+            trigger=trigger,
+            control_plane=control_plane,
+            replicas_http=tuple(replica_http or ()),
+            host=host,
+            port=port,
+            admin_port=admin_port,
+            node_id=node_id,
+            allowed_origins=tuple(allow_origin or ()),
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    write_atomically(out, bootstrap(build_snapshot(topology), topology.limits.max_connections))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,117 @@
+"""The seam to one replica: what the control plane asks it, and what it answers."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Protocol
+
+
+class Role(Enum):
+    """Which slot of a model; the values are those of mesh.v1.ModelRole."""
+
+    CHAMPION = 1
+    CHALLENGER = 2
+
+
+class SlotState(Enum):
+    """What a slot does with a version; the values are those of mesh.v1.ModelState."""
+
+    PREPARING = 1
+    READY = 2
+    SERVING = 3
+    FAILED = 4
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One version in one slot."""
+
+    model: str
+    version: str
+    state: SlotState
+    role: Role = Role.CHAMPION
+    step: str = ""
+    first_answer_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class ReplicaState:
+    """What a replica says about itself."""
+
+    replica: str
+    device: str = ""
+    slots: tuple[Slot, ...] = ()
+    draining: bool = False
+    serving: bool = True
+    """Its health check says SERVING."""
+
+    def version(self, model: str, state: SlotState, role: Role = Role.CHAMPION) -> str:
+        """Version of a model that is in this state; empty when none is."""
+        for slot in self.slots:
+            if (slot.model, slot.role, slot.state) == (model, role, state):
+                return slot.version
+        return ""
+
+    def serves(self, model: str, role: Role = Role.CHAMPION) -> str:
+        """Version of a model that answers; empty when none does."""
+        return self.version(model, SlotState.SERVING, role)
+
+    def step(self, model: str, version: str) -> str:
+        """Step at which the preparation of a version is; empty when it is at none."""
+        for slot in self.slots:
+            if (slot.model, slot.version) == (model, version):
+                return slot.step
+        return ""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A version is ready."""
+
+    prepare_ms: float
+
+
+@dataclass(frozen=True)
+class Activated:
+    """A version serves."""
+
+    swap_ms: float
+    from_version: str
+    drained_requests: int
+
+
+class ReplicaError(Exception):
+    """A replica could not do what it was asked."""
+
+
+class ReplicaAway(ReplicaError):
+    """It does not answer, or not in time."""
+
+
+class StepFailed(ReplicaError):
+    """It answered that a step failed."""
+
+    def __init__(self, step: str, message: str) -> None:
+        super().__init__(message)
+        self.step = step
+
+
+class ReplicaClient(Protocol):
+    """Steers one replica. Every call raises ReplicaAway or StepFailed."""
+
+    address: str
+
+    async def state(self, timeout_s: float) -> ReplicaState:
+        """Ask what it serves."""
+
+    async def prepare(self, model: str, version: str, role: Role, timeout_s: float) -> Prepared:
+        """Make a version ready beside the one that serves; returns when it is."""
+
+    async def activate(self, model: str, version: str, role: Role, timeout_s: float) -> Activated:
+        """Swap to a version that is ready."""
+
+    async def abort(self, model: str, version: str, role: Role, timeout_s: float) -> None:
+        """Drop what was prepared, or stop preparing it."""
+
+    async def close(self) -> None:
+        """Close the connection."""

@@ -1,0 +1,76 @@
+"""The control plane put together: startup → serve → shutdown."""
+
+import asyncio
+from collections.abc import Sequence
+
+from grpc import aio
+
+from control_plane.catalog import Catalog
+from control_plane.fleet import Fleet
+from control_plane.fleet_view import FleetView
+from control_plane.grpc_replica import GrpcReplica
+from control_plane.locks import ModelLocks
+from control_plane.marks import Marks
+from control_plane.reload import ReloadCoordinator
+from control_plane.repairs import Repairs
+from control_plane.rollout import Timings
+from control_plane.servicer import ReloadServicer
+from control_plane.settings import ControlPlaneSettings
+from control_plane.traffic import TrafficControl
+from control_plane.upkeep import Upkeep
+from mesh.v1 import reload_pb2_grpc
+from service_kit.database import Database, apply_schema
+from service_kit.promotion import SCHEMA, Promotions
+from service_kit.registry import Registry
+
+
+class ControlPlane:
+    """A service_kit.server.Service."""
+
+    names: Sequence[str] = ("mesh.v1.ReloadService",)
+
+    def __init__(self, settings: ControlPlaneSettings) -> None:
+        timings = Timings(prepare_s=settings.prepare_seconds)
+        locks = ModelLocks()
+        self._registry = Registry(settings.mlflow_url)
+        self._database = Database(settings.database_url, "control-plane", threads=1)
+        self._fleet = Fleet([GrpcReplica(address) for address in settings.replicas])
+        self._repairs = Repairs(self._registry, locks, timings)
+        marks, catalog = Marks(self._registry), Catalog(self._registry)
+        self._coordinator = ReloadCoordinator(
+            self._fleet,
+            self._registry,
+            Promotions(settings.database_url, self._registry),
+            locks,
+            self._repairs,
+            marks,
+            timings,
+        )
+        self._upkeep = Upkeep(
+            self._fleet, catalog, locks, self._repairs, marks, settings.upkeep_seconds
+        )
+        self._servicer = ReloadServicer(
+            self._coordinator, FleetView(self._fleet, catalog), TrafficControl(self._registry)
+        )
+        self._background: list[asyncio.Task[None]] = []
+
+    def register(self, server: aio.Server) -> None:
+        reload_pb2_grpc.add_ReloadServiceServicer_to_server(self._servicer, server)
+
+    async def startup(self) -> None:
+        # Reload needs neither PostgreSQL nor a fleet that is complete, so nothing is waited for.
+        schema = apply_schema(self._database, "control plane", SCHEMA)
+        self._background = [
+            asyncio.create_task(schema),
+            asyncio.create_task(self._upkeep.run()),
+        ]
+
+    async def shutdown(self) -> None:
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._coordinator.close()
+        await self._repairs.close()
+        await self._fleet.close()
+        await self._registry.close()
+        await self._database.close()

@@ -1,0 +1,84 @@
+"""ReloadService: translates messages, and nothing else."""
+
+from typing import Any
+
+from grpc import aio
+
+from control_plane.fleet_view import FleetView, view_fleet
+from control_plane.reload import ReloadCoordinator, ReloadResult
+from control_plane.traffic import Split, TrafficControl
+from mesh.v1 import reload_pb2, reload_pb2_grpc
+from service_kit.limits import check_model_name, check_request_id
+
+Context = aio.ServicerContext[Any, Any]
+
+
+class ReloadServicer(reload_pb2_grpc.ReloadServiceServicer):
+    """Calls from Envoy."""
+
+    def __init__(
+        self, coordinator: ReloadCoordinator, fleet: FleetView, traffic: TrafficControl
+    ) -> None:
+        self._coordinator = coordinator
+        self._fleet = fleet
+        self._traffic = traffic
+
+    async def Reload(
+        self, request: reload_pb2.ReloadRequest, context: Context
+    ) -> reload_pb2.ReloadResponse:
+        model, request_id = check_model_name(request.model), check_request_id(request.request_id)
+        return _response(await self._coordinator.reload(model, request.version, request_id))
+
+    async def Rollback(
+        self, request: reload_pb2.RollbackRequest, context: Context
+    ) -> reload_pb2.ReloadResponse:
+        model, request_id = check_model_name(request.model), check_request_id(request.request_id)
+        return _response(await self._coordinator.rollback(model, request_id))
+
+    async def GetFleet(
+        self, request: reload_pb2.GetFleetRequest, context: Context
+    ) -> reload_pb2.Fleet:
+        return view_fleet(*await self._fleet.look())
+
+    async def GetTraffic(
+        self, request: reload_pb2.GetTrafficRequest, context: Context
+    ) -> reload_pb2.Traffic:
+        model = check_model_name(request.model)
+        return _traffic(model, await self._traffic.get(model))
+
+    async def SetTraffic(
+        self, request: reload_pb2.SetTrafficRequest, context: Context
+    ) -> reload_pb2.Traffic:
+        model = check_model_name(request.model)
+        check_request_id(request.request_id)
+        split = Split(request.champion_weight, request.challenger_weight, request.mirror_percent)
+        return _traffic(model, await self._traffic.set(model, split))
+
+
+def _response(result: ReloadResult) -> reload_pb2.ReloadResponse:
+    replicas = [
+        reload_pb2.ReplicaReload(
+            replica=part.replica,
+            from_version=part.from_version,
+            to_version=part.to_version,
+            prepare_ms=part.prepare_ms,
+            swap_ms=part.swap_ms,
+            drained_requests=part.drained_requests,
+        )
+        for part in result.replicas
+    ]
+    return reload_pb2.ReloadResponse(
+        model=result.model,
+        from_version=result.from_version,
+        to_version=result.to_version,
+        replicas=replicas,
+    )
+
+
+def _traffic(model: str, split: Split) -> reload_pb2.Traffic:
+    return reload_pb2.Traffic(
+        model=model,
+        champion_weight=split.champion,
+        challenger_weight=split.challenger,
+        mirror_percent=split.mirror_percent,
+    )

@@ -1,0 +1,96 @@
+"""What the mesh is made of, as far as Envoy has to know: an immutable description."""
+
+import ipaddress
+from dataclasses import dataclass, field
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+# More than a replica queues, so that the replica answers RESOURCE_EXHAUSTED and not Envoy 503.
+CALLS_PER_REPLICA = 2048
+CALLS_PER_SERVICE = 1024
+MAX_CLIENT_CONNECTIONS = 50_000
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8000
+DEFAULT_ADMIN_PORT = 9901
+
+
+@dataclass(frozen=True, order=True)
+class Address:
+    """A host, which is an IP address or a DNS name, and a port."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Address":
+        """Read `host:port` or `[ipv6]:port`. Raises ValueError that says what is wrong."""
+        host, colon, port = text.strip().rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise ValueError(f"{text!r} is not an address; host:port is needed, port 1 to 65535")
+        return cls(host, int(port))
+
+    @property
+    def is_ip(self) -> bool:
+        """The host needs no resolution."""
+        try:
+            ipaddress.ip_address(self.host)
+        except ValueError:
+            return False
+        return True
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds that Envoy holds."""
+
+    max_body_bytes: int = MAX_BODY_BYTES
+    """Largest JSON body of a request."""
+
+    max_response_bytes: int = MAX_RESPONSE_BYTES
+    """Largest answer that is turned into JSON."""
+
+    calls_per_replica: int = CALLS_PER_REPLICA
+    """Calls in flight, queued ones included, for each replica."""
+
+    calls_per_service: int = CALLS_PER_SERVICE
+    """Calls in flight for each of the other services."""
+
+    max_connections: int = MAX_CLIENT_CONNECTIONS
+    """Client connections."""
+
+
+@dataclass(frozen=True)
+class MeshTopology:
+    """Everything that Envoy's configuration is made from."""
+
+    replicas: tuple[Address, ...]
+    """gRPC addresses of the inference replicas."""
+
+    training: Address
+    trigger: Address
+    control_plane: Address
+
+    replicas_http: tuple[Address, ...] = ()
+    """HTTP addresses of the replicas (Open Inference Protocol); none: no /v2/."""
+
+    host: str = DEFAULT_HOST
+    """IP address that clients connect to."""
+
+    port: int = DEFAULT_PORT
+    admin_port: int = DEFAULT_ADMIN_PORT
+    """Envoy's admin page; on loopback always."""
+
+    node_id: str = "mesh-envoy"
+    allowed_origins: tuple[str, ...] = ()
+    """Origins whose pages browsers may let in (CORS), for example https://ui.example; "*": all."""
+
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if not Address(self.host, self.port).is_ip:
+            raise ValueError(f"host {self.host!r} is not an IP address; Envoy listens on one only")

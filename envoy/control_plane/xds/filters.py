@@ -1,0 +1,84 @@
+"""The HTTP filters, in the order in which a request passes them."""
+
+from importlib.resources import files
+
+from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
+from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer
+from envoy_data_plane.envoy.extensions.filters.http.cors.v3 import Cors
+from envoy_data_plane.envoy.extensions.filters.http.grpc_json_transcoder.v3 import (
+    GrpcJsonTranscoder,
+    GrpcJsonTranscoderPrintOptions,
+    GrpcJsonTranscoderRequestValidationOptions,
+)
+from envoy_data_plane.envoy.extensions.filters.http.grpc_stats.v3 import (
+    FilterConfig as GrpcStats,
+)
+from envoy_data_plane.envoy.extensions.filters.http.grpc_web.v3 import GrpcWeb
+from envoy_data_plane.envoy.extensions.filters.http.health_check.v3 import HealthCheck
+from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+from envoy_data_plane.google.protobuf import Any
+
+from control_plane.topology import Limits
+from control_plane.xds import names
+from control_plane.xds.messages import percent
+
+HEALTH_PATH = "/healthz"
+
+
+def http_filters(limits: Limits) -> list[HttpFilter]:
+    """The filter chain."""
+    return [
+        HttpFilter(name=names.CORS, typed_config=Any.pack(Cors())),
+        HttpFilter(name="envoy.filters.http.grpc_web", typed_config=Any.pack(GrpcWeb())),
+        HttpFilter(name="envoy.filters.http.health_check", typed_config=Any.pack(_health())),
+        # On for JSON only, by route: the transcoder bounds what it holds, not what passes.
+        HttpFilter(name=names.BUFFER, typed_config=Any.pack(_body(limits)), disabled=True),
+        HttpFilter(name=names.TRANSCODER, typed_config=Any.pack(_transcoder(limits))),
+        HttpFilter(name="envoy.filters.http.grpc_stats", typed_config=Any.pack(_stats())),
+        HttpFilter(
+            name="envoy.filters.http.router",
+            typed_config=Any.pack(Router(suppress_envoy_headers=True)),
+        ),
+    ]
+
+
+def descriptor() -> bytes:
+    """The descriptor set of every public service."""
+    return files("mesh").joinpath("descriptor.pb").read_bytes()
+
+
+def _body(limits: Limits) -> Buffer:
+    return Buffer(max_request_bytes=limits.max_body_bytes)
+
+
+def _health() -> HealthCheck:
+    """200 on /healthz while any replica can answer, for balancers and containers."""
+    path = HeaderMatcher(name=":path", string_match=StringMatcher(exact=HEALTH_PATH))
+    return HealthCheck(
+        pass_through_mode=False,
+        headers=[path],
+        cluster_min_healthy_percentages={names.CHAMPION: percent(1)},
+    )
+
+
+def _transcoder(limits: Limits) -> GrpcJsonTranscoder:
+    return GrpcJsonTranscoder(
+        proto_descriptor_bin=descriptor(),
+        services=list(names.PUBLIC_SERVICES),
+        convert_grpc_status=True,
+        max_request_body_size=limits.max_body_bytes,
+        max_response_body_size=limits.max_response_bytes,
+        request_validation_options=GrpcJsonTranscoderRequestValidationOptions(
+            reject_unknown_method=True, reject_unknown_query_parameters=True
+        ),
+        print_options=GrpcJsonTranscoderPrintOptions(
+            always_print_primitive_fields=True, stream_newline_delimited=True
+        ),
+    )
+
+
+def _stats() -> GrpcStats:
+    # Dots in the package's name would break the names of the Prometheus metrics.
+    return GrpcStats(stats_for_all_methods=True, replace_dots_in_grpc_service_name=True)

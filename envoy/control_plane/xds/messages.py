@@ -1,0 +1,53 @@
+"""Short forms of what every resource needs."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from envoy_data_plane.envoy.config.core.v3 import Address as EnvoyAddress
+from envoy_data_plane.envoy.config.core.v3 import (
+    AggregatedConfigSource,
+    ApiVersion,
+    ConfigSource,
+    RuntimeFractionalPercent,
+    SocketAddress,
+)
+from envoy_data_plane.envoy.type.v3 import FractionalPercent, Percent
+from envoy_data_plane.google.protobuf import ListValue, Struct, Value
+
+from control_plane.topology import Address
+
+# Resources come over the one aggregated stream when there is a control plane.
+ADS = ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
+
+
+def seconds(value: float) -> timedelta:
+    """A duration."""
+    return timedelta(seconds=value)
+
+
+def percent(value: float) -> Percent:
+    """A percentage, 0 to 100."""
+    return Percent(value=value)
+
+
+def always() -> RuntimeFractionalPercent:
+    """All of the requests."""
+    return RuntimeFractionalPercent(default_value=FractionalPercent(numerator=100))
+
+
+def socket_address(address: Address) -> EnvoyAddress:
+    """An address to listen on or to connect to."""
+    return EnvoyAddress(socket_address=SocketAddress(address=address.host, port_value=address.port))
+
+
+def struct(fields: Mapping[str, str | int | list[str]]) -> Struct:
+    """A JSON object."""
+    return Struct(fields={name: _value(value) for name, value in fields.items()})
+
+
+def _value(value: str | int | list[str]) -> Value:
+    if isinstance(value, list):
+        return Value(list_value=ListValue(values=[_value(item) for item in value]))
+    if isinstance(value, str):
+        return Value(string_value=value)
+    return Value(number_value=float(value))

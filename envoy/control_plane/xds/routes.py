@@ -1,0 +1,170 @@
+"""Routes: which path goes to which cluster, for how long, and what may be tried again.
+
+The transcoder runs first, so JSON calls match the gRPC paths too.
+"""
+
+from dataclasses import dataclass
+
+from envoy_data_plane.envoy.config.route.v3 import (
+    DirectResponseAction,
+    FilterConfig,
+    RetryPolicy,
+    RetryPolicyRetryBackOff,
+    RetryPolicyRetryHostPredicate,
+    Route,
+    RouteAction,
+    RouteActionMaxStreamDuration,
+    RouteConfiguration,
+    RouteMatch,
+    VirtualHost,
+)
+from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer, BufferPerRoute
+from envoy_data_plane.envoy.extensions.filters.http.cors.v3 import CorsPolicy
+from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+from envoy_data_plane.google.protobuf import Any
+
+from control_plane.topology import MeshTopology
+from control_plane.xds import names
+from control_plane.xds.messages import always, seconds
+
+SHORT_S = 10.0
+PREDICT_S = 30.0
+CALL_S = 60.0
+RELOAD_S = 600.0
+# A stream in which nothing moves for so long belongs to nobody any more.
+STREAM_IDLE_S = 3600.0
+# Envoy's idle timeout must never be what ends a call.
+_IDLE_MARGIN_S = 30.0
+_NUM_RETRIES = 3
+# Room beyond the limit of the contract for what encoding adds.
+_BUFFER_MARGIN_BYTES = 1024 * 1024
+
+_ANYWHERE_ELSE = "unavailable,reset,connect-failure,refused-stream"
+_NOT_YET_SENT = "connect-failure,refused-stream,reset-before-request"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of the routing table."""
+
+    path: str
+    """A prefix when it ends with a slash, else the whole path."""
+
+    cluster: str
+    limit_s: float | None = None
+    """Longest call, whatever the client's deadline says; None: a stream without limit."""
+
+    retry_on: str = _NOT_YET_SENT
+    transcoded: bool = True
+
+
+_REPEATABLE = f"unavailable,{_NOT_YET_SENT}"
+
+# First match wins: a stream's own line stands before its service's.
+RULES = (
+    Rule(f"/{names.PREDICT_SERVICE}/PredictStream", names.CHAMPION),
+    Rule(f"/{names.PREDICT_SERVICE}/", names.CHAMPION, PREDICT_S, _ANYWHERE_ELSE),
+    Rule(f"/{names.TRAIN_SERVICE}/WatchTraining", names.TRAINING, retry_on=_REPEATABLE),
+    Rule(f"/{names.TRAIN_SERVICE}/", names.TRAINING, CALL_S, _REPEATABLE),
+    Rule(f"/{names.DATA_SERVICE}/ImportExamples", names.TRIGGER),
+    Rule(f"/{names.DATA_SERVICE}/", names.TRIGGER, CALL_S, _REPEATABLE),
+    Rule(f"/{names.RELOAD_SERVICE}/", names.CONTROL_PLANE, RELOAD_S, _REPEATABLE),
+    Rule("/grpc.health.v1.Health/Watch", names.CHAMPION),
+    Rule("/grpc.health.v1.Health/", names.CHAMPION, SHORT_S, _ANYWHERE_ELSE),
+    Rule("/grpc.reflection.v1.ServerReflection/", names.CHAMPION),
+    Rule("/grpc.reflection.v1alpha.ServerReflection/", names.CHAMPION),
+)
+OPEN_INFERENCE_RULES = (
+    Rule("/v2/", names.CHAMPION_HTTP, PREDICT_S, _ANYWHERE_ELSE, transcoded=False),
+)
+
+
+def route_configuration(topology: MeshTopology) -> RouteConfiguration:
+    """The routing table."""
+    limit = topology.limits.max_body_bytes
+    rules = RULES + (OPEN_INFERENCE_RULES if topology.replicas_http else ())
+    host = VirtualHost(
+        name=names.ROUTES,
+        domains=["*"],
+        routes=[_json(limit), *(_route(rule, limit) for rule in rules)],
+        # What is not buffered whole cannot be sent a second time.
+        request_body_buffer_limit=limit + _BUFFER_MARGIN_BYTES,
+        typed_per_filter_config=_cors(topology.allowed_origins),
+    )
+    return RouteConfiguration(name=names.ROUTES, virtual_hosts=[host])
+
+
+def _json(max_body_bytes: int) -> Route:
+    """What a JSON call matches before it is transcoded; it says which filters see its body."""
+    return Route(
+        name="json",
+        match=RouteMatch(prefix="/v1/"),
+        direct_response=DirectResponseAction(status=404),
+        typed_per_filter_config=_bounded(max_body_bytes),
+    )
+
+
+def _bounded(max_body_bytes: int) -> dict[str, Any]:
+    buffer = BufferPerRoute(buffer=Buffer(max_request_bytes=max_body_bytes))
+    return {names.BUFFER: Any.pack(buffer)}
+
+
+def _route(rule: Rule, max_body_bytes: int) -> Route:
+    prefix = rule.path.endswith("/")
+    idle_s = STREAM_IDLE_S if rule.limit_s is None else rule.limit_s + _IDLE_MARGIN_S
+    action = RouteAction(
+        cluster=rule.cluster,
+        # Envoy's own timeout would ignore a client's shorter deadline; 0 switches it off.
+        timeout=seconds(0),
+        idle_timeout=seconds(idle_s),
+        max_stream_duration=_duration(rule.limit_s),
+        retry_policy=_retry_policy(rule.retry_on),
+    )
+    as_it_is = {names.TRANSCODER: Any.pack(FilterConfig(disabled=True)), **_bounded(max_body_bytes)}
+    return Route(
+        name=rule.path.strip("/"),
+        match=RouteMatch(prefix=rule.path) if prefix else RouteMatch(path=rule.path),
+        route=action,
+        typed_per_filter_config={} if rule.transcoded else as_it_is,
+    )
+
+
+def _duration(limit_s: float | None) -> RouteActionMaxStreamDuration:
+    limit = seconds(limit_s or 0)
+    # A client's deadline travels on in both cases; 0 sets no limit to it.
+    return RouteActionMaxStreamDuration(max_stream_duration=limit, grpc_timeout_header_max=limit)
+
+
+def _retry_policy(retry_on: str) -> RetryPolicy:
+    previous_hosts = RetryPolicyRetryHostPredicate(
+        name="envoy.retry_host_predicates.previous_hosts",
+        typed_config=Any.pack(PreviousHostsPredicate()),
+    )
+    return RetryPolicy(
+        retry_on=retry_on,
+        num_retries=_NUM_RETRIES,
+        retry_host_predicate=[previous_hosts],
+        host_selection_retry_max_attempts=5,
+        retry_back_off=RetryPolicyRetryBackOff(
+            base_interval=seconds(0.02), max_interval=seconds(0.2)
+        ),
+    )
+
+
+def _cors(origins: tuple[str, ...]) -> dict[str, Any]:
+    if not origins:
+        return {}
+    policy = CorsPolicy(
+        allow_origin_string_match=[_origin(origin) for origin in origins],
+        allow_methods="GET, POST, PUT, OPTIONS",
+        allow_headers="content-type, x-grpc-web, x-user-agent, grpc-timeout, x-mesh-key",
+        expose_headers="grpc-status, grpc-message, grpc-status-details-bin, x-request-id",
+        max_age="86400",
+        filter_enabled=always(),
+    )
+    return {names.CORS: Any.pack(policy)}
+
+
+def _origin(origin: str) -> StringMatcher:
+    return StringMatcher(prefix="http") if origin == "*" else StringMatcher(exact=origin)

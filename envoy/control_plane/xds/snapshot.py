@@ -1,0 +1,77 @@
+"""The state that Envoy should have: immutable, and consistent or not there at all."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
+from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
+from envoy_data_plane.envoy.config.listener.v3 import Listener
+from envoy_data_plane.envoy.config.route.v3 import Route, RouteAction, RouteConfiguration
+
+from control_plane.topology import Address
+from control_plane.xds.listener import route_name
+
+
+class InconsistentSnapshot(ValueError):
+    """A resource names another one that is not there."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Every resource of one Envoy. Raises InconsistentSnapshot when they do not fit together."""
+
+    clusters: tuple[Cluster, ...]
+    endpoints: tuple[ClusterLoadAssignment, ...]
+    listeners: tuple[Listener, ...]
+    routes: tuple[RouteConfiguration, ...]
+    node_id: str
+    admin: Address
+
+    def __post_init__(self) -> None:
+        clusters = _unique("cluster", [cluster.name for cluster in self.clusters])
+        endpoints = _unique("endpoints", [item.cluster_name for item in self.endpoints])
+        routes = _unique("routes", [item.name for item in self.routes])
+        _unique("listener", [item.name for item in self.listeners])
+        discovered = {c.name for c in self.clusters if c.type == ClusterDiscoveryType.EDS}
+        _same("endpoints", endpoints, discovered)
+        _same("routes", routes, {route_name(item) for item in self.listeners})
+        for configuration in self.routes:
+            for route in _routes(configuration):
+                missing = _targets(route) - clusters
+                if missing:
+                    raise InconsistentSnapshot(
+                        f"route {route.name} leads to unknown cluster {', '.join(sorted(missing))}"
+                    )
+
+
+def _unique(kind: str, names: Sequence[str]) -> frozenset[str]:
+    found = frozenset(names)
+    if len(found) < len(names):
+        raise InconsistentSnapshot(f"two {kind} resources share a name: {sorted(names)}")
+    return found
+
+
+def _same(kind: str, given: Iterable[str], wanted: Iterable[str]) -> None:
+    if missing := set(wanted) - set(given):
+        raise InconsistentSnapshot(f"{kind} are missing: {', '.join(sorted(missing))}")
+    if unused := set(given) - set(wanted):
+        raise InconsistentSnapshot(f"nobody asks for {kind} {', '.join(sorted(unused))}")
+
+
+def _routes(configuration: RouteConfiguration) -> Iterable[Route]:
+    for host in configuration.virtual_hosts:
+        yield from host.routes
+
+
+def _targets(route: Route) -> frozenset[str]:
+    action = route.route
+    if action is None:
+        return frozenset()
+    return frozenset({*_chosen(action), *(m.cluster for m in action.request_mirror_policies)})
+
+
+def _chosen(action: RouteAction) -> Iterable[str]:
+    if action.cluster:
+        yield action.cluster
+    if action.weighted_clusters:
+        yield from (weighted.name for weighted in action.weighted_clusters.clusters)

@@ -1,0 +1,154 @@
+"""Small servicers behind the mesh's real contract, for tests of what stands in front of them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from grpc import aio
+
+from mesh.v1 import (
+    data_pb2,
+    data_pb2_grpc,
+    predict_pb2,
+    predict_pb2_grpc,
+    reload_pb2,
+    reload_pb2_grpc,
+    train_pb2,
+    train_pb2_grpc,
+)
+from service_kit.errors import Aborted, MeshError, NotFound
+from service_kit.limits import check_model_name, check_texts
+from service_kit.server import GrpcServer
+from service_kit.settings import ServiceSettings
+
+Context = aio.ServicerContext[Any, Any]
+
+REPLICA = ("mesh.v1.PredictService",)
+PUBLIC = (
+    "mesh.v1.PredictService",
+    "mesh.v1.TrainService",
+    "mesh.v1.ReloadService",
+    "mesh.v1.DataService",
+)
+
+
+class ToyPredict(predict_pb2_grpc.PredictServiceServicer):
+    """Labels every text with its length; what it saw last can be looked at."""
+
+    def __init__(self, replica: str) -> None:
+        self.replica = replica
+        self.calls = 0
+        self.seconds_left: float | None = None
+        self.metadata: dict[str, str] = {}
+
+    async def Predict(
+        self, request: predict_pb2.PredictRequest, context: Context
+    ) -> predict_pb2.PredictResponse:
+        self.calls += 1
+        self.seconds_left = context.time_remaining()
+        self.metadata = {k: str(v) for k, v in context.invocation_metadata() or ()}
+        check_model_name(request.model)
+        check_texts(request.texts)
+        if request.model == "unknown":
+            raise NotFound("no model 'unknown' is registered")
+        if request.model == "slow":
+            await asyncio.sleep(30)
+        predictions = [
+            predict_pb2.Prediction(label=str(len(text)), score=0.5) for text in request.texts
+        ]
+        return predict_pb2.PredictResponse(predictions=predictions, replica=self.replica)
+
+    async def PredictStream(
+        self, request_iterator: AsyncIterator[predict_pb2.PredictRequest], context: Context
+    ) -> AsyncIterator[predict_pb2.PredictStreamResponse]:
+        async for request in request_iterator:
+            yield predict_pb2.PredictStreamResponse(
+                id=request.id, response=predict_pb2.PredictResponse(replica=self.replica)
+            )
+
+    async def GetModel(
+        self, request: predict_pb2.GetModelRequest, context: Context
+    ) -> predict_pb2.Model:
+        return predict_pb2.Model(name=check_model_name(request.model), version="1")
+
+
+class ToyTrain(train_pb2_grpc.TrainServiceServicer):
+    """One job that goes on when `step` is set."""
+
+    def __init__(self) -> None:
+        self.step = asyncio.Event()
+        self.failures: list[MeshError] = []
+        self.calls = 0
+
+    async def Train(
+        self, request: train_pb2.TrainRequest, context: Context
+    ) -> train_pb2.TrainingJob:
+        self.calls += 1
+        if self.failures:
+            raise self.failures.pop(0)
+        return train_pb2.TrainingJob(id="1", state=train_pb2.TRAINING_STATE_QUEUED)
+
+    async def WatchTraining(
+        self, request: train_pb2.WatchTrainingRequest, context: Context
+    ) -> AsyncIterator[train_pb2.TrainingJob]:
+        yield train_pb2.TrainingJob(id=request.id, state=train_pb2.TRAINING_STATE_RUNNING)
+        await self.step.wait()
+        yield train_pb2.TrainingJob(id=request.id, state=train_pb2.TRAINING_STATE_SUCCEEDED)
+
+
+class ToyReload(reload_pb2_grpc.ReloadServiceServicer):
+    """Never succeeds."""
+
+    async def Reload(
+        self, request: reload_pb2.ReloadRequest, context: Context
+    ) -> reload_pb2.ReloadResponse:
+        raise Aborted(
+            "replica r1 failed at warm-up", "PREPARE_FAILED", replica="r1", step="warm-up"
+        )
+
+
+class ToyData(data_pb2_grpc.DataServiceServicer):
+    """Counts what it is given."""
+
+    async def AddExamples(
+        self, request: data_pb2.AddExamplesRequest, context: Context
+    ) -> data_pb2.AddExamplesResponse:
+        return data_pb2.AddExamplesResponse(model=request.model, added=len(request.examples))
+
+    async def ImportExamples(
+        self, request_iterator: AsyncIterator[data_pb2.ImportExamplesRequest], context: Context
+    ) -> data_pb2.ImportExamplesResponse:
+        rows = 0
+        async for request in request_iterator:
+            rows += len(request.examples)
+        return data_pb2.ImportExamplesResponse(rows=data_pb2.SplitCounts(train=rows))
+
+
+class ToyService:
+    """A service made of any of these servicers."""
+
+    def __init__(self, names: Sequence[str], **servicers: Any) -> None:
+        self.names = names
+        self._servicers = servicers
+
+    def register(self, server: aio.Server) -> None:
+        add: dict[str, Any] = {
+            "predict": predict_pb2_grpc.add_PredictServiceServicer_to_server,
+            "train": train_pb2_grpc.add_TrainServiceServicer_to_server,
+            "reload": reload_pb2_grpc.add_ReloadServiceServicer_to_server,
+            "data": data_pb2_grpc.add_DataServiceServicer_to_server,
+        }
+        for name, servicer in self._servicers.items():
+            add[name](servicer, server)
+
+    async def startup(self) -> None:
+        return
+
+    async def shutdown(self) -> None:
+        return
+
+
+def toy_server(names: Sequence[str], port: int = 0, **servicers: Any) -> GrpcServer:
+    """A server of these servicers, to be entered; it stops at once."""
+    settings = ServiceSettings(port=port, drain_seconds=0, grace_seconds=0)
+    return GrpcServer(ToyService(names, **servicers), settings, PUBLIC)

@@ -1,0 +1,216 @@
+"""In-memory twins of what the control plane stands on: replica, registry, promotions."""
+
+import asyncio
+from datetime import UTC, datetime
+
+from control_plane.catalog import Catalog
+from control_plane.fleet import Fleet
+from control_plane.locks import ModelLocks
+from control_plane.marks import Marks
+from control_plane.reload import ReloadCoordinator
+from control_plane.repairs import Repairs
+from control_plane.replica import (
+    Activated,
+    Prepared,
+    ReplicaAway,
+    ReplicaState,
+    Role,
+    Slot,
+    SlotState,
+    StepFailed,
+)
+from control_plane.rollout import Timings
+from control_plane.upkeep import Upkeep
+from service_kit.errors import Aborted, NotFound, Unavailable
+from service_kit.promotion import Promoted
+from service_kit.registry import CHAMPION, PREVIOUS, ModelVersion, RegisteredModel
+
+QUICK = Timings(prepare_s=1, activate_s=0.2, forward_s=0.5, abort_s=0.2, record_s=0.3, pause_s=0.01)
+KILLED = "killed"
+
+
+class TwinReplica:
+    """Does what a replica does, without a model; fails where a test says."""
+
+    def __init__(self, name: str, **serving: str) -> None:
+        self.name = name
+        self.address = f"{name}:1"
+        self.serving = dict(serving)
+        self.ready: dict[str, str] = {}
+        self.step = ""
+        self.up = True
+        self.fail_at = ""
+        self.fail_activations = 0
+        self.killed_by_activate = False
+        self.gate: asyncio.Event | None = None
+        self.preparing = asyncio.Event()
+        self.first_answers: dict[str, datetime] = {}
+        self.calls: list[str] = []
+
+    def kill(self) -> None:
+        """Die; what was prepared is lost."""
+        self.up = False
+        self.ready.clear()
+
+    def restart(self, serving: dict[str, str]) -> None:
+        """Come back, serving this."""
+        self.up, self.fail_at, self.killed_by_activate = True, "", False
+        self.serving = dict(serving)
+
+    async def state(self, timeout_s: float) -> ReplicaState:
+        self._answer()
+        slots = [
+            Slot(model, version, SlotState.SERVING, first_answer_at=self.first_answers.get(version))
+            for model, version in self.serving.items()
+        ]
+        slots += [Slot(model, version, SlotState.READY) for model, version in self.ready.items()]
+        return ReplicaState(self.name, "cpu", tuple(slots))
+
+    async def prepare(self, model: str, version: str, role: Role, timeout_s: float) -> Prepared:
+        self._answer()
+        self.calls.append(f"prepare {version}")
+        self.preparing.set()
+        if self.gate:
+            await self.gate.wait()
+        if self.fail_at == KILLED:
+            self.kill()
+            raise ReplicaAway("connection reset")
+        if self.fail_at:
+            raise StepFailed(self.fail_at, "it broke")
+        if self.serving.get(model) != version:
+            self.ready[model] = version
+        return Prepared(12.0)
+
+    async def activate(self, model: str, version: str, role: Role, timeout_s: float) -> Activated:
+        self._answer()
+        self.calls.append(f"activate {version}")
+        if self.killed_by_activate:
+            self.kill()
+            raise ReplicaAway("connection reset")
+        if self.fail_activations:
+            self.fail_activations -= 1
+            raise StepFailed("activate", "it broke")
+        before = self.serving.get(model, "")
+        if before != version:
+            if self.ready.pop(model, "") != version:
+                raise StepFailed("activate", f"{version} is not prepared")
+            self.serving[model] = version
+        return Activated(0.1, before, 3)
+
+    async def abort(self, model: str, version: str, role: Role, timeout_s: float) -> None:
+        self._answer()
+        self.calls.append(f"abort {version}")
+        if self.ready.get(model) == version:
+            del self.ready[model]
+
+    async def close(self) -> None:
+        return
+
+    def _answer(self) -> None:
+        if not self.up:
+            raise ReplicaAway("connection refused")
+
+
+class TwinRegistry:
+    """A registry with one model."""
+
+    def __init__(self, **aliases: str) -> None:
+        self.model = "reviews"
+        self.aliases = dict(aliases)
+        self.model_tags: dict[str, str] = {}
+        self.tags: dict[str, dict[str, str]] = {str(n + 1): {} for n in range(3)}
+        self.up = True
+        self.refuse_aliases = False
+
+    async def find_model(self, name: str) -> RegisteredModel | None:
+        self._answer()
+        if name != self.model:
+            return None
+        return RegisteredModel(name, dict(self.aliases), dict(self.model_tags))
+
+    async def list_models(self) -> list[RegisteredModel]:
+        found = await self.find_model(self.model)
+        return [found] if found else []
+
+    async def get_version(self, name: str, version: str) -> ModelVersion:
+        self._answer()
+        if name != self.model or version not in self.tags:
+            raise NotFound("no such version")
+        return ModelVersion(name, version, "run", "", dict(self.tags[version]))
+
+    async def set_alias(self, name: str, alias: str, version: str) -> None:
+        self._answer()
+        if self.refuse_aliases:
+            raise Unavailable("MLflow answered 503")
+        self.aliases[alias] = version
+
+    async def tag_version(self, name: str, version: str, key: str, value: str) -> None:
+        self._answer()
+        self.tags[version][key] = value
+
+    async def tag_model(self, name: str, key: str, value: str) -> None:
+        self._answer()
+        self.model_tags[key] = value
+
+    def _answer(self) -> None:
+        if not self.up:
+            raise Unavailable("MLflow is away")
+
+
+class TwinDemotions:
+    """Demotes in a TwinRegistry, or fails."""
+
+    def __init__(self, registry: TwinRegistry) -> None:
+        self.registry = registry
+        self.failure: Exception | None = None
+        self.count = 0
+
+    async def demote(self, model: str, expected_champion: str) -> Promoted:
+        if self.failure:
+            raise self.failure
+        aliases = self.registry.aliases
+        if aliases[CHAMPION] != expected_champion:
+            raise Aborted("another Champion")
+        self.count += 1
+        aliases[CHAMPION], aliases[PREVIOUS] = aliases[PREVIOUS], aliases[CHAMPION]
+        return Promoted(aliases[CHAMPION], aliases[PREVIOUS], self.count)
+
+
+class TwinMesh:
+    """A control plane over twins."""
+
+    def __init__(self, registry: TwinRegistry, *replicas: TwinReplica) -> None:
+        self.registry = registry
+        self.replicas = replicas
+        self.demotions = TwinDemotions(registry)
+        self.start()
+
+    def start(self) -> None:
+        """Start a control plane that knows nothing yet, as after a crash."""
+        locks = ModelLocks()
+        self.fleet = Fleet(self.replicas)
+        self.repairs = Repairs(self.registry, locks, QUICK)
+        self.catalog = Catalog(self.registry, max_age_s=0)
+        marks = Marks(self.registry)
+        self.coordinator = ReloadCoordinator(
+            self.fleet, self.registry, self.demotions, locks, self.repairs, marks, QUICK
+        )
+        self.upkeep = Upkeep(self.fleet, self.catalog, locks, self.repairs, marks, 0.01)
+
+    @property
+    def served(self) -> list[str]:
+        """Version of reviews that each replica serves."""
+        return [replica.serving.get("reviews", "") for replica in self.replicas]
+
+    async def settle(self) -> None:
+        """Let upkeep and repairs do what they have to."""
+        await self.upkeep.look()
+        async with asyncio.timeout(5):
+            while self.repairs.running:
+                await asyncio.gather(*self.repairs.running)
+        await self.upkeep.look()
+
+
+def moment(second: int) -> datetime:
+    """A time."""
+    return datetime(2026, 1, 1, 12, 0, second, tzinfo=UTC)

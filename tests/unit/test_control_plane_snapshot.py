@@ -1,0 +1,136 @@
+"""Envoy's resources: pure, consistent, the same for the same description."""
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from control_plane.render import app
+from control_plane.topology import Address, MeshTopology
+from control_plane.xds import InconsistentSnapshot, Snapshot, bootstrap, build_snapshot
+from control_plane.xds.routes import RULES
+from tests.envoy import envoy_binary
+
+TOPOLOGY = MeshTopology(
+    replicas=(Address("127.0.0.1", 1001), Address("127.0.0.1", 1002)),
+    training=Address("127.0.0.1", 1003),
+    trigger=Address("127.0.0.1", 1004),
+    control_plane=Address("127.0.0.1", 1005),
+)
+NAMES = replace(
+    TOPOLOGY,
+    replicas=(Address("inference-1", 1001), Address("inference-2", 1001)),
+    replicas_http=(Address("inference-1", 1002),),
+    training=Address("training", 1003),
+    allowed_origins=("https://ui.example", "*"),
+    host="0.0.0.0",
+)
+
+
+def validate(file: Path) -> None:
+    subprocess.run([envoy_binary(), "--mode", "validate", "-c", str(file)], check=True)
+
+
+@pytest.mark.parametrize("topology", [TOPOLOGY, NAMES, replace(TOPOLOGY, replicas=())])
+def test_envoy_accepts_the_configuration(topology: MeshTopology, tmp_path: Path) -> None:
+    file = tmp_path / "envoy.pb"
+    file.write_bytes(bootstrap(build_snapshot(topology)))
+    validate(file)
+
+
+def test_equal_descriptions_give_equal_bytes() -> None:
+    assert bootstrap(build_snapshot(TOPOLOGY)) == bootstrap(build_snapshot(replace(TOPOLOGY)))
+
+
+def test_another_replica_changes_its_endpoints_and_nothing_else_but_limits() -> None:
+    before = build_snapshot(TOPOLOGY)
+    after = build_snapshot(replace(TOPOLOGY, replicas=TOPOLOGY.replicas[::-1]))
+    assert bytes(before.endpoints[0]) != bytes(after.endpoints[0])
+    assert [bytes(c) for c in before.clusters] == [bytes(c) for c in after.clusters]
+    assert bytes(before.routes[0]) == bytes(after.routes[0])
+    assert bytes(before.listeners[0]) == bytes(after.listeners[0])
+
+
+def test_a_route_to_an_unknown_cluster_is_refused() -> None:
+    snapshot = build_snapshot(TOPOLOGY)
+    with pytest.raises(InconsistentSnapshot, match=r"unknown cluster training"):
+        replace(snapshot, clusters=tuple(c for c in snapshot.clusters if c.name != "training"))
+
+
+def test_a_discovered_cluster_without_endpoints_is_refused() -> None:
+    with pytest.raises(InconsistentSnapshot, match="endpoints are missing: champion"):
+        replace(build_snapshot(TOPOLOGY), endpoints=())
+
+
+def test_a_listener_without_its_routes_is_refused() -> None:
+    with pytest.raises(InconsistentSnapshot, match="routes are missing: mesh"):
+        replace(build_snapshot(TOPOLOGY), routes=())
+
+
+def test_endpoints_that_nobody_asks_for_are_refused() -> None:
+    snapshot = build_snapshot(TOPOLOGY)
+    with pytest.raises(InconsistentSnapshot, match="nobody asks for endpoints champion"):
+        Snapshot(
+            clusters=tuple(c for c in snapshot.clusters if c.name != "champion"),
+            endpoints=snapshot.endpoints,
+            listeners=snapshot.listeners,
+            routes=snapshot.routes,
+            node_id="n",
+            admin=snapshot.admin,
+        )
+
+
+def test_two_clusters_of_one_name_are_refused() -> None:
+    snapshot = build_snapshot(TOPOLOGY)
+    with pytest.raises(InconsistentSnapshot, match="share a name"):
+        replace(snapshot, clusters=(*snapshot.clusters, snapshot.clusters[0]))
+
+
+def test_internal_services_have_no_route() -> None:
+    assert not [rule for rule in RULES if "ReplicaService" in rule.path]
+
+
+def test_long_streams_have_no_limit_of_time() -> None:
+    unlimited = {rule.path.rsplit("/", 1)[1] for rule in RULES if rule.limit_s is None}
+    assert {"PredictStream", "WatchTraining", "ImportExamples", "Watch"} <= unlimited
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [("127.0.0.1:80", "127.0.0.1", 80), ("[::1]:80", "::1", 80), ("a.b:80", "a.b", 80)],
+)
+def test_an_address_is_a_host_and_a_port(text: str, host: str, port: int) -> None:
+    assert Address.parse(text) == Address(host, port)
+    assert str(Address.parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "80", ":80", "a:", "a:0", "a:65536", "a:x"])
+def test_a_malformed_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="host:port"):
+        Address.parse(text)
+
+
+def test_envoy_listens_on_an_ip_address_only() -> None:
+    with pytest.raises(ValueError, match="not an IP address"):
+        replace(TOPOLOGY, host="localhost")
+
+
+SERVICES = ["--training=t:1", "--trigger=d:1", "--control-plane=c:1"]
+
+
+def test_render_writes_a_file_that_envoy_accepts(tmp_path: Path) -> None:
+    out = tmp_path / "envoy.pb"
+    replicas = ["--replica=127.0.0.1:1", "--replica=127.0.0.1:2"]
+    result = CliRunner().invoke(app, [*replicas, *SERVICES, "--port=18000", f"--out={out}"])
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["envoy.pb"]
+    validate(out)
+
+
+@pytest.mark.parametrize("wrong", [["--replica=nowhere"], ["--replica=a:1", "--host=localhost"]])
+def test_render_names_what_is_wrong(wrong: list[str], tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, [*wrong, *SERVICES, f"--out={tmp_path / 'envoy.pb'}"])
+    assert result.exit_code == 2
+    assert not list(tmp_path.iterdir())
