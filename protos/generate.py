@@ -43,6 +43,7 @@ def main() -> None:
     everything = public + [f"mesh/v1/{name}.proto" for name in INTERNAL]
     out = str(args.out)
     run(
+        f"--plugin=protoc-gen-mypy_grpc={Path(sys.executable).parent / 'protoc-gen-mypy_grpc'}",
         f"--python_out={out}",
         f"--pyi_out={out}",
         f"--grpc_python_out={out}",

@@ -3,113 +3,244 @@
 isort:skip_file
 """
 
-from collections import abc as _abc
-from grpc import aio as _aio
-from mesh.v1 import data_pb2 as _data_pb2
-import abc as _abc_1
-import grpc as _grpc
+import abc
+import collections.abc
+import grpc
+import grpc.aio
+import mesh.v1.data_pb2
 import sys
-import typing as _typing
+import typing
 
-if sys.version_info >= (3, 11):
-    from typing import Self as _Self
+if sys.version_info >= (3, 13):
+    import typing as typing_extensions
 else:
-    from typing_extensions import Self as _Self
+    import typing_extensions
 
-_T = _typing.TypeVar("_T")
+_T = typing.TypeVar("_T")
 
-class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
+class _MaybeAsyncIterator(collections.abc.AsyncIterator[_T], collections.abc.Iterator[_T], metaclass=abc.ABCMeta): ...
 
-class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
+class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type: ignore[misc, type-arg]
     ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
+_DataServiceAddExamplesType = typing_extensions.TypeVar(
+    '_DataServiceAddExamplesType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.data_pb2.AddExamplesRequest,
+        mesh.v1.data_pb2.AddExamplesResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.data_pb2.AddExamplesRequest,
+        mesh.v1.data_pb2.AddExamplesResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.data_pb2.AddExamplesRequest,
+        mesh.v1.data_pb2.AddExamplesResponse,
+    ],
+)
 
-class DataServiceStub:
+_DataServiceImportExamplesType = typing_extensions.TypeVar(
+    '_DataServiceImportExamplesType',
+    grpc.StreamUnaryMultiCallable[
+        mesh.v1.data_pb2.ImportExamplesRequest,
+        mesh.v1.data_pb2.ImportExamplesResponse,
+    ],
+    grpc.aio.StreamUnaryMultiCallable[
+        mesh.v1.data_pb2.ImportExamplesRequest,
+        mesh.v1.data_pb2.ImportExamplesResponse,
+    ],
+    default=grpc.StreamUnaryMultiCallable[
+        mesh.v1.data_pb2.ImportExamplesRequest,
+        mesh.v1.data_pb2.ImportExamplesResponse,
+    ],
+)
+
+_DataServiceGetDatasetType = typing_extensions.TypeVar(
+    '_DataServiceGetDatasetType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.data_pb2.GetDatasetRequest,
+        mesh.v1.data_pb2.Dataset,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.data_pb2.GetDatasetRequest,
+        mesh.v1.data_pb2.Dataset,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.data_pb2.GetDatasetRequest,
+        mesh.v1.data_pb2.Dataset,
+    ],
+)
+
+_DataServiceTriggerType = typing_extensions.TypeVar(
+    '_DataServiceTriggerType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.data_pb2.TriggerRequest,
+        mesh.v1.data_pb2.Batch,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.data_pb2.TriggerRequest,
+        mesh.v1.data_pb2.Batch,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.data_pb2.TriggerRequest,
+        mesh.v1.data_pb2.Batch,
+    ],
+)
+
+_DataServiceListBatchesType = typing_extensions.TypeVar(
+    '_DataServiceListBatchesType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.data_pb2.ListBatchesRequest,
+        mesh.v1.data_pb2.ListBatchesResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.data_pb2.ListBatchesRequest,
+        mesh.v1.data_pb2.ListBatchesResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.data_pb2.ListBatchesRequest,
+        mesh.v1.data_pb2.ListBatchesResponse,
+    ],
+)
+
+class DataServiceStub(typing.Generic[_DataServiceAddExamplesType, _DataServiceImportExamplesType, _DataServiceGetDatasetType, _DataServiceTriggerType, _DataServiceListBatchesType]):
     """Rows and batches. Served by the trigger service."""
 
-    @_typing.overload
-    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
-    @_typing.overload
-    def __new__(cls, channel: _aio.Channel) -> DataServiceAsyncStub: ...
-    AddExamples: _grpc.UnaryUnaryMultiCallable[_data_pb2.AddExamplesRequest, _data_pb2.AddExamplesResponse]
+    @typing.overload
+    def __init__(self: DataServiceStub[
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.data_pb2.AddExamplesRequest,
+            mesh.v1.data_pb2.AddExamplesResponse,
+        ],
+        grpc.StreamUnaryMultiCallable[
+            mesh.v1.data_pb2.ImportExamplesRequest,
+            mesh.v1.data_pb2.ImportExamplesResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.data_pb2.GetDatasetRequest,
+            mesh.v1.data_pb2.Dataset,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.data_pb2.TriggerRequest,
+            mesh.v1.data_pb2.Batch,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.data_pb2.ListBatchesRequest,
+            mesh.v1.data_pb2.ListBatchesResponse,
+        ],
+    ], channel: grpc.Channel) -> None: ...
+
+    @typing.overload
+    def __init__(self: DataServiceStub[
+        grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.data_pb2.AddExamplesRequest,
+            mesh.v1.data_pb2.AddExamplesResponse,
+        ],
+        grpc.aio.StreamUnaryMultiCallable[
+            mesh.v1.data_pb2.ImportExamplesRequest,
+            mesh.v1.data_pb2.ImportExamplesResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.data_pb2.GetDatasetRequest,
+            mesh.v1.data_pb2.Dataset,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.data_pb2.TriggerRequest,
+            mesh.v1.data_pb2.Batch,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.data_pb2.ListBatchesRequest,
+            mesh.v1.data_pb2.ListBatchesResponse,
+        ],
+    ], channel: grpc.aio.Channel) -> None: ...
+
+    AddExamples: _DataServiceAddExamplesType
     """Adds rows to the training table of a known model: all or nothing; an error names the index."""
-    ImportExamples: _grpc.StreamUnaryMultiCallable[_data_pb2.ImportExamplesRequest, _data_pb2.ImportExamplesResponse]
+
+    ImportExamples: _DataServiceImportExamplesType
     """Imports rows in one transaction: creates the training table and its triggers when the model
     is new, and seals one batch. The first message carries the header, all may carry examples;
     nothing is kept unless the stream is completed.
     """
-    GetDataset: _grpc.UnaryUnaryMultiCallable[_data_pb2.GetDatasetRequest, _data_pb2.Dataset]
+
+    GetDataset: _DataServiceGetDatasetType
     """Counts the rows of a model."""
-    Trigger: _grpc.UnaryUnaryMultiCallable[_data_pb2.TriggerRequest, _data_pb2.Batch]
+
+    Trigger: _DataServiceTriggerType
     """Seals a batch now, with whatever rows wait, none included, and so starts one turn of the loop."""
-    ListBatches: _grpc.UnaryUnaryMultiCallable[_data_pb2.ListBatchesRequest, _data_pb2.ListBatchesResponse]
+
+    ListBatches: _DataServiceListBatchesType
     """Lists the batches of a model, newest first."""
 
-@_typing.type_check_only
-class DataServiceAsyncStub(DataServiceStub):
+DataServiceAsyncStub: typing_extensions.TypeAlias = DataServiceStub[
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.data_pb2.AddExamplesRequest,
+        mesh.v1.data_pb2.AddExamplesResponse,
+    ],
+    grpc.aio.StreamUnaryMultiCallable[
+        mesh.v1.data_pb2.ImportExamplesRequest,
+        mesh.v1.data_pb2.ImportExamplesResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.data_pb2.GetDatasetRequest,
+        mesh.v1.data_pb2.Dataset,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.data_pb2.TriggerRequest,
+        mesh.v1.data_pb2.Batch,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.data_pb2.ListBatchesRequest,
+        mesh.v1.data_pb2.ListBatchesResponse,
+    ],
+]
+
+class DataServiceServicer(metaclass=abc.ABCMeta):
     """Rows and batches. Served by the trigger service."""
 
-    def __init__(self, channel: _aio.Channel) -> None: ...
-    AddExamples: _aio.UnaryUnaryMultiCallable[_data_pb2.AddExamplesRequest, _data_pb2.AddExamplesResponse]  # type: ignore[assignment]
-    """Adds rows to the training table of a known model: all or nothing; an error names the index."""
-    ImportExamples: _aio.StreamUnaryMultiCallable[_data_pb2.ImportExamplesRequest, _data_pb2.ImportExamplesResponse]  # type: ignore[assignment]
-    """Imports rows in one transaction: creates the training table and its triggers when the model
-    is new, and seals one batch. The first message carries the header, all may carry examples;
-    nothing is kept unless the stream is completed.
-    """
-    GetDataset: _aio.UnaryUnaryMultiCallable[_data_pb2.GetDatasetRequest, _data_pb2.Dataset]  # type: ignore[assignment]
-    """Counts the rows of a model."""
-    Trigger: _aio.UnaryUnaryMultiCallable[_data_pb2.TriggerRequest, _data_pb2.Batch]  # type: ignore[assignment]
-    """Seals a batch now, with whatever rows wait, none included, and so starts one turn of the loop."""
-    ListBatches: _aio.UnaryUnaryMultiCallable[_data_pb2.ListBatchesRequest, _data_pb2.ListBatchesResponse]  # type: ignore[assignment]
-    """Lists the batches of a model, newest first."""
-
-class DataServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Rows and batches. Served by the trigger service."""
-
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def AddExamples(
         self,
-        request: _data_pb2.AddExamplesRequest,
+        request: mesh.v1.data_pb2.AddExamplesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_data_pb2.AddExamplesResponse, _abc.Awaitable[_data_pb2.AddExamplesResponse]]:
+    ) -> typing.Union[mesh.v1.data_pb2.AddExamplesResponse, collections.abc.Awaitable[mesh.v1.data_pb2.AddExamplesResponse]]:
         """Adds rows to the training table of a known model: all or nothing; an error names the index."""
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def ImportExamples(
         self,
-        request_iterator: _MaybeAsyncIterator[_data_pb2.ImportExamplesRequest],
+        request_iterator: _MaybeAsyncIterator[mesh.v1.data_pb2.ImportExamplesRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_data_pb2.ImportExamplesResponse, _abc.Awaitable[_data_pb2.ImportExamplesResponse]]:
+    ) -> typing.Union[mesh.v1.data_pb2.ImportExamplesResponse, collections.abc.Awaitable[mesh.v1.data_pb2.ImportExamplesResponse]]:
         """Imports rows in one transaction: creates the training table and its triggers when the model
         is new, and seals one batch. The first message carries the header, all may carry examples;
         nothing is kept unless the stream is completed.
         """
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def GetDataset(
         self,
-        request: _data_pb2.GetDatasetRequest,
+        request: mesh.v1.data_pb2.GetDatasetRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_data_pb2.Dataset, _abc.Awaitable[_data_pb2.Dataset]]:
+    ) -> typing.Union[mesh.v1.data_pb2.Dataset, collections.abc.Awaitable[mesh.v1.data_pb2.Dataset]]:
         """Counts the rows of a model."""
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def Trigger(
         self,
-        request: _data_pb2.TriggerRequest,
+        request: mesh.v1.data_pb2.TriggerRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_data_pb2.Batch, _abc.Awaitable[_data_pb2.Batch]]:
+    ) -> typing.Union[mesh.v1.data_pb2.Batch, collections.abc.Awaitable[mesh.v1.data_pb2.Batch]]:
         """Seals a batch now, with whatever rows wait, none included, and so starts one turn of the loop."""
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def ListBatches(
         self,
-        request: _data_pb2.ListBatchesRequest,
+        request: mesh.v1.data_pb2.ListBatchesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_data_pb2.ListBatchesResponse, _abc.Awaitable[_data_pb2.ListBatchesResponse]]:
+    ) -> typing.Union[mesh.v1.data_pb2.ListBatchesResponse, collections.abc.Awaitable[mesh.v1.data_pb2.ListBatchesResponse]]:
         """Lists the batches of a model, newest first."""
 
-def add_DataServiceServicer_to_server(servicer: DataServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+def add_DataServiceServicer_to_server(servicer: DataServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -3,110 +3,211 @@
 isort:skip_file
 """
 
-from collections import abc as _abc
-from grpc import aio as _aio
-from mesh.v1 import predict_pb2 as _predict_pb2
-import abc as _abc_1
-import grpc as _grpc
+import abc
+import collections.abc
+import grpc
+import grpc.aio
+import mesh.v1.predict_pb2
 import sys
-import typing as _typing
+import typing
 
-if sys.version_info >= (3, 11):
-    from typing import Self as _Self
+if sys.version_info >= (3, 13):
+    import typing as typing_extensions
 else:
-    from typing_extensions import Self as _Self
+    import typing_extensions
 
-_T = _typing.TypeVar("_T")
+_T = typing.TypeVar("_T")
 
-class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
+class _MaybeAsyncIterator(collections.abc.AsyncIterator[_T], collections.abc.Iterator[_T], metaclass=abc.ABCMeta): ...
 
-class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
+class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type: ignore[misc, type-arg]
     ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
+_PredictServicePredictType = typing_extensions.TypeVar(
+    '_PredictServicePredictType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.predict_pb2.PredictRequest,
+        mesh.v1.predict_pb2.PredictResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.predict_pb2.PredictRequest,
+        mesh.v1.predict_pb2.PredictResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.predict_pb2.PredictRequest,
+        mesh.v1.predict_pb2.PredictResponse,
+    ],
+)
 
-class PredictServiceStub:
+_PredictServicePredictStreamType = typing_extensions.TypeVar(
+    '_PredictServicePredictStreamType',
+    grpc.StreamStreamMultiCallable[
+        mesh.v1.predict_pb2.PredictRequest,
+        mesh.v1.predict_pb2.PredictStreamResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        mesh.v1.predict_pb2.PredictRequest,
+        mesh.v1.predict_pb2.PredictStreamResponse,
+    ],
+    default=grpc.StreamStreamMultiCallable[
+        mesh.v1.predict_pb2.PredictRequest,
+        mesh.v1.predict_pb2.PredictStreamResponse,
+    ],
+)
+
+_PredictServiceListModelsType = typing_extensions.TypeVar(
+    '_PredictServiceListModelsType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.predict_pb2.ListModelsRequest,
+        mesh.v1.predict_pb2.ListModelsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.predict_pb2.ListModelsRequest,
+        mesh.v1.predict_pb2.ListModelsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.predict_pb2.ListModelsRequest,
+        mesh.v1.predict_pb2.ListModelsResponse,
+    ],
+)
+
+_PredictServiceGetModelType = typing_extensions.TypeVar(
+    '_PredictServiceGetModelType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.predict_pb2.GetModelRequest,
+        mesh.v1.predict_pb2.Model,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.predict_pb2.GetModelRequest,
+        mesh.v1.predict_pb2.Model,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.predict_pb2.GetModelRequest,
+        mesh.v1.predict_pb2.Model,
+    ],
+)
+
+class PredictServiceStub(typing.Generic[_PredictServicePredictType, _PredictServicePredictStreamType, _PredictServiceListModelsType, _PredictServiceGetModelType]):
     """Answers texts with labels. Served by every inference replica; Envoy balances per call."""
 
-    @_typing.overload
-    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
-    @_typing.overload
-    def __new__(cls, channel: _aio.Channel) -> PredictServiceAsyncStub: ...
-    Predict: _grpc.UnaryUnaryMultiCallable[_predict_pb2.PredictRequest, _predict_pb2.PredictResponse]
+    @typing.overload
+    def __init__(self: PredictServiceStub[
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.predict_pb2.PredictRequest,
+            mesh.v1.predict_pb2.PredictResponse,
+        ],
+        grpc.StreamStreamMultiCallable[
+            mesh.v1.predict_pb2.PredictRequest,
+            mesh.v1.predict_pb2.PredictStreamResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.predict_pb2.ListModelsRequest,
+            mesh.v1.predict_pb2.ListModelsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.predict_pb2.GetModelRequest,
+            mesh.v1.predict_pb2.Model,
+        ],
+    ], channel: grpc.Channel) -> None: ...
+
+    @typing.overload
+    def __init__(self: PredictServiceStub[
+        grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.predict_pb2.PredictRequest,
+            mesh.v1.predict_pb2.PredictResponse,
+        ],
+        grpc.aio.StreamStreamMultiCallable[
+            mesh.v1.predict_pb2.PredictRequest,
+            mesh.v1.predict_pb2.PredictStreamResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.predict_pb2.ListModelsRequest,
+            mesh.v1.predict_pb2.ListModelsResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.predict_pb2.GetModelRequest,
+            mesh.v1.predict_pb2.Model,
+        ],
+    ], channel: grpc.aio.Channel) -> None: ...
+
+    Predict: _PredictServicePredictType
     """Classifies 1 to 1,024 texts with the version that the fleet serves.
     NOT_FOUND: the model is unknown. FAILED_PRECONDITION: no version of it is served yet.
     RESOURCE_EXHAUSTED: the queue is full; the error carries a retry delay.
     """
-    PredictStream: _grpc.StreamStreamMultiCallable[_predict_pb2.PredictRequest, _predict_pb2.PredictStreamResponse]
+
+    PredictStream: _PredictServicePredictStreamType
     """Bulk scoring. Answers come in any order and carry the id of their request; one bad item never
     ends the stream. Half-close drains. A draining replica ends the stream with UNAVAILABLE, and
     the client sends the ids that were not answered again.
     """
-    ListModels: _grpc.UnaryUnaryMultiCallable[_predict_pb2.ListModelsRequest, _predict_pb2.ListModelsResponse]
+
+    ListModels: _PredictServiceListModelsType
     """Lists the models that this replica serves."""
-    GetModel: _grpc.UnaryUnaryMultiCallable[_predict_pb2.GetModelRequest, _predict_pb2.Model]
+
+    GetModel: _PredictServiceGetModelType
     """Describes the served version of one model."""
 
-@_typing.type_check_only
-class PredictServiceAsyncStub(PredictServiceStub):
+PredictServiceAsyncStub: typing_extensions.TypeAlias = PredictServiceStub[
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.predict_pb2.PredictRequest,
+        mesh.v1.predict_pb2.PredictResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        mesh.v1.predict_pb2.PredictRequest,
+        mesh.v1.predict_pb2.PredictStreamResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.predict_pb2.ListModelsRequest,
+        mesh.v1.predict_pb2.ListModelsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.predict_pb2.GetModelRequest,
+        mesh.v1.predict_pb2.Model,
+    ],
+]
+
+class PredictServiceServicer(metaclass=abc.ABCMeta):
     """Answers texts with labels. Served by every inference replica; Envoy balances per call."""
 
-    def __init__(self, channel: _aio.Channel) -> None: ...
-    Predict: _aio.UnaryUnaryMultiCallable[_predict_pb2.PredictRequest, _predict_pb2.PredictResponse]  # type: ignore[assignment]
-    """Classifies 1 to 1,024 texts with the version that the fleet serves.
-    NOT_FOUND: the model is unknown. FAILED_PRECONDITION: no version of it is served yet.
-    RESOURCE_EXHAUSTED: the queue is full; the error carries a retry delay.
-    """
-    PredictStream: _aio.StreamStreamMultiCallable[_predict_pb2.PredictRequest, _predict_pb2.PredictStreamResponse]  # type: ignore[assignment]
-    """Bulk scoring. Answers come in any order and carry the id of their request; one bad item never
-    ends the stream. Half-close drains. A draining replica ends the stream with UNAVAILABLE, and
-    the client sends the ids that were not answered again.
-    """
-    ListModels: _aio.UnaryUnaryMultiCallable[_predict_pb2.ListModelsRequest, _predict_pb2.ListModelsResponse]  # type: ignore[assignment]
-    """Lists the models that this replica serves."""
-    GetModel: _aio.UnaryUnaryMultiCallable[_predict_pb2.GetModelRequest, _predict_pb2.Model]  # type: ignore[assignment]
-    """Describes the served version of one model."""
-
-class PredictServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Answers texts with labels. Served by every inference replica; Envoy balances per call."""
-
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def Predict(
         self,
-        request: _predict_pb2.PredictRequest,
+        request: mesh.v1.predict_pb2.PredictRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_predict_pb2.PredictResponse, _abc.Awaitable[_predict_pb2.PredictResponse]]:
+    ) -> typing.Union[mesh.v1.predict_pb2.PredictResponse, collections.abc.Awaitable[mesh.v1.predict_pb2.PredictResponse]]:
         """Classifies 1 to 1,024 texts with the version that the fleet serves.
         NOT_FOUND: the model is unknown. FAILED_PRECONDITION: no version of it is served yet.
         RESOURCE_EXHAUSTED: the queue is full; the error carries a retry delay.
         """
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def PredictStream(
         self,
-        request_iterator: _MaybeAsyncIterator[_predict_pb2.PredictRequest],
+        request_iterator: _MaybeAsyncIterator[mesh.v1.predict_pb2.PredictRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_predict_pb2.PredictStreamResponse], _abc.AsyncIterator[_predict_pb2.PredictStreamResponse]]:
+    ) -> typing.Union[collections.abc.Iterator[mesh.v1.predict_pb2.PredictStreamResponse], collections.abc.AsyncIterator[mesh.v1.predict_pb2.PredictStreamResponse]]:
         """Bulk scoring. Answers come in any order and carry the id of their request; one bad item never
         ends the stream. Half-close drains. A draining replica ends the stream with UNAVAILABLE, and
         the client sends the ids that were not answered again.
         """
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def ListModels(
         self,
-        request: _predict_pb2.ListModelsRequest,
+        request: mesh.v1.predict_pb2.ListModelsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_predict_pb2.ListModelsResponse, _abc.Awaitable[_predict_pb2.ListModelsResponse]]:
+    ) -> typing.Union[mesh.v1.predict_pb2.ListModelsResponse, collections.abc.Awaitable[mesh.v1.predict_pb2.ListModelsResponse]]:
         """Lists the models that this replica serves."""
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def GetModel(
         self,
-        request: _predict_pb2.GetModelRequest,
+        request: mesh.v1.predict_pb2.GetModelRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_predict_pb2.Model, _abc.Awaitable[_predict_pb2.Model]]:
+    ) -> typing.Union[mesh.v1.predict_pb2.Model, collections.abc.Awaitable[mesh.v1.predict_pb2.Model]]:
         """Describes the served version of one model."""
 
-def add_PredictServiceServicer_to_server(servicer: PredictServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+def add_PredictServiceServicer_to_server(servicer: PredictServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -3,113 +3,244 @@
 isort:skip_file
 """
 
-from collections import abc as _abc
-from grpc import aio as _aio
-from mesh.v1 import reload_pb2 as _reload_pb2
-import abc as _abc_1
-import grpc as _grpc
+import abc
+import collections.abc
+import grpc
+import grpc.aio
+import mesh.v1.reload_pb2
 import sys
-import typing as _typing
+import typing
 
-if sys.version_info >= (3, 11):
-    from typing import Self as _Self
+if sys.version_info >= (3, 13):
+    import typing as typing_extensions
 else:
-    from typing_extensions import Self as _Self
+    import typing_extensions
 
-_T = _typing.TypeVar("_T")
+_T = typing.TypeVar("_T")
 
-class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
+class _MaybeAsyncIterator(collections.abc.AsyncIterator[_T], collections.abc.Iterator[_T], metaclass=abc.ABCMeta): ...
 
-class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
+class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type: ignore[misc, type-arg]
     ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
+_ReloadServiceReloadType = typing_extensions.TypeVar(
+    '_ReloadServiceReloadType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.ReloadRequest,
+        mesh.v1.reload_pb2.ReloadResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.ReloadRequest,
+        mesh.v1.reload_pb2.ReloadResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.ReloadRequest,
+        mesh.v1.reload_pb2.ReloadResponse,
+    ],
+)
 
-class ReloadServiceStub:
+_ReloadServiceRollbackType = typing_extensions.TypeVar(
+    '_ReloadServiceRollbackType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.RollbackRequest,
+        mesh.v1.reload_pb2.ReloadResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.RollbackRequest,
+        mesh.v1.reload_pb2.ReloadResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.RollbackRequest,
+        mesh.v1.reload_pb2.ReloadResponse,
+    ],
+)
+
+_ReloadServiceGetTrafficType = typing_extensions.TypeVar(
+    '_ReloadServiceGetTrafficType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.GetTrafficRequest,
+        mesh.v1.reload_pb2.Traffic,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.GetTrafficRequest,
+        mesh.v1.reload_pb2.Traffic,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.GetTrafficRequest,
+        mesh.v1.reload_pb2.Traffic,
+    ],
+)
+
+_ReloadServiceSetTrafficType = typing_extensions.TypeVar(
+    '_ReloadServiceSetTrafficType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.SetTrafficRequest,
+        mesh.v1.reload_pb2.Traffic,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.SetTrafficRequest,
+        mesh.v1.reload_pb2.Traffic,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.SetTrafficRequest,
+        mesh.v1.reload_pb2.Traffic,
+    ],
+)
+
+_ReloadServiceGetFleetType = typing_extensions.TypeVar(
+    '_ReloadServiceGetFleetType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.GetFleetRequest,
+        mesh.v1.reload_pb2.Fleet,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.GetFleetRequest,
+        mesh.v1.reload_pb2.Fleet,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.GetFleetRequest,
+        mesh.v1.reload_pb2.Fleet,
+    ],
+)
+
+class ReloadServiceStub(typing.Generic[_ReloadServiceReloadType, _ReloadServiceRollbackType, _ReloadServiceGetTrafficType, _ReloadServiceSetTrafficType, _ReloadServiceGetFleetType]):
     """Changes what the fleet serves. Served by the control plane."""
 
-    @_typing.overload
-    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
-    @_typing.overload
-    def __new__(cls, channel: _aio.Channel) -> ReloadServiceAsyncStub: ...
-    Reload: _grpc.UnaryUnaryMultiCallable[_reload_pb2.ReloadRequest, _reload_pb2.ReloadResponse]
+    @typing.overload
+    def __init__(self: ReloadServiceStub[
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.reload_pb2.ReloadRequest,
+            mesh.v1.reload_pb2.ReloadResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.reload_pb2.RollbackRequest,
+            mesh.v1.reload_pb2.ReloadResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.reload_pb2.GetTrafficRequest,
+            mesh.v1.reload_pb2.Traffic,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.reload_pb2.SetTrafficRequest,
+            mesh.v1.reload_pb2.Traffic,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.reload_pb2.GetFleetRequest,
+            mesh.v1.reload_pb2.Fleet,
+        ],
+    ], channel: grpc.Channel) -> None: ...
+
+    @typing.overload
+    def __init__(self: ReloadServiceStub[
+        grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.reload_pb2.ReloadRequest,
+            mesh.v1.reload_pb2.ReloadResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.reload_pb2.RollbackRequest,
+            mesh.v1.reload_pb2.ReloadResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.reload_pb2.GetTrafficRequest,
+            mesh.v1.reload_pb2.Traffic,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.reload_pb2.SetTrafficRequest,
+            mesh.v1.reload_pb2.Traffic,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.reload_pb2.GetFleetRequest,
+            mesh.v1.reload_pb2.Fleet,
+        ],
+    ], channel: grpc.aio.Channel) -> None: ...
+
+    Reload: _ReloadServiceReloadType
     """Brings every replica to the Champion, or to `version`, as one: all prepare; only when all are
     ready the change is recorded (alias Serving) and all activate. Fails with ABORTED, naming the
     replica and the step, when one cannot prepare; then every replica stays on the old version.
     """
-    Rollback: _grpc.UnaryUnaryMultiCallable[_reload_pb2.RollbackRequest, _reload_pb2.ReloadResponse]
+
+    Rollback: _ReloadServiceRollbackType
     """Makes the previous Champion the Champion again and serves it."""
-    GetTraffic: _grpc.UnaryUnaryMultiCallable[_reload_pb2.GetTrafficRequest, _reload_pb2.Traffic]
+
+    GetTraffic: _ReloadServiceGetTrafficType
     """Returns the traffic split of a model."""
-    SetTraffic: _grpc.UnaryUnaryMultiCallable[_reload_pb2.SetTrafficRequest, _reload_pb2.Traffic]
+
+    SetTraffic: _ReloadServiceSetTrafficType
     """Changes the traffic split of a model."""
-    GetFleet: _grpc.UnaryUnaryMultiCallable[_reload_pb2.GetFleetRequest, _reload_pb2.Fleet]
+
+    GetFleet: _ReloadServiceGetFleetType
     """Shows every replica: what it serves, and whether it gets traffic."""
 
-@_typing.type_check_only
-class ReloadServiceAsyncStub(ReloadServiceStub):
+ReloadServiceAsyncStub: typing_extensions.TypeAlias = ReloadServiceStub[
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.ReloadRequest,
+        mesh.v1.reload_pb2.ReloadResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.RollbackRequest,
+        mesh.v1.reload_pb2.ReloadResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.GetTrafficRequest,
+        mesh.v1.reload_pb2.Traffic,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.SetTrafficRequest,
+        mesh.v1.reload_pb2.Traffic,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.GetFleetRequest,
+        mesh.v1.reload_pb2.Fleet,
+    ],
+]
+
+class ReloadServiceServicer(metaclass=abc.ABCMeta):
     """Changes what the fleet serves. Served by the control plane."""
 
-    def __init__(self, channel: _aio.Channel) -> None: ...
-    Reload: _aio.UnaryUnaryMultiCallable[_reload_pb2.ReloadRequest, _reload_pb2.ReloadResponse]  # type: ignore[assignment]
-    """Brings every replica to the Champion, or to `version`, as one: all prepare; only when all are
-    ready the change is recorded (alias Serving) and all activate. Fails with ABORTED, naming the
-    replica and the step, when one cannot prepare; then every replica stays on the old version.
-    """
-    Rollback: _aio.UnaryUnaryMultiCallable[_reload_pb2.RollbackRequest, _reload_pb2.ReloadResponse]  # type: ignore[assignment]
-    """Makes the previous Champion the Champion again and serves it."""
-    GetTraffic: _aio.UnaryUnaryMultiCallable[_reload_pb2.GetTrafficRequest, _reload_pb2.Traffic]  # type: ignore[assignment]
-    """Returns the traffic split of a model."""
-    SetTraffic: _aio.UnaryUnaryMultiCallable[_reload_pb2.SetTrafficRequest, _reload_pb2.Traffic]  # type: ignore[assignment]
-    """Changes the traffic split of a model."""
-    GetFleet: _aio.UnaryUnaryMultiCallable[_reload_pb2.GetFleetRequest, _reload_pb2.Fleet]  # type: ignore[assignment]
-    """Shows every replica: what it serves, and whether it gets traffic."""
-
-class ReloadServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Changes what the fleet serves. Served by the control plane."""
-
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def Reload(
         self,
-        request: _reload_pb2.ReloadRequest,
+        request: mesh.v1.reload_pb2.ReloadRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_reload_pb2.ReloadResponse, _abc.Awaitable[_reload_pb2.ReloadResponse]]:
+    ) -> typing.Union[mesh.v1.reload_pb2.ReloadResponse, collections.abc.Awaitable[mesh.v1.reload_pb2.ReloadResponse]]:
         """Brings every replica to the Champion, or to `version`, as one: all prepare; only when all are
         ready the change is recorded (alias Serving) and all activate. Fails with ABORTED, naming the
         replica and the step, when one cannot prepare; then every replica stays on the old version.
         """
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def Rollback(
         self,
-        request: _reload_pb2.RollbackRequest,
+        request: mesh.v1.reload_pb2.RollbackRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_reload_pb2.ReloadResponse, _abc.Awaitable[_reload_pb2.ReloadResponse]]:
+    ) -> typing.Union[mesh.v1.reload_pb2.ReloadResponse, collections.abc.Awaitable[mesh.v1.reload_pb2.ReloadResponse]]:
         """Makes the previous Champion the Champion again and serves it."""
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def GetTraffic(
         self,
-        request: _reload_pb2.GetTrafficRequest,
+        request: mesh.v1.reload_pb2.GetTrafficRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_reload_pb2.Traffic, _abc.Awaitable[_reload_pb2.Traffic]]:
+    ) -> typing.Union[mesh.v1.reload_pb2.Traffic, collections.abc.Awaitable[mesh.v1.reload_pb2.Traffic]]:
         """Returns the traffic split of a model."""
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def SetTraffic(
         self,
-        request: _reload_pb2.SetTrafficRequest,
+        request: mesh.v1.reload_pb2.SetTrafficRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_reload_pb2.Traffic, _abc.Awaitable[_reload_pb2.Traffic]]:
+    ) -> typing.Union[mesh.v1.reload_pb2.Traffic, collections.abc.Awaitable[mesh.v1.reload_pb2.Traffic]]:
         """Changes the traffic split of a model."""
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def GetFleet(
         self,
-        request: _reload_pb2.GetFleetRequest,
+        request: mesh.v1.reload_pb2.GetFleetRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_reload_pb2.Fleet, _abc.Awaitable[_reload_pb2.Fleet]]:
+    ) -> typing.Union[mesh.v1.reload_pb2.Fleet, collections.abc.Awaitable[mesh.v1.reload_pb2.Fleet]]:
         """Shows every replica: what it serves, and whether it gets traffic."""
 
-def add_ReloadServiceServicer_to_server(servicer: ReloadServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+def add_ReloadServiceServicer_to_server(servicer: ReloadServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

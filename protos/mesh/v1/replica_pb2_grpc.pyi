@@ -3,104 +3,207 @@
 isort:skip_file
 """
 
-from collections import abc as _abc
-from grpc import aio as _aio
-from mesh.v1 import replica_pb2 as _replica_pb2
-import abc as _abc_1
-import grpc as _grpc
+import abc
+import collections.abc
+import grpc
+import grpc.aio
+import mesh.v1.replica_pb2
 import sys
-import typing as _typing
+import typing
 
-if sys.version_info >= (3, 11):
-    from typing import Self as _Self
+if sys.version_info >= (3, 13):
+    import typing as typing_extensions
 else:
-    from typing_extensions import Self as _Self
+    import typing_extensions
 
-_T = _typing.TypeVar("_T")
+_T = typing.TypeVar("_T")
 
-class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
+class _MaybeAsyncIterator(collections.abc.AsyncIterator[_T], collections.abc.Iterator[_T], metaclass=abc.ABCMeta): ...
 
-class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
+class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type: ignore[misc, type-arg]
     ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
+_ReplicaServicePrepareType = typing_extensions.TypeVar(
+    '_ReplicaServicePrepareType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.replica_pb2.PrepareRequest,
+        mesh.v1.replica_pb2.PrepareResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.replica_pb2.PrepareRequest,
+        mesh.v1.replica_pb2.PrepareResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.replica_pb2.PrepareRequest,
+        mesh.v1.replica_pb2.PrepareResponse,
+    ],
+)
 
-class ReplicaServiceStub:
+_ReplicaServiceActivateType = typing_extensions.TypeVar(
+    '_ReplicaServiceActivateType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.replica_pb2.ActivateRequest,
+        mesh.v1.replica_pb2.ActivateResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.replica_pb2.ActivateRequest,
+        mesh.v1.replica_pb2.ActivateResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.replica_pb2.ActivateRequest,
+        mesh.v1.replica_pb2.ActivateResponse,
+    ],
+)
+
+_ReplicaServiceAbortType = typing_extensions.TypeVar(
+    '_ReplicaServiceAbortType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.replica_pb2.AbortRequest,
+        mesh.v1.replica_pb2.AbortResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.replica_pb2.AbortRequest,
+        mesh.v1.replica_pb2.AbortResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.replica_pb2.AbortRequest,
+        mesh.v1.replica_pb2.AbortResponse,
+    ],
+)
+
+_ReplicaServiceGetStateType = typing_extensions.TypeVar(
+    '_ReplicaServiceGetStateType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.replica_pb2.GetStateRequest,
+        mesh.v1.replica_pb2.GetStateResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.replica_pb2.GetStateRequest,
+        mesh.v1.replica_pb2.GetStateResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.replica_pb2.GetStateRequest,
+        mesh.v1.replica_pb2.GetStateResponse,
+    ],
+)
+
+class ReplicaServiceStub(typing.Generic[_ReplicaServicePrepareType, _ReplicaServiceActivateType, _ReplicaServiceAbortType, _ReplicaServiceGetStateType]):
     """How the control plane steers one replica. Internal: never routed by Envoy."""
 
-    @_typing.overload
-    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
-    @_typing.overload
-    def __new__(cls, channel: _aio.Channel) -> ReplicaServiceAsyncStub: ...
-    Prepare: _grpc.UnaryUnaryMultiCallable[_replica_pb2.PrepareRequest, _replica_pb2.PrepareResponse]
+    @typing.overload
+    def __init__(self: ReplicaServiceStub[
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.replica_pb2.PrepareRequest,
+            mesh.v1.replica_pb2.PrepareResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.replica_pb2.ActivateRequest,
+            mesh.v1.replica_pb2.ActivateResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.replica_pb2.AbortRequest,
+            mesh.v1.replica_pb2.AbortResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.replica_pb2.GetStateRequest,
+            mesh.v1.replica_pb2.GetStateResponse,
+        ],
+    ], channel: grpc.Channel) -> None: ...
+
+    @typing.overload
+    def __init__(self: ReplicaServiceStub[
+        grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.replica_pb2.PrepareRequest,
+            mesh.v1.replica_pb2.PrepareResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.replica_pb2.ActivateRequest,
+            mesh.v1.replica_pb2.ActivateResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.replica_pb2.AbortRequest,
+            mesh.v1.replica_pb2.AbortResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.replica_pb2.GetStateRequest,
+            mesh.v1.replica_pb2.GetStateResponse,
+        ],
+    ], channel: grpc.aio.Channel) -> None: ...
+
+    Prepare: _ReplicaServicePrepareType
     """Downloads, loads, warms and checks a version beside the one that serves. Returns when it is
     ready; the same version again returns at once. The error's reason names the failed step.
     """
-    Activate: _grpc.UnaryUnaryMultiCallable[_replica_pb2.ActivateRequest, _replica_pb2.ActivateResponse]
+
+    Activate: _ReplicaServiceActivateType
     """Swaps the slot to a prepared version; requests in flight finish on the old one.
     FAILED_PRECONDITION: that version is neither prepared nor serving.
     """
-    Abort: _grpc.UnaryUnaryMultiCallable[_replica_pb2.AbortRequest, _replica_pb2.AbortResponse]
+
+    Abort: _ReplicaServiceAbortType
     """Drops a prepared version. Of one that is not there: nothing to do."""
-    GetState: _grpc.UnaryUnaryMultiCallable[_replica_pb2.GetStateRequest, _replica_pb2.GetStateResponse]
+
+    GetState: _ReplicaServiceGetStateType
     """Tells what this replica serves."""
 
-@_typing.type_check_only
-class ReplicaServiceAsyncStub(ReplicaServiceStub):
+ReplicaServiceAsyncStub: typing_extensions.TypeAlias = ReplicaServiceStub[
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.replica_pb2.PrepareRequest,
+        mesh.v1.replica_pb2.PrepareResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.replica_pb2.ActivateRequest,
+        mesh.v1.replica_pb2.ActivateResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.replica_pb2.AbortRequest,
+        mesh.v1.replica_pb2.AbortResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.replica_pb2.GetStateRequest,
+        mesh.v1.replica_pb2.GetStateResponse,
+    ],
+]
+
+class ReplicaServiceServicer(metaclass=abc.ABCMeta):
     """How the control plane steers one replica. Internal: never routed by Envoy."""
 
-    def __init__(self, channel: _aio.Channel) -> None: ...
-    Prepare: _aio.UnaryUnaryMultiCallable[_replica_pb2.PrepareRequest, _replica_pb2.PrepareResponse]  # type: ignore[assignment]
-    """Downloads, loads, warms and checks a version beside the one that serves. Returns when it is
-    ready; the same version again returns at once. The error's reason names the failed step.
-    """
-    Activate: _aio.UnaryUnaryMultiCallable[_replica_pb2.ActivateRequest, _replica_pb2.ActivateResponse]  # type: ignore[assignment]
-    """Swaps the slot to a prepared version; requests in flight finish on the old one.
-    FAILED_PRECONDITION: that version is neither prepared nor serving.
-    """
-    Abort: _aio.UnaryUnaryMultiCallable[_replica_pb2.AbortRequest, _replica_pb2.AbortResponse]  # type: ignore[assignment]
-    """Drops a prepared version. Of one that is not there: nothing to do."""
-    GetState: _aio.UnaryUnaryMultiCallable[_replica_pb2.GetStateRequest, _replica_pb2.GetStateResponse]  # type: ignore[assignment]
-    """Tells what this replica serves."""
-
-class ReplicaServiceServicer(metaclass=_abc_1.ABCMeta):
-    """How the control plane steers one replica. Internal: never routed by Envoy."""
-
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def Prepare(
         self,
-        request: _replica_pb2.PrepareRequest,
+        request: mesh.v1.replica_pb2.PrepareRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_replica_pb2.PrepareResponse, _abc.Awaitable[_replica_pb2.PrepareResponse]]:
+    ) -> typing.Union[mesh.v1.replica_pb2.PrepareResponse, collections.abc.Awaitable[mesh.v1.replica_pb2.PrepareResponse]]:
         """Downloads, loads, warms and checks a version beside the one that serves. Returns when it is
         ready; the same version again returns at once. The error's reason names the failed step.
         """
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def Activate(
         self,
-        request: _replica_pb2.ActivateRequest,
+        request: mesh.v1.replica_pb2.ActivateRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_replica_pb2.ActivateResponse, _abc.Awaitable[_replica_pb2.ActivateResponse]]:
+    ) -> typing.Union[mesh.v1.replica_pb2.ActivateResponse, collections.abc.Awaitable[mesh.v1.replica_pb2.ActivateResponse]]:
         """Swaps the slot to a prepared version; requests in flight finish on the old one.
         FAILED_PRECONDITION: that version is neither prepared nor serving.
         """
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def Abort(
         self,
-        request: _replica_pb2.AbortRequest,
+        request: mesh.v1.replica_pb2.AbortRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_replica_pb2.AbortResponse, _abc.Awaitable[_replica_pb2.AbortResponse]]:
+    ) -> typing.Union[mesh.v1.replica_pb2.AbortResponse, collections.abc.Awaitable[mesh.v1.replica_pb2.AbortResponse]]:
         """Drops a prepared version. Of one that is not there: nothing to do."""
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def GetState(
         self,
-        request: _replica_pb2.GetStateRequest,
+        request: mesh.v1.replica_pb2.GetStateRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_replica_pb2.GetStateResponse, _abc.Awaitable[_replica_pb2.GetStateResponse]]:
+    ) -> typing.Union[mesh.v1.replica_pb2.GetStateResponse, collections.abc.Awaitable[mesh.v1.replica_pb2.GetStateResponse]]:
         """Tells what this replica serves."""
 
-def add_ReplicaServiceServicer_to_server(servicer: ReplicaServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+def add_ReplicaServiceServicer_to_server(servicer: ReplicaServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

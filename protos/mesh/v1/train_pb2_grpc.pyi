@@ -3,119 +3,248 @@
 isort:skip_file
 """
 
-from collections import abc as _abc
-from grpc import aio as _aio
-from mesh.v1 import train_pb2 as _train_pb2
-import abc as _abc_1
-import grpc as _grpc
+import abc
+import collections.abc
+import grpc
+import grpc.aio
+import mesh.v1.train_pb2
 import sys
-import typing as _typing
+import typing
 
-if sys.version_info >= (3, 11):
-    from typing import Self as _Self
+if sys.version_info >= (3, 13):
+    import typing as typing_extensions
 else:
-    from typing_extensions import Self as _Self
+    import typing_extensions
 
-_T = _typing.TypeVar("_T")
+_T = typing.TypeVar("_T")
 
-class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
+class _MaybeAsyncIterator(collections.abc.AsyncIterator[_T], collections.abc.Iterator[_T], metaclass=abc.ABCMeta): ...
 
-class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
+class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type: ignore[misc, type-arg]
     ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
+_TrainServiceTrainType = typing_extensions.TypeVar(
+    '_TrainServiceTrainType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.train_pb2.TrainRequest,
+        mesh.v1.train_pb2.TrainingJob,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.train_pb2.TrainRequest,
+        mesh.v1.train_pb2.TrainingJob,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.train_pb2.TrainRequest,
+        mesh.v1.train_pb2.TrainingJob,
+    ],
+)
 
-class TrainServiceStub:
+_TrainServiceGetTrainingType = typing_extensions.TypeVar(
+    '_TrainServiceGetTrainingType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.train_pb2.GetTrainingRequest,
+        mesh.v1.train_pb2.TrainingJob,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.train_pb2.GetTrainingRequest,
+        mesh.v1.train_pb2.TrainingJob,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.train_pb2.GetTrainingRequest,
+        mesh.v1.train_pb2.TrainingJob,
+    ],
+)
+
+_TrainServiceListTrainingsType = typing_extensions.TypeVar(
+    '_TrainServiceListTrainingsType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.train_pb2.ListTrainingsRequest,
+        mesh.v1.train_pb2.ListTrainingsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.train_pb2.ListTrainingsRequest,
+        mesh.v1.train_pb2.ListTrainingsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.train_pb2.ListTrainingsRequest,
+        mesh.v1.train_pb2.ListTrainingsResponse,
+    ],
+)
+
+_TrainServiceWatchTrainingType = typing_extensions.TypeVar(
+    '_TrainServiceWatchTrainingType',
+    grpc.UnaryStreamMultiCallable[
+        mesh.v1.train_pb2.WatchTrainingRequest,
+        mesh.v1.train_pb2.TrainingJob,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        mesh.v1.train_pb2.WatchTrainingRequest,
+        mesh.v1.train_pb2.TrainingJob,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        mesh.v1.train_pb2.WatchTrainingRequest,
+        mesh.v1.train_pb2.TrainingJob,
+    ],
+)
+
+_TrainServiceCancelTrainingType = typing_extensions.TypeVar(
+    '_TrainServiceCancelTrainingType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.train_pb2.CancelTrainingRequest,
+        mesh.v1.train_pb2.TrainingJob,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.train_pb2.CancelTrainingRequest,
+        mesh.v1.train_pb2.TrainingJob,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.train_pb2.CancelTrainingRequest,
+        mesh.v1.train_pb2.TrainingJob,
+    ],
+)
+
+class TrainServiceStub(typing.Generic[_TrainServiceTrainType, _TrainServiceGetTrainingType, _TrainServiceListTrainingsType, _TrainServiceWatchTrainingType, _TrainServiceCancelTrainingType]):
     """Trains, evaluates, registers and promotes. Served by the training service."""
 
-    @_typing.overload
-    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
-    @_typing.overload
-    def __new__(cls, channel: _aio.Channel) -> TrainServiceAsyncStub: ...
-    Train: _grpc.UnaryUnaryMultiCallable[_train_pb2.TrainRequest, _train_pb2.TrainingJob]
+    @typing.overload
+    def __init__(self: TrainServiceStub[
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.train_pb2.TrainRequest,
+            mesh.v1.train_pb2.TrainingJob,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.train_pb2.GetTrainingRequest,
+            mesh.v1.train_pb2.TrainingJob,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.train_pb2.ListTrainingsRequest,
+            mesh.v1.train_pb2.ListTrainingsResponse,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            mesh.v1.train_pb2.WatchTrainingRequest,
+            mesh.v1.train_pb2.TrainingJob,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.train_pb2.CancelTrainingRequest,
+            mesh.v1.train_pb2.TrainingJob,
+        ],
+    ], channel: grpc.Channel) -> None: ...
+
+    @typing.overload
+    def __init__(self: TrainServiceStub[
+        grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.train_pb2.TrainRequest,
+            mesh.v1.train_pb2.TrainingJob,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.train_pb2.GetTrainingRequest,
+            mesh.v1.train_pb2.TrainingJob,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.train_pb2.ListTrainingsRequest,
+            mesh.v1.train_pb2.ListTrainingsResponse,
+        ],
+        grpc.aio.UnaryStreamMultiCallable[
+            mesh.v1.train_pb2.WatchTrainingRequest,
+            mesh.v1.train_pb2.TrainingJob,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.train_pb2.CancelTrainingRequest,
+            mesh.v1.train_pb2.TrainingJob,
+        ],
+    ], channel: grpc.aio.Channel) -> None: ...
+
+    Train: _TrainServiceTrainType
     """Submits a training job and returns at once. The same request_id again returns the same job;
     of a FAILED or CANCELLED job it starts the next attempt.
     NOT_FOUND: the model has no training table (import rows first).
     """
-    GetTraining: _grpc.UnaryUnaryMultiCallable[_train_pb2.GetTrainingRequest, _train_pb2.TrainingJob]
+
+    GetTraining: _TrainServiceGetTrainingType
     """Returns one job."""
-    ListTrainings: _grpc.UnaryUnaryMultiCallable[_train_pb2.ListTrainingsRequest, _train_pb2.ListTrainingsResponse]
+
+    ListTrainings: _TrainServiceListTrainingsType
     """Lists the jobs of a model, newest first."""
-    WatchTraining: _grpc.UnaryStreamMultiCallable[_train_pb2.WatchTrainingRequest, _train_pb2.TrainingJob]
+
+    WatchTraining: _TrainServiceWatchTrainingType
     """Streams the job whenever it changes, beginning with its present state, and ends when it has
     ended. Can be joined late and again.
     """
-    CancelTraining: _grpc.UnaryUnaryMultiCallable[_train_pb2.CancelTrainingRequest, _train_pb2.TrainingJob]
+
+    CancelTraining: _TrainServiceCancelTrainingType
     """Cancels a job that has not ended; of one that has, returns it as it is."""
 
-@_typing.type_check_only
-class TrainServiceAsyncStub(TrainServiceStub):
+TrainServiceAsyncStub: typing_extensions.TypeAlias = TrainServiceStub[
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.train_pb2.TrainRequest,
+        mesh.v1.train_pb2.TrainingJob,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.train_pb2.GetTrainingRequest,
+        mesh.v1.train_pb2.TrainingJob,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.train_pb2.ListTrainingsRequest,
+        mesh.v1.train_pb2.ListTrainingsResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        mesh.v1.train_pb2.WatchTrainingRequest,
+        mesh.v1.train_pb2.TrainingJob,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.train_pb2.CancelTrainingRequest,
+        mesh.v1.train_pb2.TrainingJob,
+    ],
+]
+
+class TrainServiceServicer(metaclass=abc.ABCMeta):
     """Trains, evaluates, registers and promotes. Served by the training service."""
 
-    def __init__(self, channel: _aio.Channel) -> None: ...
-    Train: _aio.UnaryUnaryMultiCallable[_train_pb2.TrainRequest, _train_pb2.TrainingJob]  # type: ignore[assignment]
-    """Submits a training job and returns at once. The same request_id again returns the same job;
-    of a FAILED or CANCELLED job it starts the next attempt.
-    NOT_FOUND: the model has no training table (import rows first).
-    """
-    GetTraining: _aio.UnaryUnaryMultiCallable[_train_pb2.GetTrainingRequest, _train_pb2.TrainingJob]  # type: ignore[assignment]
-    """Returns one job."""
-    ListTrainings: _aio.UnaryUnaryMultiCallable[_train_pb2.ListTrainingsRequest, _train_pb2.ListTrainingsResponse]  # type: ignore[assignment]
-    """Lists the jobs of a model, newest first."""
-    WatchTraining: _aio.UnaryStreamMultiCallable[_train_pb2.WatchTrainingRequest, _train_pb2.TrainingJob]  # type: ignore[assignment]
-    """Streams the job whenever it changes, beginning with its present state, and ends when it has
-    ended. Can be joined late and again.
-    """
-    CancelTraining: _aio.UnaryUnaryMultiCallable[_train_pb2.CancelTrainingRequest, _train_pb2.TrainingJob]  # type: ignore[assignment]
-    """Cancels a job that has not ended; of one that has, returns it as it is."""
-
-class TrainServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Trains, evaluates, registers and promotes. Served by the training service."""
-
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def Train(
         self,
-        request: _train_pb2.TrainRequest,
+        request: mesh.v1.train_pb2.TrainRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_train_pb2.TrainingJob, _abc.Awaitable[_train_pb2.TrainingJob]]:
+    ) -> typing.Union[mesh.v1.train_pb2.TrainingJob, collections.abc.Awaitable[mesh.v1.train_pb2.TrainingJob]]:
         """Submits a training job and returns at once. The same request_id again returns the same job;
         of a FAILED or CANCELLED job it starts the next attempt.
         NOT_FOUND: the model has no training table (import rows first).
         """
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def GetTraining(
         self,
-        request: _train_pb2.GetTrainingRequest,
+        request: mesh.v1.train_pb2.GetTrainingRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_train_pb2.TrainingJob, _abc.Awaitable[_train_pb2.TrainingJob]]:
+    ) -> typing.Union[mesh.v1.train_pb2.TrainingJob, collections.abc.Awaitable[mesh.v1.train_pb2.TrainingJob]]:
         """Returns one job."""
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def ListTrainings(
         self,
-        request: _train_pb2.ListTrainingsRequest,
+        request: mesh.v1.train_pb2.ListTrainingsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_train_pb2.ListTrainingsResponse, _abc.Awaitable[_train_pb2.ListTrainingsResponse]]:
+    ) -> typing.Union[mesh.v1.train_pb2.ListTrainingsResponse, collections.abc.Awaitable[mesh.v1.train_pb2.ListTrainingsResponse]]:
         """Lists the jobs of a model, newest first."""
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def WatchTraining(
         self,
-        request: _train_pb2.WatchTrainingRequest,
+        request: mesh.v1.train_pb2.WatchTrainingRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_train_pb2.TrainingJob], _abc.AsyncIterator[_train_pb2.TrainingJob]]:
+    ) -> typing.Union[collections.abc.Iterator[mesh.v1.train_pb2.TrainingJob], collections.abc.AsyncIterator[mesh.v1.train_pb2.TrainingJob]]:
         """Streams the job whenever it changes, beginning with its present state, and ends when it has
         ended. Can be joined late and again.
         """
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def CancelTraining(
         self,
-        request: _train_pb2.CancelTrainingRequest,
+        request: mesh.v1.train_pb2.CancelTrainingRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_train_pb2.TrainingJob, _abc.Awaitable[_train_pb2.TrainingJob]]:
+    ) -> typing.Union[mesh.v1.train_pb2.TrainingJob, collections.abc.Awaitable[mesh.v1.train_pb2.TrainingJob]]:
         """Cancels a job that has not ended; of one that has, returns it as it is."""
 
-def add_TrainServiceServicer_to_server(servicer: TrainServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+def add_TrainServiceServicer_to_server(servicer: TrainServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
