@@ -6,6 +6,7 @@ version are a few HTTP calls.
 
 import asyncio
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,6 +136,11 @@ class Registry:
         await self._call(
             "POST", "registered-models/set-tag", {"name": name, "key": key, "value": value}
         )
+
+    async def end_run(self, run_id: str, status: str) -> None:
+        """Mark a run as ended: FINISHED, FAILED or KILLED. Raises NotFound."""
+        body = {"run_id": run_id, "status": status, "end_time": str(int(time.time() * 1000))}
+        await self._call("POST", "runs/update", body)
 
     async def download(self, name: str, version: str, target: Path) -> None:
         """Download the files of a version into `target`, which appears only when complete."""

@@ -5,7 +5,7 @@ import logging
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import grpc
 from grpc import aio
@@ -50,6 +50,14 @@ class Service(Protocol):
 
     async def shutdown(self) -> None:
         """Let go of everything. The server takes no calls any more."""
+
+
+@runtime_checkable
+class Drains(Protocol):
+    """A service with streams that have no end of their own."""
+
+    async def drain(self) -> None:
+        """End them: the balancers know that this server stops, and its grace time begins."""
 
 
 class GrpcServer:
@@ -103,6 +111,8 @@ class GrpcServer:
         """Say NOT_SERVING and give the balancers time to see it; calls are still answered."""
         await self._set_health(NOT_SERVING)
         await asyncio.sleep(self.settings.drain_seconds)
+        if isinstance(self.service, Drains):
+            await self.service.drain()
 
     async def _set_health(self, status: int) -> None:
         for name in ("", *self.service.names):

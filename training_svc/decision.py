@@ -1,0 +1,82 @@
+"""Decides between a challenger and the Champion; pure.
+
+The exact McNemar test: only rows that exactly one of the two gets right tell them apart. Were the
+challenger no better, each such row would be its win with probability one half at most. The mid-p
+variant has more power, but the same held-out rows judge one challenger after another, and the
+exact test never promotes by chance more often than it says.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from scipy.stats import binomtest
+
+
+class Outcome(StrEnum):
+    """As in mesh.v1.DecisionOutcome, without its prefix."""
+
+    PROMOTED = "PROMOTED"
+    KEPT = "KEPT"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The decision with its evidence; accuracies and p_value are 0..1."""
+
+    outcome: Outcome
+    reason: str
+    champion_version: str
+    champion_accuracy: float
+    challenger_accuracy: float
+    p_value: float
+
+
+def decide(
+    challenger: Sequence[bool],
+    champion: Sequence[bool] | None,
+    champion_version: str,
+    *,
+    p_value_limit: float,
+    promote: bool = True,
+) -> Decision:
+    """Decide by which held-out rows each got right, row by row; `champion` None: there is none.
+
+    With `promote` false a challenger that would be promoted goes on trial instead: KEPT.
+    """
+    accuracy = _share(challenger)
+    on_trial = "" if promote else "; registered as Challenger only, as asked"
+    winner = Outcome.PROMOTED if promote else Outcome.KEPT
+    rows = f"on {len(challenger):,} held-out rows"
+    if champion is None:
+        return Decision(
+            winner, f"first version: {accuracy:.3f} {rows}{on_trial}", "", 0.0, accuracy, 0.0
+        )
+    champion_accuracy = _share(champion)
+    p_value = paired_p_value(challenger, champion)
+    compared = f"{accuracy:.3f} against {champion_accuracy:.3f} {rows}"
+    if sum(challenger) <= sum(champion):
+        outcome, reason = Outcome.KEPT, f"not better: {compared}"
+    elif p_value > p_value_limit:
+        outcome = Outcome.INCONCLUSIVE
+        reason = f"{compared}, p = {p_value:.2g}, above {p_value_limit:g}: may be chance"
+    else:
+        outcome, reason = winner, f"{compared}, p = {p_value:.2g}"
+    return Decision(
+        outcome, reason + on_trial, champion_version, champion_accuracy, accuracy, p_value
+    )
+
+
+def paired_p_value(challenger: Sequence[bool], champion: Sequence[bool]) -> float:
+    """One-sided p-value that the challenger is better; 1 when the two never differ."""
+    pairs = list(zip(challenger, champion, strict=True))
+    wins = sum(new and not old for new, old in pairs)
+    losses = sum(old and not new for new, old in pairs)
+    if wins + losses == 0:
+        return 1.0
+    return float(binomtest(wins, wins + losses, 0.5, alternative="greater").pvalue)
+
+
+def _share(right: Sequence[bool]) -> float:
+    return sum(right) / len(right)

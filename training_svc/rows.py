@@ -1,0 +1,130 @@
+"""The rows of one job: frozen in a file, then checked.
+
+Two texts count as the same when they differ in white space or case only. The checks:
+
+- a row with a blank text or a blank label is dropped;
+- held-out rows with the same text and different labels are dropped, all of them: no answer to
+  that text could be called right;
+- a training row whose text is also held out is dropped: else the test would reward memory;
+- training rows with the same text and different labels are dropped, all of them: nothing here
+  knows which label is right;
+- of what is left, `max_examples` keeps the newest training rows;
+- a held-out row whose label no training row has is dropped: no challenger could get it right.
+
+Repeated rows that agree stay: how often a text occurs is information.
+"""
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+TRAIN, TEST = "train", "test"
+
+
+class UnusableRows(ValueError):
+    """Nothing can be trained or measured with these rows; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a training table."""
+
+    id: int
+    text: str
+    label: str
+    split: str  # TRAIN or TEST
+
+
+@dataclass(frozen=True)
+class CheckedRows:
+    """What is trained on and what is held out."""
+
+    train: tuple[Row, ...]
+    test: tuple[Row, ...]
+    dropped: int  # rows that the checks left out; not those beyond max_examples
+    digest: str  # SHA-256 of every frozen row, hexadecimal
+    labels: tuple[str, ...]  # of the training rows, sorted: the order of the model's outputs
+
+
+def digest(rows: Iterable[Row]) -> str:
+    """SHA-256 over id, text, label and split of every row in its order, hexadecimal."""
+    total = hashlib.sha256()
+    for row in rows:
+        total.update(_line(row))
+    return total.hexdigest()
+
+
+def freeze(rows: Iterable[Row], path: Path) -> None:
+    """Write the rows to a file, which appears only when it is complete."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.writelines(map(_line, rows))
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def thaw(path: Path) -> list[Row]:
+    """Read the rows of a file back."""
+    with path.open("rb") as file:
+        return [Row(*json.loads(line)) for line in file]
+
+
+def check(rows: Sequence[Row], max_examples: int = 0) -> CheckedRows:
+    """Sort out the rows by the rules of this module; 0 examples: all.
+
+    Raises UnusableRows unless two labels to train on and one held-out row are left.
+    """
+    sound = [row for row in rows if row.text.strip() and row.label.strip()]
+    test = _without_conflicts([row for row in sound if row.split == TEST])
+    held_out = {_key(row) for row in test}
+    train = _without_conflicts(
+        [row for row in sound if row.split == TRAIN and _key(row) not in held_out]
+    )
+    beyond = max(0, len(train) - max_examples) if max_examples else 0
+    train = sorted(train, key=lambda row: row.id)[beyond:]
+    labels = {row.label for row in train}
+    test = [row for row in test if row.label in labels]
+    _check_enough(rows, train, test, labels)
+    return CheckedRows(
+        train=tuple(train),
+        test=tuple(test),
+        dropped=len(rows) - beyond - len(train) - len(test),
+        digest=digest(rows),
+        labels=tuple(sorted(labels)),
+    )
+
+
+def _check_enough(
+    rows: Sequence[Row], train: Sequence[Row], test: Sequence[Row], labels: set[str]
+) -> None:
+    if len(labels) < 2:
+        only = f"all have the label {next(iter(labels))!r}" if labels else "there is none"
+        raise UnusableRows(
+            f"a classifier needs training rows of at least two labels; of {len(rows):,} rows "
+            f"{len(train):,} can be trained on and {only}: add rows of split 'train'"
+        )
+    if not test:
+        raise UnusableRows(
+            f"without held-out rows nothing can be compared; of {len(rows):,} rows none of split "
+            "'test' has a label that is also trained on: add rows of split 'test'"
+        )
+
+
+def _without_conflicts(rows: Sequence[Row]) -> list[Row]:
+    labels: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        labels[_key(row)].add(row.label)
+    return [row for row in rows if len(labels[_key(row)]) == 1]
+
+
+def _key(row: Row) -> str:
+    return " ".join(row.text.split()).casefold()
+
+
+def _line(row: Row) -> bytes:
+    return json.dumps(astuple(row), ensure_ascii=False).encode() + b"\n"

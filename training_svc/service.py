@@ -1,0 +1,80 @@
+"""The training service, put together."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+from grpc import aio
+
+from mesh.v1 import train_pb2_grpc
+from service_kit import promotion
+from service_kit.database import Database, apply_schema, until_available
+from service_kit.promotion import Promotions
+from service_kit.registry import Registry
+from training_svc import store
+from training_svc.changes import Changes
+from training_svc.folders import JobFolders
+from training_svc.process import ProcessLauncher
+from training_svc.promoter import MlflowPromoter
+from training_svc.runner import Runner
+from training_svc.servicer import TrainServicer
+from training_svc.settings import TrainingSettings
+from training_svc.slack import Slack
+from training_svc.store import PostgresJobs
+from training_svc.trainings import Trainings
+
+
+class TrainingService:
+    """Implements service_kit.server.Service."""
+
+    names: Sequence[str] = ("mesh.v1.TrainService",)
+
+    def __init__(self, settings: TrainingSettings) -> None:
+        self._database = Database(settings.database_url, "training service")
+        self._registry = Registry(settings.mlflow_url)
+        self._slack = Slack(settings.slack_webhook)
+        self._folders = JobFolders(settings.state_dir, settings.keep_failed_jobs)
+        self.changes = Changes()
+        jobs = PostgresJobs(self._database)
+        promotions = Promotions(settings.database_url, self._registry)
+        self._runner = Runner(
+            jobs,
+            self.changes,
+            ProcessLauncher(settings),
+            MlflowPromoter(self._registry, promotions),
+            self._folders,
+            self._slack.notify,
+        )
+        self.trainings = Trainings(
+            jobs, self.changes, self._registry, self._runner.wake, self._runner.cancel
+        )
+        self._running: asyncio.Task[None] | None = None
+
+    def register(self, server: aio.Server) -> None:
+        """See Service."""
+        train_pb2_grpc.add_TrainServiceServicer_to_server(TrainServicer(self.trainings), server)
+
+    async def startup(self) -> None:
+        """Apply the schemas, then begin with what a restart interrupted."""
+        await apply_schema(self._database, "training jobs", store.SCHEMA)
+        await apply_schema(self._database, "promotions", promotion.SCHEMA)
+        await until_available(self._lock, "the state folder")
+        self._running = asyncio.create_task(self._runner.run())
+
+    async def drain(self) -> None:
+        """End the streams, which would hold up the stop."""
+        self.changes.close()
+
+    async def shutdown(self) -> None:
+        """Stop the training under way; the next start resumes it."""
+        if self._running is not None:
+            self._running.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._running
+        await self._slack.close()
+        await self._registry.close()
+        await self._database.close()
+        self._folders.unlock()
+
+    async def _lock(self) -> None:
+        self._folders.lock()

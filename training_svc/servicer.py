@@ -1,0 +1,116 @@
+"""TrainService over gRPC: translates messages, nothing else."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from mesh.v1 import train_pb2, train_pb2_grpc
+from service_kit.errors import InvalidArgument
+from service_kit.interceptor import Context
+from service_kit.limits import check_request_id
+from training_svc.jobs import Job, Params, Promotion
+from training_svc.trainings import Trainings
+
+_PROMOTIONS = {
+    train_pb2.PROMOTION_UNSPECIFIED: Promotion.AUTO,
+    train_pb2.PROMOTION_AUTO: Promotion.AUTO,
+    train_pb2.PROMOTION_CHALLENGER_ONLY: Promotion.CHALLENGER_ONLY,
+}
+
+
+class TrainServicer(train_pb2_grpc.TrainServiceServicer):
+    """See protos/mesh/v1/train.proto."""
+
+    def __init__(self, trainings: Trainings) -> None:
+        self._trainings = trainings
+
+    async def Train(self, request: train_pb2.TrainRequest, context: Context) -> Any:
+        """Submit a training job."""
+        promotion = _PROMOTIONS.get(request.promotion)
+        if promotion is None:
+            raise InvalidArgument("promotion", f"{request.promotion} is not a value of Promotion")
+        job = await self._trainings.submit(
+            request.model, request.request_id, _params(request.params), promotion
+        )
+        return job_message(job)
+
+    async def GetTraining(self, request: train_pb2.GetTrainingRequest, context: Context) -> Any:
+        """Return one job."""
+        return job_message(await self._trainings.get(request.id))
+
+    async def ListTrainings(self, request: train_pb2.ListTrainingsRequest, context: Context) -> Any:
+        """Return the jobs of a model."""
+        jobs = await self._trainings.list(request.model, request.limit)
+        return train_pb2.ListTrainingsResponse(trainings=map(job_message, jobs))
+
+    async def WatchTraining(
+        self, request: train_pb2.WatchTrainingRequest, context: Context
+    ) -> AsyncIterator[train_pb2.TrainingJob]:
+        """Stream the job whenever it changes."""
+        async with aclosing(self._trainings.watch(request.id)) as jobs:
+            async for job in jobs:
+                yield job_message(job)
+
+    async def CancelTraining(
+        self, request: train_pb2.CancelTrainingRequest, context: Context
+    ) -> Any:
+        """Cancel a job."""
+        check_request_id(request.request_id)
+        return job_message(await self._trainings.cancel(request.id))
+
+
+def job_message(job: Job) -> train_pb2.TrainingJob:
+    """The job as the contract has it."""
+    message = train_pb2.TrainingJob(
+        id=job.id,
+        request_id=job.request_id,
+        model=job.model,
+        state=f"TRAINING_STATE_{job.state}",
+        attempt=job.attempt,
+        device=job.device,
+        run_id=job.run_id,
+        version=job.version,
+        metrics=job.metrics,
+        error=job.error,
+        created_at=_timestamp(job.created_at),
+        started_at=_timestamp(job.started_at),
+        ended_at=_timestamp(job.ended_at),
+        params=train_pb2.TrainParams(**job.params_as_dict()),
+        promotion=f"PROMOTION_{job.promotion}",
+    )
+    if job.progress is not None:
+        message.progress.CopyFrom(train_pb2.TrainingProgress(**job.progress))
+    if job.rows is not None:
+        message.rows.CopyFrom(train_pb2.TrainingRows(**job.rows))
+    if job.decision is not None:
+        message.decision.CopyFrom(_decision(job.decision))
+    return message
+
+
+def _decision(decision: Mapping[str, Any]) -> train_pb2.Decision:
+    outcome = f"DECISION_OUTCOME_{decision['outcome']}"
+    return train_pb2.Decision(**(dict(decision) | {"outcome": outcome}))
+
+
+def _params(message: train_pb2.TrainParams) -> Params:
+    return Params(
+        base_model=message.base_model,
+        epochs=message.epochs,
+        batch_size=message.batch_size,
+        learning_rate=message.learning_rate,
+        max_length=message.max_length,
+        seed=message.seed,
+        warm_start=message.warm_start,
+        max_examples=message.max_examples,
+    )
+
+
+def _timestamp(time: datetime | None) -> Timestamp | None:
+    if time is None:
+        return None
+    message = Timestamp()
+    message.FromDatetime(time)
+    return message

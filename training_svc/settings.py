@@ -1,0 +1,55 @@
+"""Settings of the training service, from the environment: `TRAINING_<FIELD>`."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from service_kit.settings import ServiceSettings
+
+
+class TrainingSettings(ServiceSettings):
+    """See the fields."""
+
+    model_config = SettingsConfigDict(env_prefix="TRAINING_", populate_by_name=True)
+
+    database_url: str = "postgresql:///training"
+    """URL of PostgreSQL database `training`; its password may come by PGPASSFILE instead."""
+
+    mlflow_url: str = "http://127.0.0.1:5001"
+    """URL of the MLflow tracking server."""
+
+    state_dir: Path = Path(".mesh/training")
+    """A folder of this service's own, for rows, checkpoints and models of the jobs under way."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """What to train on; `auto` takes a CUDA device when there is one. With `cuda` and no such
+    device the service refuses to start."""
+
+    base_model: str = ""
+    """Hub id or folder that trainings start from unless asked otherwise; empty: the packaged
+    MiniLM encoder, which needs no network."""
+
+    promotion_p_value: float = Field(default=0.05, gt=0, le=1)
+    """A better challenger is promoted when the paired test's p-value is at most this."""
+
+    slack_url: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("TRAINING_SLACK_URL", "SLACK_URL")
+    )
+    """Slack webhook for results and decisions, also taken from SLACK_URL; empty: none."""
+
+    slack_url_file: Path | None = None
+    """File that holds the webhook's URL, in place of `slack_url`."""
+
+    keep_failed_jobs: int = Field(default=3, ge=0)
+    """Folders of failed jobs that are kept for a look; those of other ended jobs are removed."""
+
+    nice: int = Field(default=5, ge=0, le=19)
+    """How far the training gives way to whatever else wants the CPU, such as the replicas."""
+
+    def slack_webhook(self) -> str:
+        """URL of the webhook, or an empty string. Raises OSError when its file cannot be read."""
+        if self.slack_url_file is not None:
+            return self.slack_url_file.read_text().strip()
+        return self.slack_url.get_secret_value().strip() if self.slack_url else ""

@@ -1,0 +1,34 @@
+-- One row a job. A job is one request id, however many attempts it takes. Read by the trigger
+-- service too: id, request_id, model, state, version.
+CREATE SCHEMA IF NOT EXISTS mesh;
+
+CREATE TABLE IF NOT EXISTS mesh.training_jobs (
+    id                text PRIMARY KEY,
+    request_id        text NOT NULL UNIQUE,
+    model             text NOT NULL,
+    state             text NOT NULL CHECK (state IN
+                          ('QUEUED', 'RUNNING', 'EVALUATING', 'SUCCEEDED', 'FAILED', 'CANCELLED')),
+    attempt           integer NOT NULL DEFAULT 1,
+    params            jsonb NOT NULL DEFAULT '{}',
+    promotion         text NOT NULL DEFAULT 'AUTO' CHECK (promotion IN ('AUTO', 'CHALLENGER_ONLY')),
+    device            text NOT NULL DEFAULT '',
+    progress          jsonb,
+    run_id            text NOT NULL DEFAULT '',
+    version           text NOT NULL DEFAULT '',
+    metrics           jsonb NOT NULL DEFAULT '{}',
+    decision          jsonb,
+    rows              jsonb,
+    error             text NOT NULL DEFAULT '',
+    cancel_requested  boolean NOT NULL DEFAULT false,
+    created_at        timestamptz NOT NULL DEFAULT now(),
+    -- When the present attempt joined the queue.
+    queued_at         timestamptz NOT NULL DEFAULT now(),
+    started_at        timestamptz,
+    ended_at          timestamptz,
+    updated_at        timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE INDEX IF NOT EXISTS training_jobs_waiting ON mesh.training_jobs (queued_at)
+    WHERE state IN ('QUEUED', 'RUNNING', 'EVALUATING');
+
+CREATE INDEX IF NOT EXISTS training_jobs_of_model ON mesh.training_jobs (model, created_at DESC);
