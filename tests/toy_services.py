@@ -16,12 +16,18 @@ from mesh.v1 import (
     train_pb2,
     train_pb2_grpc,
 )
-from service_kit.errors import Aborted, MeshError, NotFound
+from service_kit.errors import Aborted, MeshError, NotFound, Unavailable
 from service_kit.limits import check_model_name, check_texts
 from service_kit.server import GrpcServer
 from service_kit.settings import ServiceSettings
 
 Context = aio.ServicerContext[Any, Any]
+
+# The type stubs want every method; these servicers have those that the tests call.
+PredictBase: Any = predict_pb2_grpc.PredictServiceServicer
+TrainBase: Any = train_pb2_grpc.TrainServiceServicer
+ReloadBase: Any = reload_pb2_grpc.ReloadServiceServicer
+DataBase: Any = data_pb2_grpc.DataServiceServicer
 
 REPLICA = ("mesh.v1.PredictService",)
 PUBLIC = (
@@ -32,13 +38,14 @@ PUBLIC = (
 )
 
 
-class ToyPredict(predict_pb2_grpc.PredictServiceServicer):
+class ToyPredict(PredictBase):
     """Labels every text with its length; what it saw last can be looked at."""
 
     def __init__(self, replica: str) -> None:
         self.replica = replica
         self.calls = 0
         self.seconds_left: float | None = None
+        self.stream_seconds_left: float | None = None
         self.metadata: dict[str, str] = {}
 
     async def Predict(
@@ -51,6 +58,8 @@ class ToyPredict(predict_pb2_grpc.PredictServiceServicer):
         check_texts(request.texts)
         if request.model == "unknown":
             raise NotFound("no model 'unknown' is registered")
+        if request.model == "broken":
+            raise Unavailable("this replica says so")
         if request.model == "slow":
             await asyncio.sleep(30)
         predictions = [
@@ -61,6 +70,7 @@ class ToyPredict(predict_pb2_grpc.PredictServiceServicer):
     async def PredictStream(
         self, request_iterator: AsyncIterator[predict_pb2.PredictRequest], context: Context
     ) -> AsyncIterator[predict_pb2.PredictStreamResponse]:
+        self.stream_seconds_left = context.time_remaining()
         async for request in request_iterator:
             yield predict_pb2.PredictStreamResponse(
                 id=request.id, response=predict_pb2.PredictResponse(replica=self.replica)
@@ -72,7 +82,7 @@ class ToyPredict(predict_pb2_grpc.PredictServiceServicer):
         return predict_pb2.Model(name=check_model_name(request.model), version="1")
 
 
-class ToyTrain(train_pb2_grpc.TrainServiceServicer):
+class ToyTrain(TrainBase):
     """One job that goes on when `step` is set."""
 
     def __init__(self) -> None:
@@ -96,7 +106,7 @@ class ToyTrain(train_pb2_grpc.TrainServiceServicer):
         yield train_pb2.TrainingJob(id=request.id, state=train_pb2.TRAINING_STATE_SUCCEEDED)
 
 
-class ToyReload(reload_pb2_grpc.ReloadServiceServicer):
+class ToyReload(ReloadBase):
     """Never succeeds."""
 
     async def Reload(
@@ -107,7 +117,7 @@ class ToyReload(reload_pb2_grpc.ReloadServiceServicer):
         )
 
 
-class ToyData(data_pb2_grpc.DataServiceServicer):
+class ToyData(DataBase):
     """Counts what it is given."""
 
     async def AddExamples(

@@ -101,7 +101,7 @@ def _replica_error(error: aio.AioRpcError) -> ReplicaError:
     if info is None and error.code() in _AWAY:
         return ReplicaAway(message)
     step = (info.metadata.get("step") or info.reason) if info else error.code().name
-    return StepFailed(step, message)
+    return StepFailed(step, message.removeprefix(f"{step}: "))
 
 
 def _error_info(error: aio.AioRpcError) -> ErrorInfo | None:

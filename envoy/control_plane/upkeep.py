@@ -57,15 +57,16 @@ class Upkeep:
         """Look once."""
         # Steps of a running preparation are kept by the fleet, so it is asked in any case.
         members = await self._fleet.members()
-        present = [member for member in members if member.present]
+        # One that is starting brings itself to what is served.
+        healthy = [member for member in members if member.healthy]
         for model in await self._catalog.models():
             version = model.aliases.get(SERVING, "")
             if not version or self._locks.taken(model.name):
                 continue
-            for member in present:
+            for member in healthy:
                 if _needs_repair(member, model.name, version):
                     self._repairs.ensure(member.client, model.name)
-            await self._note(model.name, version, present)
+            await self._note(model.name, version, healthy)
 
     async def _note(self, model: str, version: str, members: Sequence[Member]) -> None:
         if any(member.serves(model) == version for member in members):

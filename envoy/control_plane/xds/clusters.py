@@ -127,7 +127,11 @@ def _cluster(
         connect_timeout=seconds(CONNECT_TIMEOUT_S),
         lb_policy=ClusterLbPolicy.LEAST_REQUEST,
         # With every host unhealthy Envoy would otherwise send to them all the same.
-        common_lb_config=ClusterCommonLbConfig(healthy_panic_threshold=percent(0)),
+        common_lb_config=ClusterCommonLbConfig(
+            healthy_panic_threshold=percent(0),
+            # What a health check saw holds at once, not up to a second later.
+            update_merge_window=seconds(0),
+        ),
         health_checks=[health],
         outlier_detection=_outlier_detection(),
         circuit_breakers=_circuit_breakers(calls),

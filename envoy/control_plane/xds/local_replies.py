@@ -15,7 +15,11 @@ from envoy_data_plane.envoy.config.accesslog.v3 import (
     ResponseFlagFilter,
     StatusCodeFilter,
 )
-from envoy_data_plane.envoy.config.core.v3 import RuntimeUInt32, SubstitutionFormatString
+from envoy_data_plane.envoy.config.core.v3 import (
+    DataSource,
+    RuntimeUInt32,
+    SubstitutionFormatString,
+)
 from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     LocalReplyConfig,
@@ -26,6 +30,9 @@ from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from control_plane.topology import Limits
 from control_plane.xds.messages import struct
 
+# Envoy's response flags.
+NO_ROUTE = "NR"
+TOO_LATE = "UMSDR"
 # What the filter, router or codec that refused the request has to say.
 _ITS_OWN_WORDS = "%LOCAL_REPLY_BODY%"
 
@@ -54,10 +61,10 @@ def replies(limits: Limits) -> tuple[Reply, ...]:
         Reply(400, 3),
         Reply(401, 16),
         Reply(403, 7),
-        Reply(404, 5, "there is nothing at this path", flag="NR"),
+        Reply(404, 5, "there is nothing at this path", flag=NO_ROUTE),
         Reply(404, 5),
         Reply(405, 12),
-        Reply(408, 4, too_late, flag="UMSDR", as_http=504),
+        Reply(408, 4, too_late, flag=TOO_LATE, as_http=504),
         Reply(408, 4),
         Reply(413, 3, too_large),
         Reply(415, 3),
@@ -73,14 +80,24 @@ def replies(limits: Limits) -> tuple[Reply, ...]:
 
 def local_reply_config(limits: Limits) -> LocalReplyConfig:
     """The whole of it."""
-    return LocalReplyConfig(mappers=[_mapper(reply) for reply in replies(limits)])
+    over_http = [_mapper(reply) for reply in replies(limits)]
+    return LocalReplyConfig(mappers=[*over_http, _no_such_method()])
+
+
+def _no_such_method() -> ResponseMapper:
+    """What a gRPC or gRPC-Web client is told where nothing is; it gets no words otherwise."""
+    return ResponseMapper(
+        filter=_flag(NO_ROUTE),
+        body_format_override=SubstitutionFormatString(
+            text_format_source=DataSource(inline_string="there is no such method")
+        ),
+    )
 
 
 def _mapper(reply: Reply) -> ResponseMapper:
     conditions = [_status(reply.http), _over_http()]
     if reply.flag:
-        flags = ResponseFlagFilter(flags=[reply.flag])
-        conditions.append(AccessLogFilter(response_flag_filter=flags))
+        conditions.append(_flag(reply.flag))
     body = struct({"code": reply.code, "message": reply.message, "details": []})
     return ResponseMapper(
         filter=AccessLogFilter(and_filter=AndFilter(filters=conditions)),
@@ -89,6 +106,10 @@ def _mapper(reply: Reply) -> ResponseMapper:
             json_format=body, content_type="application/json"
         ),
     )
+
+
+def _flag(flag: str) -> AccessLogFilter:
+    return AccessLogFilter(response_flag_filter=ResponseFlagFilter(flags=[flag]))
 
 
 def _status(code: int) -> AccessLogFilter:

@@ -40,7 +40,8 @@ _NUM_RETRIES = 3
 # Room beyond the limit of the contract for what encoding adds.
 _BUFFER_MARGIN_BYTES = 1024 * 1024
 
-_ANYWHERE_ELSE = "unavailable,reset,connect-failure,refused-stream"
+# A server that stops answers CANCELLED for what its grace time was too short for.
+_ANYWHERE_ELSE = "unavailable,cancelled,reset,connect-failure,refused-stream"
 _NOT_YET_SENT = "connect-failure,refused-stream,reset-before-request"
 
 

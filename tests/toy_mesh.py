@@ -1,0 +1,69 @@
+"""A real Envoy in front of toy services: `async with running_mesh(folder) as mesh: …`."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from grpc import aio
+
+from control_plane.topology import Address, MeshTopology
+from service_kit.server import GrpcServer
+from tests.envoy import RunningEnvoy, running_envoy
+from tests.postgres import free_port
+from tests.toy_services import (
+    REPLICA,
+    ToyData,
+    ToyPredict,
+    ToyReload,
+    ToyTrain,
+    toy_server,
+)
+
+NO_LIMIT = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+
+
+@dataclass
+class ToyMesh:
+    """What is running."""
+
+    envoy: RunningEnvoy
+    replicas: list[ToyPredict]
+    servers: list[GrpcServer]
+    train: ToyTrain
+    http: httpx.AsyncClient
+    channel: aio.Channel
+
+
+@asynccontextmanager
+async def running_mesh(folder: Path, origins: tuple[str, ...] = ()) -> AsyncIterator[ToyMesh]:
+    """Two replicas and one of each other service, behind Envoy."""
+    replicas, train = [ToyPredict("r1"), ToyPredict("r2")], ToyTrain()
+    async with AsyncExitStack() as stack:
+        servers = [
+            await stack.enter_async_context(toy_server(REPLICA, predict=replica))
+            for replica in replicas
+        ]
+        others = [
+            await stack.enter_async_context(server)
+            for server in (
+                toy_server(("mesh.v1.TrainService",), train=train),
+                toy_server(("mesh.v1.DataService",), data=ToyData()),
+                toy_server(("mesh.v1.ReloadService",), reload=ToyReload()),
+            )
+        ]
+        topology = MeshTopology(
+            tuple(Address.parse(server.address) for server in servers),
+            training=Address.parse(others[0].address),
+            trigger=Address.parse(others[1].address),
+            control_plane=Address.parse(others[2].address),
+            port=free_port(),
+            admin_port=free_port(),
+            allowed_origins=origins,
+        )
+        envoy = await stack.enter_async_context(running_envoy(folder, topology))
+        await envoy.wait_healthy("champion", len(replicas))
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=envoy.url, timeout=20))
+        channel = await stack.enter_async_context(aio.insecure_channel(envoy.address, NO_LIMIT))
+        yield ToyMesh(envoy, replicas, servers, train, http, channel)

@@ -1,0 +1,109 @@
+"""ReplicaService without models: what the control plane steers, over real gRPC."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from grpc import aio
+
+from mesh.v1 import predict_pb2, predict_pb2_grpc, reload_pb2, replica_pb2, replica_pb2_grpc
+from service_kit.errors import Aborted, FailedPrecondition
+from service_kit.server import GrpcServer
+from service_kit.settings import ServiceSettings
+
+Context = aio.ServicerContext[Any, Any]
+PredictBase: Any = predict_pb2_grpc.PredictServiceServicer
+
+
+class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
+    """Keeps versions as words."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.serving: dict[str, str] = {}
+        self.ready: dict[str, str] = {}
+        self.first_answer_at: datetime | None = None
+        self.fail_at = ""
+
+    async def Prepare(
+        self, request: replica_pb2.PrepareRequest, context: Context
+    ) -> replica_pb2.PrepareResponse:
+        if self.fail_at:
+            message = f"{self.fail_at}: the disk is full"
+            raise Aborted(message, "PREPARE_FAILED", step=self.fail_at)
+        self.ready[request.model] = request.version
+        return replica_pb2.PrepareResponse(prepare_ms=5)
+
+    async def Activate(
+        self, request: replica_pb2.ActivateRequest, context: Context
+    ) -> replica_pb2.ActivateResponse:
+        before = self.serving.get(request.model, "")
+        if before != request.version:
+            if self.ready.pop(request.model, "") != request.version:
+                raise FailedPrecondition("not prepared")
+            self.serving[request.model] = request.version
+        return replica_pb2.ActivateResponse(swap_ms=0.5, from_version=before, drained_requests=1)
+
+    async def Abort(
+        self, request: replica_pb2.AbortRequest, context: Context
+    ) -> replica_pb2.AbortResponse:
+        self.ready.pop(request.model, None)
+        return replica_pb2.AbortResponse()
+
+    async def GetState(
+        self, request: replica_pb2.GetStateRequest, context: Context
+    ) -> replica_pb2.GetStateResponse:
+        return replica_pb2.GetStateResponse(
+            replica=self.name, device="cpu", slots=[self._slot(model) for model in self.serving]
+        )
+
+    def _slot(self, model: str) -> replica_pb2.SlotState:
+        slot = replica_pb2.SlotState(
+            model=model,
+            role=reload_pb2.MODEL_ROLE_CHAMPION,
+            version=self.serving[model],
+            state=reload_pb2.MODEL_STATE_SERVING,
+        )
+        if self.first_answer_at:
+            slot.first_answer_at.FromDatetime(self.first_answer_at.astimezone(UTC))
+        return slot
+
+
+class VersionPredict(PredictBase):  # type: ignore[misc]
+    """Answers with the version that its replica serves."""
+
+    def __init__(self, replica: SteeredReplica) -> None:
+        self.replica = replica
+
+    async def Predict(
+        self, request: predict_pb2.PredictRequest, context: Context
+    ) -> predict_pb2.PredictResponse:
+        version = self.replica.serving.get(request.model, "")
+        self.replica.first_answer_at = self.replica.first_answer_at or datetime.now(UTC)
+        model = predict_pb2.ServedModel(name=request.model, version=version)
+        return predict_pb2.PredictResponse(model=model, replica=self.replica.name)
+
+
+class SteeredService:
+    """A replica's service."""
+
+    names = ("mesh.v1.PredictService", "mesh.v1.ReplicaService")
+
+    def __init__(self, replica: SteeredReplica) -> None:
+        self._replica = replica
+
+    def register(self, server: aio.Server) -> None:
+        replica_pb2_grpc.add_ReplicaServiceServicer_to_server(self._replica, server)
+        predict: Any = predict_pb2_grpc.add_PredictServiceServicer_to_server
+        predict(VersionPredict(self._replica), server)
+
+    async def startup(self) -> None:
+        return
+
+    async def shutdown(self) -> None:
+        return
+
+
+def replica_server(replica: SteeredReplica, port: int = 0) -> GrpcServer:
+    """A server of this replica, to be entered; it stops at once."""
+    service: Any = SteeredService(replica)
+    return GrpcServer(service, ServiceSettings(port=port, drain_seconds=0, grace_seconds=0))
