@@ -38,7 +38,7 @@ PUBLIC = (
 )
 
 
-class ToyPredict(PredictBase):
+class ToyPredict(PredictBase):  # type: ignore[misc]
     """Labels every text with its length; what it saw last can be looked at."""
 
     def __init__(self, replica: str) -> None:
@@ -82,7 +82,7 @@ class ToyPredict(PredictBase):
         return predict_pb2.Model(name=check_model_name(request.model), version="1")
 
 
-class ToyTrain(TrainBase):
+class ToyTrain(TrainBase):  # type: ignore[misc]
     """One job that goes on when `step` is set."""
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ class ToyTrain(TrainBase):
         yield train_pb2.TrainingJob(id=request.id, state=train_pb2.TRAINING_STATE_SUCCEEDED)
 
 
-class ToyReload(ReloadBase):
+class ToyReload(ReloadBase):  # type: ignore[misc]
     """Never succeeds."""
 
     async def Reload(
@@ -117,7 +117,7 @@ class ToyReload(ReloadBase):
         )
 
 
-class ToyData(DataBase):
+class ToyData(DataBase):  # type: ignore[misc]
     """Counts what it is given."""
 
     async def AddExamples(
