@@ -137,6 +137,11 @@ class ReloadCoordinator:
                 raise
 
         replicas = await self._rollout.run(model, target, present, commit)
+        if all(replica.to_version != target for replica in replicas):
+            raise Unavailable(
+                f"serving version {target} of {model} is recorded, but no replica has activated it "
+                "yet; they are brought to it as soon as they can be"
+            )
         await self._marks.once(model, target, TAG_RELOADED_AT, datetime.now(UTC))
         result = ReloadResult(model, before, target, _ordered(replicas, members))
         log.info("reloaded", extra={"model": model, "from": before, "to": target})

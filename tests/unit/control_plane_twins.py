@@ -64,6 +64,8 @@ class TwinReplica:
             for model, version in self.serving.items()
         ]
         slots += [Slot(model, version, SlotState.READY) for model, version in self.ready.items()]
+        if self.step:
+            slots.append(Slot("reviews", "2", SlotState.PREPARING, step=self.step))
         return ReplicaState(self.name, "cpu", tuple(slots))
 
     async def prepare(self, model: str, version: str, role: Role, timeout_s: float) -> Prepared:

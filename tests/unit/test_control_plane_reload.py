@@ -142,6 +142,31 @@ async def test_after_the_record_a_killed_replica_is_left_behind() -> None:
     assert mesh.served == ["2", "2"]
 
 
+async def test_a_change_that_no_replica_has_followed_yet_is_no_success() -> None:
+    mesh = mesh_of_two()
+    for replica in mesh.replicas:
+        replica.killed_by_activate = True
+    with pytest.raises(Unavailable, match="recorded, but no replica has activated it"):
+        await mesh.coordinator.reload("reviews", "", "a")
+    assert mesh.registry.aliases["Serving"] == "2"
+    for replica in mesh.replicas:
+        replica.restart({"reviews": "1"})
+    await mesh.settle()
+    assert mesh.served == ["2", "2"]
+
+
+async def test_an_aborted_change_names_the_step_that_was_last_seen() -> None:
+    mesh = mesh_of_two()
+    gate = mesh.replicas[1].gate = asyncio.Event()
+    mesh.replicas[1].step, mesh.replicas[1].fail_at = "load", KILLED
+    call = asyncio.create_task(mesh.coordinator.reload("reviews", "", "a"))
+    await mesh.replicas[1].preparing.wait()
+    await mesh.fleet.members()
+    gate.set()
+    with pytest.raises(Aborted, match="replica r2 failed at load"):
+        await call
+
+
 async def test_the_version_already_served_everywhere_answers_at_once() -> None:
     mesh = mesh_of_two(Champion="1", Serving="1")
     result = await mesh.coordinator.reload("reviews", "", "a")
