@@ -102,6 +102,9 @@ class _Progress:
         self._next_at = time.monotonic() + REPORT_S
         state = train_pb2.TrainingState.Name(job.state).removeprefix("TRAINING_STATE_")
         progress = job.progress
+        if job.state != train_pb2.TRAINING_STATE_RUNNING or not progress.total_steps:
+            log.info("%s", state)
+            return
         log.info(
             "%s: step %d of %d, loss %.4f, %.0f s left",
             *(state, progress.step, progress.total_steps, progress.loss, progress.eta_seconds),

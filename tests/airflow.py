@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from tests.postgres import free_port
 ROOT = Path(__file__).parent.parent
 BINARY = ROOT / ".venv-airflow" / "bin" / "airflow"
 DAGS = ROOT / "dags"
-PARTS = ("api-server", "scheduler", "dag-processor")
+# The scheduler's log server would listen on a fixed port of every interface.
+PARTS = (("api-server",), ("scheduler", "--skip-serve-logs"), ("dag-processor",))
 USER = "mesh"
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 30.0
@@ -61,11 +62,12 @@ def running_airflow(
     subprocess.run(
         [BINARY, "db", "migrate"], env=variables, check=True, capture_output=True, cwd=folder
     )
-    with ExitStack() as stack:
-        for part in PARTS:
-            stack.enter_context(_running_part(part, variables, folder))
+    processes = [_start(command, variables, airflow.logs) for command in PARTS]
+    try:
         _wait_until_healthy(airflow)
         yield airflow
+    finally:
+        _stop(processes)
 
 
 def _airflow(folder: Path, url: str) -> RunningAirflow:
@@ -123,29 +125,31 @@ def _clean_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith(ours)}
 
 
-@contextmanager
-def _running_part(part: str, variables: dict[str, str], folder: Path) -> Iterator[None]:
-    with (folder / "logs" / f"{part}.log").open("wb") as log:
-        process = subprocess.Popen(
-            [BINARY, part],
+def _start(
+    command: tuple[str, ...], variables: dict[str, str], logs: Path
+) -> subprocess.Popen[bytes]:
+    with (logs / f"{command[0]}.log").open("wb") as log:
+        return subprocess.Popen(
+            [BINARY, *command],
             env=variables,
             stdout=log,
             stderr=log,
-            cwd=folder,
+            cwd=logs.parent,
             start_new_session=True,
         )
-    try:
-        yield
-    finally:
+
+
+def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
         process.terminate()
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        finally:
-            # Its workers, if it did not end them itself.
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                process.wait()
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(deadline - time.monotonic(), 0.1))
+        # Its workers as well, if it did not end them itself.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _wait_until_healthy(airflow: RunningAirflow) -> None:

@@ -1,5 +1,6 @@
 """Airflow's public REST API (v2), with a token of SimpleAuthManager or whatever gives one."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from service_kit.errors import Unavailable
 from trigger_svc.airflow import Refused, Run, RunState
 from trigger_svc.settings import TriggerSettings
 
-REQUEST_TIMEOUT_S = 10.0
+REQUEST_TIMEOUT_S = 30.0  # the first calls after a cold start took 10 s on two busy cores
 _SHOWN_CHARACTERS = 300
 _STATES = {"success": RunState.SUCCEEDED, "failed": RunState.FAILED}
 # 401: expired; 403: signed with a secret that Airflow no longer has.
@@ -27,6 +28,7 @@ class HttpAirflow:
         self._settings = settings
         self._runs = f"/api/v2/dags/{settings.dag_id}/dagRuns"
         self._token = ""
+        self._logging_in = asyncio.Lock()
         self._http = httpx.AsyncClient(
             base_url=settings.airflow_url, timeout=REQUEST_TIMEOUT_S, transport=transport
         )
@@ -57,17 +59,22 @@ class HttpAirflow:
         return _STATES.get(_field(response, "state"), RunState.ACTIVE)
 
     async def _call(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        fresh = not self._token
-        if fresh:
-            self._token = await self._log_in()
-        response = await self._send(method, path, **arguments)
-        if response.status_code in _TOKEN_IS_BAD and not fresh:
-            self._token = await self._log_in()
-            response = await self._send(method, path, **arguments)
+        token = await self._renewed("")
+        response = await self._send(token, method, path, **arguments)
+        if response.status_code in _TOKEN_IS_BAD:
+            token = await self._renewed(token)
+            response = await self._send(token, method, path, **arguments)
         return response
 
-    async def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {self._token}"}
+    async def _renewed(self, bad: str) -> str:
+        """Return a token other than `bad`; callers who need one together get the same one."""
+        async with self._logging_in:
+            if self._token in ("", bad):
+                self._token = await self._log_in()
+            return self._token
+
+    async def _send(self, token: str, method: str, path: str, **arguments: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {token}"}
         try:
             return await self._http.request(method, path, headers=headers, **arguments)
         except httpx.HTTPError as error:

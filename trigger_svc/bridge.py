@@ -107,7 +107,7 @@ class Bridge:
             return left
         step = self._post if batch.state is BatchState.SEALED else self._follow
         try:
-            pause = await step(batch)
+            pause = await step(batch, following.failures)
             following.failures = 0
         except Unavailable as error:
             following.failures += 1
@@ -116,7 +116,7 @@ class Bridge:
         following.at = self.clock() + pause
         return pause
 
-    async def _post(self, batch: OpenBatch) -> float:
+    async def _post(self, batch: OpenBatch, failures: int) -> float:
         conf = {
             "model": batch.model,
             "batch_id": batch.id,
@@ -124,7 +124,11 @@ class Bridge:
             "rows": batch.rows,
         }
         try:
-            await self.airflow.start_run(Run(batch.id, conf))
+            # An attempt that seemed to fail may have got through: asking first spares Airflow's
+            # log the error that a second run with the same id leaves there.
+            started = failures and (await self.airflow.run_state(batch.id) is not RunState.GONE)
+            if not started:
+                await self.airflow.start_run(Run(batch.id, conf))
         except Refused as refusal:
             POSTS.labels("refused").inc()
             log.error("batch refused", extra={"batch": batch.id, "why": str(refusal)})
@@ -135,7 +139,7 @@ class Bridge:
         log.info("run started", extra={"batch": batch.id})
         return POLL_S
 
-    async def _follow(self, batch: OpenBatch) -> float:
+    async def _follow(self, batch: OpenBatch, _failures: int) -> float:
         state = await self.airflow.run_state(batch.id)
         if state is RunState.ACTIVE:
             return min(max(POLL_S, batch.running_s * _POLL_SHARE), LONGEST_POLL_S)

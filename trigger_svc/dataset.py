@@ -194,7 +194,7 @@ def _stage(cursor: Cursor, model: str, spool: Spool) -> None:
 
 
 def _insert(cursor: Cursor, model: str, source: str) -> tuple[Rows, str]:
-    """Insert the staged rows; return them by split, and the training rows' ids."""
+    """Insert the staged rows; return them by split, and their ids (an int8multirange)."""
     cursor.execute(of_model("untrained_label", model))
     row = cursor.fetchone()
     if row is not None:

@@ -53,9 +53,9 @@ UPDATE mesh.outbox SET taken_at = clock_timestamp()
 WHERE model = %(model)s AND taken_at IS NULL AND row_ids <@ %(ids)s::int8multirange
 
 -- name: count_rows
-SELECT count(*) FROM unnest(%(ids)s::int8multirange) AS ids
-JOIN training.{table} AS rows ON rows.id >= lower(ids) AND rows.id < upper(ids)
-WHERE rows.split = 'train'
+SELECT count(*) FROM training.{table}
+WHERE id >= lower(%(ids)s::int8multirange) AND id < upper(%(ids)s::int8multirange)
+  AND id <@ %(ids)s::int8multirange AND split = 'train'
 
 -- name: waiting_ids
 SELECT coalesce(range_agg(row_ids), '{}')::text
@@ -192,7 +192,7 @@ WITH added AS (
 )
 SELECT count(*) FILTER (WHERE split = 'train'),
        count(*) FILTER (WHERE split = 'test'),
-       coalesce(range_agg(int8range(id, id, '[]')) FILTER (WHERE split = 'train'), '{{}}')::text
+       range_agg(int8range(id, id, '[]'))::text
 FROM added
 
 -- name: count_labels

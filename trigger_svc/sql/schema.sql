@@ -81,8 +81,9 @@ DECLARE
     counted bigint;
     ids int8multirange;
 BEGIN
-    SELECT count(*), range_agg(int8range(id, id, '[]')) INTO counted, ids
-    FROM new_rows WHERE split = 'train';
+    -- All rows are named, which makes one range of them; those to train on are counted.
+    SELECT count(*) FILTER (WHERE split = 'train'), range_agg(int8range(id, id, '[]'))
+    INTO counted, ids FROM new_rows;
     IF counted > 0 THEN
         INSERT INTO mesh.outbox (model, op, row_count, row_ids)
         VALUES (TG_ARGV[0], TG_OP, counted, ids);

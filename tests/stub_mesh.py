@@ -1,0 +1,113 @@
+"""A mesh of scripted answers for the DAG: what it is told to do depends on the model's name."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+
+from mesh.v1 import (
+    data_pb2,
+    data_pb2_grpc,
+    reload_pb2,
+    reload_pb2_grpc,
+    train_pb2,
+    train_pb2_grpc,
+)
+
+POLLS_UNTIL_THE_END = 2
+
+
+class StubMesh(
+    data_pb2_grpc.DataServiceServicer,
+    train_pb2_grpc.TrainServiceServicer,
+    reload_pb2_grpc.ReloadServiceServicer,
+):
+    """Model "kept" keeps its Champion, "broken" fails to train, "flaky" fails its first attempt,
+    "away" is unreachable once, "rowless" has no rows; every other one is promoted."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, train_pb2.TrainingJob] = {}
+        self.polls: dict[str, int] = {}
+        self.reloads: list[reload_pb2.ReloadRequest] = []
+        self.calls: list[Any] = []
+
+    def GetDataset(
+        self, request: data_pb2.GetDatasetRequest, context: grpc.ServicerContext
+    ) -> data_pb2.Dataset:
+        train = 0 if request.model == "rowless" else 80
+        return data_pb2.Dataset(
+            model=request.model, rows=data_pb2.SplitCounts(train=train, test=20)
+        )
+
+    def Train(
+        self, request: train_pb2.TrainRequest, context: grpc.ServicerContext
+    ) -> train_pb2.TrainingJob:
+        self.calls.append(request)
+        job = self.jobs.get(request.request_id)
+        if job is None or job.state == train_pb2.TRAINING_STATE_FAILED:
+            job = train_pb2.TrainingJob(
+                id=f"job-of-{request.request_id}",
+                request_id=request.request_id,
+                model=request.model,
+                state=train_pb2.TRAINING_STATE_QUEUED,
+                attempt=(job.attempt if job else 0) + 1,
+            )
+            self.jobs[request.request_id] = job
+            self.polls[request.request_id] = 0
+        return job
+
+    def GetTraining(
+        self, request: train_pb2.GetTrainingRequest, context: grpc.ServicerContext
+    ) -> train_pb2.TrainingJob:
+        job = self.jobs[request.id]
+        self.polls[request.id] += 1
+        if job.model == "away" and self.polls[request.id] == 1:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the training service starts again")
+        job.state = train_pb2.TRAINING_STATE_RUNNING
+        if self.polls[request.id] >= POLLS_UNTIL_THE_END:
+            _end(job)
+        return job
+
+    def Reload(
+        self, request: reload_pb2.ReloadRequest, context: grpc.ServicerContext
+    ) -> reload_pb2.ReloadResponse:
+        self.reloads.append(request)
+        return reload_pb2.ReloadResponse(model=request.model, from_version="1", to_version="2")
+
+
+def _end(job: train_pb2.TrainingJob) -> None:
+    if job.model == "broken" or (job.model == "flaky" and job.attempt == 1):
+        job.state = train_pb2.TRAINING_STATE_FAILED
+        job.error = "the loss is not a number"
+        return
+    job.state = train_pb2.TRAINING_STATE_SUCCEEDED
+    job.version = "2"
+    job.decision.CopyFrom(
+        train_pb2.Decision(
+            outcome=train_pb2.DECISION_OUTCOME_KEPT
+            if job.model == "kept"
+            else train_pb2.DECISION_OUTCOME_PROMOTED,
+            reason="not better on the held-out rows" if job.model == "kept" else "better",
+            champion_version="1",
+            champion_accuracy=0.8,
+            challenger_accuracy=0.9,
+        )
+    )
+
+
+@contextmanager
+def running_stub_mesh() -> Iterator[tuple[StubMesh, str]]:
+    """Run it; yields it and its address."""
+    stub = StubMesh()  # type: ignore[abstract]  # grpc itself answers UNIMPLEMENTED for the rest
+    server = grpc.server(ThreadPoolExecutor(4))
+    data_pb2_grpc.add_DataServiceServicer_to_server(stub, server)
+    train_pb2_grpc.add_TrainServiceServicer_to_server(stub, server)
+    reload_pb2_grpc.add_ReloadServiceServicer_to_server(stub, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield stub, f"127.0.0.1:{port}"
+    finally:
+        server.stop(0).wait()
