@@ -55,9 +55,7 @@ def write_config(home: MeshHome, settings: MeshSettings, secrets: Secrets, port:
             "plugins_folder": home.airflow / "plugins",
         },
         "database": {
-            "sql_alchemy_conn": postgres.url(port, "airflow").replace(
-                "postgresql:", "postgresql+psycopg2:"
-            ),
+            "sql_alchemy_conn": postgres.sqlalchemy_url(port, "airflow"),
             "sql_alchemy_conn_async": "",
         },
         "api": {

@@ -3,6 +3,7 @@
 import os
 
 from mesh.client import MeshClient
+from mesh_cli.errors import NotUp
 from mesh_cli.home import MeshSettings
 from mesh_cli.mesh import LocalMesh
 
@@ -14,7 +15,13 @@ def local_mesh() -> LocalMesh:
 
 def address() -> str:
     """host:port of the mesh. Raises NotUp when it is the local one and that is not up."""
-    return os.environ.get("MESH_ADDRESS") or local_mesh().address
+    named = os.environ.get("MESH_ADDRESS")
+    if named:
+        return named
+    mesh = local_mesh()
+    if not mesh.is_up():
+        raise NotUp(f"no mesh is up in {mesh.home.root}: run `mesh up`")
+    return mesh.address
 
 
 def client() -> MeshClient:

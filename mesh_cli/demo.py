@@ -60,10 +60,10 @@ def demo(json: Json = False) -> None:
     with MeshClient(mesh.address) as client:
         result = _run(mesh, client)
     if json:
-        output.print_json({**result.__dict__, "urls": local_verbs._urls(mesh)})
+        output.print_json({**result.__dict__, "urls": local_verbs.urls(mesh)})
     else:
         _print(result)
-        local_verbs._print_urls(mesh)
+        local_verbs.print_urls(mesh)
         console.print("`mesh status` shows the parts, `make down` stops them.")
     if result.failed:
         raise CliError(f"{result.failed} requests failed")

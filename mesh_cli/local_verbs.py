@@ -45,7 +45,7 @@ def up(
     if json:
         output.print_json(_document(mesh, mesh.statuses()))
     else:
-        _print_urls(mesh)
+        print_urls(mesh)
     if not detach:
         console.print("Ctrl-C stops it.")
         _wait_for_signal()
@@ -55,8 +55,7 @@ def up(
 def start(mesh: LocalMesh) -> None:
     """Bring the mesh up with a progress display."""
     with output.progress() as progress:
-        total = 10 + mesh._asked.replicas
-        task = progress.add_task("starting", total=total, note="")
+        task = progress.add_task("starting", total=mesh.steps, note="")
         mesh.up(lambda step: _advance(progress, task, step))
 
 
@@ -102,7 +101,7 @@ def status(json: Json = False) -> None:
                 ("model", "version", "alias"),
                 ((m["name"], m["version"] or "–", m["alias"] or "–") for m in document["models"]),
             )
-        _print_urls(mesh)
+        print_urls(mesh)
     if not document["healthy"]:
         raise typer.Exit(EXIT_FAILED)
 
@@ -129,14 +128,15 @@ def _document(mesh: LocalMesh, statuses: list[PartStatus]) -> dict[str, Any]:
     return {
         "healthy": all(status.healthy for status in statuses),
         "parts": [asdict(status) for status in statuses],
-        "urls": _urls(mesh),
+        "urls": urls(mesh),
         "models": _models(mesh),
         "airflow": {"user": AIRFLOW_USER, "password": mesh.secrets.airflow_password()},
         "home": str(mesh.home.root),
     }
 
 
-def _urls(mesh: LocalMesh) -> dict[str, str]:
+def urls(mesh: LocalMesh) -> dict[str, str]:
+    """URLs of the doors; the database's with its password."""
     settings = mesh.settings
     return {
         "mesh": f"http://127.0.0.1:{settings.port}",
@@ -168,17 +168,19 @@ def _alias(model: reload_pb2.FleetModel) -> str:
     return "Champion" if model.serving_version == model.champion_version else "Serving"
 
 
-def _print_urls(mesh: LocalMesh) -> None:
-    urls = _urls(mesh)
-    console.print(f"mesh      {urls['mesh']}  (gRPC, JSON, gRPC-Web)", highlight=False)
-    console.print(f"MLflow    {urls['mlflow']}", highlight=False)
+def print_urls(mesh: LocalMesh) -> None:
+    """Print where everything is, and the way into Airflow."""
+    found = urls(mesh)
+    console.print(f"mesh      {found['mesh']}  (gRPC, JSON, gRPC-Web)", highlight=False)
+    console.print(f"MLflow    {found['mlflow']}", highlight=False)
     password = mesh.secrets.airflow_password()
     console.print(
-        f"Airflow   {urls['airflow']}  (user {AIRFLOW_USER}, password {password})",
+        f"Airflow   {found['airflow']}  (user {AIRFLOW_USER}, password {password})",
         highlight=False,
         markup=False,
+        soft_wrap=True,
     )
-    console.print(f"database  {urls['postgres']}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"database  {found['postgres']}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _wait_for_signal() -> None:

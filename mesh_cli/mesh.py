@@ -1,10 +1,12 @@
 """A local mesh as a whole: up, down, status."""
 
+import fcntl
 import subprocess
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,7 +22,7 @@ from mesh_cli.supervisor import RUN_ID_VARIABLE, Supervisor, stop_leftovers
 UP_TIMEOUT_S = 240.0
 POLL_S = 0.25
 
-# Called with the name of a step, or of a part that has become healthy.
+# Called with the name of each part that has become healthy.
 Report = Callable[[str], None]
 
 
@@ -41,7 +43,13 @@ class LocalMesh:
     def __init__(self, settings: MeshSettings) -> None:
         self.home = MeshHome(settings.home)
         self.supervisor = Supervisor(self.home)
-        self._asked = settings
+        self.asked = settings
+        """The settings for the next `up`."""
+
+    @property
+    def steps(self) -> int:
+        """How many times `up` reports: every part once, and Airflow's database."""
+        return 7 + len(airflow.PARTS) + self.asked.replicas
 
     @cached_property
     def secrets(self) -> Secrets:
@@ -85,24 +93,25 @@ class LocalMesh:
         Raises CliError when it is up already, a port is taken, a folder is not writable, or a
         part does not become healthy in time; then everything is stopped again.
         """
-        if self.is_up():
-            raise CliError(
-                f"the mesh in {self.home.root} is already up at {self.address}: "
-                "`mesh status` shows it, `mesh down` stops it"
-            )
+        airflow.binary(self.asked)
         self.home.make_folders()
-        airflow.binary(self._asked)
-        self._clear_leftovers()
-        self._write_record()
-        try:
-            self._start(report)
-        except BaseException:
-            self.down()
-            raise
+        with self._only_one():
+            if self.is_up():
+                raise CliError(
+                    f"the mesh in {self.home.root} is already up at {self.address}: "
+                    "`mesh status` shows it, `mesh down` stops it"
+                )
+            self._clear_leftovers()
+            self._write_record()
+            try:
+                self._start(report)
+            except BaseException:
+                self.down()
+                raise
 
     def down(self) -> None:
         """Stop every part and wait until no process is left. State stays."""
-        self.supervisor.stop()
+        self.supervisor.stop(last="postgres")
         self._clear_leftovers()
 
     def statuses(self) -> list[PartStatus]:
@@ -111,12 +120,22 @@ class LocalMesh:
         with ThreadPoolExecutor(len(self.parts)) as pool:
             return list(pool.map(lambda part: _status(part, programs.get(part.name)), self.parts))
 
+    @contextmanager
+    def _only_one(self) -> Iterator[None]:
+        """Keep two `up` at the same time apart."""
+        with (self.home.run / "up.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CliError(f"the mesh in {self.home.root} is already starting") from None
+            yield
+
     def _clear_leftovers(self) -> None:
         if self.home.record_file.exists():
             stop_leftovers(self.home.record()["run_id"])
 
     def _write_record(self) -> None:
-        asked = self._asked
+        asked = self.asked
         require_free(
             asked.host,
             {
@@ -142,7 +161,6 @@ class LocalMesh:
     def _start(self, report: Report) -> None:
         port = self.record["ports"]["postgres"]
         self.secrets.write_pgpass(port)
-        report("PostgreSQL")
         postgres.initialise(self.home, self.secrets)
         environment = self._environment()
         programs = [part.program for part in self.parts]
@@ -154,12 +172,12 @@ class LocalMesh:
         for program in programs:
             if not program.name.startswith("airflow-") and program.name != "postgres":
                 self.supervisor.start_program(program.name)
-        report("Airflow's database")
         airflow.write_config(self.home, self.settings, self.secrets, port)
         airflow.migrate(self.home, self.settings, environment)
+        report("airflow's database")
         for name in airflow.PARTS:
             self.supervisor.start_program(f"airflow-{name}")
-        self._wait({part.name for part in self.parts}, report)
+        self._wait({part.name for part in self.parts} - {"postgres"}, report)
 
     def _environment(self) -> dict[str, str]:
         return {

@@ -94,7 +94,7 @@ class Parts:
         command = [
             *(str(_BIN / "mlflow"), "server", "--workers", "1"),
             *("--host", self._settings.host, "--port", str(port)),
-            *("--backend-store-uri", postgres.url(self._ports["postgres"], "mlflow")),
+            *("--backend-store-uri", postgres.sqlalchemy_url(self._ports["postgres"], "mlflow")),
             *("--artifacts-destination", str(self._home.artifacts), "--serve-artifacts"),
         ]
         program = Program("mlflow", command, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})

@@ -99,6 +99,11 @@ def url(port: int, database: str = "training", password: str | None = None) -> s
     return f"postgresql://{user}@127.0.0.1:{port}/{database}"
 
 
+def sqlalchemy_url(port: int, database: str) -> str:
+    """URL of a database for SQLAlchemy, which would take psycopg 3 by itself."""
+    return url(port, database).replace("postgresql:", "postgresql+psycopg2:")
+
+
 def _prefix() -> tuple[str, ...]:
     return _AS_NOBODY if os.geteuid() == 0 else ()
 

@@ -23,6 +23,7 @@ STOP_TIMEOUT_S = 60.0
 # supervisord tries a program again after 1 s, 2 s, 3 s …; it must not give up on one that waits
 # for its disk or its database.
 _START_RETRIES = 1_000
+_STOPPED = ("STOPPED", "EXITED", "FATAL")
 _LOG_BYTES = "10MB"
 _LOG_BACKUPS = 3
 
@@ -82,12 +83,26 @@ class Supervisor:
         found: list[dict[str, Any]] = self._call("supervisor.getAllProcessInfo")
         return {info["name"]: info for info in found}
 
-    def stop(self) -> None:
-        """Stop every program, then supervisord, and wait until all are gone."""
+    def stop(self, last: str) -> None:
+        """Stop every program, `last` after the others, then supervisord; wait for all.
+
+        By itself supervisord would stop one program after the other.
+        """
         pid = self.pid()
         if pid is None:
             return
         process = psutil.Process(pid)
+        for name, info in self.programs().items():
+            if name != last and info["statename"] not in _STOPPED:
+                self._call("supervisor.stopProcess", name, False)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while any(
+            info["statename"] not in _STOPPED and name != last
+            for name, info in self.programs().items()
+        ):
+            if time.monotonic() > deadline:
+                break  # supervisord's own shutdown kills what is left
+            time.sleep(0.05)
         self._call("supervisor.shutdown")
         try:
             process.wait(STOP_TIMEOUT_S)
