@@ -1,0 +1,1 @@
+"""Microbatching: a bounded queue of texts, and one thread that computes what waits."""

@@ -1,0 +1,154 @@
+"""Answers requests by batches, off the event loop."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from inference_svc import metrics
+from inference_svc.batching.job import Batch, Classified, Job, Lane
+from inference_svc.batching.queue import TextQueue
+from inference_svc.loaded_model import LoadedModel
+from service_kit.errors import Exhausted, MeshError
+
+log = logging.getLogger(__name__)
+
+
+class EngineFailure(MeshError):
+    """The engine failed on the batch that held this request; the replica's log has the cause."""
+
+
+class Batcher:
+    """One thread tokenises, one computes; the engine never waits while texts do."""
+
+    def __init__(self, queue: TextQueue, enter_compute_thread: Callable[[], None]) -> None:
+        self._queue = queue
+        self._enter_compute_thread = enter_compute_thread
+        self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
+        self._compute_thread = threading.Thread(target=self._run, name="compute", daemon=True)
+        self._waiting_for_room: list[asyncio.Future[None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self) -> None:
+        """Start computing, for the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._compute_thread.start()
+
+    async def close(self) -> None:
+        """Answer what waits, then stop."""
+        await asyncio.to_thread(self._tokenizing.shutdown)
+        self._queue.close()
+        if self._compute_thread.is_alive():
+            await asyncio.to_thread(self._compute_thread.join)
+
+    async def classify(
+        self,
+        model: LoadedModel,
+        texts: Sequence[str],
+        lane: Lane = Lane.INTERACTIVE,
+        deadline: float | None = None,
+    ) -> Classified:
+        """Answer texts; `deadline` is in seconds of time.monotonic.
+
+        Raises Exhausted when the queue is full or the deadline cannot be met, EngineFailure when
+        a batch with one of the texts fails. A cancelled call leaves the queue.
+        """
+        job = Job(model, texts, lane, deadline, asyncio.get_running_loop().create_future())
+        self._queue.admit(job)
+        self._tokenizing.submit(self._tokenize, job)
+        metrics.QUEUED_TEXTS.set(len(self._queue))
+        try:
+            return await job.answer
+        except asyncio.CancelledError:
+            self._queue.withdraw(job)
+            self._wake_waiting()
+            raise
+
+    async def classify_when_room(self, model: LoadedModel, texts: Sequence[str]) -> Classified:
+        """Answer texts of a bulk job, waiting while the queue is full."""
+        while True:
+            try:
+                return await self.classify(model, texts, Lane.BULK)
+            except Exhausted:
+                room = asyncio.get_running_loop().create_future()
+                self._waiting_for_room.append(room)
+                await room
+
+    def _tokenize(self, job: Job) -> None:
+        started = time.monotonic()
+        try:
+            tokens = job.model.tokenizer.encode(job.texts)
+        except Exception as error:
+            self._fail([job], "tokenising failed", error)
+            return
+        job.timing.tokenize_ms = (time.monotonic() - started) * 1e3
+        self._queue.put(job, tokens)
+
+    def _run(self) -> None:
+        self._enter_compute_thread()
+        while (batch := self._queue.take()) is not None:
+            self._compute(batch)
+
+    def _compute(self, batch: Batch) -> None:
+        started = time.monotonic()
+        error: Exception | None = None
+        try:
+            scores = batch.model.run([text.tokens for text in batch.texts])
+            for text, row in zip(batch.texts, scores, strict=True):
+                text.job.scores[text.index] = row
+        except Exception as failure:
+            error = failure
+        seconds = time.monotonic() - started
+        if error is not None:
+            self._fail({text.job for text in batch.texts}, "a batch failed", error)
+        _account(batch, started, seconds)
+        ended = self._queue.complete(batch, seconds)
+        metrics.QUEUED_TEXTS.set(len(self._queue))
+        self._call_loop(self._deliver, ended)
+
+    def _fail(self, jobs: Sequence[Job] | set[Job], what: str, error: Exception) -> None:
+        log.error(what, exc_info=error)
+        for job in jobs:
+            self._queue.withdraw(job)
+        self._call_loop(self._deliver_failure, list(jobs))
+
+    def _call_loop(self, deliver: Callable[[list[Job]], None], jobs: list[Job]) -> None:
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(deliver, jobs)
+
+    def _deliver(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            if not job.answer.done():
+                job.answer.set_result(job.classified())
+        self._wake_waiting()
+
+    def _deliver_failure(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            if not job.answer.done():
+                job.answer.set_exception(
+                    EngineFailure("the engine failed on this request; the replica's log says why")
+                )
+        self._wake_waiting()
+
+    def _wake_waiting(self) -> None:
+        waiting, self._waiting_for_room = self._waiting_for_room, []
+        for room in waiting:
+            if not room.done():
+                room.set_result(None)
+
+
+def _account(batch: Batch, started: float, seconds: float) -> None:
+    """Enter a batch into the timing of its requests and into the metrics."""
+    texts, pad_waste = len(batch.texts), batch.pad_waste
+    for job in {text.job for text in batch.texts}:
+        timing = job.timing
+        waited_ms = (started - job.arrived) * 1e3 - timing.tokenize_ms
+        timing.queue_ms = max(timing.queue_ms, waited_ms)
+        timing.compute_ms = max(timing.compute_ms, seconds * 1e3)
+        if texts > timing.batch_texts:
+            timing.batch_texts, timing.pad_waste = texts, pad_waste
+    metrics.BATCH_TEXTS.observe(texts)
+    metrics.PAD_WASTE.observe(pad_waste)
+    metrics.COMPUTE_SECONDS.observe(seconds)

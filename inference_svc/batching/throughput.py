@@ -1,0 +1,23 @@
+"""How fast the engine has been lately."""
+
+# Weight of what was, at each new batch.
+_MEMORY = 0.9
+# Until the first batch; weighs next to nothing afterwards.
+_GUESS_PER_SECOND = 10_000
+
+
+class Throughput:
+    """Recent cost (expected tokens) a second."""
+
+    def __init__(self) -> None:
+        self._cost = 1.0
+        self._seconds = 1 / _GUESS_PER_SECOND
+
+    def observe(self, cost: int, seconds: float) -> None:
+        """Add one batch."""
+        self._cost = _MEMORY * self._cost + cost
+        self._seconds = _MEMORY * self._seconds + seconds
+
+    def seconds(self, cost: float) -> float:
+        """Time that work of this cost takes."""
+        return cost * self._seconds / self._cost

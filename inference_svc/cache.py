@@ -1,0 +1,135 @@
+"""Downloaded model versions on disk: complete or not there, and never changed."""
+
+import json
+import logging
+import shutil
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+from service_kit.errors import Unavailable
+from service_kit.registry import ModelVersion, RegisteredModel
+
+log = logging.getLogger(__name__)
+
+_INFO_FILE = "mesh-version.json"
+_INCOMING = ".incoming"
+
+
+class ModelSource(Protocol):
+    """What a replica asks of the registry; service_kit.registry.Registry has it."""
+
+    async def find_model(self, name: str) -> RegisteredModel | None:
+        """Return the registered model, or None. Raises Unavailable."""
+
+    async def list_models(self) -> list[RegisteredModel]:
+        """Return every registered model. Raises Unavailable."""
+
+    async def get_version(self, name: str, version: str) -> ModelVersion:
+        """Return one version. Raises NotFound, Unavailable."""
+
+    async def download(self, name: str, version: str, target: Path) -> None:
+        """Download a version's files into `target`. Raises Unavailable."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+
+
+@dataclass(frozen=True)
+class VersionInfo:
+    """Identity of a version; `source` tells two versions of the same number apart."""
+
+    name: str
+    version: str
+    run_id: str
+    batch_id: str
+    source: str
+
+
+@dataclass(frozen=True)
+class CachedVersion:
+    """A version on disk. `fresh`: it was downloaded just now."""
+
+    info: VersionInfo
+    folder: Path
+    fresh: bool
+
+
+class ModelCache:
+    """Versions under `<root>/<model>/<version>/`. Used by one preparation at a time."""
+
+    def __init__(self, root: Path, keep_versions: int) -> None:
+        self._root = root
+        self._keep_versions = keep_versions
+
+    def open(self) -> None:
+        """Create the folder and clear away what was half downloaded. Raises OSError."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        for pattern in (f"*/*{_INCOMING}", f"*/*{_INCOMING}.partial"):
+            for leftover in self._root.glob(pattern):
+                shutil.rmtree(leftover)
+
+    async def fetch(
+        self, source: ModelSource, name: str, version: str, trust: bool = False
+    ) -> CachedVersion:
+        """Return a version, downloaded unless it is here.
+
+        With `trust` a version that is here is taken without asking the registry whether it is
+        still the same; the same goes when the registry is away. Raises NotFound, Unavailable.
+        """
+        cached = self._read(name, version)
+        if cached and trust:
+            return cached
+        try:
+            found = await source.get_version(name, version)
+        except Unavailable:
+            if cached:
+                return cached
+            raise
+        info = VersionInfo(name, version, found.run_id, found.batch_id, found.source)
+        if cached and cached.info == info:
+            return cached
+        return await self._download(source, info)
+
+    async def _download(self, source: ModelSource, info: VersionInfo) -> CachedVersion:
+        folder = self._folder(info.name, info.version)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        incoming = folder.with_name(folder.name + _INCOMING)
+        await source.download(info.name, info.version, incoming)
+        (incoming / _INFO_FILE).write_text(json.dumps(asdict(info)))
+        self.discard(info.name, info.version)
+        incoming.rename(folder)
+        return CachedVersion(info, folder, fresh=True)
+
+    def discard(self, name: str, version: str) -> None:
+        """Remove a version; nothing to do when it is not there."""
+        folder = self._folder(name, version)
+        if folder.exists():
+            # Out of the way first: a folder of this name is always complete.
+            doomed = folder.with_name(folder.name + ".old" + _INCOMING)
+            folder.rename(doomed)
+            shutil.rmtree(doomed)
+
+    def prune(self, name: str, in_use: Collection[str]) -> None:
+        """Remove all but the newest versions of a model; those in use stay."""
+        folders = [path for path in (self._root / name).iterdir() if path.suffix != _INCOMING]
+        folders.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for folder in folders[self._keep_versions :]:
+            if folder.name not in in_use:
+                self.discard(name, folder.name)
+                log.info("removed from the cache", extra={"model": name, "version": folder.name})
+
+    def _read(self, name: str, version: str) -> CachedVersion | None:
+        folder = self._folder(name, version)
+        try:
+            info = VersionInfo(**json.loads((folder / _INFO_FILE).read_text()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError):
+            log.warning("unreadable in the cache", extra={"folder": str(folder)})
+            return None
+        return CachedVersion(info, folder, fresh=False)
+
+    def _folder(self, name: str, version: str) -> Path:
+        return self._root / name / version

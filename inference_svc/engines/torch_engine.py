@@ -1,0 +1,106 @@
+"""Runs Hugging Face sequence classifiers with torch, on the CPU or on CUDA."""
+
+import ctypes
+import gc
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForSequenceClassification
+from transformers.utils import logging as transformers_logging
+
+from inference_svc.engines.base import EngineUnavailable, FloatArray, IntArray
+from inference_svc.engines.cpu import has_bf16, usable_cores
+
+# Padded tokens a batch: on a CPU core larger batches gain little and make everyone wait.
+CPU_BATCH_TOKENS = 1024
+CUDA_BATCH_TOKENS = 16_384
+
+# How far a probability may lie from its fp32 reference.
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.05}
+_FORMAT = {torch.float32: "fp32", torch.bfloat16: "bf16"}
+
+
+class TorchClassifier:
+    """A loaded sequence classifier."""
+
+    def __init__(self, model: torch.nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+        self._model = model
+        self._device = device
+        self.engine = f"torch {_FORMAT[dtype]}"
+        self.score_tolerance = TOLERANCE[dtype]
+
+    @torch.inference_mode()
+    def run(self, ids: IntArray, mask: IntArray) -> FloatArray:
+        """See Classifier.run."""
+        logits: torch.Tensor = self._model(
+            input_ids=torch.from_numpy(ids).to(self._device),
+            attention_mask=torch.from_numpy(mask).to(self._device),
+        ).logits
+        scores: FloatArray = logits.float().softmax(-1).cpu().numpy()
+        return scores
+
+
+class TorchEngine:
+    """Loads sequence classifiers with transformers."""
+
+    def __init__(self, device: str, precision: str, threads: int) -> None:
+        self._device = _find_device(device)
+        self._dtype = _choose_dtype(self._device, precision)
+        self._threads = threads or usable_cores()
+        self._cuda = self._device.type == "cuda"
+        self.batch_tokens = CUDA_BATCH_TOKENS if self._cuda else CPU_BATCH_TOKENS
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+    @property
+    def device(self) -> str:
+        """See Engine.device."""
+        number_format = _FORMAT[self._dtype]
+        if self._cuda:
+            return f"{self._device} ({torch.cuda.get_device_name(self._device)}, {number_format})"
+        plural = "" if self._threads == 1 else "s"
+        return f"cpu ({number_format}, {self._threads} thread{plural})"
+
+    def enter_thread(self, computes: bool) -> None:
+        """See Engine.enter_thread. OpenMP keeps the number per thread."""
+        torch.set_num_threads(self._threads if computes else 1)
+
+    def load(self, folder: Path) -> TorchClassifier:
+        """See Engine.load. Only safetensors are read, never pickle."""
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=self._dtype, local_files_only=True, use_safetensors=True
+        )
+        model.eval().requires_grad_(False).to(self._device)
+        return TorchClassifier(model, self._device, self._dtype)
+
+    def release_memory(self) -> None:
+        """See Engine.release_memory."""
+        gc.collect()
+        if self._cuda:
+            torch.cuda.empty_cache()
+        _trim_heap()
+
+
+def _find_device(wanted: str) -> torch.device:
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    device = torch.device("cuda:0" if wanted in ("auto", "cuda") else wanted)
+    if device.index is None or device.index >= torch.cuda.device_count():
+        raise EngineUnavailable(
+            f"device {wanted!r} is not there: torch {torch.__version__} sees "
+            f"{torch.cuda.device_count()} CUDA devices"
+        )
+    return device
+
+
+def _choose_dtype(device: torch.device, precision: str) -> torch.dtype:
+    if precision == "auto":
+        fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else has_bf16()
+        return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def _trim_heap() -> None:
+    """Return freed weights to the system; glibc would keep them for the next model."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)

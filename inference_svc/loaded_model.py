@@ -1,0 +1,65 @@
+"""A model version in memory: tokenizer and classifier."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from inference_svc.engines.base import Classifier, FloatArray
+from inference_svc.model_files import InvalidModel, ModelSpec
+
+
+class Tokens(NamedTuple):
+    """One tokenised text."""
+
+    ids: list[int]
+    truncated: bool
+
+
+class TextTokenizer:
+    """A fast tokenizer that cuts at `max_tokens`. Used by one thread at a time."""
+
+    def __init__(self, path: Path, max_tokens: int) -> None:
+        try:
+            self._tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing narrower
+            raise InvalidModel(f"{path.name} cannot be read: {error}") from error
+        # Once for good: changing it per call fails with "Already borrowed" under load.
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_tokens)
+
+    def encode(self, texts: Sequence[str]) -> list[Tokens]:
+        """Tokenise; the order is kept."""
+        encodings = self._tokenizer.encode_batch_fast(texts)
+        return [Tokens(encoding.ids, bool(encoding.overflowing)) for encoding in encodings]
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """Everything that it takes to answer texts."""
+
+    spec: ModelSpec
+    pad_id: int
+    tokenizer: TextTokenizer
+    classifier: Classifier
+
+    def run(self, texts: Sequence[Tokens]) -> FloatArray:
+        """Pad and classify one batch; returns probabilities [texts, labels].
+
+        Raises ValueError when the model's output is not a probability for each label.
+        """
+        longest = max(len(text.ids) for text in texts)
+        ids = np.full((len(texts), longest), self.pad_id, dtype=np.int64)
+        mask = np.zeros((len(texts), longest), dtype=np.int64)
+        for row, text in enumerate(texts):
+            ids[row, : len(text.ids)] = text.ids
+            mask[row, : len(text.ids)] = 1
+        scores = self.classifier.run(ids, mask)
+        if scores.shape != (len(texts), len(self.spec.labels)):
+            raise ValueError(f"{len(self.spec.labels)} labels, but scores of shape {scores.shape}")
+        if not np.isfinite(scores).all():
+            raise ValueError("the model's scores are not finite")
+        return scores

@@ -1,0 +1,42 @@
+"""`python -m inference_svc.main`: one inference replica."""
+
+import os
+import sys
+
+from inference_svc.engines import EngineUnavailable, create_engine
+from inference_svc.service import InferenceService
+from inference_svc.settings import InferenceSettings
+from mesh.v1 import data_pb2, predict_pb2, reload_pb2, train_pb2
+from service_kit.registry import Registry
+from service_kit.server import run
+
+# Envoy sends reflection to the replicas, so they answer for every public service.
+REFLECTED = tuple(
+    service.full_name
+    for file in (predict_pb2, train_pb2, reload_pb2, data_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+)
+
+
+def make_service(settings: InferenceSettings) -> InferenceService:
+    """Build the replica. Raises EngineUnavailable, and OSError for an unwritable state folder."""
+    # Threads of the tokenizer and lock-files of the hub have no business in a replica.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    engine = create_engine(settings.engine, settings.device, settings.precision, settings.threads)
+    return InferenceService(settings, engine, lambda: Registry(settings.mlflow_url))
+
+
+def main() -> None:
+    """Entry point."""
+    settings = InferenceSettings()
+    try:
+        run("inference", settings, lambda: make_service(settings), REFLECTED)
+    except EngineUnavailable as error:
+        sys.exit(f"cannot start: {error}")
+    except OSError as error:
+        sys.exit(f"cannot start: {error}")
+
+
+if __name__ == "__main__":
+    main()

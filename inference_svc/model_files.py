@@ -1,0 +1,66 @@
+"""The files of one model version, as training logs them."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+GOLDEN_FILE = "golden.json"
+WEIGHTS_FOLDER = "model"
+TOKENIZER_FILE = "components/tokenizer/tokenizer.json"
+
+
+class InvalidModel(Exception):
+    """The files of a version are not what training logs; the message says what is wrong."""
+
+
+@dataclass(frozen=True)
+class GoldenText:
+    """A text with what the trained model made of it, in fp32."""
+
+    text: str
+    label: str
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a replica has to know of a version besides its weights."""
+
+    labels: tuple[str, ...]
+    max_tokens: int
+    golden: tuple[GoldenText, ...]
+
+
+def read_spec(folder: Path) -> ModelSpec:
+    """Read golden.json. Raises InvalidModel when it is missing or malformed."""
+    path = folder / GOLDEN_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        spec = ModelSpec(
+            labels=tuple(map(str, content["labels"])),
+            max_tokens=int(content["max_tokens"]),
+            golden=tuple(map(_golden_text, content["golden"])),
+        )
+    except FileNotFoundError as error:
+        raise InvalidModel(f"{GOLDEN_FILE} is missing") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidModel(f"{GOLDEN_FILE} is malformed: {error!r}") from error
+    if not spec.labels or spec.max_tokens < 1:
+        raise InvalidModel(f"{GOLDEN_FILE} names no labels or no max_tokens")
+    return spec
+
+
+def read_pad_id(folder: Path) -> int:
+    """Id of the padding token. Raises InvalidModel when config.json cannot be read."""
+    try:
+        config = json.loads((folder / WEIGHTS_FOLDER / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidModel(f"config.json cannot be read: {error}") from error
+    return int(config.get("pad_token_id") or 0)
+
+
+def _golden_text(item: dict[str, Any]) -> GoldenText:
+    return GoldenText(
+        text=str(item["text"]), label=str(item["label"]), scores=tuple(map(float, item["scores"]))
+    )

@@ -1,0 +1,71 @@
+"""PredictService: translates messages, nothing else."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+from inference_svc.bulk_stream import BulkStream
+from inference_svc.messages import model_message, predict_response
+from inference_svc.replica import Replica
+from inference_svc.slots import CHAMPION, ROLES, Slot
+from mesh.v1 import predict_pb2 as pb
+from mesh.v1 import predict_pb2_grpc
+from service_kit.errors import InvalidArgument
+from service_kit.interceptor import Context, Undecodable, takes_undecodable
+from service_kit.limits import check_model_name
+
+ROLE_HEADER = "x-mesh-role"
+
+
+class PredictServicer(predict_pb2_grpc.PredictServiceServicer):
+    """See protos/mesh/v1/predict.proto."""
+
+    def __init__(self, replica: Replica, replica_id: str, stream_limit: int) -> None:
+        self._replica = replica
+        self._replica_id = replica_id
+        self._stream_limit = stream_limit
+        self._ending = asyncio.Event()
+
+    def end_streams(self) -> None:
+        """Let every stream answer what it has read, and end it with UNAVAILABLE."""
+        self._ending.set()
+
+    async def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:
+        slot = Slot(request.model, _role(context))
+        left_s = context.time_remaining()
+        deadline = None if left_s is None else time.monotonic() + left_s
+        answer = await self._replica.predict(slot, request.texts, deadline=deadline)
+        return predict_response(answer, request.all_scores, self._replica_id)
+
+    @takes_undecodable
+    async def PredictStream(
+        self, request_iterator: AsyncIterator[pb.PredictRequest | Undecodable], context: Context
+    ) -> AsyncIterator[pb.PredictStreamResponse]:
+        stream = BulkStream(
+            self._replica, self._replica_id, _role(context), self._stream_limit, self._ending
+        )
+        async for response in stream.run(request_iterator):
+            yield response
+
+    async def ListModels(
+        self, request: pb.ListModelsRequest, context: Context
+    ) -> pb.ListModelsResponse:
+        served = self._replica.slots.all_served()
+        return pb.ListModelsResponse(models=map(model_message, served))
+
+    async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.Model:
+        name = check_model_name(request.model)
+        slots = self._replica.slots
+        served = slots.served(Slot(name, _role(context))) or slots.served(Slot(name))
+        if served is None:
+            raise await self._replica.why_unserved(name)
+        return model_message(served)
+
+
+def _role(context: Context) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == ROLE_HEADER:
+            if value not in ROLES:
+                raise InvalidArgument(ROLE_HEADER, f"is one of {', '.join(ROLES)}")
+            return str(value)
+    return CHAMPION

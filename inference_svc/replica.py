@@ -1,0 +1,148 @@
+"""One replica: prepares and swaps versions, and answers requests with what it serves."""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from inference_svc.batching.batcher import Batcher
+from inference_svc.batching.job import Classified, Lane
+from inference_svc.cache import ModelCache
+from inference_svc.preparations import Preparations
+from inference_svc.served_versions import ServedVersions
+from inference_svc.slots import CHAMPION, ServedVersion, Slot, Slots, Swap
+from inference_svc.unserved import UnservedModels
+from service_kit.errors import FailedPrecondition, InvalidArgument, MeshError
+from service_kit.limits import check_model_name, check_texts
+
+log = logging.getLogger(__name__)
+
+# A version becomes a folder's name.
+_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Probabilities, and the version that gave them."""
+
+    served: ServedVersion
+    classified: Classified
+
+
+class Replica:
+    """What the servicers translate for. Lives on the event loop."""
+
+    def __init__(
+        self,
+        slots: Slots,
+        preparations: Preparations,
+        batcher: Batcher,
+        unserved: UnservedModels,
+        cache: ModelCache,
+        remembered: ServedVersions,
+    ) -> None:
+        self.slots = slots
+        self.preparations = preparations
+        self._batcher = batcher
+        self._unserved = unserved
+        self._cache = cache
+        self._remembered = remembered
+        self._remembering = asyncio.Lock()
+        self._steered: set[Slot] = set()
+
+    async def predict(
+        self,
+        slot: Slot,
+        texts: Sequence[str],
+        lane: Lane = Lane.INTERACTIVE,
+        deadline: float | None = None,
+    ) -> Answer:
+        """Classify texts, all by one version.
+
+        A model without a Challenger is answered by its Champion. Raises InvalidArgument,
+        NotFound, FailedPrecondition, Exhausted (interactive only: bulk waits), Unavailable.
+        """
+        check_model_name(slot.model)
+        check_texts(texts)
+        served = self.slots.served(slot) or self.slots.served(Slot(slot.model))
+        if served is None:
+            raise await self.why_unserved(slot.model)
+        with self.slots.lease(served):
+            model = served.prepared.model
+            if lane is Lane.BULK:
+                classified = await self._batcher.classify_when_room(model, texts)
+            else:
+                classified = await self._batcher.classify(model, texts, lane, deadline)
+        return Answer(served, classified)
+
+    async def why_unserved(self, model: str) -> MeshError:
+        """The error that tells why a model gets no answer here."""
+        return await self._unserved.explain(model, self.slots.model_names())
+
+    async def prepare(
+        self,
+        slot: Slot,
+        version: str,
+        executor: Executor | None = None,
+        trust_cache: bool = False,
+    ) -> float:
+        """Make a version ready beside the one that serves; returns milliseconds.
+
+        Raises PrepareFailed, PrepareUnavailable, Aborted; see Preparations.prepare.
+        """
+        check_model_name(slot.model)
+        if not _VERSION.fullmatch(version):
+            raise InvalidArgument("version", f"{version[:60]!r} is not a version")
+        started = time.perf_counter()
+        served = self.slots.served(slot)
+        if served is None or served.version != version:
+            await self.preparations.prepare(slot, version, executor, trust_cache)
+        return (time.perf_counter() - started) * 1e3
+
+    async def activate(self, slot: Slot, version: str, steered: bool = True) -> Swap:
+        """Serve a prepared version; of the one that serves already, nothing to do.
+
+        `steered`: the control plane says so, and a restart's restoring shall not undo it.
+        Raises FailedPrecondition when the version is neither prepared nor serving.
+        """
+        served = self.slots.served(slot)
+        if served is not None and served.version == version:
+            swap = Swap(0.0, version, 0)
+        else:
+            prepared = self.preparations.take(slot, version)
+            if prepared is None:
+                raise FailedPrecondition(
+                    f"version {version} of {slot.model} is not prepared as {slot.alias} here"
+                )
+            swap = self.slots.swap(slot, prepared)
+        if steered:
+            self._steered.add(slot)
+        await self._settle(slot.model)
+        return swap
+
+    def is_steered(self, slot: Slot) -> bool:
+        """Whether the control plane has activated a version of this slot since the start."""
+        return slot in self._steered
+
+    def abort(self, slot: Slot, version: str) -> None:
+        """Drop a prepared version; nothing to do when it is not there."""
+        self.preparations.drop(slot, version)
+
+    async def _settle(self, model: str) -> None:
+        """Write down what is served, and clear the cache of what is not."""
+        async with self._remembering:
+            served = self.slots.all_served()
+            serving = {
+                found.slot.model: found.version for found in served if found.slot.role == CHAMPION
+            }
+            in_use = {found.version for found in served if found.slot.model == model}
+            in_use.update(self.preparations.versions(model))
+            try:
+                await asyncio.to_thread(self._remembered.write, serving)
+                await asyncio.to_thread(self._cache.prune, model, in_use)
+            except OSError as error:
+                # The swap is done; only the next start without MLflow would miss it.
+                log.error("cannot write to the state folder", extra={"why": str(error)})

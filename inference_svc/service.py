@@ -1,0 +1,115 @@
+"""The service of one replica: puts its parts together and runs them from startup to shutdown."""
+
+import asyncio
+import gc
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from grpc import aio
+
+from inference_svc.batching.batcher import Batcher
+from inference_svc.batching.cutting import BatchLimits
+from inference_svc.batching.queue import TextQueue
+from inference_svc.cache import ModelCache, ModelSource
+from inference_svc.engines import Engine
+from inference_svc.predict_servicer import PredictServicer
+from inference_svc.preparation import Preparer
+from inference_svc.preparations import Preparations
+from inference_svc.priority import idle_executor
+from inference_svc.replica import Replica
+from inference_svc.replica_servicer import ReplicaServicer
+from inference_svc.restorer import Restorer
+from inference_svc.served_versions import ServedVersions
+from inference_svc.settings import InferenceSettings
+from inference_svc.slots import Slots
+from inference_svc.unserved import UnservedModels
+from mesh.v1 import predict_pb2_grpc, replica_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+# Answers that are still being sent hold on to the version that gave them.
+RELEASE_DELAY_S = 1.0
+
+
+class InferenceService:
+    """See service_kit.server.Service."""
+
+    names: Sequence[str] = ("mesh.v1.PredictService", "mesh.v1.ReplicaService")
+
+    def __init__(
+        self,
+        settings: InferenceSettings,
+        engine: Engine,
+        open_source: Callable[[], ModelSource],
+    ) -> None:
+        """`open_source` opens the registry: once to ask it, and once for each download.
+
+        Raises OSError when the state folder cannot be written.
+        """
+        self._engine = engine
+        self._source = source = open_source()
+        self._cache = ModelCache(settings.state_dir / "models", settings.keep_versions)
+        self._cache.open()
+        remembered = ServedVersions(settings.state_dir / "serving.json")
+        limits = BatchLimits(
+            settings.max_batch_tokens or engine.batch_tokens, settings.max_batch_texts
+        )
+        self._batcher = Batcher(
+            TextQueue(settings.max_queue_texts, limits), lambda: engine.enter_thread(computes=True)
+        )
+        self._idle = idle_executor("prepare")
+        preparer = Preparer(self._cache, engine, open_source)
+        self._preparations = Preparations(preparer, self._idle, self._release_memory)
+        self._replica = Replica(
+            Slots(self._release_memory),
+            self._preparations,
+            self._batcher,
+            UnservedModels(source, settings.lookup_timeout_s),
+            self._cache,
+            remembered,
+        )
+        self._restorer = Restorer(self._replica, source, remembered)
+        self._following: asyncio.Task[None] | None = None
+        self._predict = PredictServicer(
+            self._replica, settings.replica_id, settings.max_stream_requests
+        )
+        self._steering = ReplicaServicer(self._replica, settings.replica_id, engine.device)
+
+    def register(self, server: aio.Server) -> None:
+        """See Service."""
+        predict_pb2_grpc.add_PredictServiceServicer_to_server(self._predict, server)
+        replica_pb2_grpc.add_ReplicaServiceServicer_to_server(self._steering, server)
+
+    async def startup(self) -> None:
+        """Load what the fleet serves; what cannot be had now is fetched later."""
+        self._batcher.start()
+        # What is imported by now stays: collecting a dropped model need not look at it again.
+        gc.freeze()
+        try:
+            with ThreadPoolExecutor(1, thread_name_prefix="restore") as executor:
+                await self._restorer.restore(executor)
+        except asyncio.CancelledError:
+            await self.shutdown()
+            raise
+        self._following = asyncio.create_task(self._restorer.follow())
+
+    async def drain(self) -> None:
+        """Let the streams answer what they have read, and end them; see service_kit Drains."""
+        self._steering.draining = True
+        self._predict.end_streams()
+
+    async def shutdown(self) -> None:
+        """See Service."""
+        if self._following is not None:
+            self._following.cancel()
+        self._preparations.close()
+        await asyncio.to_thread(self._idle.shutdown, cancel_futures=True)
+        await self._batcher.close()
+        await self._source.close()
+
+    def _release_memory(self) -> None:
+        asyncio.get_running_loop().call_later(RELEASE_DELAY_S, self._release_memory_now)
+
+    def _release_memory_now(self) -> None:
+        self._idle.submit(self._engine.release_memory)

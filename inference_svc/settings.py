@@ -1,0 +1,57 @@
+"""Settings of an inference replica."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from service_kit.limits import MAX_TEXTS
+from service_kit.settings import ServiceSettings
+
+
+class InferenceSettings(ServiceSettings):
+    """Read from `INFERENCE_…`."""
+
+    model_config = SettingsConfigDict(env_prefix="INFERENCE_")
+
+    replica_id: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
+    """Id of this replica, unique in the fleet."""
+
+    mlflow_url: str = "http://127.0.0.1:5001"
+    """MLflow's tracking server."""
+
+    state_dir: Path = Path(".cache/inference")
+    """Folder of this replica alone: downloaded versions, and which of them it served last."""
+
+    engine: Literal["torch"] = "torch"
+    """What runs the models."""
+
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """auto (CUDA if there is any), cpu, cuda or cuda:N. Asked for and not there: no start."""
+
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """auto: bf16 where the hardware computes it, else fp32."""
+
+    threads: int = Field(default=1, ge=0)
+    """Threads of one computation on the CPU; 0: one for each core that the process may use."""
+
+    max_queue_texts: int = Field(default=4 * MAX_TEXTS, ge=2 * MAX_TEXTS)
+    """Texts that may wait or run at once; half of them may come from PredictStream."""
+
+    max_batch_tokens: int = Field(default=0, ge=0)
+    """Tokens a batch, padding included; 0: what suits the engine."""
+
+    max_batch_texts: int = Field(default=64, ge=1)
+    """Texts a batch."""
+
+    max_stream_requests: int = Field(default=64, ge=1)
+    """Unanswered requests of one PredictStream; beyond that it is not read."""
+
+    keep_versions: int = Field(default=3, ge=1)
+    """Downloaded versions to keep per model, besides those in use."""
+
+    lookup_timeout_s: float = Field(default=1.0, gt=0)
+    """Time that MLflow gets to say why a model is not served."""
