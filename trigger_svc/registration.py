@@ -46,7 +46,8 @@ class Registration:
                 log.exception("registration failed; it goes on")
                 pause = RETRY_S
             try:
-                await asyncio.wait_for(self._wanted.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._wanted.wait()
             except TimeoutError:
                 continue
 

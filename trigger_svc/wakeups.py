@@ -74,7 +74,9 @@ class Wakeups:
             descriptor = self._connection.fileno()
             loop.add_reader(descriptor, readable.set)
             try:
-                await asyncio.wait_for(readable.wait(), timeout_s)
+                # Not wait_for: of Python 3.11, it may swallow a cancellation.
+                async with asyncio.timeout(timeout_s):
+                    await readable.wait()
             except TimeoutError:
                 return False
             finally:
