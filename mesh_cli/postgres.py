@@ -19,7 +19,8 @@ _SETTINGS = {
     "unix_socket_directories": "",
     "max_connections": "200",
     "shared_buffers": "128MB",
-    "log_min_messages": "warning",
+    # A statement that fails is told to its client; some of Airflow's and MLflow's do by design.
+    "log_min_messages": "fatal",
     # Checkpoints are routine, not news.
     "log_checkpoints": "off",
 }

@@ -31,7 +31,7 @@ class Secrets:
 
     def airflow_jwt_secret(self) -> str:
         """Key that signs Airflow's tokens."""
-        return self._once("airflow_jwt_secret")
+        return self._once("airflow_jwt_secret", length=64)
 
     def airflow_fernet_key(self) -> str:
         """Key that encrypts Airflow's connections: 32 bytes, URL-safe base64."""

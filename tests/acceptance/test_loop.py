@@ -1,0 +1,133 @@
+"""The loop itself: rows go in, a better model serves, and nobody noticed."""
+
+import asyncio
+import csv
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import psycopg2
+from grpc import aio
+
+from mesh.client import AsyncMeshClient, MeshClient
+from mesh.v1 import data_pb2, train_pb2
+from tests.acceptance.running_mesh import Mesh
+
+CLIENTS = 64
+
+
+def _insert(mesh: Mesh, rows: Path) -> int:
+    url = mesh.json("status")["urls"]["postgres"]
+    with rows.open(newline="") as file:
+        values = [(row["text"], row["label"]) for row in csv.DictReader(file)]
+    connection = psycopg2.connect(url)
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.executemany("INSERT INTO training.reviews (text, label) VALUES (%s, %s)", values)
+    finally:
+        connection.close()
+    return len(values)
+
+
+async def _ask_on(address: str, stop: asyncio.Event, answers: Counter[str]) -> None:
+    # A bare channel: the client's own retries would hide a failed request.
+    async with AsyncMeshClient(channel=aio.insecure_channel(address)) as client:
+        while not stop.is_set():
+            answer = await client.predict("reviews", "Better than I had dared to hope.")
+            answers[answer.model.version] += 1
+
+
+async def _await_version(client: AsyncMeshClient, old: str, timeout_s: float) -> str:
+    async with asyncio.timeout(timeout_s):
+        while (version := (await client.get_model("reviews")).version) == old:
+            await asyncio.sleep(0.2)
+        return version
+
+
+async def test_inserted_rows_bring_a_better_model_and_no_request_fails(
+    mesh: Mesh, reviews: str, sample_rows: Path
+) -> None:
+    answers: Counter[str] = Counter()
+    stop = asyncio.Event()
+    async with AsyncMeshClient(mesh.address) as client:
+        old = (await client.get_model(reviews)).version
+        async with asyncio.TaskGroup() as group:
+            # A failed request raises here: 0 may fail.
+            for _ in range(CLIENTS):
+                group.create_task(_ask_on(mesh.address, stop, answers))
+            inserted = await asyncio.to_thread(_insert, mesh, sample_rows)
+            new = await _await_version(client, old, timeout_s=400)
+            seen = answers[new]
+            async with asyncio.timeout(60):
+                while answers[new] < seen + 10 * CLIENTS:
+                    await asyncio.sleep(0.05)
+            stop.set()
+        # No version answered that was never promoted.
+        assert set(answers) == {old, new}
+        batches = await client.list_batches(reviews)
+        turn = next(batch for batch in batches if batch.version == new)
+        job = await client.get_training(turn.id)
+        assert turn.reason in (data_pb2.BATCH_REASON_QUIET, data_pb2.BATCH_REASON_AGE)
+        assert turn.rows == inserted
+        assert job.decision.outcome == train_pb2.DECISION_OUTCOME_PROMOTED
+        assert job.decision.challenger_accuracy > job.decision.champion_accuracy
+        answer = await client.predict(reviews, "Better than I had dared to hope.")
+        assert (answer.model.batch_id, answer.model.alias) == (turn.id, "Champion")
+    print(f"answers by version: {dict(answers)}, failed: 0")
+
+
+async def test_reload_of_the_fleet_under_load_fails_nothing(mesh: Mesh, reviews: str) -> None:
+    answers: Counter[str] = Counter()
+    stop = asyncio.Event()
+    async with AsyncMeshClient(mesh.address) as client:
+        current = (await client.get_model(reviews)).version
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CLIENTS):
+                group.create_task(_ask_on(mesh.address, stop, answers))
+            for version in ("1", current, "1", current):
+                reloaded = await client.reload(reviews, version=version)
+                assert {item.to_version for item in reloaded.replicas} == {version}
+                after = await client.predict(reviews, "old and new are never mixed")
+                assert after.model.version == version
+            stop.set()
+        assert set(answers) <= {"1", current}
+    print(f"{sum(answers.values())} requests during 4 Reloads, failed: 0")
+
+
+def test_a_turn_by_hand_ends_in_a_green_run_in_airflow(mesh: Mesh, reviews: str) -> None:
+    batch = mesh.json("trigger", reviews, "--wait")
+    assert batch["state"] == "BATCH_STATE_SUCCEEDED"
+    status = mesh.json("status")
+    airflow = status["urls"]["airflow"]
+    token = httpx.post(
+        f"{airflow}/auth/token",
+        json={"username": status["airflow"]["user"], "password": status["airflow"]["password"]},
+    ).json()["access_token"]
+    run = httpx.get(
+        f"{airflow}/api/v2/dags/machine-learning-training-pipeline/dagRuns/{batch['id']}",
+        headers={"Authorization": f"Bearer {token}"},
+    ).json()
+    assert run["state"] == "success"
+    with MeshClient(mesh.address) as client:
+        job = client.get_training(batch["id"])
+    # The same rows give no better model: the Champion stays, and the run is green all the same.
+    assert job.decision.outcome != train_pb2.DECISION_OUTCOME_PROMOTED
+
+
+def test_rollback_serves_the_previous_champion(mesh: Mesh, reviews: str) -> None:
+    before = {model["name"]: model for model in mesh.json("fleet")["models"]}[reviews]
+    mesh.run("rollback", reviews)
+    after = {model["name"]: model for model in mesh.json("fleet")["models"]}[reviews]
+    assert after["servingVersion"] == after["championVersion"] == before["previousVersion"]
+    assert mesh.json("predict", reviews, "fine")["model"]["version"] == after["servingVersion"]
+    mesh.run("rollback", reviews)
+    again = {model["name"]: model for model in mesh.json("fleet")["models"]}[reviews]
+    assert again["championVersion"] == before["championVersion"]
+
+
+def test_no_log_has_an_error(mesh: Mesh, reviews: str) -> None:
+    for path in sorted((mesh.home / "logs").glob("*.log")):
+        for line in path.read_text().splitlines():
+            assert "Traceback" not in line, f"{path.name}: {line}"
+            assert '"level": "ERROR"' not in line, f"{path.name}: {line}"
+            assert "[error" not in line, f"{path.name}: {line}"
