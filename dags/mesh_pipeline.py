@@ -16,6 +16,8 @@ from mesh.errors import DeadlineExceeded, Unavailable
 from mesh.v1 import train_pb2
 
 log = logging.getLogger(__name__)
+# It logs whole URLs, and the webhook's is a secret.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 POLL_S = 1.0  # between two questions about a job
 PATIENCE_S = 600.0  # how long the mesh may be away without an answer

@@ -21,6 +21,7 @@ BINARY = ROOT / ".venv-airflow" / "bin" / "airflow"
 DAGS = ROOT / "dags"
 # The scheduler's log server would listen on a fixed port of every interface.
 PARTS = (("api-server",), ("scheduler", "--skip-serve-logs"), ("dag-processor",))
+DAG_ID = "machine-learning-training-pipeline"
 USER = "mesh"
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 30.0
@@ -36,18 +37,37 @@ class RunningAirflow:
     password_file: Path
     logs: Path
 
-    def get(self, path: str) -> Any:
-        """Return the answer of the REST API to GET /api/v2/…, as the user."""
-        body = {"username": self.user, "password": self.password}
+    def call(self, method: str, path: str, body: object = None) -> httpx.Response:
+        """Call /api/v2/dags/{our DAG}/… of the REST API as the user."""
+        login = {"username": self.user, "password": self.password}
         with httpx.Client(base_url=self.url, timeout=30) as client:
-            token = client.post("/auth/token", json=body).raise_for_status().json()["access_token"]
+            token = client.post("/auth/token", json=login).raise_for_status().json()["access_token"]
             headers = {"Authorization": f"Bearer {token}"}
-            return client.get(f"/api/v2/{path}", headers=headers).raise_for_status().json()
+            return client.request(
+                method, f"/api/v2/dags/{DAG_ID}/{path}", headers=headers, json=body
+            )
 
-    def task_states(self, dag_id: str, run_id: str) -> dict[str, str]:
+    def task_states(self, run_id: str) -> dict[str, str]:
         """Return the states of the tasks of one run."""
-        answer = self.get(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")
+        answer = self.call("GET", f"dagRuns/{run_id}/taskInstances").raise_for_status().json()
         return {item["task_id"]: item["state"] for item in answer["task_instances"]}
+
+    def run_state(self, run_id: str) -> str:
+        """Return the state of one run."""
+        answer = self.call("GET", f"dagRuns/{run_id}").raise_for_status().json()
+        return str(answer["state"])
+
+    def post_run(self, conf: dict[str, object]) -> httpx.Response:
+        """Ask for a run, as its button in the UI does."""
+        return self.call("POST", "dagRuns", {"logical_date": None, "conf": conf})
+
+    def start_run(self, conf: dict[str, object]) -> str:
+        """Start a run; return its id."""
+        return str(self.post_run(conf).raise_for_status().json()["dag_run_id"])
+
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run."""
+        self.call("DELETE", f"dagRuns/{run_id}").raise_for_status()
 
 
 @contextmanager
