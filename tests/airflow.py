@@ -65,6 +65,10 @@ class RunningAirflow:
         """Start a run; return its id."""
         return str(self.post_run(conf).raise_for_status().json()["dag_run_id"])
 
+    def fail_run(self, run_id: str) -> None:
+        """Mark a run as failed, which ends its tasks."""
+        self.call("PATCH", f"dagRuns/{run_id}", {"state": "failed"}).raise_for_status()
+
     def delete_run(self, run_id: str) -> None:
         """Delete a run."""
         self.call("DELETE", f"dagRuns/{run_id}").raise_for_status()

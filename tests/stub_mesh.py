@@ -25,7 +25,8 @@ class StubMesh(
     reload_pb2_grpc.ReloadServiceServicer,
 ):
     """Model "kept" keeps its Champion, "broken" fails to train, "flaky" fails its first attempt,
-    "away" is unreachable once, "rowless" has no rows; every other one is promoted."""
+    "away" is unreachable once, "endless" trains for ever, "rowless" has no rows; every other one
+    is promoted."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, train_pb2.TrainingJob] = {}
@@ -66,7 +67,7 @@ class StubMesh(
         if job.model == "away" and self.polls[request.id] == 1:
             context.abort(grpc.StatusCode.UNAVAILABLE, "the training service starts again")
         job.state = train_pb2.TRAINING_STATE_RUNNING
-        if self.polls[request.id] >= POLLS_UNTIL_THE_END:
+        if job.model != "endless" and self.polls[request.id] >= POLLS_UNTIL_THE_END:
             _end(job)
         return job
 
