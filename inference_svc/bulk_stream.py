@@ -4,7 +4,6 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import suppress
 
 from inference_svc.batching.job import Lane
 from inference_svc.messages import predict_response
@@ -59,10 +58,7 @@ class BulkStream:
         finally:
             for task in (reading, ending):
                 task.cancel()
-            with suppress(asyncio.CancelledError):
-                await reading
-            if self._items:
-                await asyncio.wait(self._items)
+            await asyncio.wait((reading, *self._items))
             self._answers.put_nowait(None)
 
     async def _read_all(self, requests: AsyncIterator[PredictRequest | Undecodable]) -> None:

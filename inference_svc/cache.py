@@ -113,7 +113,7 @@ class ModelCache:
 
     def prune(self, name: str, in_use: Collection[str]) -> None:
         """Remove all but the newest versions of a model; those in use stay."""
-        folders = [path for path in (self._root / name).iterdir() if path.suffix != _INCOMING]
+        folders = [path for path in (self._root / name).iterdir() if not path.suffix]
         folders.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for folder in folders[self._keep_versions :]:
             if folder.name not in in_use:

@@ -51,12 +51,16 @@ def read_spec(folder: Path) -> ModelSpec:
     return spec
 
 
-def read_pad_id(folder: Path) -> int:
-    """Id of the padding token. Raises InvalidModel when config.json cannot be read."""
+def read_pad_id(folder: Path, spec: ModelSpec) -> int:
+    """Id of the padding token. Raises InvalidModel when config.json does not fit the spec."""
     try:
         config = json.loads((folder / WEIGHTS_FOLDER / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidModel(f"config.json cannot be read: {error}") from error
+    positions = config.get("max_position_embeddings")
+    if positions and spec.max_tokens > positions:
+        # On CUDA the first text of that length would take the whole process down.
+        raise InvalidModel(f"max_tokens is {spec.max_tokens}, but the model takes {positions}")
     return int(config.get("pad_token_id") or 0)
 
 

@@ -129,7 +129,7 @@ class Preparer:
     def _load(self, folder: Path, spec: ModelSpec) -> LoadedModel:
         return LoadedModel(
             spec=spec,
-            pad_id=read_pad_id(folder),
+            pad_id=read_pad_id(folder, spec),
             tokenizer=TextTokenizer(folder / TOKENIZER_FILE, spec.max_tokens),
             classifier=self._engine.load(folder / WEIGHTS_FOLDER),
         )

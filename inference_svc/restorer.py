@@ -56,7 +56,7 @@ class Restorer:
     async def _read_registry(self) -> dict[str, str] | None:
         try:
             models = await self._source.list_models()
-        except MeshError as error:
+        except (MeshError, LookupError, ValueError) as error:
             log.warning("MLflow cannot be asked what is served", extra={"why": str(error)})
             return None
         self._seen = True

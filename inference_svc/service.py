@@ -86,12 +86,15 @@ class InferenceService:
         self._batcher.start()
         # What is imported by now stays: collecting a dropped model need not look at it again.
         gc.freeze()
+        # There is no traffic yet to leave the processor to.
+        executor = ThreadPoolExecutor(1, thread_name_prefix="restore")
         try:
-            with ThreadPoolExecutor(1, thread_name_prefix="restore") as executor:
-                await self._restorer.restore(executor)
-        except asyncio.CancelledError:
+            await self._restorer.restore(executor)
+        except BaseException:
             await self.shutdown()
             raise
+        finally:
+            executor.shutdown(wait=False)
         self._following = asyncio.create_task(self._restorer.follow())
 
     async def drain(self) -> None:
