@@ -185,6 +185,9 @@ def _wait_until_healthy(airflow: RunningAirflow) -> None:
             wanted = ("metadatabase", "scheduler", "dag_processor")
             states = {part: answer[part]["status"] for part in wanted}
             if set(states.values()) == {"healthy"}:
+                # The first call of a task builds this app and holds up the whole API server for
+                # seconds: have that behind us.
+                httpx.get(f"{airflow.url}/execution/health", timeout=60).raise_for_status()
                 return
         except (httpx.HTTPError, ValueError):
             states = {"api-server": "does not answer"}
