@@ -57,5 +57,5 @@ def query(url: str, sql: str, *values: Any) -> list[tuple[Any, ...]]:
 async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = WAIT_S) -> None:
     """Wait until `condition()` holds; TimeoutError when it does not in time."""
     async with asyncio.timeout(timeout_s):
-        while not await condition():  # noqa: ASYNC110 the other side is another process
+        while not await condition():
             await asyncio.sleep(0.02)
