@@ -7,7 +7,6 @@ that was interrupted goes on where it was.
 import json
 import logging
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -79,7 +78,6 @@ class Pipeline:
         if noted.exists():
             return model_dir
         params = self._spec.params
-        started = time.monotonic()
         result = fine_tune(
             _texts(self._rows.train),
             _labels(self._rows.train),
@@ -89,8 +87,16 @@ class Pipeline:
             checkpoint_dir=_made(self._folder / "checkpoints"),
             start_from=self._start_from(),
             on_progress=lambda progress: self._on_progress(tracker, progress),
+            checkpoint_every_s=self._spec.checkpoint_seconds,
         )
-        log.info("fine-tuned", extra={"seconds": round(time.monotonic() - started, 1)})
+        log.info(
+            "fine-tuned",
+            extra={
+                "seconds": round(result.seconds, 1),
+                "steps": result.total_steps,
+                "resumed_from_step": result.resumed_from_step,
+            },
+        )
         write_whole(noted, json.dumps(asdict(result) | {"model_dir": str(model_dir)}))
         return model_dir
 

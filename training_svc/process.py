@@ -52,7 +52,7 @@ class Ended:
     def __str__(self) -> str:
         if self.returncode < 0:
             number = -self.returncode
-            how = f"was killed by signal {number} ({signal.Signals(number).name})"
+            how = f"was killed by signal {number} ({_signal_name(number)})"
             if number == signal.SIGKILL:
                 how += ", as happens when memory runs out"
         else:
@@ -115,6 +115,7 @@ class ProcessLauncher:
             base_model=settings.base_model,
             device=settings.device,
             promotion_p_value=settings.promotion_p_value,
+            checkpoint_seconds=settings.checkpoint_seconds,
             nice=settings.nice,
         )
 
@@ -183,6 +184,13 @@ def is_hub_id(base_model: str) -> bool:
     """Whether the base model has to come from the Hugging Face hub."""
     is_path = base_model.startswith((".", "/", "~")) or Path(base_model).is_dir()
     return bool(base_model) and not is_path
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most of the real-time signals have none
+        return "SIGRTMIN+n"
 
 
 def _readable(line: str) -> str:

@@ -45,8 +45,12 @@ class TrainingSettings(ServiceSettings):
     keep_failed_jobs: int = Field(default=3, ge=0)
     """Folders of failed jobs that are kept for a look; those of other ended jobs are removed."""
 
-    nice: int = Field(default=5, ge=0, le=19)
-    """How far the training gives way to whatever else wants the CPU, such as the replicas."""
+    checkpoint_seconds: float = Field(default=30.0, gt=0)
+    """Seconds of training that an interruption may cost; a checkpoint takes about 0.3 s."""
+
+    nice: int = Field(default=0, ge=0, le=19)
+    """How far a training gives way to whatever else wants the CPU, such as replicas beside it: from
+    0, not at all, to 19."""
 
     def slack_webhook(self) -> str:
         """URL of the webhook, or an empty string. Raises OSError when its file cannot be read."""

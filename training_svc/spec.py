@@ -28,6 +28,7 @@ class JobSpec:
     base_model: str  # hub id, folder, or "" for the packaged encoder
     device: Literal["auto", "cpu", "cuda"]
     promotion_p_value: float
+    checkpoint_seconds: float
     nice: int
 
     def write(self, folder: Path) -> None:

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def main(arguments: list[str]) -> int:
         log.exception("training failed")
         report({"error": f"{type(error).__name__}: {error}"})
         return 1
+    log.info("worker done", extra={"cpu_seconds": round(time.process_time(), 1)})
     return 0
 
 

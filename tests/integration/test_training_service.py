@@ -7,7 +7,7 @@ import signal
 import uuid
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 import pytest
@@ -21,6 +21,7 @@ from tests.integration.training_rig import (
     make_tiny_bert,
     running_service,
 )
+from tests.postgres import execute
 from tests.waiting import until
 
 SUCCEEDED = train_pb2.TRAINING_STATE_SUCCEEDED
@@ -62,7 +63,7 @@ def running(
         "base_model": str(tiny_base),
         "device": "cpu",
         "drain_seconds": "0",
-        "nice": "0",
+        "checkpoint_seconds": "0.5",
     }
     return lambda **more: running_service(settings | more, service_log)
 
@@ -109,10 +110,22 @@ async def test_better_challengers_become_champions(
             "Champion": second.version,
             "Previous": first.version,
         }
+        forget_that_it_succeeded(postgres_url, second.id)
+        await service.train(model, f"retrain__{model}__2")
+        again = await service.ended(f"retrain__{model}__2")
+        assert (again.state, again.attempt) == (SUCCEEDED, 2)
+        assert (again.version, again.run_id) == (second.version, second.run_id)
+        assert again.decision == second.decision
+
     await check_version(mlflow_url, second, tmp_path)
     assert list((tmp_path / "state" / "jobs").iterdir()) == []
     levels = {json.loads(line)["level"] for line in service_log.read_text().splitlines()}
     assert levels == {"INFO"}
+
+
+def forget_that_it_succeeded(postgres_url: str, job_id: str) -> None:
+    """As if the service had failed between the promotion and its record."""
+    execute(postgres_url, f"UPDATE mesh.training_jobs SET state = 'FAILED' WHERE id = '{job_id}'")
 
 
 async def check_version(mlflow_url: str, job: train_pb2.TrainingJob, folder: Path) -> None:
@@ -141,26 +154,40 @@ async def check_version(mlflow_url: str, job: train_pb2.TrainingJob, folder: Pat
 
 
 async def test_killed_service_resumes_its_job_with_the_same_rows(
-    running: Running, postgres_url: str, mlflow_url: str, model: str
+    running: Running,
+    postgres_url: str,
+    mlflow_url: str,
+    model: str,
+    tmp_path: Path,
+    service_log: Path,
 ) -> None:
     rows = make_rows(80)
     import_rows(postgres_url, model, rows[:40], new=True)
     async with running() as service:
         assert service.seconds_to_serve < 10
-        await service.train(model, "r1", params=train_pb2.TrainParams(epochs=300, warm_start=True))
+        await service.train(model, "r1", params=train_pb2.TrainParams(epochs=200, warm_start=True))
         before = await service.trained_on("r1", steps=1)
+        await until(lambda: any((tmp_path / "state").glob("jobs/*/checkpoints/checkpoint-*")))
         worker = await service.worker_pid()
         service.process.kill()
         await until(lambda: is_gone(worker))
     import_rows(postgres_url, model, rows[40:], new=False)
     async with running() as service:
         after = await service.ended("r1")
+    assert logged(service_log, "fine-tuned")["resumed_from_step"] > 0
     assert after.error == ""
     assert after.state == SUCCEEDED
     assert (after.id, after.attempt) == (before.id, 1)
     assert after.rows == before.rows
     assert after.run_id == before.run_id
     assert await aliases(mlflow_url, model) == {"Champion": after.version}
+
+
+def logged(log: Path, message: str) -> dict[str, Any]:
+    """The log's last entry with that message."""
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    found: dict[str, Any] = [entry for entry in entries if entry["message"] == message][-1]
+    return found
 
 
 def is_gone(pid: int) -> bool:

@@ -1,6 +1,7 @@
 """Who wins, and when the held-out rows cannot tell."""
 
 import pytest
+from scipy.stats import binomtest
 
 from training_svc.decision import Decision, Outcome, decide, paired_p_value
 
@@ -61,6 +62,12 @@ def test_p_value_at_the_limit_promotes() -> None:
 def test_p_value_is_that_of_the_exact_one_sided_test() -> None:
     # Of 5 rows that differ at least 4 wins: (5 + 1) / 2^5.
     assert paired_p_value(*rights(wins=4, losses=1)) == pytest.approx(6 / 32)
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(1, 0), (0, 1), (7, 3), (120, 90), (900, 850)])
+def test_p_value_agrees_with_scipys_test(wins: int, losses: int) -> None:
+    expected = binomtest(wins, wins + losses, 0.5, alternative="greater").pvalue
+    assert paired_p_value(*rights(wins, losses)) == pytest.approx(expected)
 
 
 def test_models_that_never_differ_have_p_value_one() -> None:
