@@ -11,7 +11,7 @@ import torch
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
-# CPU flags of Linux that mean native bf16 dot products; without one of them bf16 is slower than fp32.
+# Linux's names for native bf16 products; without either of them bf16 is slower than fp32.
 BF16_CPU_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
 
 CGROUP_V2_QUOTA = Path("/sys/fs/cgroup/cpu.max")

@@ -44,11 +44,12 @@ def evaluate(
         raise ValueError(f"need one label per text, got {len(texts)} texts, {len(labels)} labels")
     device = choose_device()
     model, tokenizer = load_trained(model_dir)
+    module: torch.nn.Module = model
     names = tuple(labels_of(model.config))
     started = time.perf_counter()
     with torch_threads(device.threads):
         probabilities = _probabilities(
-            model.to(device.kind).eval(),
+            module.to(device.kind).eval(),
             tokenizer(
                 list(texts),
                 truncation=True,

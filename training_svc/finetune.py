@@ -1,4 +1,4 @@
-"""Fine-tunes a sequence classifier with transformers.Trainer: plain functions, no service around."""
+"""Fine-tunes a sequence classifier with transformers.Trainer; knows of no service around it."""
 
 import math
 import shutil
@@ -26,7 +26,8 @@ from training_svc.models import (
     position_limit,
     quiet,
 )
-from training_svc.trainer import LengthBatchedTrainer, Progress, Reporter
+from training_svc.optimizer import layered_adamw
+from training_svc.trainer import Progress, Reporter, TextTrainer, WordHider
 
 AUTOMATIC = 0  # for epochs and batch_size: choose from the number of rows
 
@@ -40,8 +41,11 @@ SMALL_DATA = 1000  # rows
 
 WARM_UP = 0.1  # share of all steps in which the learning rate rises to its peak
 WEIGHT_DECAY = 0.01
-PADDING_MULTIPLE = 8  # tokens; fewer distinct shapes for oneDNN to compile: 251 instead of 300 ms
-CHECKPOINT_EVERY_S = 30.0  # seconds of work lost at most; a checkpoint takes about 0.3 s
+LAYER_DECAY = 0.85  # learning rate of a layer relative to the one above
+LABEL_SMOOTHING = 0.1  # share of a row's weight that goes to all labels evenly
+HIDDEN_WORDS = 0.15  # share of the words that a step does not see
+PADDING_MULTIPLE = 8  # tokens; fewer distinct shapes, fewer kernels for oneDNN to compile
+CHECKPOINT_EVERY_S = 30.0  # seconds of work lost at most by a kill
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class FineTuneParams:
     base_model: str = PACKAGED_ENCODER  # hub id, folder, or "" for the packaged MiniLM
     epochs: int = AUTOMATIC
     batch_size: int = AUTOMATIC  # rows a step
-    learning_rate: float = 1e-4  # peak, falls to zero linearly
+    learning_rate: float = 2e-4  # peak, falls to zero linearly
     max_length: int = 128  # tokens, special ones included
     seed: int = 0
 
@@ -121,13 +125,18 @@ def fine_tune(
     rows, truncated = _tokenize(tokenizer, texts, labels, label_names, max_length)
 
     reporter = Reporter(store, on_progress, rows=len(rows), checkpoint_every_s=checkpoint_every_s)
-    with torch_threads(device.threads):
-        trainer = LengthBatchedTrainer(
+    with quiet(), torch_threads(device.threads):
+        trainer = TextTrainer(
             model=model,
             args=_arguments(store.staging, params, device, epochs, batch_size),
             train_dataset=rows,
             data_collator=DataCollatorWithPadding(tokenizer, pad_to_multiple_of=PADDING_MULTIPLE),
             callbacks=[reporter],
+            optimizers=(
+                layered_adamw(model, params.learning_rate, LAYER_DECAY, WEIGHT_DECAY),
+                None,  # the Trainer's own schedule
+            ),
+            hider=WordHider(tokenizer.mask_token_id, tokenizer.all_special_ids, HIDDEN_WORDS),
         )
         trainer.remove_callback(PrinterCallback)  # it prints every log line to stdout
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
@@ -191,7 +200,9 @@ def _tokenize(
         for i, label in enumerate(labels)
     ]
     # Only rows of full length can have been cut, so few texts are tokenised twice.
-    full = [text for text, row in zip(texts, rows, strict=True) if len(row["input_ids"]) == max_length]
+    full = [
+        text for text, row in zip(texts, rows, strict=True) if len(row["input_ids"]) == max_length
+    ]
     whole = tokenizer(full, truncation=False, verbose=False)["input_ids"] if full else []
     return rows, sum(len(tokens) > max_length for tokens in whole)
 
@@ -206,8 +217,7 @@ def _arguments(
         learning_rate=params.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=WARM_UP,
-        weight_decay=WEIGHT_DECAY,
-        optim="adamw_torch_fused",
+        label_smoothing_factor=LABEL_SMOOTHING,
         seed=params.seed,
         use_cpu=device.kind == "cpu",
         bf16=device.precision == "bf16",
@@ -221,7 +231,9 @@ def _arguments(
         disable_tqdm=True,
     )
     if arguments.n_gpu > 1:
-        arguments._n_gpu = 1  # else the Trainer would spread a small model over all with DataParallel
+        arguments._n_gpu = (
+            1  # else the Trainer would spread a small model over all with DataParallel
+        )
     return arguments
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch.utils.data import Sampler
 from transformers import (
     Trainer,
@@ -40,7 +41,7 @@ def batches_by_length(lengths: Sequence[int], batch_size: int, seed: str) -> lis
 
     All batches are full but the last. The same seed gives the same batches.
     """
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311  shuffling is no secret
     indices = list(range(len(lengths)))
     rng.shuffle(indices)
     pool = batch_size * BATCHES_A_POOL
@@ -55,15 +56,47 @@ def batches_by_length(lengths: Sequence[int], batch_size: int, seed: str) -> lis
     return batches + rest
 
 
-class LengthBatchedTrainer(Trainer):  # type: ignore[misc]
-    """Batches depend on seed and epoch alone, so a resumed epoch goes on where it broke off.
+class WordHider:
+    """Puts the mask token in place of random words: the regulariser that dropout would be."""
 
-    The Trainer's own group_by_length leaves the batches in order of length, and draws from torch's
-    global generator, whose state a resumed epoch no longer has.
+    def __init__(self, mask_id: int | None, special_ids: Sequence[int], share: float) -> None:
+        self._mask_id = mask_id
+        self._special_ids = torch.tensor(list(special_ids), dtype=torch.long)
+        self._share = share
+
+    def hide(self, input_ids: torch.Tensor, seed: int) -> torch.Tensor:
+        """A copy of `input_ids` (rows x tokens) with that share hidden, never a special token.
+
+        The same seed hides the same places. A tokenizer without a mask token hides nothing.
+        """
+        if self._mask_id is None:
+            return input_ids
+        generator = torch.Generator().manual_seed(seed)
+        chosen = torch.rand(input_ids.shape, generator=generator) < self._share
+        special = torch.isin(input_ids, self._special_ids.to(input_ids.device))
+        return input_ids.masked_fill(chosen.to(input_ids.device) & ~special, self._mask_id)
+
+
+class TextTrainer(Trainer):
+    """Batches of like length, and words hidden at random.
+
+    Both depend on the seed and the step alone, so that a resumed training goes on exactly where it
+    broke off. The Trainer's own group_by_length leaves the batches in order of length, and draws
+    from torch's global generator, whose state a resumed epoch no longer has.
     """
 
+    def __init__(self, *, hider: WordHider, **options: Any) -> None:
+        super().__init__(**options)
+        self._hider = hider
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        """Hide some words, then train on the batch."""
+        seed = self.args.seed * 1_000_003 + self.state.global_step
+        inputs["input_ids"] = self._hider.hide(inputs["input_ids"], seed)
+        return super().training_step(model, inputs, num_items_in_batch)
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        rows = self.train_dataset if train_dataset is None else train_dataset
+        rows: Any = self.train_dataset if train_dataset is None else train_dataset
         return _LengthSampler(
             [len(row["input_ids"]) for row in rows],
             self.args.train_batch_size,

@@ -21,11 +21,20 @@ from training_svc.finetune import (
     automatic_epochs,
     fine_tune,
 )
-from training_svc.models import BaseModelNotFound, load_trained
-from training_svc.trainer import Progress, batches_by_length
+from training_svc.models import BaseModelNotFound, load_base, load_trained
+from training_svc.optimizer import layered_adamw
+from training_svc.trainer import Progress, WordHider, batches_by_length
 
 WORDS = ["good", "bad", "fine", "film", "plot", "very", "a", "the", "is", "was"]
-TEXTS = ["good film", "very good plot", "the film is bad", "bad", "a fine plot", "fine", "fine film"]
+TEXTS = [
+    "good film",
+    "very good plot",
+    "the film is bad",
+    "bad",
+    "a fine plot",
+    "fine",
+    "fine film",
+]
 LABELS = ["pos", "pos", "neg", "neg", "mid", "mid", "mid"]
 NAMES = ["neg", "mid", "pos"]
 
@@ -70,7 +79,9 @@ def params(tiny_bert: Path) -> FineTuneParams:
 def run(tmp_path: Path, params: FineTuneParams) -> Run:
     """fine_tune on the rows above, with every argument open to change."""
 
-    def fine_tune_here(texts: list[str] = TEXTS, labels: list[str] = LABELS, **changed: object):
+    def fine_tune_here(
+        texts: list[str] = TEXTS, labels: list[str] = LABELS, **changed: object
+    ) -> FineTuneResult:
         arguments: dict[str, object] = {
             "label_names": NAMES,
             "params": params,
@@ -238,9 +249,7 @@ def test_warm_start_with_more_labels(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("asked", "limit"), [(4, 4), (500, 32)])
-def test_long_texts_are_truncated(
-    run: Run, params: FineTuneParams, asked: int, limit: int
-) -> None:
+def test_long_texts_are_truncated(run: Run, params: FineTuneParams, asked: int, limit: int) -> None:
     long = " ".join(["good"] * 300)
     result = run(
         [*TEXTS, long], [*LABELS, "pos"], params=replace(params, epochs=1, max_length=asked)
@@ -288,13 +297,33 @@ def test_batches_hold_every_row_once_and_like_lengths_together() -> None:
     assert batches != batches_by_length(lengths, 32, "another seed")
 
 
+def test_hidden_words_are_never_special_tokens() -> None:
+    input_ids = torch.tensor([[2] + [7] * 2000 + [3, 0]])
+    hidden = WordHider(4, [0, 1, 2, 3, 4], 0.25).hide(input_ids, seed=1)
+    assert hidden[0, [0, -2, -1]].tolist() == [2, 3, 0]
+    assert (hidden == 4).float().mean().item() == pytest.approx(0.25, abs=0.05)
+    assert torch.equal(hidden, WordHider(4, [0, 1, 2, 3, 4], 0.25).hide(input_ids, seed=1))
+
+
+def test_learning_rate_falls_from_head_to_embeddings(tiny_bert: Path) -> None:
+    model, _ = load_base(str(tiny_bert), ["a", "b"], "eager")
+    rates = {
+        id(p): group["lr"]
+        for group in layered_adamw(model, 1.0, 0.5, 0.1).param_groups
+        for p in group["params"]
+    }
+    named = {name: rates[id(p)] for name, p in model.named_parameters() if id(p) in rates}
+    assert named["classifier.weight"] == named["bert.pooler.dense.weight"] == 1.0
+    assert named["bert.encoder.layer.0.output.dense.weight"] == 0.5
+    assert named["bert.embeddings.position_embeddings.weight"] == 0.25
+    assert "bert.embeddings.word_embeddings.weight" not in named  # these do not learn
+
+
 def test_small_data_gets_more_epochs() -> None:
     assert automatic_epochs(8, 16) > automatic_epochs(370, 16) > automatic_epochs(6920, 32)
 
 
-def test_threads_follow_affinity_and_quota(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_threads_follow_affinity_and_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
     monkeypatch.setattr(devices, "CGROUP_V1_QUOTA", tmp_path / "none")
     quota = tmp_path / "cpu.max"
