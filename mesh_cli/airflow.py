@@ -6,13 +6,20 @@ import subprocess
 from io import StringIO
 from pathlib import Path
 
+import httpx
+
 from mesh_cli import postgres
 from mesh_cli.errors import CliError
 from mesh_cli.home import MeshHome, MeshSettings, write_private
 from mesh_cli.secrets import AIRFLOW_USER, Secrets
 
 PARTS = ("api-server", "scheduler", "dag-processor")
+ARGUMENTS = {
+    # The log server would listen on every interface at one fixed port.
+    "scheduler": ("--skip-serve-logs",),
+}
 MIGRATION_TIMEOUT_S = 300
+WARM_UP_TIMEOUT_S = 120.0
 
 
 def binary(settings: MeshSettings) -> Path:
@@ -77,6 +84,15 @@ def write_config(home: MeshHome, settings: MeshSettings, secrets: Secrets, port:
     parser.write(text)
     home.airflow.mkdir(mode=0o700, exist_ok=True)
     write_private(home.airflow / "airflow.cfg", text.getvalue().replace("%", "%%"))
+
+
+def warm_up(settings: MeshSettings) -> None:
+    """Let the API server build the part that tasks talk to: its first call takes seconds."""
+    url = f"http://127.0.0.1:{settings.airflow_port}/execution/health"
+    try:
+        httpx.get(url, timeout=WARM_UP_TIMEOUT_S, trust_env=False).raise_for_status()
+    except httpx.HTTPError as error:
+        raise CliError(f"Airflow's task interface does not answer: {error}") from error
 
 
 def migrate(home: MeshHome, settings: MeshSettings, extra: dict[str, str]) -> None:

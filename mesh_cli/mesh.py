@@ -178,6 +178,7 @@ class LocalMesh:
         for name in airflow.PARTS:
             self.supervisor.start_program(f"airflow-{name}")
         self._wait({part.name for part in self.parts} - {"postgres"}, report)
+        airflow.warm_up(self.settings)
 
     def _environment(self) -> dict[str, str]:
         return {

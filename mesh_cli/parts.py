@@ -171,7 +171,7 @@ class Parts:
             Part(
                 Program(
                     f"airflow-{name}",
-                    [str(airflow.binary(self._settings)), name],
+                    [str(airflow.binary(self._settings)), name, *airflow.ARGUMENTS.get(name, ())],
                     environment,
                     stop_wait_s=30,
                 ),
