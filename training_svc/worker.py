@@ -103,4 +103,8 @@ def _end_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    logging.shutdown()
+    sys.stderr.flush()
+    # All is written, and taking torch and MLflow apart would cost seconds.
+    os._exit(status)
