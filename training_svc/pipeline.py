@@ -169,7 +169,8 @@ class Pipeline:
             metrics["champion_accuracy"] = decision.champion_accuracy
         tracker.log_results(
             params=asdict(self._spec.params)
-            | {"base_model": base_model, "labels": len(self._rows.labels)}
+            | asdict(_fine_tune_params(self._spec.params, base_model))
+            | {"labels": len(self._rows.labels)}
             | {key: trained[key] for key in ("epochs", "batch_size", "max_length", "device")},
             metrics=metrics,
             rows={
