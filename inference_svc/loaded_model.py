@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from inference_svc.engines.base import Classifier, FloatArray
 from inference_svc.model_files import InvalidModel, ModelSpec
+from inference_svc.shapes import padded_texts, padded_tokens
 
 
 class Tokens(NamedTuple):
@@ -52,12 +53,14 @@ class LoadedModel:
         Raises ValueError when the model's output is not a probability for each label.
         """
         longest = max(len(text.ids) for text in texts)
-        ids = np.full((len(texts), longest), self.pad_id, dtype=np.int64)
-        mask = np.zeros((len(texts), longest), dtype=np.int64)
+        shape = padded_texts(len(texts)), padded_tokens(longest, self.spec.max_tokens)
+        ids = np.full(shape, self.pad_id, dtype=np.int64)
+        mask = np.zeros(shape, dtype=np.int64)
+        mask[len(texts) :, 0] = 1  # attention to nothing at all is not a number
         for row, text in enumerate(texts):
             ids[row, : len(text.ids)] = text.ids
             mask[row, : len(text.ids)] = 1
-        scores = self.classifier.run(ids, mask)
+        scores = self.classifier.run(ids, mask)[: len(texts)]
         if scores.shape != (len(texts), len(self.spec.labels)):
             raise ValueError(f"{len(self.spec.labels)} labels, but scores of shape {scores.shape}")
         if not np.isfinite(scores).all():

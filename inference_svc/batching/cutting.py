@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inference_svc.batching.job import Batch, QueuedText
+from inference_svc.shapes import full_texts, padded_tokens
 
 # One more batch costs about as much as computing so many tokens (measured: MiniLM, one core).
 BATCH_OVERHEAD_TOKENS = 128
@@ -32,21 +33,23 @@ def cut_batch(waiting: Sequence[QueuedText], limits: BatchLimits) -> Batch:
     nearby.sort(key=lambda text: text.length)
     low = high = nearby.index(first)
     used = longest = first.length
-    while high - low + 1 < limits.texts:
+    order = [first]
+    while len(order) < limits.texts:
         options = []
         if low > 0:
             options.append((longest - nearby[low - 1].length, low - 1))
         if high + 1 < len(nearby):
             growth = nearby[high + 1].length - longest
-            options.append((growth * (high - low + 1), high + 1))
+            options.append((growth * len(order), high + 1))
         if not options:
             break
-        _, chosen = min(options)
-        new_longest = max(longest, nearby[chosen].length)
-        padded = new_longest * (high - low + 2)
-        used += nearby[chosen].length
-        if padded > limits.tokens or padded - used > BATCH_OVERHEAD_TOKENS:
+        chosen = min(options)[1]
+        text = nearby[chosen]
+        longest = max(longest, text.length)
+        used += text.length
+        area = (len(order) + 1) * padded_tokens(longest, text.job.model.spec.max_tokens)
+        if area > limits.tokens or (len(order) + 1) * longest - used > BATCH_OVERHEAD_TOKENS:
             break
-        longest = new_longest
+        order.append(text)
         low, high = min(low, chosen), max(high, chosen)
-    return Batch(tuple(nearby[low : high + 1]))
+    return Batch(tuple(order[: full_texts(len(order))]))

@@ -13,6 +13,7 @@ from inference_svc.batching.cutting import BATCH_OVERHEAD_TOKENS, BatchLimits, c
 from inference_svc.batching.job import Job, Lane, QueuedText
 from inference_svc.batching.queue import BULK_TURN, TextQueue
 from inference_svc.loaded_model import LoadedModel, Tokens
+from inference_svc.shapes import padded_texts, padded_tokens
 from service_kit.errors import Exhausted
 from tests.inference import SteeredClassifier, steered_model, until
 
@@ -91,10 +92,10 @@ def waiting(job: Job, lengths: list[int]) -> list[QueuedText]:
 def test_batch_holds_the_oldest_text_and_those_nearest_in_length(
     loop: asyncio.AbstractEventLoop, model: LoadedModel
 ) -> None:
-    texts = waiting(make_job(loop, model), [20, 60, 21, 5, 19, 64])
-    batch = cut_batch(texts, BatchLimits(tokens=63, texts=8))
-    assert sorted(text.length for text in batch.texts) == [19, 20, 21]
-    assert batch.pad_waste == pytest.approx(3 / 63)
+    texts = waiting(make_job(loop, model), [20, 60, 21, 5, 19, 18, 64])
+    batch = cut_batch(texts, BatchLimits(tokens=96, texts=8))
+    assert sorted(text.length for text in batch.texts) == [18, 19, 20, 21]
+    assert batch.pad_waste == pytest.approx(1 - 78 / 96)  # 4 × 24 are computed
 
 
 def test_batch_never_computes_more_padding_than_another_batch_would_cost(
@@ -109,6 +110,24 @@ def test_text_longer_than_the_token_limit_gets_a_batch_of_its_own(
 ) -> None:
     texts = waiting(make_job(loop, model), [500, 500])
     assert len(cut_batch(texts, BatchLimits(tokens=256, texts=8)).texts) == 1
+
+
+def test_batches_have_few_distinct_shapes(
+    loop: asyncio.AbstractEventLoop, model: LoadedModel
+) -> None:
+    shapes = set()
+    for count in range(1, 65):
+        texts = waiting(make_job(loop, model), [3 + count % 61] * count)
+        taken = cut_batch(texts, BatchLimits(tokens=1024, texts=64)).texts
+        assert len(taken) > count - 4 or len(taken) * taken[0].length > 512
+        shapes.add((padded_texts(len(taken)), padded_tokens(taken[0].length, 64)))
+    assert {rows * tokens % 8 for rows, tokens in shapes} == {0}
+    assert {rows % 4 for rows, _ in shapes if rows > 8} == {0}
+
+
+def test_padding_never_goes_beyond_what_the_model_takes() -> None:
+    assert padded_tokens(61, max_tokens=62) == 62
+    assert padded_tokens(9, max_tokens=512) == 16
 
 
 def test_batch_never_mixes_models(
@@ -226,7 +245,7 @@ async def test_what_waits_is_taken_together(
         classifier.go.set()
         await first
         answers = await asyncio.gather(*others)
-    assert [len(batch) for batch in classifier.batches] == [1, 5]
+    assert [len(batch) for batch in classifier.batches] == [1, 6]  # one row is padding
     assert {answer.timing.batch_texts for answer in answers} == {5}
     assert all(answer.timing.queue_ms > 0 for answer in answers)
 
