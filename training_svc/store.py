@@ -1,17 +1,20 @@
 """The training jobs in PostgreSQL."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from psycopg2.errors import UndefinedTable
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import Json
 
 from service_kit.database import Database
-from service_kit.errors import AlreadyExists, NotFound
+from service_kit.errors import AlreadyExists, NotFound, Unavailable
 from training_svc.jobs import Job, Params, Promotion, State
+
+T = TypeVar("T")
 
 SCHEMA = Path(__file__).parent / "sql" / "training_jobs.sql"
 
@@ -65,27 +68,34 @@ class PostgresJobs:
     ) -> Job:
         """See JobStore."""
         new = Job(_new_id(), request_id, model, params=params, promotion=promotion)
-        return await self._database.run(lambda cursor: _submit(cursor, new))
+        return await self._run(lambda cursor: _submit(cursor, new))
 
     async def get(self, any_id: str) -> Job:
         """See JobStore."""
-        return await self._database.run(lambda cursor: _get(cursor, any_id))
+        return await self._run(lambda cursor: _get(cursor, any_id))
 
     async def list(self, model: str, limit: int) -> Sequence[Job]:
         """See JobStore."""
-        return await self._database.run(lambda cursor: _list(cursor, model, limit))
+        return await self._run(lambda cursor: _list(cursor, model, limit))
 
     async def unfinished(self) -> Sequence[Job]:
         """See JobStore."""
-        return await self._database.run(_unfinished)
+        return await self._run(_unfinished)
 
     async def save(self, job: Job) -> None:
         """See JobStore."""
-        await self._database.run(lambda cursor: _save(cursor, job))
+        await self._run(lambda cursor: _save(cursor, job))
 
     async def request_cancel(self, any_id: str) -> Job:
         """See JobStore."""
-        return await self._database.run(lambda cursor: _request_cancel(cursor, any_id))
+        return await self._run(lambda cursor: _request_cancel(cursor, any_id))
+
+    async def _run(self, work: Callable[[Cursor], T]) -> T:
+        try:
+            return await self._database.run(work)
+        except UndefinedTable as error:
+            # Calls may come before the schema is applied.
+            raise Unavailable("the training service is starting; try again in a moment") from error
 
 
 def _new_id() -> str:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import psycopg2
 from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mesh.v1 import train_pb2, train_pb2_grpc
 from tests.postgres import free_port
-from tests.waiting import until
+from tests.waiting import LOOK_EVERY_S, until
 
 GOOD = ["good", "fine", "lovely", "superb"]
 BAD = ["bad", "poor", "awful", "dull"]
@@ -108,6 +109,16 @@ class Service:
         return int(children.read_text().split()[0])
 
 
+async def _until_serving(channel: aio.Channel) -> None:
+    health = health_pb2_grpc.HealthStub(channel)
+    request = health_pb2.HealthCheckRequest()
+    while True:
+        answer = await health.Check(request, wait_for_ready=True)
+        if answer.status == health_pb2.HealthCheckResponse.SERVING:
+            return
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
 @asynccontextmanager
 async def running_service(settings: Mapping[str, str], log: Path) -> AsyncIterator[Service]:
     """`python -m training_svc.main`, serving; killed at the end unless it has ended."""
@@ -123,7 +134,7 @@ async def running_service(settings: Mapping[str, str], log: Path) -> AsyncIterat
         )
     try:
         async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            await asyncio.wait_for(channel.channel_ready(), 30)
+            await asyncio.wait_for(_until_serving(channel), 30)
             seconds = asyncio.get_running_loop().time() - started
             yield Service(process, train_pb2_grpc.TrainServiceStub(channel), seconds)
     finally:
