@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 from grpc import aio
@@ -110,7 +111,7 @@ class Service:
 
 
 async def _until_serving(channel: aio.Channel) -> None:
-    health = health_pb2_grpc.HealthStub(channel)
+    health: Any = health_pb2_grpc.HealthStub(channel)  # its type stub lacks the methods
     request = health_pb2.HealthCheckRequest()
     while True:
         answer = await health.Check(request, wait_for_ready=True)
