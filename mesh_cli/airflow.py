@@ -73,7 +73,7 @@ def write_config(home: MeshHome, settings: MeshSettings, secrets: Secrets, port:
             "secret_key": secrets.airflow_jwt_secret(),
         },
         "api_auth": {"jwt_secret": secrets.airflow_jwt_secret()},
-        "scheduler": {"scheduler_idle_sleep_time": 0.1},
+        "scheduler": {"scheduler_idle_sleep_time": 0.5},
         "dag_processor": {"refresh_interval": 5},
         "logging": {"base_log_folder": home.logs / "airflow", "logging_level": "INFO"},
         "usage_data_collection": {"enabled": False},

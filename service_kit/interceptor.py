@@ -1,5 +1,6 @@
 """The one interceptor of every service: decoding, error mapping, metrics and the error log."""
 
+import inspect
 import logging
 import time
 import uuid
@@ -136,9 +137,12 @@ def _wrap_streaming(method: str, behaviour: Any, request_streaming: bool) -> Any
         started = time.perf_counter()
         code = grpc.StatusCode.OK
         try:
-            async for response in behaviour(
-                _prepared(request, behaviour, request_streaming), context
-            ):
+            responses = behaviour(_prepared(request, behaviour, request_streaming), context)
+            if inspect.isawaitable(responses):
+                # grpcio's own health service writes to the context instead of yielding.
+                await responses
+                return
+            async for response in responses:
                 yield response
         except BaseException as error:
             code = _code(error, context)

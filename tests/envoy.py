@@ -51,7 +51,7 @@ class RunningEnvoy:
     async def wait_healthy(self, cluster: str, hosts: int, timeout_s: float = 15.0) -> None:
         """Wait until so many endpoints of a cluster get traffic."""
         async with asyncio.timeout(timeout_s):
-            while await self.healthy_hosts(cluster) != hosts:  # noqa: ASYNC110 - Envoy calls nobody
+            while await self.healthy_hosts(cluster) != hosts:
                 await asyncio.sleep(0.05)
 
 

@@ -32,23 +32,30 @@ print(google.protobuf.__version__)
 
 
 @pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The client distribution, built once."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip(Path(sys.executable), "wheel", "--no-deps", "--no-build-isolation", "-w", folder, PROTOS)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Python of an environment with nothing but the client in it."""
+    """Python of an empty environment."""
     folder = tmp_path_factory.mktemp("client")
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    pip(folder / "bin" / "python", str(PROTOS))
     return folder / "bin" / "python"
 
 
-def pip(python: Path, *requirements: str) -> None:
-    """Install into the environment of `python`."""
-    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*command, *requirements], check=True, capture_output=True)
+def pip(python: Path, verb: str, *arguments: str | Path) -> None:
+    """Run pip in the environment of `python`."""
+    command = [python, "-m", "pip", verb, "--quiet", "--disable-pip-version-check", *arguments]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("protobuf", ["5.29.6", "6.33.6", "7.36.2"])
-async def test_client_works_with_protobuf(python: Path, protobuf: str) -> None:
-    await asyncio.to_thread(pip, python, f"protobuf=={protobuf}", str(PROTOS))
+async def test_client_works_with_protobuf(python: Path, wheel: Path, protobuf: str) -> None:
+    await asyncio.to_thread(pip, python, "install", wheel, f"protobuf=={protobuf}")
     async with toy_server(REPLICA, predict=ToyPredict("replica-1")) as server:
         process = await asyncio.create_subprocess_exec(
             python, "-c", USE, server.address, stdout=-1, stderr=-1

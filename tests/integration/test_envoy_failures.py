@@ -41,7 +41,7 @@ async def test_a_replica_that_stops_under_load_fails_no_call(mesh: ToyMesh) -> N
     await mesh.servers[0]._server.stop(0)
     seen = mesh.replicas[1].calls
     async with asyncio.timeout(10):
-        while mesh.replicas[1].calls < seen + 20 * CLIENTS:  # noqa: ASYNC110 - a count
+        while mesh.replicas[1].calls < seen + 20 * CLIENTS:
             await asyncio.sleep(0.02)
     stop.set()
     assert sum(await asyncio.gather(*clients)) > 20 * CLIENTS
@@ -95,5 +95,5 @@ async def test_errors_that_answers_carry_eject_no_replica(mesh: ToyMesh) -> None
 
 async def all_busy(mesh: ToyMesh) -> None:
     async with asyncio.timeout(10):
-        while min(replica.calls for replica in mesh.replicas) < 5 * CLIENTS:  # noqa: ASYNC110 - a count
+        while min(replica.calls for replica in mesh.replicas) < 5 * CLIENTS:
             await asyncio.sleep(0.02)

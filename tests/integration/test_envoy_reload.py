@@ -160,7 +160,7 @@ async def test_a_replica_that_lost_its_version_gets_it_back(mesh: Mesh) -> None:
     await mesh.http.post(f"/models/{model}:reload", json={})
     mesh.replicas[0].serving.clear()
     async with asyncio.timeout(10):
-        while mesh.replicas[0].serving.get(model) != version:  # noqa: ASYNC110 - no event
+        while mesh.replicas[0].serving.get(model) != version:
             await asyncio.sleep(0.02)
 
 

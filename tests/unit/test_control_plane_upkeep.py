@@ -96,7 +96,7 @@ async def test_the_loop_outlives_a_registry_that_is_away() -> None:
     await asyncio.sleep(0.05)
     twin.registry.up = True
     async with asyncio.timeout(5):
-        while twin.served != ["2", "2"]:  # noqa: ASYNC110 - the loop tells nobody
+        while twin.served != ["2", "2"]:
             await asyncio.sleep(0.01)
     loop.cancel()
     await asyncio.gather(loop, return_exceptions=True)

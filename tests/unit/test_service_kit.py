@@ -1,0 +1,140 @@
+"""What every service does by itself: errors, limits, health, reflection, draining."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import grpc
+import pytest
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+
+from mesh.v1 import predict_pb2, predict_pb2_grpc
+from service_kit.errors import Exhausted, InvalidArgument
+from service_kit.interceptor import STATUS_DETAILS_KEY
+from service_kit.limits import check_model_name, check_request_id, check_texts
+from service_kit.server import GrpcServer
+from service_kit.settings import ServiceSettings
+
+PREDICT = "/mesh.v1.PredictService/Predict"
+
+
+class _Predict(predict_pb2_grpc.PredictServiceServicer):
+    async def Predict(
+        self,
+        request: predict_pb2.PredictRequest,
+        context: aio.ServicerContext[predict_pb2.PredictRequest, predict_pb2.PredictResponse],
+    ) -> predict_pb2.PredictResponse:
+        if request.model == "fault":
+            raise RuntimeError("the secret cause")
+        if request.model == "full":
+            raise Exhausted("the queue is full", retry_after_s=0.25)
+        check_texts(request.texts)
+        return predict_pb2.PredictResponse(replica="here")
+
+
+class _Service:
+    names: Sequence[str] = ("mesh.v1.PredictService",)
+
+    def register(self, server: aio.Server) -> None:
+        predict_pb2_grpc.add_PredictServiceServicer_to_server(
+            _Predict(),  # type: ignore[abstract]
+            server,
+        )
+
+    async def startup(self) -> None:
+        return
+
+    async def shutdown(self) -> None:
+        return
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[GrpcServer]:
+    async with GrpcServer(_Service(), ServiceSettings(drain_seconds=0, grace_seconds=0)) as server:
+        yield server
+
+
+@pytest.fixture
+async def channel(server: GrpcServer) -> AsyncIterator[aio.Channel]:
+    options = [("grpc.max_send_message_length", -1)]
+    async with aio.insecure_channel(server.address, options=options) as channel:
+        yield channel
+
+
+async def _fail(channel: aio.Channel, request: predict_pb2.PredictRequest) -> aio.AioRpcError:
+    with pytest.raises(aio.AioRpcError) as caught:
+        await predict_pb2_grpc.PredictServiceStub(channel).Predict(request, timeout=10)
+    return caught.value
+
+
+async def test_a_fault_shows_an_id_and_never_its_cause(
+    channel: aio.Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        error = await _fail(channel, predict_pb2.PredictRequest(model="fault"))
+    assert error.code() is grpc.StatusCode.INTERNAL
+    assert "secret" not in (error.details() or "")
+    incident = (error.details() or "").rsplit(" ", 1)[-1]
+    assert any(getattr(record, "incident", "") == incident for record in caplog.records)
+
+
+async def test_an_error_of_ours_keeps_code_message_and_details(channel: aio.Channel) -> None:
+    error = await _fail(channel, predict_pb2.PredictRequest(model="full"))
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert error.details() == "the queue is full"
+    assert STATUS_DETAILS_KEY in dict(error.trailing_metadata())
+
+
+@pytest.mark.parametrize(
+    "message",
+    [b"\x0a\x02\xff\xfe", b"\x0a\xff\xff\xff\xff", b"\x12\x80\x80\x80\x05" + b"a" * 10_485_760],
+    ids=["invalid UTF-8", "not a message", "over 8 MiB"],
+)
+async def test_what_cannot_be_decoded_is_the_callers_fault(
+    channel: aio.Channel, message: bytes
+) -> None:
+    raw: Any = channel.unary_unary(PREDICT)
+    with pytest.raises(aio.AioRpcError) as caught:
+        await raw(message, timeout=10)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_health_check_and_watch_answer(channel: aio.Channel, server: GrpcServer) -> None:
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    request = health_pb2.HealthCheckRequest(service="mesh.v1.PredictService")
+    assert (await stub.Check(request)).status == health_pb2.HealthCheckResponse.SERVING
+    watch = stub.Watch(request)
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+    await server.drain()
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    watch.cancel()
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_reflection_lists_the_services(channel: aio.Channel, version: str) -> None:
+    method = channel.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    call = method(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+    async with asyncio.timeout(10):
+        answer: Any = await call.read()
+    listed = {service.name for service in answer.list_services_response.service}
+    assert {"mesh.v1.PredictService", "grpc.health.v1.Health"} <= listed
+
+
+@pytest.mark.parametrize("name", ["", "Reviews", "1st", "a-b", "a" * 41, "x;drop"])
+def test_a_bad_model_name_is_refused(name: str) -> None:
+    with pytest.raises(InvalidArgument, match="model"):
+        check_model_name(name)
+
+
+def test_a_missing_request_id_is_made() -> None:
+    assert check_request_id("") != check_request_id("")
+    assert check_request_id("retrain__reviews__1") == "retrain__reviews__1"
+    with pytest.raises(InvalidArgument):
+        check_request_id("with space")
