@@ -131,6 +131,7 @@ def _document(mesh: LocalMesh, statuses: list[PartStatus]) -> dict[str, Any]:
         "urls": urls(mesh),
         "models": _models(mesh),
         "airflow": {"user": AIRFLOW_USER, "password": mesh.secrets.airflow_password()},
+        "ports": mesh.record["ports"],
         "home": str(mesh.home.root),
     }
 
