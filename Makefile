@@ -8,7 +8,7 @@ VENV := .venv
 AIRFLOW_VENV := .venv-airflow
 PROTOS_VENV := .venv-protos
 MESH := $(VENV)/bin/mesh
-PIP_FLAGS := --quiet --disable-pip-version-check --no-input --progress-bar off
+PIP_FLAGS := --quiet --no-compile --disable-pip-version-check --no-input --progress-bar off
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up down test lint format protos proto-lint clean
