@@ -34,6 +34,8 @@ _AS_NOBODY = (
     "--clear-groups",
     "--inh-caps=+dac_override",
     "--ambient-caps=+dac_override",
+    # Else access(2), by which PostgreSQL looks for its own files, would leave the capability out.
+    "--securebits=+no_setuid_fixup",
 )
 
 

@@ -31,11 +31,11 @@ SETTINGS = {
     "full_page_writes": "off",
 }
 _NOBODY = 65534
-_KEPT = "+dac_override,+dac_read_search"
+_KEPT = "+dac_override"
 # PostgreSQL refuses to run as root. As nobody it still has to walk through root's folders.
 _AS_NOBODY = [
     *("setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"),
-    *(f"--inh-caps={_KEPT}", f"--ambient-caps={_KEPT}"),
+    *(f"--inh-caps={_KEPT}", f"--ambient-caps={_KEPT}", "--securebits=+no_setuid_fixup"),
 ]
 
 
