@@ -25,6 +25,8 @@ from mesh_cli.output import Json, console
 
 MODEL = "reviews"
 TURN_TIMEOUT_S = 300.0
+# Between two requests of the demo: enough to notice a failure, little enough to train beside it.
+PAUSE_S = 0.05
 QUESTION = "Not the disaster I had feared: by the end I was grinning."
 
 
@@ -228,7 +230,7 @@ class _Traffic:
     def _send(self) -> None:
         # A bare channel: the client's own retries would hide a failed request.
         with MeshClient(channel=grpc.insecure_channel(self._address)) as client:
-            while not self._stop.wait(0.01):
+            while not self._stop.wait(PAUSE_S):
                 try:
                     version = client.predict(self._model, QUESTION).model.version
                 except MeshError:
