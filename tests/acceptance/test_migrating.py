@@ -15,7 +15,7 @@ def _lines() -> list[str]:
 
 
 def test_every_line_works(mesh: Mesh, tmp_path: Path) -> None:
-    shutil.copy(SAMPLES / "reviews_more.csv", tmp_path / "train.csv")
+    shutil.copy(SAMPLES / "reviews_first.csv", tmp_path / "train.csv")
     environment = {
         **mesh.environment,
         # As in an activated environment, where `mesh` and `python` are the project's.
