@@ -1,4 +1,4 @@
-"""One running mesh for all acceptance tests, with a model `reviews` that serves."""
+"""One mesh with a model `reviews` that serves; it is gone before other tests run."""
 
 import subprocess
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(900))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """A whole mesh, Airflow included."""
     if not (ROOT / ".venv-airflow" / "bin" / "airflow").exists():
@@ -31,7 +31,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     assert left.stdout == "", f"`mesh down` left processes behind: {left.stdout}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def reviews(mesh: Mesh) -> str:
     """A model in service, trained by a whole turn of the loop on a few rows."""
     first, test = SAMPLES / "reviews_first.csv", SAMPLES / "reviews_test.csv"
@@ -40,7 +40,7 @@ def reviews(mesh: Mesh) -> str:
     return "reviews"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def sample_rows() -> Path:
     """More labelled reviews, to be inserted later."""
     return SAMPLES / "reviews_more.csv"
