@@ -1,6 +1,7 @@
 """The client distribution, installed by pip alone, works with every protobuf that it promises."""
 
 import asyncio
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +36,10 @@ print(google.protobuf.__version__)
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The client distribution, built once."""
     folder = tmp_path_factory.mktemp("wheel")
-    pip(Path(sys.executable), "wheel", "--no-deps", "--no-build-isolation", "-w", folder, PROTOS)
+    # A copy: building leaves files beside the sources.
+    ignored = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
+    source = shutil.copytree(PROTOS, folder / "protos", ignore=ignored)
+    pip(Path(sys.executable), "wheel", "--no-deps", "--no-build-isolation", "-w", folder, source)
     return next(folder.glob("*.whl"))
 
 
