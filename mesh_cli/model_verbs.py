@@ -166,7 +166,7 @@ def trainings(
             (
                 job.id,
                 job.request_id,
-                _state(job),
+                watch.state_word(job),
                 job.version,
                 f"{job.metrics['accuracy']:.4f}" if "accuracy" in job.metrics else "",
                 job.decision.reason or job.error,
@@ -286,13 +286,9 @@ def traffic(
         )
 
 
-def _state(job: train_pb2.TrainingJob) -> str:
-    return train_pb2.TrainingState.Name(job.state).removeprefix("TRAINING_STATE_").lower()
-
-
 def _print_job(job: train_pb2.TrainingJob) -> None:
     version = f", version {job.version}" if job.version else ""
-    console.print(f"job {job.id}: {_state(job)}{version}", highlight=False)
+    console.print(f"job {job.id}: {watch.state_word(job)}{version}", highlight=False)
     for line in (job.decision.reason, job.error):
         if line:
             console.print(line, highlight=False, markup=False)

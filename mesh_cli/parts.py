@@ -13,6 +13,14 @@ from mesh_cli.supervisor import Program
 
 _BIN = Path(sys.executable).parent
 
+# Prefix of the environment variables of each service's settings.
+_PREFIXES = {
+    "inference_svc": "INFERENCE",
+    "training_svc": "TRAINING",
+    "trigger_svc": "TRIGGER",
+    "control_plane": "CONTROL",
+}
+
 
 @dataclass(frozen=True)
 class Part:
@@ -138,9 +146,7 @@ class Parts:
         return {name: os.environ[name] for name in ("SLACK_URL",) if name in os.environ}
 
     def _service(self, name: str, package: str, own: Mapping[str, str]) -> Part:
-        prefix = {"inference_svc": "INFERENCE", "training_svc": "TRAINING"}.get(
-            package, {"trigger_svc": "TRIGGER", "control_plane": "CONTROL"}.get(package, "")
-        )
+        prefix = _PREFIXES[package]
         environment = {
             f"{prefix}_PORT": str(self._ports[name]),
             f"{prefix}_METRICS_PORT": str(self._ports[f"{name}-metrics"]),

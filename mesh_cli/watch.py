@@ -50,6 +50,11 @@ def follow_batch(client: MeshClient, model: str, batch_id: str) -> data_pb2.Batc
             time.sleep(POLL_S)
 
 
+def state_word(job: train_pb2.TrainingJob) -> str:
+    """State of a job as a word for people, for example `running`."""
+    return train_pb2.TrainingState.Name(job.state).removeprefix("TRAINING_STATE_").lower()
+
+
 def find_batch(client: MeshClient, model: str, batch_id: str) -> data_pb2.Batch:
     """One batch. Raises CliError when there is no such batch."""
     for batch in client.list_batches(model):
@@ -71,7 +76,7 @@ def _show_batch(
 
 
 def _show(progress: Progress, task: TaskID, job: train_pb2.TrainingJob) -> None:
-    state = train_pb2.TrainingState.Name(job.state).removeprefix("TRAINING_STATE_").lower()
+    state = state_word(job)
     note = state
     total = None
     if job.state == train_pb2.TRAINING_STATE_RUNNING and job.progress.total_steps:
