@@ -32,7 +32,7 @@ from training_svc.trainer import Progress, Reporter, TextTrainer, WordHider
 AUTOMATIC = 0  # for epochs and batch_size: choose from the number of rows
 
 EPOCHS = 4  # passes over a data set that is large enough
-LEAST_STEPS = 150  # optimiser steps that a small data set gets at least, through more epochs ...
+LEAST_STEPS = 100  # optimiser steps that a small data set gets at least, through more epochs ...
 MOST_EPOCHS = 20  # ... but no more passes than this
 
 LARGE_BATCH = 32  # rows a step
