@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from control_plane.catalog import Catalog
 from control_plane.fleet import Fleet, Member
 from control_plane.locks import ModelLocks
 from control_plane.marks import Marks
@@ -15,6 +16,7 @@ from control_plane.registry import Demotions, ModelRegistry
 from control_plane.repairs import Repairs
 from control_plane.requests import Requests
 from control_plane.rollout import ReplicaReload, Rollout, Timings
+from control_plane.rotation import Rotation
 from service_kit.errors import (
     Aborted,
     FailedPrecondition,
@@ -53,7 +55,11 @@ class ReloadCoordinator:
         repairs: Repairs,
         marks: Marks,
         timings: Timings,
+        catalog: Catalog,
+        rotation: Rotation,
     ) -> None:
+        self._catalog = catalog
+        self._rotation = rotation
         self._fleet = fleet
         self._registry = registry
         self._demotions = demotions
@@ -137,6 +143,10 @@ class ReloadCoordinator:
                 raise
 
         replicas = await self._rollout.run(model, target, present, commit)
+        # Whoever could not follow is out before the caller is told that all serve it.
+        now = await self._fleet.members()
+        self._rotation.update(await self._catalog.read(), now, now_serving={model: target})
+        await self._rotation.settled()
         if all(replica.to_version != target for replica in replicas):
             raise Unavailable(
                 f"serving version {target} of {model} is recorded, but no replica has activated it "

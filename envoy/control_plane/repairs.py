@@ -9,8 +9,9 @@ from control_plane.locks import ModelLocks
 from control_plane.registry import ModelRegistry
 from control_plane.replica import ReplicaClient, ReplicaError, Role, SlotState
 from control_plane.rollout import Timings
+from control_plane.trial import trial_of
 from service_kit.errors import Unavailable
-from service_kit.registry import SERVING
+from service_kit.registry import SERVING, RegisteredModel
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +65,8 @@ class Repairs:
 
     async def _repair(self, replica: ReplicaClient, model: str, backoff: _Backoff) -> None:
         try:
-            version = await self._diagnose(replica, model)
-            if version:
-                await self._bring(replica, model, version)
+            for role, version in (await self._diagnose(replica, model)).items():
+                await self._bring(replica, model, version, role)
             backoff.failures = 0
         except (ReplicaError, Unavailable) as error:
             backoff.failures += 1
@@ -75,27 +75,43 @@ class Repairs:
             extra = {"replica": replica.address, "model": model, "why": str(error)}
             log.warning("not repaired yet", extra=extra)
 
-    async def _diagnose(self, replica: ReplicaClient, model: str) -> str:
-        """Drop what nobody wants any more; return the version to bring, empty when none.
+    async def _diagnose(self, replica: ReplicaClient, model: str) -> dict[Role, str]:
+        """Drop what nobody wants any more; return the versions to bring.
 
         What the upkeep saw may be old by now, so both sides are asked again under the lock.
         """
+        missing = {}
         async with self._locks.of(model):
             registered = await self._registry.find_model(model)
-            serving = registered.aliases.get(SERVING, "") if registered else ""
             state = await replica.state(STATE_TIMEOUT_S)
-            ready = state.version(model, SlotState.READY)
-            if ready and ready != serving:
-                await replica.abort(model, ready, Role.CHAMPION, self._timings.abort_s)
-            return serving if serving != state.serves(model) else ""
+            for role, version in wanted_versions(registered).items():
+                ready = state.version(model, SlotState.READY, role)
+                if ready not in ("", version):
+                    await replica.abort(model, ready, role, self._timings.abort_s)
+                served = state.serves(model, role)
+                if version and served != version:
+                    missing[role] = version
+                elif served and not version and role is Role.CHALLENGER:
+                    await replica.abort(model, served, role, self._timings.abort_s)
+        return missing
 
-    async def _bring(self, replica: ReplicaClient, model: str, version: str) -> None:
+    async def _bring(self, replica: ReplicaClient, model: str, version: str, role: Role) -> None:
         timings = self._timings
         try:
-            await replica.prepare(model, version, Role.CHAMPION, timings.prepare_s)
-            await replica.activate(model, version, Role.CHAMPION, timings.activate_s)
+            await replica.prepare(model, version, role, timings.prepare_s)
+            await replica.activate(model, version, role, timings.activate_s)
         except asyncio.CancelledError:
-            await replica.abort(model, version, Role.CHAMPION, timings.abort_s)
+            await replica.abort(model, version, role, timings.abort_s)
             raise
         extra = {"replica": replica.address, "model": model, "version": version}
-        log.info("replica brought forward", extra=extra)
+        log.info("replica brought forward", extra=extra | {"role": role.name})
+
+
+def wanted_versions(model: RegisteredModel | None) -> dict[Role, str]:
+    """Version that each slot of a replica is to serve; empty: none."""
+    if model is None:
+        return {Role.CHAMPION: "", Role.CHALLENGER: ""}
+    return {
+        Role.CHAMPION: model.aliases.get(SERVING, ""),
+        Role.CHALLENGER: trial_of(model).version,
+    }

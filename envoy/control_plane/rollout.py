@@ -65,37 +65,37 @@ class Rollout:
         version: str,
         members: Sequence[Member],
         commit: Callable[[], Awaitable[None]],
+        role: Role = Role.CHAMPION,
     ) -> tuple[ReplicaReload, ...]:
-        """Bring `members` to `version`: prepare all, `commit()`, activate all.
+        """Bring a slot of `members` to `version`: prepare all, `commit()`, activate all.
 
         Raises Aborted, naming the replica and the step, when one cannot prepare, and what
         `commit` raises; then nothing has changed. A member that cannot follow after the record
         is returned with the version that it still serves.
         """
-        behind = [member for member in members if member.serves(model) != version]
+        change = _Change(model, version, role)
+        behind = [member for member in members if change.before(member) != version]
         try:
-            prepare_ms = await self._prepare_all(model, version, behind)
+            prepare_ms = await self._prepare_all(change, behind)
             await commit()
         except BaseException:
-            await self._abort_all(model, version, behind)
+            await abort_all(model, version, behind, role, self._timings.abort_s)
             raise
         done = await asyncio.gather(
-            *(self._activate(model, version, m, prepare_ms[m.address]) for m in behind)
+            *(self._activate(change, m, prepare_ms[m.address]) for m in behind)
         )
         current = [
             ReplicaReload(member.name, version, version)
             for member in members
-            if member.serves(model) == version
+            if change.before(member) == version
         ]
         return (*done, *current)
 
-    async def _prepare_all(
-        self, model: str, version: str, members: Sequence[Member]
-    ) -> dict[str, float]:
+    async def _prepare_all(self, change: "_Change", members: Sequence[Member]) -> dict[str, float]:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = {
-                    member.address: group.create_task(self._prepare(model, version, member))
+                    member.address: group.create_task(self._prepare(change, member))
                     for member in members
                 }
         except* Aborted as failed:
@@ -103,64 +103,81 @@ class Rollout:
             raise failed.exceptions[0] from None
         return {address: task.result() for address, task in tasks.items()}
 
-    async def _prepare(self, model: str, version: str, member: Member) -> float:
+    async def _prepare(self, change: "_Change", member: Member) -> float:
         try:
             prepared = await member.client.prepare(
-                model, version, Role.CHAMPION, self._timings.prepare_s
+                change.model, change.version, change.role, self._timings.prepare_s
             )
         except StepFailed as error:
-            _abort(model, version, member, error.step, str(error))
+            _abort(change, member, error.step, str(error))
         except ReplicaAway as error:
-            step = self._fleet.last_step(member.address, model, version) or UNREACHABLE
-            _abort(model, version, member, step, str(error))
+            step = self._fleet.last_step(member.address, change.model, change.version)
+            _abort(change, member, step or UNREACHABLE, str(error))
         return prepared.prepare_ms
 
-    async def _abort_all(self, model: str, version: str, members: Sequence[Member]) -> None:
-        async def abort(member: Member) -> None:
-            try:
-                await member.client.abort(model, version, Role.CHAMPION, self._timings.abort_s)
-            except ReplicaError as error:
-                # The upkeep drops it as soon as the replica answers again.
-                log.warning("not aborted", extra={"replica": member.name, "why": str(error)})
-
-        await asyncio.gather(*(abort(member) for member in members))
-
     async def _activate(
-        self, model: str, version: str, member: Member, prepare_ms: float
+        self, change: "_Change", member: Member, prepare_ms: float
     ) -> ReplicaReload:
-        before = member.serves(model)
+        before = change.before(member)
         try:
             async with asyncio.timeout(self._timings.forward_s):
                 while True:
                     try:
                         swap = await member.client.activate(
-                            model, version, Role.CHAMPION, self._timings.activate_s
+                            change.model, change.version, change.role, self._timings.activate_s
                         )
                         break
                     except ReplicaError as error:
-                        log.warning(
-                            "not activated yet", extra=_extra(model, version, member, error)
-                        )
+                        log.warning("not activated yet", extra=_extra(change, member, error))
                     await asyncio.sleep(self._timings.pause_s)
-                    await self._prepare_again(model, version, member)
+                    await self._prepare_again(change, member)
         except TimeoutError:
             return ReplicaReload(member.name, before, before, prepare_ms)
         return ReplicaReload(
-            member.name, before, version, prepare_ms, swap.swap_ms, swap.drained_requests
+            member.name, before, change.version, prepare_ms, swap.swap_ms, swap.drained_requests
         )
 
-    async def _prepare_again(self, model: str, version: str, member: Member) -> None:
+    async def _prepare_again(self, change: "_Change", member: Member) -> None:
         """A replica that restarted has lost what it had prepared."""
         try:
-            await member.client.prepare(model, version, Role.CHAMPION, self._timings.forward_s)
+            await member.client.prepare(
+                change.model, change.version, change.role, self._timings.forward_s
+            )
         except ReplicaError as error:
-            log.warning("not prepared again yet", extra=_extra(model, version, member, error))
+            log.warning("not prepared again yet", extra=_extra(change, member, error))
 
 
-def _abort(model: str, version: str, member: Member, step: str, problem: str) -> NoReturn:
-    served = member.serves(model)
+@dataclass(frozen=True)
+class _Change:
+    model: str
+    version: str
+    role: Role
+
+    def before(self, member: Member) -> str:
+        """Version in this slot when the replica was last asked."""
+        return member.state.serves(self.model, self.role) if member.state else ""
+
+
+async def abort_all(
+    model: str, version: str, members: Sequence[Member], role: Role, timeout_s: float
+) -> None:
+    """Have every replica drop a version; one that does not answer does it later."""
+
+    async def abort(member: Member) -> None:
+        try:
+            await member.client.abort(model, version, role, timeout_s)
+        except ReplicaError as error:
+            # The upkeep drops it as soon as the replica answers again.
+            log.warning("not aborted", extra={"replica": member.name, "why": str(error)})
+
+    await asyncio.gather(*(abort(member) for member in members))
+
+
+def _abort(change: _Change, member: Member, step: str, problem: str) -> NoReturn:
+    served = change.before(member)
     raise Aborted(
-        f"replica {member.name} failed at {step} with version {version} of {model}: {problem}; "
+        f"replica {member.name} failed at {step} with version {change.version} of "
+        f"{change.model}: {problem}; "
         + (f"version {served} goes on serving" if served else "nothing was changed"),
         reason=PREPARE_FAILED,
         replica=member.name,
@@ -168,5 +185,6 @@ def _abort(model: str, version: str, member: Member, step: str, problem: str) ->
     )
 
 
-def _extra(model: str, version: str, member: Member, error: Exception) -> dict[str, str]:
-    return {"replica": member.name, "model": model, "version": version, "why": str(error)}
+def _extra(change: _Change, member: Member, error: Exception) -> dict[str, str]:
+    about = {"model": change.model, "version": change.version, "role": change.role.name}
+    return about | {"replica": member.name, "why": str(error)}

@@ -1,6 +1,7 @@
 """The control plane put together: startup → serve → shutdown."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from grpc import aio
@@ -11,13 +12,16 @@ from control_plane.fleet_view import FleetView
 from control_plane.grpc_replica import GrpcReplica
 from control_plane.locks import ModelLocks
 from control_plane.marks import Marks
+from control_plane.publisher import EnvoyPublisher
 from control_plane.reload import ReloadCoordinator
 from control_plane.repairs import Repairs
 from control_plane.rollout import Timings
+from control_plane.rotation import Rotation
 from control_plane.servicer import ReloadServicer
 from control_plane.settings import ControlPlaneSettings
 from control_plane.traffic import TrafficControl
 from control_plane.upkeep import Upkeep
+from control_plane.xds import DiscoveryServer
 from mesh.v1 import reload_pb2_grpc
 from service_kit.database import Database, apply_schema
 from service_kit.promotion import SCHEMA, Promotions
@@ -37,6 +41,10 @@ class ControlPlane:
         self._fleet = Fleet([GrpcReplica(address) for address in settings.replicas])
         self._repairs = Repairs(self._registry, locks, timings)
         marks, catalog = Marks(self._registry), Catalog(self._registry)
+        self._discovery = DiscoveryServer()
+        rotation = Rotation(
+            settings.topology(), EnvoyPublisher(self._discovery), locks, time.monotonic
+        )
         self._coordinator = ReloadCoordinator(
             self._fleet,
             self._registry,
@@ -45,17 +53,23 @@ class ControlPlane:
             self._repairs,
             marks,
             timings,
+            catalog,
+            rotation,
         )
         self._upkeep = Upkeep(
-            self._fleet, catalog, locks, self._repairs, marks, settings.upkeep_seconds
+            self._fleet, catalog, locks, self._repairs, marks, rotation, settings.upkeep_seconds
+        )
+        self._traffic = TrafficControl(
+            self._registry, catalog, self._fleet, locks, rotation, timings
         )
         self._servicer = ReloadServicer(
-            self._coordinator, FleetView(self._fleet, catalog), TrafficControl(self._registry)
+            self._coordinator, FleetView(self._fleet, catalog), self._traffic
         )
         self._background: list[asyncio.Task[None]] = []
 
     def register(self, server: aio.Server) -> None:
         reload_pb2_grpc.add_ReloadServiceServicer_to_server(self._servicer, server)
+        self._discovery.register(server)
 
     async def startup(self) -> None:
         # Reload needs neither PostgreSQL nor a fleet that is complete, so nothing is waited for.
@@ -65,11 +79,16 @@ class ControlPlane:
             asyncio.create_task(self._upkeep.run()),
         ]
 
+    async def drain(self) -> None:
+        """End Envoy's streams; it goes on with what it has."""
+        self._discovery.close()
+
     async def shutdown(self) -> None:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._coordinator.close()
+        await self._traffic.close()
         await self._repairs.close()
         await self._fleet.close()
         await self._registry.close()

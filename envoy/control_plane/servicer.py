@@ -50,9 +50,9 @@ class ReloadServicer(reload_pb2_grpc.ReloadServiceServicer):
         self, request: reload_pb2.SetTrafficRequest, context: Context
     ) -> reload_pb2.Traffic:
         model = check_model_name(request.model)
-        check_request_id(request.request_id)
+        request_id = check_request_id(request.request_id)
         split = Split(request.champion_weight, request.challenger_weight, request.mirror_percent)
-        return _traffic(model, await self._traffic.set(model, split))
+        return _traffic(model, await self._traffic.set(model, split, request_id))
 
 
 def _response(result: ReloadResult) -> reload_pb2.ReloadResponse:

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from control_plane.topology import Address
+from control_plane.topology import DEFAULT_HOST, DEFAULT_PORT, Address, MeshTopology
 from service_kit.settings import ServiceSettings
 
 
@@ -28,6 +28,45 @@ class ControlPlaneSettings(ServiceSettings):
 
     upkeep_seconds: float = 1.0
     """Between two looks at the fleet."""
+
+    training: str = "127.0.0.1:9002"
+    """gRPC address of the training service, where Envoy finds it."""
+
+    trigger: str = "127.0.0.1:9003"
+    """gRPC address of the trigger service, where Envoy finds it."""
+
+    reachable_at: str = ""
+    """gRPC address of this control plane, where Envoy finds it; empty: host and port of its own."""
+
+    envoy_host: str = DEFAULT_HOST
+    """IP address on which Envoy listens for clients."""
+
+    envoy_port: int = DEFAULT_PORT
+    """Port on which Envoy listens for clients."""
+
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins whose pages browsers may let in (CORS), separated by commas; "*": all."""
+
+    def topology(self) -> MeshTopology:
+        """Where everything but the replicas is. Raises ValueError when Envoy could not find it."""
+        if not self.port and not self.reachable_at:
+            raise ValueError("CONTROL_PORT or CONTROL_REACHABLE_AT is needed: Envoy has to find it")
+        return MeshTopology(
+            replicas=(),
+            training=Address.parse(self.training),
+            trigger=Address.parse(self.trigger),
+            control_plane=Address.parse(self.reachable_at or f"{self.host}:{self.port}"),
+            host=self.envoy_host,
+            port=self.envoy_port,
+            allowed_origins=self.allowed_origins,
+        )
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
 
     @field_validator("replicas", mode="before")
     @classmethod

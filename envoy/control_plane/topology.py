@@ -1,12 +1,14 @@
 """What the mesh is made of, as far as Envoy has to know: an immutable description."""
 
 import ipaddress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 # More than a replica queues, so that the replica answers RESOURCE_EXHAUSTED and not Envoy 503.
 CALLS_PER_REPLICA = 2048
+# A cluster whose limits change is built anew, so they are those of a fleet as large as can be.
+MOST_REPLICAS = 64
 CALLS_PER_SERVICE = 1024
 MAX_CLIENT_CONNECTIONS = 50_000
 DEFAULT_HOST = "127.0.0.1"
@@ -45,6 +47,23 @@ class Address:
 
 
 @dataclass(frozen=True)
+class Split:
+    """Weights of Champion and Challenger, which make 100, and the percentage that is mirrored."""
+
+    champion: int = 100
+    challenger: int = 0
+    mirror_percent: int = 0
+
+    @property
+    def tries_challenger(self) -> bool:
+        """Some requests reach the Challenger."""
+        return bool(self.challenger or self.mirror_percent)
+
+
+ALL_TO_THE_CHAMPION = Split()
+
+
+@dataclass(frozen=True)
 class Limits:
     """Bounds that Envoy holds."""
 
@@ -69,7 +88,7 @@ class MeshTopology:
     """Everything that Envoy's configuration is made from."""
 
     replicas: tuple[Address, ...]
-    """gRPC addresses of the inference replicas."""
+    """gRPC addresses of the inference replicas that get traffic."""
 
     training: Address
     trigger: Address
@@ -77,6 +96,12 @@ class MeshTopology:
 
     replicas_http: tuple[Address, ...] = ()
     """HTTP addresses of the replicas (Open Inference Protocol); none: no /v2/."""
+
+    challengers: tuple[Address, ...] = ()
+    """gRPC addresses of the replicas that have every Challenger on trial."""
+
+    splits: tuple[tuple[str, Split], ...] = ()
+    """Model and split, ordered by model; a model that is not here is its Champion's alone."""
 
     host: str = DEFAULT_HOST
     """IP address that clients connect to."""
@@ -90,6 +115,11 @@ class MeshTopology:
     """Origins whose pages browsers may let in (CORS), for example https://ui.example; "*": all."""
 
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def fixed(self) -> "MeshTopology":
+        """The part that never changes while Envoy runs: all but replicas and splits."""
+        return replace(self, replicas=(), challengers=(), splits=())
 
     def __post_init__(self) -> None:
         if not Address(self.host, self.port).is_ip:

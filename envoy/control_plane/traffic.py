@@ -1,48 +1,131 @@
-"""Which share of a model's traffic goes to whom."""
+"""Which share of a model's traffic goes to its Champion and to its Challenger."""
 
-from dataclasses import dataclass
+import asyncio
+import logging
+from dataclasses import asdict
 
+from control_plane.catalog import Catalog
+from control_plane.fleet import Fleet
+from control_plane.locks import ModelLocks
 from control_plane.registry import ModelRegistry
-from service_kit.errors import InvalidArgument, NotFound, Unimplemented
+from control_plane.replica import Role
+from control_plane.requests import Requests
+from control_plane.rollout import Rollout, Timings, abort_all
+from control_plane.rotation import Rotation
+from control_plane.topology import ALL_TO_THE_CHAMPION, Split
+from control_plane.trial import NO_TRIAL, TAG_TRAFFIC, Trial, trial_of
+from service_kit.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from service_kit.registry import CHALLENGER, SERVING, RegisteredModel
 
+__all__ = ["ALL_TO_THE_CHAMPION", "Split", "TrafficControl"]
 
-@dataclass(frozen=True)
-class Split:
-    """Weights of Champion and Challenger, which make 100, and the share that is mirrored."""
-
-    champion: int = 100
-    challenger: int = 0
-    mirror_percent: int = 0
-
-
-ALL_TO_THE_CHAMPION = Split()
+log = logging.getLogger(__name__)
 
 
 class TrafficControl:
-    """Answers for the split of each model, which is all to the Champion in this release."""
+    """Changes splits, one at a time for each model, each request once."""
 
-    def __init__(self, registry: ModelRegistry) -> None:
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        catalog: Catalog,
+        fleet: Fleet,
+        locks: ModelLocks,
+        rotation: Rotation,
+        timings: Timings,
+    ) -> None:
         self._registry = registry
+        self._catalog = catalog
+        self._fleet = fleet
+        self._locks = locks
+        self._rotation = rotation
+        self._timings = timings
+        self._rollout = Rollout(fleet, timings)
+        self._requests = Requests[Split]()
 
     async def get(self, model: str) -> Split:
-        """Return the split. Raises NotFound for an unknown model."""
-        if await self._registry.find_model(model) is None:
-            raise NotFound(f"no model {model!r} is registered")
-        return ALL_TO_THE_CHAMPION
+        """Return the split that is in force: a Challenger that nobody serves gets nothing.
 
-    async def set(self, model: str, split: Split) -> Split:
-        """Change the split. Raises InvalidArgument, NotFound, and Unimplemented for any split."""
-        _check(split)
-        await self.get(model)
-        if split != ALL_TO_THE_CHAMPION:
-            raise Unimplemented(
-                "this release sends all traffic to the Champion: only champion_weight 100, "
-                "challenger_weight 0 and mirror_percent 0 can be set"
-            )
+        Raises NotFound for an unknown model.
+        """
+        await self._registered(model)
+        return self._rotation.split(model)
+
+    async def set(self, model: str, split: Split, request_id: str = "") -> Split:
+        """Change the split; the Challenger is prepared on every replica first.
+
+        Raises InvalidArgument, NotFound, FailedPrecondition (no Challenger, or nothing served),
+        Aborted (a replica could not prepare it; nothing changed), Unavailable.
+        """
+        check_split(split)
+        if not request_id:
+            return await self._set(model, split)
+        return await self._requests.once(
+            request_id, (model, split), lambda: self._set(model, split)
+        )
+
+    async def close(self) -> None:
+        """Break off what is running."""
+        await self._requests.close()
+
+    async def _set(self, model: str, split: Split) -> Split:
+        async with self._locks.of(model):
+            registered = await self._registered(model)
+            before = trial_of(registered)
+            if split.tries_challenger:
+                after = Trial(split, _challenger(registered))
+                await self._prepare(model, before, after)
+            else:
+                after = NO_TRIAL
+                await self._record(model, after)
+        await self._tell()
+        if before.version and before.version != after.version:
+            # Nobody is sent there any more.
+            members = await self._fleet.members()
+            await abort_all(model, before.version, members, Role.CHALLENGER, self._timings.abort_s)
+        log.info("traffic split", extra={"model": model, "version": after.version} | asdict(split))
         return split
 
+    async def _prepare(self, model: str, before: Trial, after: Trial) -> None:
+        members = [member for member in await self._fleet.members() if member.present]
+        if not members:
+            raise Unavailable(f"no replica answers, so the traffic of {model} cannot be split")
 
-def _check(split: Split) -> None:
+        async def commit() -> None:
+            await self._record(model, after)
+
+        await self._rollout.run(model, after.version, members, commit, Role.CHALLENGER)
+
+    async def _record(self, model: str, trial: Trial) -> None:
+        await self._registry.tag_model(model, TAG_TRAFFIC, trial.tag())
+
+    async def _tell(self) -> None:
+        models, members = await asyncio.gather(self._catalog.read(), self._fleet.members())
+        self._rotation.update(models, members)
+        await self._rotation.settled()
+
+    async def _registered(self, model: str) -> RegisteredModel:
+        registered = await self._registry.find_model(model)
+        if registered is None:
+            raise NotFound(f"no model {model!r} is registered")
+        return registered
+
+
+def _challenger(registered: RegisteredModel) -> str:
+    name = registered.name
+    version = registered.aliases.get(CHALLENGER, "")
+    serving = registered.aliases.get(SERVING, "")
+    if not serving:
+        raise FailedPrecondition(f"no version of {name} is served yet: train and reload first")
+    if not version or version == serving:
+        raise FailedPrecondition(
+            f"{name} has no Challenger: train one with PROMOTION_CHALLENGER_ONLY, or set the alias"
+        )
+    return version
+
+
+def check_split(split: Split) -> None:
+    """Raise InvalidArgument, naming the field and the limit, unless the split makes sense."""
     shares = {
         "champion_weight": split.champion,
         "challenger_weight": split.challenger,

@@ -9,10 +9,16 @@ from control_plane.catalog import Catalog
 from control_plane.fleet import Fleet, Member, preparing
 from control_plane.locks import ModelLocks
 from control_plane.marks import Marks
-from control_plane.repairs import Repairs
+from control_plane.repairs import Repairs, wanted_versions
 from control_plane.replica import Role, SlotState
+from control_plane.rotation import Rotation
 from service_kit.errors import Unavailable
-from service_kit.registry import SERVING, TAG_FIRST_ANSWER_AT, TAG_RELOADED_AT
+from service_kit.registry import (
+    SERVING,
+    TAG_FIRST_ANSWER_AT,
+    TAG_RELOADED_AT,
+    RegisteredModel,
+)
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +35,10 @@ class Upkeep:
         locks: ModelLocks,
         repairs: Repairs,
         marks: Marks,
+        rotation: Rotation,
         interval_s: float = INTERVAL_S,
     ) -> None:
+        self._rotation = rotation
         self._fleet = fleet
         self._catalog = catalog
         self._locks = locks
@@ -55,16 +63,25 @@ class Upkeep:
 
     async def look(self) -> None:
         """Look once."""
+        decisions = self._rotation.decisions
         # Steps of a running preparation are kept by the fleet, so it is asked in any case.
         members = await self._fleet.members()
+        try:
+            models = await self._catalog.models()
+        except Unavailable:
+            self._rotation.update(None, members)
+            raise
+        # A change that ended meanwhile knows the fleet better.
+        if decisions == self._rotation.decisions:
+            self._rotation.update(models, members)
         # One that is starting brings itself to what is served.
         healthy = [member for member in members if member.healthy]
-        for model in await self._catalog.models():
+        for model in models:
             version = model.aliases.get(SERVING, "")
             if not version or self._locks.taken(model.name):
                 continue
             for member in healthy:
-                if _needs_repair(member, model.name, version):
+                if _needs_repair(member, model):
                     self._repairs.ensure(member.client, model.name)
             await self._note(model.name, version, healthy)
 
@@ -89,9 +106,12 @@ def first_answer_at(model: str, version: str, members: Sequence[Member]) -> date
     return min(moments, default=None)
 
 
-def _needs_repair(member: Member, model: str, version: str) -> bool:
+def _needs_repair(member: Member, model: RegisteredModel) -> bool:
     assert member.state is not None
-    if preparing(member, model, version):
-        return False
-    ready = member.state.version(model, SlotState.READY)
-    return member.serves(model) != version or bool(ready and ready != version)
+    for role, version in wanted_versions(model).items():
+        if version and preparing(member, model.name, version):
+            continue
+        ready = member.state.version(model.name, SlotState.READY, role)
+        if member.state.serves(model.name, role) != version or ready not in ("", version):
+            return True
+    return False

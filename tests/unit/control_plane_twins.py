@@ -20,6 +20,9 @@ from control_plane.replica import (
     StepFailed,
 )
 from control_plane.rollout import Timings
+from control_plane.rotation import Rotation
+from control_plane.topology import Address, MeshTopology
+from control_plane.traffic import TrafficControl
 from control_plane.upkeep import Upkeep
 from service_kit.errors import Aborted, NotFound, Unavailable
 from service_kit.promotion import Promoted
@@ -27,6 +30,7 @@ from service_kit.registry import CHAMPION, PREVIOUS, ModelVersion, RegisteredMod
 
 QUICK = Timings(prepare_s=1, activate_s=0.2, forward_s=0.5, abort_s=0.2, record_s=0.3, pause_s=0.01)
 KILLED = "killed"
+TOPOLOGY = MeshTopology((), Address("t", 1), Address("d", 1), Address("c", 1))
 
 
 class TwinReplica:
@@ -37,6 +41,7 @@ class TwinReplica:
         self.address = f"{name}:1"
         self.serving = dict(serving)
         self.ready: dict[str, str] = {}
+        self.challengers: dict[str, str] = {}
         self.step = ""
         self.up = True
         self.fail_at = ""
@@ -55,7 +60,7 @@ class TwinReplica:
     def restart(self, serving: dict[str, str]) -> None:
         """Come back, serving this."""
         self.up, self.fail_at, self.killed_by_activate = True, "", False
-        self.serving = dict(serving)
+        self.serving, self.challengers = dict(serving), {}
 
     async def state(self, timeout_s: float) -> ReplicaState:
         self._answer()
@@ -64,6 +69,10 @@ class TwinReplica:
             for model, version in self.serving.items()
         ]
         slots += [Slot(model, version, SlotState.READY) for model, version in self.ready.items()]
+        slots += [
+            Slot(model, version, SlotState.SERVING, Role.CHALLENGER)
+            for model, version in self.challengers.items()
+        ]
         if self.step:
             slots.append(Slot("reviews", "2", SlotState.PREPARING, step=self.step))
         return ReplicaState(self.name, "cpu", tuple(slots))
@@ -79,7 +88,7 @@ class TwinReplica:
             raise ReplicaAway("connection reset")
         if self.fail_at:
             raise StepFailed(self.fail_at, "it broke")
-        if self.serving.get(model) != version:
+        if role is Role.CHAMPION and self.serving.get(model) != version:
             self.ready[model] = version
         return Prepared(12.0)
 
@@ -92,6 +101,9 @@ class TwinReplica:
         if self.fail_activations:
             self.fail_activations -= 1
             raise StepFailed("activate", "it broke")
+        if role is Role.CHALLENGER:
+            before, self.challengers[model] = self.challengers.get(model, ""), version
+            return Activated(0.1, before, 0)
         before = self.serving.get(model, "")
         if before != version:
             if self.ready.pop(model, "") != version:
@@ -102,7 +114,9 @@ class TwinReplica:
     async def abort(self, model: str, version: str, role: Role, timeout_s: float) -> None:
         self._answer()
         self.calls.append(f"abort {version}")
-        if self.ready.get(model) == version:
+        if role is Role.CHALLENGER and self.challengers.get(model) == version:
+            del self.challengers[model]
+        elif self.ready.get(model) == version:
             del self.ready[model]
 
     async def close(self) -> None:
@@ -178,6 +192,29 @@ class TwinDemotions:
         return Promoted(aliases[CHAMPION], aliases[PREVIOUS], self.count)
 
 
+class TwinEnvoy:
+    """Takes whatever is published."""
+
+    def __init__(self) -> None:
+        self.topology = TOPOLOGY
+
+    @property
+    def replicas(self) -> list[str]:
+        """Hosts that get traffic."""
+        return [address.host for address in self.topology.replicas]
+
+    @property
+    def challengers(self) -> list[str]:
+        """Hosts that get the Challengers' traffic."""
+        return [address.host for address in self.topology.challengers]
+
+    def publish(self, topology: MeshTopology) -> None:
+        self.topology = topology
+
+    async def settled(self, timeout_s: float) -> bool:
+        return True
+
+
 class TwinMesh:
     """A control plane over twins."""
 
@@ -185,19 +222,35 @@ class TwinMesh:
         self.registry = registry
         self.replicas = replicas
         self.demotions = TwinDemotions(registry)
+        self.now = 0.0
         self.start()
 
     def start(self) -> None:
         """Start a control plane that knows nothing yet, as after a crash."""
         locks = ModelLocks()
+        self.envoy = TwinEnvoy()
+        self.rotation = Rotation(TOPOLOGY, self.envoy, locks, lambda: self.now)
         self.fleet = Fleet(self.replicas)
         self.repairs = Repairs(self.registry, locks, QUICK)
         self.catalog = Catalog(self.registry, max_age_s=0)
         marks = Marks(self.registry)
         self.coordinator = ReloadCoordinator(
-            self.fleet, self.registry, self.demotions, locks, self.repairs, marks, QUICK
+            self.fleet,
+            self.registry,
+            self.demotions,
+            locks,
+            self.repairs,
+            marks,
+            QUICK,
+            self.catalog,
+            self.rotation,
         )
-        self.upkeep = Upkeep(self.fleet, self.catalog, locks, self.repairs, marks, 0.01)
+        self.upkeep = Upkeep(
+            self.fleet, self.catalog, locks, self.repairs, marks, self.rotation, 0.01
+        )
+        self.traffic = TrafficControl(
+            self.registry, self.catalog, self.fleet, locks, self.rotation, QUICK
+        )
 
     @property
     def served(self) -> list[str]:

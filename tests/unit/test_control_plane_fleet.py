@@ -1,10 +1,9 @@
-"""The fleet as it is shown, and the traffic split."""
+"""The fleet as it is shown."""
 
 import pytest
 
 from control_plane.fleet_view import FleetView, view_fleet
-from control_plane.traffic import Split, TrafficControl
-from service_kit.errors import InvalidArgument, NotFound, Unavailable, Unimplemented
+from service_kit.errors import Unavailable
 from tests.unit.control_plane_twins import TwinMesh, TwinRegistry, TwinReplica
 
 
@@ -42,22 +41,3 @@ async def test_the_fleet_is_shown_while_the_registry_is_away() -> None:
     await view.look()
     mesh.registry.up = False
     assert view_fleet(*await view.look()).replicas[0].eligible
-
-
-async def test_all_traffic_goes_to_the_champion() -> None:
-    traffic = TrafficControl(TwinRegistry())
-    assert await traffic.get("reviews") == Split(100, 0, 0)
-    assert await traffic.set("reviews", Split(100, 0, 0)) == Split(100, 0, 0)
-    with pytest.raises(NotFound):
-        await traffic.get("films")
-
-
-async def test_another_split_is_refused_in_words() -> None:
-    with pytest.raises(Unimplemented, match="all traffic to the Champion"):
-        await TrafficControl(TwinRegistry()).set("reviews", Split(90, 10, 0))
-
-
-@pytest.mark.parametrize("split", [Split(90, 20), Split(101, -1), Split(100, 0, 101)])
-async def test_a_split_that_makes_no_hundred_is_invalid(split: Split) -> None:
-    with pytest.raises(InvalidArgument):
-        await TrafficControl(TwinRegistry()).set("reviews", split)

@@ -8,8 +8,14 @@ import pytest
 from typer.testing import CliRunner
 
 from control_plane.render import app
-from control_plane.topology import Address, MeshTopology
-from control_plane.xds import InconsistentSnapshot, Snapshot, bootstrap, build_snapshot
+from control_plane.topology import Address, MeshTopology, Split
+from control_plane.xds import (
+    InconsistentSnapshot,
+    Snapshot,
+    bootstrap,
+    build_snapshot,
+    dynamic_bootstrap,
+)
 from control_plane.xds.routes import RULES
 from tests.envoy import envoy_binary
 
@@ -33,11 +39,21 @@ def validate(file: Path) -> None:
     subprocess.run([envoy_binary(), "--mode", "validate", "-c", str(file)], check=True)
 
 
-@pytest.mark.parametrize("topology", [TOPOLOGY, NAMES, replace(TOPOLOGY, replicas=())])
+SPLIT = replace(TOPOLOGY, challengers=TOPOLOGY.replicas, splits=(("reviews", Split(75, 20, 5)),))
+
+
+@pytest.mark.parametrize("topology", [TOPOLOGY, NAMES, SPLIT, replace(TOPOLOGY, replicas=())])
 def test_envoy_accepts_the_configuration(topology: MeshTopology, tmp_path: Path) -> None:
     file = tmp_path / "envoy.pb"
     file.write_bytes(bootstrap(build_snapshot(topology)))
     validate(file)
+
+
+def test_envoy_accepts_a_bootstrap_with_a_control_plane(tmp_path: Path) -> None:
+    file = tmp_path / "envoy.pb"
+    for host in ("127.0.0.1", "control-plane"):
+        file.write_bytes(dynamic_bootstrap(Address(host, 1005), Address("127.0.0.1", 1), "n"))
+        validate(file)
 
 
 def test_equal_descriptions_give_equal_bytes() -> None:
@@ -53,6 +69,13 @@ def test_another_replica_changes_its_endpoints_and_nothing_else_but_limits() -> 
     assert bytes(before.listeners[0]) == bytes(after.listeners[0])
 
 
+def test_a_split_changes_routes_and_nothing_else() -> None:
+    before, after = build_snapshot(SPLIT), build_snapshot(replace(SPLIT, splits=()))
+    assert bytes(before.routes[0]) != bytes(after.routes[0])
+    assert before.clusters is after.clusters
+    assert before.listeners[0] is after.listeners[0]
+
+
 def test_a_route_to_an_unknown_cluster_is_refused() -> None:
     snapshot = build_snapshot(TOPOLOGY)
     with pytest.raises(InconsistentSnapshot, match=r"unknown cluster training"):
@@ -60,7 +83,7 @@ def test_a_route_to_an_unknown_cluster_is_refused() -> None:
 
 
 def test_a_discovered_cluster_without_endpoints_is_refused() -> None:
-    with pytest.raises(InconsistentSnapshot, match="endpoints are missing: champion"):
+    with pytest.raises(InconsistentSnapshot, match="endpoints are missing: challenger, champion"):
         replace(build_snapshot(TOPOLOGY), endpoints=())
 
 

@@ -1,8 +1,16 @@
 """Envoy's configuration. Nothing outside this folder imports envoy-data-plane, which is heavy and
 brings a google.protobuf of its own."""
 
-from control_plane.xds.bootstrap import bootstrap
+from control_plane.xds.bootstrap import bootstrap, dynamic_bootstrap
 from control_plane.xds.build import build_snapshot
+from control_plane.xds.server import DiscoveryServer
 from control_plane.xds.snapshot import InconsistentSnapshot, Snapshot
 
-__all__ = ["InconsistentSnapshot", "Snapshot", "bootstrap", "build_snapshot"]
+__all__ = [
+    "DiscoveryServer",
+    "InconsistentSnapshot",
+    "Snapshot",
+    "bootstrap",
+    "build_snapshot",
+    "dynamic_bootstrap",
+]

@@ -1,21 +1,72 @@
-"""A snapshot as a file that Envoy starts from, with everything in it."""
+"""The file that Envoy starts from: the way to its control plane, or a whole snapshot."""
 
-from envoy_data_plane.envoy.config.bootstrap.v3 import Admin, Bootstrap, BootstrapStaticResources
+from datetime import timedelta
+
+from envoy_data_plane.envoy.config.bootstrap.v3 import (
+    Admin,
+    Bootstrap,
+    BootstrapDynamicResources,
+    BootstrapStaticResources,
+)
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
-from envoy_data_plane.envoy.config.core.v3 import Node
+from envoy_data_plane.envoy.config.core.v3 import (
+    ApiConfigSource,
+    ApiConfigSourceApiType,
+    ApiVersion,
+    BackoffStrategy,
+    GrpcService,
+    GrpcServiceEnvoyGrpc,
+    Node,
+    RetryPolicy,
+)
 from envoy_data_plane.envoy.config.overload.v3 import OverloadManager, ResourceMonitor
 from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections.v3 import (
     DownstreamConnectionsConfig,
 )
 from envoy_data_plane.google.protobuf import Any
 
-from control_plane.topology import MAX_CLIENT_CONNECTIONS
-from control_plane.xds.clusters import with_endpoints
+from control_plane.topology import MAX_CLIENT_CONNECTIONS, Address
+from control_plane.xds.clusters import control_plane_cluster, with_endpoints
 from control_plane.xds.listener import route_name, with_routes
-from control_plane.xds.messages import socket_address
+from control_plane.xds.messages import ADS, socket_address
 from control_plane.xds.snapshot import Snapshot
 
 NODE_CLUSTER = "mesh"
+# A control plane that comes back is found within a second.
+RECONNECT = BackoffStrategy(
+    base_interval=timedelta(milliseconds=100), max_interval=timedelta(seconds=1)
+)
+
+
+def dynamic_bootstrap(
+    control_plane: Address,
+    admin: Address,
+    node_id: str,
+    max_connections: int = MAX_CLIENT_CONNECTIONS,
+) -> bytes:
+    """Return the bootstrap of an Envoy that has everything from the control plane (ADS)."""
+    cluster = control_plane_cluster(control_plane)
+    stream = ApiConfigSource(
+        api_type=ApiConfigSourceApiType.GRPC,
+        transport_api_version=ApiVersion.V3,
+        grpc_services=[
+            GrpcService(
+                envoy_grpc=GrpcServiceEnvoyGrpc(
+                    cluster_name=cluster.name, retry_policy=RetryPolicy(retry_back_off=RECONNECT)
+                )
+            )
+        ],
+    )
+    message = Bootstrap(
+        node=Node(id=node_id, cluster=NODE_CLUSTER),
+        admin=Admin(address=socket_address(admin)),
+        static_resources=BootstrapStaticResources(clusters=[cluster]),
+        dynamic_resources=BootstrapDynamicResources(
+            ads_config=stream, cds_config=ADS, lds_config=ADS
+        ),
+        overload_manager=OverloadManager(resource_monitors=[_connections(max_connections)]),
+    )
+    return bytes(message)
 
 
 def bootstrap(snapshot: Snapshot, max_connections: int = MAX_CLIENT_CONNECTIONS) -> bytes:

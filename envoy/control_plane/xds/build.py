@@ -1,8 +1,13 @@
 """The pure function from the description of the mesh to Envoy's resources."""
 
-from envoy_data_plane.envoy.config.cluster.v3 import Cluster
+from dataclasses import replace
+from functools import lru_cache
 
-from control_plane.topology import Address, MeshTopology
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster
+from envoy_data_plane.envoy.config.listener.v3 import Listener
+from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
+
+from control_plane.topology import MOST_REPLICAS, Address, MeshTopology, Split
 from control_plane.xds import names
 from control_plane.xds.clusters import (
     load_assignment,
@@ -18,26 +23,47 @@ LOOPBACK = "127.0.0.1"
 
 
 def build_snapshot(topology: MeshTopology) -> Snapshot:
-    """Build every resource. Equal descriptions give equal bytes."""
+    """Build every resource. Equal descriptions give equal bytes.
+
+    What a change of the fleet does not touch is the same object as before.
+    """
     return Snapshot(
-        clusters=_clusters(topology),
-        endpoints=(load_assignment(names.CHAMPION, topology.replicas),),
-        listeners=(listener(topology),),
-        routes=(route_configuration(topology),),
+        clusters=_clusters(topology.fixed),
+        endpoints=(
+            load_assignment(names.CHAMPION, topology.replicas),
+            load_assignment(names.CHALLENGER, topology.challengers),
+        ),
+        listeners=(_listener(topology.fixed),),
+        routes=(_routes(topology.fixed, topology.splits),),
         node_id=topology.node_id,
         admin=Address(LOOPBACK, topology.admin_port),
     )
 
 
+@lru_cache(maxsize=4)
+def _listener(topology: MeshTopology) -> Listener:
+    return listener(topology)
+
+
+@lru_cache(maxsize=4)
+def _routes(topology: MeshTopology, splits: tuple[tuple[str, Split], ...]) -> RouteConfiguration:
+    return route_configuration(replace(topology, splits=splits))
+
+
+@lru_cache(maxsize=4)
 def _clusters(topology: MeshTopology) -> tuple[Cluster, ...]:
+    """The clusters of Champion and Challenger are always there: a canary changes routes only."""
     limits = topology.limits
-    replica_calls = max(1, len(topology.replicas)) * limits.calls_per_replica
+    replica_calls = MOST_REPLICAS * limits.calls_per_replica
     services = (
         (names.TRAINING, topology.training, names.TRAIN_SERVICE),
         (names.TRIGGER, topology.trigger, names.DATA_SERVICE),
         (names.CONTROL_PLANE, topology.control_plane, names.RELOAD_SERVICE),
     )
-    clusters = [replica_cluster(names.CHAMPION, names.PREDICT_SERVICE, replica_calls)]
+    clusters = [
+        replica_cluster(name, names.PREDICT_SERVICE, replica_calls)
+        for name in (names.CHAMPION, names.CHALLENGER)
+    ]
     if topology.replicas_http:
         clusters.append(
             replica_http_cluster(names.CHAMPION_HTTP, topology.replicas_http, replica_calls)

@@ -2,9 +2,15 @@
 
 from importlib.resources import files
 
+from envoy_data_plane.envoy.config.core.v3 import DataSource
 from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
 from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer
 from envoy_data_plane.envoy.extensions.filters.http.cors.v3 import Cors
+from envoy_data_plane.envoy.extensions.filters.http.grpc_field_extraction.v3 import (
+    FieldExtractions,
+    GrpcFieldExtractionConfig,
+    RequestFieldValueDisposition,
+)
 from envoy_data_plane.envoy.extensions.filters.http.grpc_json_transcoder.v3 import (
     GrpcJsonTranscoder,
     GrpcJsonTranscoderPrintOptions,
@@ -15,6 +21,7 @@ from envoy_data_plane.envoy.extensions.filters.http.grpc_stats.v3 import (
 )
 from envoy_data_plane.envoy.extensions.filters.http.grpc_web.v3 import GrpcWeb
 from envoy_data_plane.envoy.extensions.filters.http.health_check.v3 import HealthCheck
+from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
@@ -36,6 +43,11 @@ def http_filters(limits: Limits) -> list[HttpFilter]:
         # On for JSON only, by route: the transcoder bounds what it holds, not what passes.
         HttpFilter(name=names.BUFFER, typed_config=Any.pack(_body(limits)), disabled=True),
         HttpFilter(name=names.TRANSCODER, typed_config=Any.pack(_transcoder(limits))),
+        # On by route, only while a model's traffic is split.
+        HttpFilter(
+            name=names.FIELD_EXTRACTION, typed_config=Any.pack(_model_name()), disabled=True
+        ),
+        HttpFilter(name=names.LUA, typed_config=Any.pack(_choose_route_again()), disabled=True),
         HttpFilter(name="envoy.filters.http.grpc_stats", typed_config=Any.pack(_stats())),
         HttpFilter(
             name="envoy.filters.http.router",
@@ -77,6 +89,25 @@ def _transcoder(limits: Limits) -> GrpcJsonTranscoder:
             always_print_primitive_fields=True, stream_newline_delimited=True
         ),
     )
+
+
+def _model_name() -> GrpcFieldExtractionConfig:
+    """Takes the model from a call's first message, so that routes can tell models apart."""
+    return GrpcFieldExtractionConfig(
+        descriptor_set=DataSource(inline_bytes=descriptor()),
+        extractions_by_method={
+            f"{service}.{method}": FieldExtractions(
+                request_field_extractions={field: RequestFieldValueDisposition()}
+            )
+            for service, method, field in names.MODEL_FIELDS
+        },
+    )
+
+
+def _choose_route_again() -> Lua:
+    """The route was chosen by the path alone, before the message came."""
+    code = "function envoy_on_request(handle) handle:clearRouteCache() end"
+    return Lua(default_source_code=DataSource(inline_string=code))
 
 
 def _stats() -> GrpcStats:

@@ -60,7 +60,7 @@ def listener(topology: MeshTopology) -> Listener:
             )
         ),
         # Before routing: what a route adds later must stay.
-        early_header_mutation_extensions=[_without_role()],
+        early_header_mutation_extensions=[_without_own_headers()],
     )
     chain = FilterChain(filters=[Filter(name=_MANAGER, typed_config=Any.pack(manager))])
     return Listener(
@@ -95,8 +95,9 @@ def _manager(resource: Listener) -> HttpConnectionManager:
     return manager
 
 
-def _without_role() -> TypedExtensionConfig:
-    mutation = EarlyHeaderMutation(mutations=[HeaderMutation(remove=names.ROLE_HEADER)])
+def _without_own_headers() -> TypedExtensionConfig:
+    own = (names.ROLE_HEADER, names.MIRROR_HEADER)
+    mutation = EarlyHeaderMutation(mutations=[HeaderMutation(remove=name) for name in own])
     return TypedExtensionConfig(
         name="envoy.http.early_header_mutation.header_mutation", typed_config=Any.pack(mutation)
     )

@@ -1,10 +1,12 @@
 """Names that Envoy's resources know each other by, and the services behind each cluster."""
 
 CHAMPION = "champion"
+CHALLENGER = "challenger"
 CHAMPION_HTTP = "champion-http"
 TRAINING = "training"
 TRIGGER = "trigger"
 CONTROL_PLANE = "control-plane"
+DISCOVERY = "discovery"
 
 LISTENER = "mesh"
 ROUTES = "mesh"
@@ -14,9 +16,19 @@ TRAIN_SERVICE = "mesh.v1.TrainService"
 RELOAD_SERVICE = "mesh.v1.ReloadService"
 DATA_SERVICE = "mesh.v1.DataService"
 PUBLIC_SERVICES = (PREDICT_SERVICE, TRAIN_SERVICE, RELOAD_SERVICE, DATA_SERVICE)
+# Service, method, and the field of its first message that names the model.
+MODEL_FIELDS = (
+    (PREDICT_SERVICE, "Predict", "model"),
+    (PREDICT_SERVICE, "PredictStream", "model"),
+)
 
 TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
 BUFFER = "envoy.filters.http.buffer"
 CORS = "envoy.filters.http.cors"
-# Set by Envoy alone: which slot of the replica answers.
+FIELD_EXTRACTION = "envoy.filters.http.grpc_field_extraction"
+LUA = "envoy.filters.http.lua"
+# Set by Envoy alone: which slot of the replica answers, and that nobody reads the answer.
 ROLE_HEADER = "x-mesh-role"
+MIRROR_HEADER = "x-mesh-mirror"
+# Sent by clients: equal keys get equal versions.
+KEY_HEADER = "x-mesh-key"

@@ -3,8 +3,16 @@
 The transcoder runs first, so JSON calls match the gRPC paths too.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
+from envoy_data_plane.envoy.config.core.v3 import (
+    HeaderValue,
+    HeaderValueOption,
+    HeaderValueOptionHeaderAppendAction,
+    RuntimeFractionalPercent,
+)
 from envoy_data_plane.envoy.config.route.v3 import (
     DirectResponseAction,
     FilterConfig,
@@ -13,18 +21,30 @@ from envoy_data_plane.envoy.config.route.v3 import (
     RetryPolicyRetryHostPredicate,
     Route,
     RouteAction,
+    RouteActionHashPolicy,
+    RouteActionHashPolicyHeader,
     RouteActionMaxStreamDuration,
+    RouteActionRequestMirrorPolicy,
     RouteConfiguration,
     RouteMatch,
     VirtualHost,
+    WeightedCluster,
+    WeightedClusterClusterWeight,
 )
 from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer, BufferPerRoute
 from envoy_data_plane.envoy.extensions.filters.http.cors.v3 import CorsPolicy
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
-from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+from envoy_data_plane.envoy.type.matcher.v3 import (
+    ListMatcher,
+    MetadataMatcher,
+    MetadataMatcherPathSegment,
+    StringMatcher,
+    ValueMatcher,
+)
+from envoy_data_plane.envoy.type.v3 import FractionalPercent
 from envoy_data_plane.google.protobuf import Any
 
-from control_plane.topology import MeshTopology
+from control_plane.topology import MeshTopology, Split
 from control_plane.xds import names
 from control_plane.xds.messages import always, seconds
 
@@ -58,6 +78,13 @@ class Rule:
 
     retry_on: str = _NOT_YET_SENT
     transcoded: bool = True
+    mirrored: bool = False
+    """Copies may be sent to the Challenger; of a stream they would double all its work."""
+
+    @property
+    def splittable(self) -> bool:
+        """Which model is asked for can be known."""
+        return self.path in {f"/{service}/{method}" for service, method, _ in names.MODEL_FIELDS}
 
 
 _REPEATABLE = f"unavailable,{_NOT_YET_SENT}"
@@ -65,6 +92,13 @@ _REPEATABLE = f"unavailable,{_NOT_YET_SENT}"
 # First match wins: a stream's own line stands before its service's.
 RULES = (
     Rule(f"/{names.PREDICT_SERVICE}/PredictStream", names.CHAMPION),
+    Rule(
+        f"/{names.PREDICT_SERVICE}/Predict",
+        names.CHAMPION,
+        PREDICT_S,
+        _ANYWHERE_ELSE,
+        mirrored=True,
+    ),
     Rule(f"/{names.PREDICT_SERVICE}/", names.CHAMPION, PREDICT_S, _ANYWHERE_ELSE),
     Rule(f"/{names.TRAIN_SERVICE}/WatchTraining", names.TRAINING, retry_on=_REPEATABLE),
     Rule(f"/{names.TRAIN_SERVICE}/", names.TRAINING, CALL_S, _REPEATABLE),
@@ -88,7 +122,10 @@ def route_configuration(topology: MeshTopology) -> RouteConfiguration:
     host = VirtualHost(
         name=names.ROUTES,
         domains=["*"],
-        routes=[_json(limit), *(_route(rule, limit) for rule in rules)],
+        routes=[
+            _json(limit, split=bool(topology.splits)),
+            *(route for rule in rules for route in _routes(rule, topology)),
+        ],
         # What is not buffered whole cannot be sent a second time.
         request_body_buffer_limit=limit + _BUFFER_MARGIN_BYTES,
         typed_per_filter_config=_cors(topology.allowed_origins),
@@ -96,13 +133,90 @@ def route_configuration(topology: MeshTopology) -> RouteConfiguration:
     return RouteConfiguration(name=names.ROUTES, virtual_hosts=[host])
 
 
-def _json(max_body_bytes: int) -> Route:
+def _json(max_body_bytes: int, split: bool) -> Route:
     """What a JSON call matches before it is transcoded; it says which filters see its body."""
     return Route(
         name="json",
         match=RouteMatch(prefix="/v1/"),
         direct_response=DirectResponseAction(status=404),
-        typed_per_filter_config=_bounded(max_body_bytes),
+        typed_per_filter_config=_bounded(max_body_bytes) | (_told_apart() if split else {}),
+    )
+
+
+def _told_apart() -> dict[str, Any]:
+    """Switch on the filters that find out which model is asked for."""
+    on = Any.pack(FilterConfig(config=Any()))
+    return {names.FIELD_EXTRACTION: on, names.LUA: on}
+
+
+def _routes(rule: Rule, topology: MeshTopology) -> Iterator[Route]:
+    """The routes of a rule: one for each model whose traffic is split, then everything else's."""
+    limit = topology.limits.max_body_bytes
+    splits = topology.splits if rule.splittable else ()
+    for model, split in splits:
+        yield _split_route(_route(rule, limit), rule, model, split)
+    route = _route(rule, limit)
+    if splits:
+        route.typed_per_filter_config.update(_told_apart())
+    yield route
+
+
+def _split_route(route: Route, rule: Rule, model: str, split: Split) -> Route:
+    action = route.route
+    assert route.match is not None
+    assert action is not None
+    route.name = f"{route.name} of {model}"
+    route.match.dynamic_metadata = [_asks_for(model)]
+    route.typed_per_filter_config.update(_told_apart())
+    action.cluster = None
+    action.weighted_clusters = WeightedCluster(
+        clusters=[
+            _weighted(names.CHAMPION, split.champion),
+            _weighted(names.CHALLENGER, split.challenger),
+        ],
+        use_hash_policy=True,
+    )
+    # Without the header the choice is random.
+    action.hash_policy = [
+        RouteActionHashPolicy(header=RouteActionHashPolicyHeader(header_name=names.KEY_HEADER))
+    ]
+    if split.mirror_percent and rule.mirrored:
+        action.request_mirror_policies = [_mirror(split.mirror_percent)]
+    return route
+
+
+def _asks_for(model: str) -> MetadataMatcher:
+    one_of = ListMatcher(one_of=ValueMatcher(string_match=StringMatcher(exact=model)))
+    return MetadataMatcher(
+        filter=names.FIELD_EXTRACTION,
+        path=[MetadataMatcherPathSegment(key="model")],
+        value=ValueMatcher(list_match=one_of),
+    )
+
+
+def _weighted(cluster: str, weight: int) -> WeightedClusterClusterWeight:
+    return WeightedClusterClusterWeight(
+        name=cluster, weight=weight, request_headers_to_add=[_header(names.ROLE_HEADER, cluster)]
+    )
+
+
+def _mirror(mirror_percent: int) -> RouteActionRequestMirrorPolicy:
+    headers = ((names.ROLE_HEADER, names.CHALLENGER), (names.MIRROR_HEADER, "1"))
+    return RouteActionRequestMirrorPolicy(
+        cluster=names.CHALLENGER,
+        runtime_fraction=RuntimeFractionalPercent(
+            default_value=FractionalPercent(numerator=mirror_percent)
+        ),
+        request_headers_mutations=[
+            HeaderMutation(append=_header(name, value)) for name, value in headers
+        ],
+    )
+
+
+def _header(name: str, value: str) -> HeaderValueOption:
+    return HeaderValueOption(
+        header=HeaderValue(key=name, value=value),
+        append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
     )
 
 

@@ -1,0 +1,19 @@
+"""Publishes the mesh as Envoy's configuration: the only bridge to xds/."""
+
+from control_plane.topology import MeshTopology
+from control_plane.xds import DiscoveryServer, build_snapshot
+
+
+class EnvoyPublisher:
+    """A rotation.Publisher over ADS."""
+
+    def __init__(self, server: DiscoveryServer) -> None:
+        self._server = server
+
+    def publish(self, topology: MeshTopology) -> None:
+        """See Publisher."""
+        self._server.publish(build_snapshot(topology))
+
+    async def settled(self, timeout_s: float) -> bool:
+        """See Publisher."""
+        return await self._server.settled(timeout_s)

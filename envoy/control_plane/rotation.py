@@ -1,0 +1,201 @@
+"""Which replicas get traffic, and how each model's is split: decided here, told to Envoy."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from control_plane.fleet import Member
+from control_plane.locks import ModelLocks
+from control_plane.replica import Role
+from control_plane.topology import ALL_TO_THE_CHAMPION, Address, MeshTopology, Split
+from control_plane.trial import Trial, trial_of
+from service_kit.registry import SERVING, RegisteredModel
+
+log = logging.getLogger(__name__)
+
+# One that does not answer keeps its place for so long: Envoy looks at its health itself.
+GRACE_S = 3.0
+# Without a registry since the start, replicas that are healthy get traffic after so long.
+PATIENCE_S = 5.0
+SETTLE_S = 2.0
+
+
+class Publisher(Protocol):
+    """Tells every Envoy what the mesh looks like."""
+
+    def publish(self, topology: MeshTopology) -> None:
+        """Send what has changed."""
+
+    async def settled(self, timeout_s: float) -> bool:
+        """Wait until every Envoy has taken it; False: not in time, or refused."""
+
+
+@dataclass(frozen=True)
+class _Demand:
+    """What a model asks of a replica that is to get its traffic."""
+
+    model: str
+    version: str
+    trial: Trial
+
+
+class Rotation:
+    """Keeps Envoy's endpoints and splits at what the replicas serve.
+
+    A replica gets traffic when it is healthy and serves the fleet's version of every model. A
+    model that no replica serves as it should counts for none: the others' traffic goes on.
+    """
+
+    def __init__(
+        self,
+        topology: MeshTopology,
+        publisher: Publisher,
+        locks: ModelLocks,
+        clock: Callable[[], float],
+    ) -> None:
+        """`topology` says where everything but the replicas is."""
+        self._topology = topology
+        self._publisher = publisher
+        self._locks = locks
+        self._clock = clock
+        self._started = clock()
+        self._published: MeshTopology | None = None
+        self._current: dict[tuple[str, str], bool] = {}
+        self._in_rotation: dict[str, float] = {}
+        self.decisions = 0
+        """How many there were; who looked at the fleet before the latest one is out of date."""
+
+    def update(
+        self,
+        models: Sequence[RegisteredModel] | None,
+        members: Sequence[Member],
+        now_serving: Mapping[str, str] | None = None,
+    ) -> None:
+        """Decide anew. `models` None: the registry has not answered since the start.
+
+        While a model changes, its replicas keep their places; `now_serving` (model → version)
+        ends that for a change that is done.
+        """
+        self.decisions += 1
+        if models is None:
+            if self._published or self._clock() - self._started < PATIENCE_S:
+                return
+            models = ()
+        now_serving = now_serving or {}
+        demands = [_demand(model, now_serving) for model in models]
+        demands = [demand for demand in demands if demand.version]
+        self._judge(demands, members, now_serving)
+        champions = [member for member in members if self._gets_traffic(member, demands)]
+        if not champions and self._published and self._published.replicas:
+            # Envoy's own health checks know better than a control plane that reaches nobody.
+            return
+        challengers, splits = _split(demands, champions)
+        self._publish(
+            replace(
+                self._topology,
+                replicas=_addresses(champions),
+                challengers=_addresses(challengers),
+                splits=splits,
+            )
+        )
+
+    async def settled(self) -> bool:
+        """Wait until every Envoy has taken the latest decision."""
+        done = await self._publisher.settled(SETTLE_S)
+        if not done:
+            log.warning("an Envoy has not taken the latest configuration")
+        return done
+
+    def split(self, model: str) -> Split:
+        """The split that Envoy has: a Challenger that nobody serves gets nothing."""
+        splits = dict(self._published.splits) if self._published else {}
+        return splits.get(model, ALL_TO_THE_CHAMPION)
+
+    def _judge(
+        self,
+        demands: Sequence[_Demand],
+        members: Sequence[Member],
+        now_serving: Mapping[str, str],
+    ) -> None:
+        """Note which replica serves each model as it should."""
+        before, self._current = self._current, {}
+        healthy = [member for member in members if member.healthy]
+        for demand in demands:
+            model = demand.model
+            if self._locks.taken(model) and model not in now_serving:
+                kept = {key: value for key, value in before.items() if key[1] == model}
+                if kept:
+                    self._current |= {
+                        (m.address, model): kept.get((m.address, model), False) for m in members
+                    }
+                continue
+            serves = {m.address: m.serves(model) == demand.version for m in healthy}
+            if any(serves.values()):
+                self._current |= {(address, model): yes for address, yes in serves.items()}
+            elif healthy:
+                extra = {"model": model, "version": demand.version}
+                log.warning("no replica serves what the fleet should serve", extra=extra)
+
+    def _gets_traffic(self, member: Member, demands: Sequence[_Demand]) -> bool:
+        address, now = member.address, self._clock()
+        if member.state is None:
+            last = self._in_rotation.get(address)
+            return last is not None and now - last < GRACE_S
+        ready = member.healthy and all(
+            self._current.get((address, demand.model), True) for demand in demands
+        )
+        if ready:
+            self._in_rotation[address] = now
+        else:
+            self._in_rotation.pop(address, None)
+        return ready
+
+    def _publish(self, topology: MeshTopology) -> None:
+        if topology == self._published:
+            return
+        self._published = topology
+        self._publisher.publish(topology)
+        log.info(
+            "rotation",
+            extra={
+                "replicas": [str(address) for address in topology.replicas],
+                "challengers": [str(address) for address in topology.challengers],
+                "splits": {m: f"{s.champion}/{s.challenger}" for m, s in topology.splits},
+            },
+        )
+
+
+def _demand(model: RegisteredModel, now_serving: Mapping[str, str]) -> _Demand:
+    version = now_serving.get(model.name) or model.aliases.get(SERVING, "")
+    return _Demand(model.name, version, trial_of(model))
+
+
+def _split(
+    demands: Sequence[_Demand], champions: Sequence[Member]
+) -> tuple[list[Member], tuple[tuple[str, Split], ...]]:
+    """Replicas that have every Challenger, and the splits; a Challenger without any gets none."""
+    trials = [
+        demand
+        for demand in demands
+        if demand.trial.split.tries_challenger
+        and any(_tries(member, demand) for member in champions)
+    ]
+    if not trials:
+        return [], ()
+    challengers = [m for m in champions if all(_tries(m, demand) for demand in trials)]
+    if not challengers:
+        return [], ()
+    splits = {demand.model: demand.trial.split for demand in trials}
+    return challengers, tuple(sorted(splits.items()))
+
+
+def _tries(member: Member, demand: _Demand) -> bool:
+    state = member.state
+    return state is not None and (
+        state.serves(demand.model, Role.CHALLENGER) == demand.trial.version
+    )
+
+
+def _addresses(members: Sequence[Member]) -> tuple[Address, ...]:
+    return tuple(sorted(Address.parse(member.address) for member in members))

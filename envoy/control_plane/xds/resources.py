@@ -1,0 +1,75 @@
+"""A snapshot as Envoy is sent it: resources in bytes, and versions by content."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any as AnyMessage
+
+from envoy_data_plane.google.protobuf import Any
+
+from control_plane.xds.snapshot import Snapshot
+
+_PREFIX = "type.googleapis.com/envoy.config."
+CDS = f"{_PREFIX}cluster.v3.Cluster"
+EDS = f"{_PREFIX}endpoint.v3.ClusterLoadAssignment"
+LDS = f"{_PREFIX}listener.v3.Listener"
+RDS = f"{_PREFIX}route.v3.RouteConfiguration"
+# The order in which a change is sent, so that nothing is named before it is there.
+ORDER = (CDS, EDS, LDS, RDS)
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One resource, encoded."""
+
+    name: str
+    packed: Any
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the content."""
+        return hashlib.sha256(self.packed.value).hexdigest()[:16]
+
+
+ByName = Mapping[str, Resource]
+# By type URL.
+Resources = Mapping[str, ByName]
+
+
+def version_of(resources: ByName) -> str:
+    """Hash of the content: equal resources have equal versions, after a restart too."""
+    together = hashlib.sha256()
+    for name in sorted(resources):
+        together.update(f"{name}={resources[name].digest};".encode())
+    return together.hexdigest()[:16]
+
+
+class Encoder:
+    """Encodes snapshots; what a snapshot shares with the one before is not encoded again."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[object, Resource]] = {}
+
+    def encode(self, snapshot: Snapshot) -> Resources:
+        """Return the resources by type URL."""
+        before, self._known = self._known, {}
+        return {
+            CDS: self._typed(before, ((c.name, c) for c in snapshot.clusters)),
+            EDS: self._typed(before, ((e.cluster_name, e) for e in snapshot.endpoints)),
+            LDS: self._typed(before, ((x.name, x) for x in snapshot.listeners)),
+            RDS: self._typed(before, ((r.name, r) for r in snapshot.routes)),
+        }
+
+    def _typed(
+        self,
+        before: Mapping[int, tuple[object, Resource]],
+        messages: Iterable[tuple[str, AnyMessage]],
+    ) -> ByName:
+        found = {}
+        for name, message in messages:
+            # The message is kept, so its id is not given to another one.
+            known = before.get(id(message)) or (message, Resource(name, Any.pack(message)))
+            self._known[id(message)] = known
+            found[name] = known[1]
+        return found
