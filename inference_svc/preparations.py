@@ -79,6 +79,14 @@ class Preparations:
             known = self._start(slot, version, executor or self._executor, trust_cache)
         return await asyncio.shield(known.outcome)
 
+    def adopt(self, slot: Slot, prepared: PreparedVersion) -> None:
+        """Have a version ready that is in memory already; the slot's other ones are dropped."""
+        version = prepared.info.version
+        self.drop(slot, because=f"version {version} was asked for")
+        outcome: asyncio.Future[PreparedVersion] = asyncio.get_running_loop().create_future()
+        outcome.set_result(prepared)
+        self._known[(slot, version)] = Preparation(slot, version, outcome)
+
     def take(self, slot: Slot, version: str) -> PreparedVersion | None:
         """Hand out a version that is ready, and drop the slot's others; None if it is not."""
         known = self._known.get((slot, version))

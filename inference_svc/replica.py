@@ -13,7 +13,7 @@ from inference_svc.batching.job import Classified, Lane
 from inference_svc.cache import ModelCache
 from inference_svc.preparations import Preparations
 from inference_svc.served_versions import ServedVersions
-from inference_svc.slots import CHAMPION, ServedVersion, Slot, Slots, Swap
+from inference_svc.slots import CHALLENGER, CHAMPION, ServedVersion, Slot, Slots, Swap
 from inference_svc.unserved import UnservedModels
 from service_kit.errors import FailedPrecondition, InvalidArgument, MeshError
 from service_kit.limits import check_model_name, check_texts
@@ -99,7 +99,12 @@ class Replica:
         started = time.perf_counter()
         served = self.slots.served(slot)
         if served is None or served.version != version:
-            await self.preparations.prepare(slot, version, executor, trust_cache)
+            elsewhere = self.slots.holding(slot.model, version)
+            if elsewhere is None:
+                await self.preparations.prepare(slot, version, executor, trust_cache)
+            else:
+                # A Challenger that becomes the Champion has proved itself already.
+                self.preparations.adopt(slot, elsewhere.prepared)
         return (time.perf_counter() - started) * 1e3
 
     async def activate(self, slot: Slot, version: str, steered: bool = True) -> Swap:
@@ -128,8 +133,14 @@ class Replica:
         return slot in self._steered
 
     def abort(self, slot: Slot, version: str) -> None:
-        """Drop a prepared version; nothing to do when it is not there."""
+        """Drop a prepared version, or a Challenger that serves; of another, nothing to do.
+
+        The Champion answers for a Challenger that is gone.
+        """
         self.preparations.drop(slot, version)
+        served = self.slots.served(slot)
+        if slot.role == CHALLENGER and served is not None and served.version == version:
+            self.slots.retire(slot)
 
     async def _settle(self, model: str) -> None:
         """Write down what is served, and clear the cache of what is not."""

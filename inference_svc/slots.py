@@ -67,6 +67,14 @@ class Slots:
         """What a slot serves."""
         return self._served.get(slot)
 
+    def holding(self, model: str, version: str) -> ServedVersion | None:
+        """The slot of a model, whichever its role, that serves this version."""
+        for role in ROLES:
+            served = self._served.get(Slot(model, role))
+            if served is not None and served.version == version:
+                return served
+        return None
+
     def all_served(self) -> list[ServedVersion]:
         """Every served version, ordered by model, Champion first."""
         return sorted(
@@ -104,12 +112,23 @@ class Slots:
             if old.version != prepared.info.version:
                 metrics.SERVED_VERSION.remove(slot.model, slot.role, old.version)
             swap = Swap(swap_ms, old.version, old.in_flight)
-            old.retired = True
-            if old.in_flight == 0:
-                self._freed()
+            self._retire(old)
         log.info(
             "serving version",
             extra={"model": slot.model, "role": slot.role, "version": prepared.info.version}
             | {"from_version": swap.from_version, "drained_requests": swap.drained_requests},
         )
         return swap
+
+    def retire(self, slot: Slot) -> None:
+        """Serve nothing in this slot any more; requests on it finish."""
+        old = self._served.pop(slot)
+        metrics.SERVED_VERSION.remove(slot.model, slot.role, old.version)
+        self._retire(old)
+        about = {"model": slot.model, "role": slot.role, "version": old.version}
+        log.info("serving no more", extra=about)
+
+    def _retire(self, old: ServedVersion) -> None:
+        old.retired = True
+        if old.in_flight == 0:
+            self._freed()

@@ -74,16 +74,10 @@ class Parts:
         return [f"replica-{n}" for n in range(1, self._settings.replicas + 1)]
 
     def render_command(self) -> list[str]:
-        """The command that writes Envoy's configuration."""
-        replicas = [f"--replica={self._address(name)}" for name in self.replica_names()]
+        """The command that writes the file that Envoy starts from."""
         return [
-            *(sys.executable, "-m", "control_plane.render"),
-            *replicas,
-            f"--training={self._address('training')}",
-            f"--trigger={self._address('trigger')}",
+            *(sys.executable, "-m", "control_plane.render", "dynamic"),
             f"--control-plane={self._address('control-plane')}",
-            f"--host={self._settings.host}",
-            f"--port={self._settings.port}",
             f"--admin-port={self._settings.envoy_admin_port}",
             f"--out={self._home.envoy_config}",
         ]
@@ -139,7 +133,10 @@ class Parts:
             "CONTROL_DATABASE_URL": self._database_url,
             "CONTROL_MLFLOW_URL": self._mlflow_url,
             "CONTROL_REPLICAS": ",".join(self._address(name) for name in self.replica_names()),
-            "CONTROL_STATE_DIR": str(self._folder("control-plane")),
+            "CONTROL_TRAINING": self._address("training"),
+            "CONTROL_TRIGGER": self._address("trigger"),
+            "CONTROL_ENVOY_HOST": self._settings.host,
+            "CONTROL_ENVOY_PORT": str(self._settings.port),
         }
 
     def _slack(self) -> dict[str, str]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx
 
-from control_plane.topology import MeshTopology
-from control_plane.xds import bootstrap, build_snapshot
+from control_plane.topology import Address, MeshTopology
+from control_plane.xds import bootstrap, build_snapshot, dynamic_bootstrap
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
@@ -56,10 +56,20 @@ class RunningEnvoy:
 
 
 @asynccontextmanager
-async def running_envoy(folder: Path, topology: MeshTopology) -> AsyncIterator[RunningEnvoy]:
-    """Render the configuration, start Envoy, wait until it is ready; stop it in the end."""
+async def running_envoy(
+    folder: Path, topology: MeshTopology, dynamic: bool = False
+) -> AsyncIterator[RunningEnvoy]:
+    """Render the configuration, start Envoy, wait until it is ready; stop it in the end.
+
+    `dynamic`: it has all but the way to the control plane from the control plane.
+    """
     config, log, access_log = folder / "envoy.pb", folder / "envoy.log", folder / "access.log"
-    config.write_bytes(bootstrap(build_snapshot(topology)))
+    admin = Address("127.0.0.1", topology.admin_port)
+    config.write_bytes(
+        dynamic_bootstrap(topology.control_plane, admin, topology.node_id)
+        if dynamic
+        else bootstrap(build_snapshot(topology))
+    )
     command = [
         *(envoy_binary(), "--config-path", str(config), "--concurrency", "1"),
         *("--disable-hot-restart", "--log-level", "warning", "--file-flush-interval-msec", "50"),

@@ -1,5 +1,6 @@
 """ReplicaService without models: what the control plane steers, over real gRPC."""
 
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +22,8 @@ class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
         self.name = name
         self.serving: dict[str, str] = {}
         self.ready: dict[str, str] = {}
+        self.challengers: dict[str, str] = {}
+        self.mirrored: Counter[str] = Counter()
         self.first_answer_at: datetime | None = None
         self.fail_at = ""
 
@@ -30,12 +33,16 @@ class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
         if self.fail_at:
             message = f"{self.fail_at}: the disk is full"
             raise Aborted(message, "PREPARE_FAILED", step=self.fail_at)
-        self.ready[request.model] = request.version
+        if request.role != reload_pb2.MODEL_ROLE_CHALLENGER:
+            self.ready[request.model] = request.version
         return replica_pb2.PrepareResponse(prepare_ms=5)
 
     async def Activate(
         self, request: replica_pb2.ActivateRequest, context: Context
     ) -> replica_pb2.ActivateResponse:
+        if request.role == reload_pb2.MODEL_ROLE_CHALLENGER:
+            self.challengers[request.model] = request.version
+            return replica_pb2.ActivateResponse()
         before = self.serving.get(request.model, "")
         if before != request.version:
             if self.ready.pop(request.model, "") != request.version:
@@ -46,15 +53,26 @@ class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
     async def Abort(
         self, request: replica_pb2.AbortRequest, context: Context
     ) -> replica_pb2.AbortResponse:
-        self.ready.pop(request.model, None)
+        slot = self.ready
+        if request.role == reload_pb2.MODEL_ROLE_CHALLENGER:
+            slot = self.challengers
+        slot.pop(request.model, None)
         return replica_pb2.AbortResponse()
 
     async def GetState(
         self, request: replica_pb2.GetStateRequest, context: Context
     ) -> replica_pb2.GetStateResponse:
-        return replica_pb2.GetStateResponse(
-            replica=self.name, device="cpu", slots=[self._slot(model) for model in self.serving]
-        )
+        slots = [self._slot(model) for model in self.serving]
+        slots += [
+            replica_pb2.SlotState(
+                model=model,
+                role=reload_pb2.MODEL_ROLE_CHALLENGER,
+                version=version,
+                state=reload_pb2.MODEL_STATE_SERVING,
+            )
+            for model, version in self.challengers.items()
+        ]
+        return replica_pb2.GetStateResponse(replica=self.name, device="cpu", slots=slots)
 
     def _slot(self, model: str) -> replica_pb2.SlotState:
         slot = replica_pb2.SlotState(
@@ -69,7 +87,7 @@ class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
 
 
 class VersionPredict(PredictBase):  # type: ignore[misc]
-    """Answers with the version that its replica serves."""
+    """Answers with the version that its replica serves in the role that Envoy chose."""
 
     def __init__(self, replica: SteeredReplica) -> None:
         self.replica = replica
@@ -77,7 +95,12 @@ class VersionPredict(PredictBase):  # type: ignore[misc]
     async def Predict(
         self, request: predict_pb2.PredictRequest, context: Context
     ) -> predict_pb2.PredictResponse:
+        metadata = dict(context.invocation_metadata() or ())
         version = self.replica.serving.get(request.model, "")
+        if metadata.get("x-mesh-role") == "challenger":
+            version = self.replica.challengers.get(request.model, version)
+        if metadata.get("x-mesh-mirror"):
+            self.replica.mirrored[version] += 1
         self.replica.first_answer_at = self.replica.first_answer_at or datetime.now(UTC)
         model = predict_pb2.ServedModel(name=request.model, version=version)
         return predict_pb2.PredictResponse(model=model, replica=self.replica.name)

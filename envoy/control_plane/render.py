@@ -1,4 +1,4 @@
-"""`python -m control_plane.render`: write Envoy's static configuration."""
+"""`python -m control_plane.render`: write the file that Envoy starts from."""
 
 import os
 import tempfile
@@ -8,13 +8,15 @@ from typing import Annotated
 import typer
 
 from control_plane.topology import (
+    ADMIN_HOST,
     DEFAULT_ADMIN_PORT,
     DEFAULT_HOST,
+    DEFAULT_NODE_ID,
     DEFAULT_PORT,
     Address,
     MeshTopology,
 )
-from control_plane.xds import bootstrap, build_snapshot
+from control_plane.xds import bootstrap, build_snapshot, dynamic_bootstrap
 
 
 def address(text: str) -> Address:
@@ -44,13 +46,31 @@ Many = Annotated[list[Address], typer.Option(parser=address, metavar="HOST:PORT"
 app = typer.Typer(add_completion=False)
 
 
+Out = Annotated[Path, typer.Option(help="File to write, a .pb that Envoy reads.")]
+AdminPort = Annotated[int, typer.Option(min=1, max=65535)]
+NodeId = Annotated[str, typer.Option(help="Name of this Envoy.")]
+
+
 @app.command()
-def render(
+def dynamic(
+    control_plane: One,
+    out: Out,
+    admin_port: AdminPort = DEFAULT_ADMIN_PORT,
+    node_id: NodeId = DEFAULT_NODE_ID,
+) -> None:
+    """Write the bootstrap of an Envoy that has everything from the control plane."""
+    write_atomically(
+        out, dynamic_bootstrap(control_plane, Address(ADMIN_HOST, admin_port), node_id)
+    )
+
+
+@app.command()
+def static(
     replica: Many,
     training: One,
     trigger: One,
     control_plane: One,
-    out: Annotated[Path, typer.Option(help="File to write, a .pb that Envoy reads.")],
+    out: Out,
     replica_http: Annotated[
         list[Address] | None,
         typer.Option(
@@ -61,14 +81,14 @@ def render(
     ] = None,
     host: Annotated[str, typer.Option(help="IP address to listen on.")] = DEFAULT_HOST,
     port: Annotated[int, typer.Option(min=1, max=65535)] = DEFAULT_PORT,
-    admin_port: Annotated[int, typer.Option(min=1, max=65535)] = DEFAULT_ADMIN_PORT,
-    node_id: Annotated[str, typer.Option()] = "mesh-envoy",
+    admin_port: AdminPort = DEFAULT_ADMIN_PORT,
+    node_id: NodeId = DEFAULT_NODE_ID,
     allow_origin: Annotated[
         list[str] | None,
         typer.Option(help="Origin whose pages may call from a browser; * for every one."),
     ] = None,
 ) -> None:
-    """Write Envoy's static configuration for replicas, services and ports that are given."""
+    """Write a whole configuration for replicas that never change, without a control plane."""
     try:
         topology = MeshTopology(
             replicas=tuple(replica),

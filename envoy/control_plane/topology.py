@@ -14,6 +14,9 @@ MAX_CLIENT_CONNECTIONS = 50_000
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 DEFAULT_ADMIN_PORT = 9901
+DEFAULT_NODE_ID = "mesh-envoy"
+# Envoy's admin page can stop it, so it is never reachable from elsewhere.
+ADMIN_HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True, order=True)
@@ -110,7 +113,7 @@ class MeshTopology:
     admin_port: int = DEFAULT_ADMIN_PORT
     """Envoy's admin page; on loopback always."""
 
-    node_id: str = "mesh-envoy"
+    node_id: str = DEFAULT_NODE_ID
     allowed_origins: tuple[str, ...] = ()
     """Origins whose pages browsers may let in (CORS), for example https://ui.example; "*": all."""
 

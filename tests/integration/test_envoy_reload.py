@@ -2,86 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 
-from control_plane.service import ControlPlane
-from control_plane.settings import ControlPlaneSettings
-from control_plane.topology import Address, MeshTopology
-from service_kit.promotion import Promotions
-from service_kit.registry import Registry
-from service_kit.server import GrpcServer
-from tests.envoy import running_envoy
-from tests.postgres import free_port
-from tests.toy_replica import SteeredReplica, replica_server
-
-
-@dataclass
-class Mesh:
-    http: httpx.AsyncClient
-    replicas: list[SteeredReplica]
-    servers: list[GrpcServer]
-    registry: Registry
-    promotions: Promotions
-    mlflow_url: str
-
-    async def new_version(self, model: str) -> str:
-        """Register a version; return its number."""
-        await self.registry.ensure_model(model)
-        async with httpx.AsyncClient(base_url=f"{self.mlflow_url}/api/2.0/mlflow") as http:
-            body = {"name": model, "source": "s3://nowhere/model"}
-            answer = await http.post("/model-versions/create", json=body)
-        return str(answer.json()["model_version"]["version"])
-
-    async def promoted(self, model: str, *expected: str) -> str:
-        """Register and promote a version over `expected`."""
-        version = await self.new_version(model)
-        await self.promotions.promote(model, version, expected[0] if expected else "")
-        return version
-
-    async def aliases(self, model: str) -> dict[str, str]:
-        found = await self.registry.find_model(model)
-        assert found
-        return dict(found.aliases)
+from tests.steered_mesh import SteeredMesh, steered_mesh
 
 
 @pytest.fixture
-async def mesh(tmp_path: Path, mlflow_url: str, postgres_url: str) -> AsyncIterator[Mesh]:
-    replicas = [SteeredReplica("r1"), SteeredReplica("r2")]
-    async with AsyncExitStack() as stack:
-        servers = [await stack.enter_async_context(replica_server(r)) for r in replicas]
-        settings = ControlPlaneSettings(
-            replicas=tuple(server.address for server in servers),
-            mlflow_url=mlflow_url,
-            database_url=postgres_url,
-            upkeep_seconds=0.1,
-            drain_seconds=0,
-            grace_seconds=0,
-        )
-        control = await stack.enter_async_context(GrpcServer(ControlPlane(settings), settings))
-        topology = MeshTopology(
-            replicas=tuple(Address.parse(server.address) for server in servers),
-            training=Address("127.0.0.1", 1),
-            trigger=Address("127.0.0.1", 1),
-            control_plane=Address.parse(control.address),
-            port=free_port(),
-            admin_port=free_port(),
-        )
-        envoy = await stack.enter_async_context(running_envoy(tmp_path, topology))
-        await envoy.wait_healthy("champion", 2)
-        http = httpx.AsyncClient(base_url=f"{envoy.url}/v1", timeout=30)
-        registry = Registry(mlflow_url)
-        stack.push_async_callback(registry.close)
-        await stack.enter_async_context(http)
-        promotions = Promotions(postgres_url, registry)
-        yield Mesh(http, replicas, servers, registry, promotions, mlflow_url)
+async def mesh(tmp_path: Path, mlflow_url: str, postgres_url: str) -> AsyncIterator[SteeredMesh]:
+    async with steered_mesh(tmp_path, mlflow_url, postgres_url) as running:
+        yield running
 
 
-async def test_a_fleet_is_loaded_reloaded_and_rolled_back(mesh: Mesh) -> None:
+async def test_a_fleet_is_loaded_reloaded_and_rolled_back(mesh: SteeredMesh) -> None:
     model = "turns"
     first = await mesh.promoted(model)
     loaded = (await mesh.http.post(f"/models/{model}:reload", json={})).json()
@@ -110,7 +44,7 @@ async def test_a_fleet_is_loaded_reloaded_and_rolled_back(mesh: Mesh) -> None:
     assert aliases == {"Champion": first, "Previous": second, "Serving": first}
 
 
-async def test_a_replica_that_cannot_prepare_is_named_with_its_step(mesh: Mesh) -> None:
+async def test_a_replica_that_cannot_prepare_is_named_with_its_step(mesh: SteeredMesh) -> None:
     model = "failing"
     version = await mesh.promoted(model)
     mesh.replicas[1].fail_at = "warm-up"
@@ -127,7 +61,7 @@ async def test_a_replica_that_cannot_prepare_is_named_with_its_step(mesh: Mesh) 
     assert mesh.replicas[0].ready == {}
 
 
-async def test_what_is_missing_is_said(mesh: Mesh) -> None:
+async def test_what_is_missing_is_said(mesh: SteeredMesh) -> None:
     response = await mesh.http.post("/models/nobody:reload", json={})
     assert response.status_code == 404
     await mesh.registry.ensure_model("untrained")
@@ -142,7 +76,7 @@ async def test_what_is_missing_is_said(mesh: Mesh) -> None:
     assert response.json()["message"] == "untrained has no version 99"
 
 
-async def test_the_fleet_shows_a_replica_that_is_down(mesh: Mesh) -> None:
+async def test_the_fleet_shows_a_replica_that_is_down(mesh: SteeredMesh) -> None:
     model = "shown"
     version = await mesh.promoted(model)
     await mesh.http.post(f"/models/{model}:reload", json={})
@@ -154,7 +88,7 @@ async def test_the_fleet_shows_a_replica_that_is_down(mesh: Mesh) -> None:
     assert (shown["servingVersion"], shown["championVersion"]) == (version, version)
 
 
-async def test_a_replica_that_lost_its_version_gets_it_back(mesh: Mesh) -> None:
+async def test_a_replica_that_lost_its_version_gets_it_back(mesh: SteeredMesh) -> None:
     model = "forgotten"
     version = await mesh.promoted(model)
     await mesh.http.post(f"/models/{model}:reload", json={})
@@ -162,14 +96,3 @@ async def test_a_replica_that_lost_its_version_gets_it_back(mesh: Mesh) -> None:
     async with asyncio.timeout(10):
         while mesh.replicas[0].serving.get(model) != version:
             await asyncio.sleep(0.02)
-
-
-async def test_traffic_other_than_to_the_champion_is_refused(mesh: Mesh) -> None:
-    await mesh.registry.ensure_model("whole")
-    all_of_it = {"model": "whole", "championWeight": 100, "challengerWeight": 0, "mirrorPercent": 0}
-    assert (await mesh.http.get("/models/whole/traffic")).json() == all_of_it
-    assert (await mesh.http.put("/models/whole/traffic", json=all_of_it)).json() == all_of_it
-    split = {"championWeight": 90, "challengerWeight": 10}
-    response = await mesh.http.put("/models/whole/traffic", json=split)
-    assert response.status_code == 501
-    assert "Champion" in response.json()["message"]

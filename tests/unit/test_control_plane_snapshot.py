@@ -146,14 +146,25 @@ SERVICES = ["--training=t:1", "--trigger=d:1", "--control-plane=c:1"]
 def test_render_writes_a_file_that_envoy_accepts(tmp_path: Path) -> None:
     out = tmp_path / "envoy.pb"
     replicas = ["--replica=127.0.0.1:1", "--replica=127.0.0.1:2"]
-    result = CliRunner().invoke(app, [*replicas, *SERVICES, "--port=18000", f"--out={out}"])
+    result = CliRunner().invoke(
+        app, ["static", *replicas, *SERVICES, "--port=18000", f"--out={out}"]
+    )
     assert result.exit_code == 0, result.output
     assert [path.name for path in tmp_path.iterdir()] == ["envoy.pb"]
     validate(out)
 
 
+def test_render_writes_a_bootstrap_that_envoy_accepts(tmp_path: Path) -> None:
+    out = tmp_path / "envoy.pb"
+    arguments = ["dynamic", "--control-plane=control-plane:1", f"--out={out}"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    validate(out)
+
+
 @pytest.mark.parametrize("wrong", [["--replica=nowhere"], ["--replica=a:1", "--host=localhost"]])
 def test_render_names_what_is_wrong(wrong: list[str], tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, [*wrong, *SERVICES, f"--out={tmp_path / 'envoy.pb'}"])
+    result = CliRunner().invoke(
+        app, ["static", *wrong, *SERVICES, f"--out={tmp_path / 'envoy.pb'}"]
+    )
     assert result.exit_code == 2
     assert not list(tmp_path.iterdir())

@@ -269,3 +269,25 @@ async def test_unknown_models_are_looked_up_seldom(registry: FakeRegistry) -> No
     for number in range(1000):
         await unserved.explain(f"films_{number}", [])
     assert len(unserved._remembered) <= 256
+
+
+async def test_a_challenger_that_becomes_the_champion_is_not_loaded_again(parts: Parts) -> None:
+    trial = Slot("reviews", CHALLENGER)
+    await parts.reload("1")
+    await parts.reload("2", trial)
+    await parts.reload("2")
+    assert parts.version() == "2"
+    assert len(parts.engine.loaded) == 2
+    parts.replica.abort(trial, "2")
+    assert (await parts.replica.predict(REVIEWS, ["good"])).served.slot == REVIEWS
+
+
+async def test_a_challenger_that_is_aborted_leaves_the_champion_to_answer(parts: Parts) -> None:
+    trial = Slot("reviews", CHALLENGER)
+    await parts.reload("1")
+    await parts.reload("2", trial)
+    assert (await parts.replica.predict(trial, ["good"])).served.version == "2"
+    parts.replica.abort(trial, "3")
+    assert (await parts.replica.predict(trial, ["good"])).served.version == "2"
+    parts.replica.abort(trial, "2")
+    assert (await parts.replica.predict(trial, ["good"])).served.version == "1"

@@ -7,7 +7,7 @@ from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 
-from control_plane.topology import MOST_REPLICAS, Address, MeshTopology, Split
+from control_plane.topology import ADMIN_HOST, MOST_REPLICAS, Address, MeshTopology, Split
 from control_plane.xds import names
 from control_plane.xds.clusters import (
     load_assignment,
@@ -18,8 +18,6 @@ from control_plane.xds.clusters import (
 from control_plane.xds.listener import listener
 from control_plane.xds.routes import route_configuration
 from control_plane.xds.snapshot import Snapshot
-
-LOOPBACK = "127.0.0.1"
 
 
 def build_snapshot(topology: MeshTopology) -> Snapshot:
@@ -36,7 +34,7 @@ def build_snapshot(topology: MeshTopology) -> Snapshot:
         listeners=(_listener(topology.fixed),),
         routes=(_routes(topology.fixed, topology.splits),),
         node_id=topology.node_id,
-        admin=Address(LOOPBACK, topology.admin_port),
+        admin=Address(ADMIN_HOST, topology.admin_port),
     )
 
 
