@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from functools import cached_property
 from typing import Protocol
 
 
@@ -47,10 +48,11 @@ class ReplicaState:
 
     def version(self, model: str, state: SlotState, role: Role = Role.CHAMPION) -> str:
         """Version of a model that is in this state; empty when none is."""
-        for slot in self.slots:
-            if (slot.model, slot.role, slot.state) == (model, role, state):
-                return slot.version
-        return ""
+        return self._versions.get((model, role, state), "")
+
+    @cached_property
+    def _versions(self) -> dict[tuple[str, Role, SlotState], str]:
+        return {(slot.model, slot.role, slot.state): slot.version for slot in self.slots}
 
     def serves(self, model: str, role: Role = Role.CHAMPION) -> str:
         """Version of a model that answers; empty when none does."""

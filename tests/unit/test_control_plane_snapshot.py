@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
 from typer.testing import CliRunner
 
 from control_plane.render import app
@@ -16,6 +17,7 @@ from control_plane.xds import (
     build_snapshot,
     dynamic_bootstrap,
 )
+from control_plane.xds.endpoints import Endpoints
 from control_plane.xds.routes import RULES
 from tests.envoy import envoy_binary
 
@@ -67,6 +69,13 @@ def test_another_replica_changes_its_endpoints_and_nothing_else_but_limits() -> 
     assert [bytes(c) for c in before.clusters] == [bytes(c) for c in after.clusters]
     assert bytes(before.routes[0]) == bytes(after.routes[0])
     assert bytes(before.listeners[0]) == bytes(after.listeners[0])
+
+
+def test_endpoints_are_encoded_as_their_message_would_be() -> None:
+    many = tuple(Address("10.0.0.1", 1000 + n) for n in range(100))
+    for addresses in ((), many[:1], many):
+        endpoints = Endpoints("champion", addresses)
+        assert ClusterLoadAssignment.parse(bytes(endpoints)) == endpoints.message()
 
 
 def test_a_split_changes_routes_and_nothing_else() -> None:

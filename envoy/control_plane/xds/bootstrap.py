@@ -75,8 +75,8 @@ def bootstrap(snapshot: Snapshot, max_connections: int = MAX_CLIENT_CONNECTIONS)
     routes = {item.name: item for item in snapshot.routes}
 
     def static(cluster: Cluster) -> Cluster:
-        assignment = endpoints.get(cluster.name)
-        return with_endpoints(cluster, assignment) if assignment else cluster
+        own = endpoints.get(cluster.name)
+        return with_endpoints(cluster, own) if own else cluster
 
     resources = BootstrapStaticResources(
         clusters=[static(cluster) for cluster in snapshot.clusters],

@@ -10,11 +10,11 @@ from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 from control_plane.topology import ADMIN_HOST, MOST_REPLICAS, Address, MeshTopology, Split
 from control_plane.xds import names
 from control_plane.xds.clusters import (
-    load_assignment,
     replica_cluster,
     replica_http_cluster,
     service_cluster,
 )
+from control_plane.xds.endpoints import Endpoints
 from control_plane.xds.listener import listener
 from control_plane.xds.routes import route_configuration
 from control_plane.xds.snapshot import Snapshot
@@ -28,8 +28,8 @@ def build_snapshot(topology: MeshTopology) -> Snapshot:
     return Snapshot(
         clusters=_clusters(topology.fixed),
         endpoints=(
-            load_assignment(names.CHAMPION, topology.replicas),
-            load_assignment(names.CHALLENGER, topology.challengers),
+            Endpoints(names.CHAMPION, topology.replicas),
+            Endpoints(names.CHALLENGER, topology.challengers),
         ),
         listeners=(_listener(topology.fixed),),
         routes=(_routes(topology.fixed, topology.splits),),

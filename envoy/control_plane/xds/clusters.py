@@ -1,7 +1,6 @@
 """Clusters: how Envoy reaches the services, sees whether they live, and bounds their load."""
 
 from collections.abc import Sequence
-from functools import cache
 
 from envoy_data_plane.envoy.config.cluster.v3 import (
     CircuitBreakers,
@@ -23,12 +22,6 @@ from envoy_data_plane.envoy.config.core.v3 import (
     Http2ProtocolOptions,
     KeepaliveSettings,
 )
-from envoy_data_plane.envoy.config.endpoint.v3 import (
-    ClusterLoadAssignment,
-    Endpoint,
-    LbEndpoint,
-    LocalityLbEndpoints,
-)
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
     HttpProtocolOptions,
     HttpProtocolOptionsExplicitHttpConfig,
@@ -37,7 +30,8 @@ from envoy_data_plane.google.protobuf import Any
 
 from control_plane.topology import Address
 from control_plane.xds import names
-from control_plane.xds.messages import ADS, percent, seconds, socket_address
+from control_plane.xds.endpoints import Endpoints
+from control_plane.xds.messages import ADS, percent, seconds
 
 CONNECT_TIMEOUT_S = 1.0
 HEALTH_INTERVAL_S = 1.0
@@ -70,68 +64,41 @@ def replica_cluster(name: str, health_service: str, calls: int) -> Cluster:
 def replica_http_cluster(name: str, addresses: Sequence[Address], calls: int) -> Cluster:
     """The replicas' HTTP listeners."""
     cluster = _cluster(name, _tcp_health(), calls, _HTTP1)
-    return with_endpoints(cluster, load_assignment(name, addresses))
+    return with_endpoints(cluster, Endpoints(name, tuple(addresses)))
 
 
 def service_cluster(name: str, address: Address, health_service: str, calls: int) -> Cluster:
     """The cluster of a service that has one address."""
     cluster = _cluster(name, _grpc_health(health_service), calls, _HTTP2)
-    return with_endpoints(cluster, load_assignment(name, (address,)))
+    return with_endpoints(cluster, Endpoints(name, (address,)))
 
 
 def control_plane_cluster(address: Address) -> Cluster:
     """The cluster that an Envoy has everything else from; it is there from the start."""
-    assignment = load_assignment(names.DISCOVERY, (address,))
+    endpoints = Endpoints(names.DISCOVERY, (address,))
     return Cluster(
         name=names.DISCOVERY,
-        type=_static_type(assignment),
+        type=_static_type(endpoints),
         connect_timeout=seconds(CONNECT_TIMEOUT_S),
-        load_assignment=assignment,
+        load_assignment=endpoints.message(),
         typed_extension_protocol_options={
             _PROTOCOL_OPTIONS: Any.pack(HttpProtocolOptions(explicit_http_config=_HTTP2))
         },
     )
 
 
-def load_assignment(name: str, addresses: Sequence[Address]) -> ClusterLoadAssignment:
-    """The endpoints of a cluster."""
-    return ClusterLoadAssignment(
-        cluster_name=name,
-        endpoints=[LocalityLbEndpoints(lb_endpoints=[_endpoint(a) for a in addresses])],
-    )
-
-
-@cache
-def _endpoint(address: Address) -> LbEndpoint:
-    # Building one takes 0.4 ms, which a large fleet would pay at every change.
-    return LbEndpoint(endpoint=Endpoint(address=socket_address(address)))
-
-
-def with_endpoints(cluster: Cluster, assignment: ClusterLoadAssignment) -> Cluster:
+def with_endpoints(cluster: Cluster, endpoints: Endpoints) -> Cluster:
     """Copy a cluster with endpoints of its own, so that it needs no control plane."""
     static = Cluster.parse(bytes(cluster))
-    static.type = _static_type(assignment)
+    static.type = _static_type(endpoints)
     static.eds_cluster_config = None
-    static.load_assignment = assignment
+    static.load_assignment = endpoints.message()
     return static
 
 
-def _static_type(assignment: ClusterLoadAssignment) -> ClusterDiscoveryType:
-    resolved = all(address.is_ip for address in addresses_of(assignment))
+def _static_type(endpoints: Endpoints) -> ClusterDiscoveryType:
+    resolved = all(address.is_ip for address in endpoints.addresses)
     return ClusterDiscoveryType.STATIC if resolved else ClusterDiscoveryType.STRICT_DNS
-
-
-def addresses_of(assignment: ClusterLoadAssignment) -> tuple[Address, ...]:
-    """Read the addresses back."""
-    found = []
-    for locality in assignment.endpoints:
-        for item in locality.lb_endpoints:
-            assert item.endpoint is not None
-            assert item.endpoint.address is not None
-            assert item.endpoint.address.socket_address is not None
-            socket = item.endpoint.address.socket_address
-            found.append(Address(socket.address, socket.port_value or 0))
-    return tuple(found)
 
 
 _HTTP2 = HttpProtocolOptionsExplicitHttpConfig(

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any as AnyMessage
+from typing import SupportsBytes
 
 from envoy_data_plane.google.protobuf import Any
 
@@ -55,21 +55,25 @@ class Encoder:
         """Return the resources by type URL."""
         before, self._known = self._known, {}
         return {
-            CDS: self._typed(before, ((c.name, c) for c in snapshot.clusters)),
-            EDS: self._typed(before, ((e.cluster_name, e) for e in snapshot.endpoints)),
-            LDS: self._typed(before, ((x.name, x) for x in snapshot.listeners)),
-            RDS: self._typed(before, ((r.name, r) for r in snapshot.routes)),
+            CDS: self._typed(CDS, before, ((c.name, c) for c in snapshot.clusters)),
+            EDS: self._typed(EDS, before, ((e.cluster_name, e) for e in snapshot.endpoints)),
+            LDS: self._typed(LDS, before, ((x.name, x) for x in snapshot.listeners)),
+            RDS: self._typed(RDS, before, ((r.name, r) for r in snapshot.routes)),
         }
 
     def _typed(
         self,
+        type_url: str,
         before: Mapping[int, tuple[object, Resource]],
-        messages: Iterable[tuple[str, AnyMessage]],
+        messages: Iterable[tuple[str, SupportsBytes]],
     ) -> ByName:
         found = {}
         for name, message in messages:
             # The message is kept, so its id is not given to another one.
-            known = before.get(id(message)) or (message, Resource(name, Any.pack(message)))
+            known = before.get(id(message))
+            if known is None:
+                packed = Any(type_url=type_url, value=bytes(message))
+                known = message, Resource(name, packed)
             self._known[id(message)] = known
             found[name] = known[1]
         return found

@@ -1,14 +1,15 @@
 """The state that Envoy should have: immutable, and consistent or not there at all."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
-from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 from envoy_data_plane.envoy.config.route.v3 import Route, RouteAction, RouteConfiguration
 
 from control_plane.topology import Address
+from control_plane.xds.endpoints import Endpoints
+from control_plane.xds.identity import once_for_each
 from control_plane.xds.listener import route_name
 
 
@@ -21,7 +22,7 @@ class Snapshot:
     """Every resource of one Envoy. Raises InconsistentSnapshot when they do not fit together."""
 
     clusters: tuple[Cluster, ...]
-    endpoints: tuple[ClusterLoadAssignment, ...]
+    endpoints: tuple[Endpoints, ...]
     listeners: tuple[Listener, ...]
     routes: tuple[RouteConfiguration, ...]
     node_id: str
@@ -34,13 +35,12 @@ class Snapshot:
         _unique("listener", [item.name for item in self.listeners])
         discovered = {c.name for c in self.clusters if c.type == ClusterDiscoveryType.EDS}
         _same("endpoints", endpoints, discovered)
-        _same("routes", routes, {route_name(item) for item in self.listeners})
+        _same("routes", routes, {_route_name(item) for item in self.listeners})
         for configuration in self.routes:
-            for route in _routes(configuration):
-                missing = _targets(route) - clusters
-                if missing:
+            for route, targets in _targets_of(configuration).items():
+                if missing := targets - clusters:
                     raise InconsistentSnapshot(
-                        f"route {route.name} leads to unknown cluster {', '.join(sorted(missing))}"
+                        f"route {route} leads to unknown cluster {', '.join(sorted(missing))}"
                     )
 
 
@@ -58,9 +58,15 @@ def _same(kind: str, given: Iterable[str], wanted: Iterable[str]) -> None:
         raise InconsistentSnapshot(f"nobody asks for {kind} {', '.join(sorted(unused))}")
 
 
-def _routes(configuration: RouteConfiguration) -> Iterable[Route]:
-    for host in configuration.virtual_hosts:
-        yield from host.routes
+_route_name = once_for_each(route_name)
+
+
+@once_for_each
+def _targets_of(configuration: RouteConfiguration) -> Mapping[str, frozenset[str]]:
+    """The clusters that each route leads to, by the route's name."""
+    return {
+        route.name: _targets(route) for host in configuration.virtual_hosts for route in host.routes
+    }
 
 
 def _targets(route: Route) -> frozenset[str]:
