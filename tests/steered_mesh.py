@@ -1,8 +1,9 @@
 """A real Envoy, MLflow, PostgreSQL and the control plane whole, in front of toy replicas."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -31,6 +32,7 @@ class SteeredMesh:
     envoy: RunningEnvoy
     settings: ControlPlaneSettings
     control: GrpcServer
+    killed: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def new_version(self, model: str) -> str:
         """Register a version; return its number."""
@@ -67,6 +69,12 @@ class SteeredMesh:
     async def post(self, path: str, body: dict[str, object]) -> httpx.Response:
         """POST, which has to succeed."""
         return (await self.http.post(path, json=body)).raise_for_status()
+
+    async def kill(self, number: int) -> None:
+        """Stop a replica without a word to anybody: calls in flight are reset."""
+        self.killed.append(asyncio.create_task(self.servers[number]._server.stop(0)))
+        # The call that this is done in goes no further.
+        await asyncio.Event().wait()
 
     async def split(self, model: str, champion: int, challenger: int, mirror: int = 0) -> None:
         """Set the traffic of a model."""

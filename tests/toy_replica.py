@@ -1,6 +1,7 @@
 """ReplicaService without models: what the control plane steers, over real gRPC."""
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,10 +27,15 @@ class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
         self.mirrored: Counter[str] = Counter()
         self.first_answer_at: datetime | None = None
         self.fail_at = ""
+        self.fail_activate = False
+        self.when_preparing: Callable[[], Awaitable[None]] | None = None
+        self.when_activating: Callable[[], Awaitable[None]] | None = None
 
     async def Prepare(
         self, request: replica_pb2.PrepareRequest, context: Context
     ) -> replica_pb2.PrepareResponse:
+        if self.when_preparing:
+            await self.when_preparing()
         if self.fail_at:
             message = f"{self.fail_at}: the disk is full"
             raise Aborted(message, "PREPARE_FAILED", step=self.fail_at)
@@ -40,6 +46,10 @@ class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
     async def Activate(
         self, request: replica_pb2.ActivateRequest, context: Context
     ) -> replica_pb2.ActivateResponse:
+        if self.when_activating:
+            await self.when_activating()
+        if self.fail_activate:
+            raise FailedPrecondition("cannot activate")
         if request.role == reload_pb2.MODEL_ROLE_CHALLENGER:
             self.challengers[request.model] = request.version
             return replica_pb2.ActivateResponse()

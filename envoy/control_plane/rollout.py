@@ -29,8 +29,9 @@ class Timings:
     activate_s: float = 5.0
     """One attempt to swap."""
 
-    forward_s: float = 20.0
-    """All attempts to bring a replica forward after the record, before the call answers."""
+    forward_s: float = 5.0
+    """All attempts to bring a replica forward after the record, before the call answers; from
+    then on it gets no traffic, and the upkeep goes on with it."""
 
     abort_s: float = 5.0
     record_s: float = 20.0

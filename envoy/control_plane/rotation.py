@@ -63,6 +63,7 @@ class Rotation:
         self._published: MeshTopology | None = None
         self._current: dict[tuple[str, str], bool] = {}
         self._in_rotation: dict[str, float] = {}
+        self._served_by_none: set[tuple[str, str]] = set()
         self.decisions = 0
         """How many there were; who looked at the fleet before the latest one is out of date."""
 
@@ -133,7 +134,9 @@ class Rotation:
             serves = {m.address: m.serves(model) == demand.version for m in healthy}
             if any(serves.values()):
                 self._current |= {(address, model): yes for address, yes in serves.items()}
-            elif healthy:
+                self._served_by_none.discard((model, demand.version))
+            elif healthy and (model, demand.version) not in self._served_by_none:
+                self._served_by_none.add((model, demand.version))
                 extra = {"model": model, "version": demand.version}
                 log.warning("no replica serves what the fleet should serve", extra=extra)
 
