@@ -98,9 +98,9 @@ def scale(
     with output.progress() as progress, MeshClient(mesh.address) as client:
         task = progress.add_task("scaling", total=None, note="")
 
-        def report(replica: str, total: int) -> None:
+        def report(step: str, total: int) -> None:
             progress.update(task, total=total)
-            _advance(progress, task, replica)
+            _advance(progress, task, step)
 
         scaled = Scaling(mesh, client.get_fleet, report).to(count)
     if json:

@@ -23,7 +23,7 @@ POLL_S = 0.2
 
 # Asks the control plane. Raises MeshError.
 GetFleet = Callable[[], reload_pb2.Fleet]
-# Called with the name of each replica that has been added or removed, and how many will be.
+# Called with what became of each replica, and with how many are added or removed in all.
 Report = Callable[[str, int], None]
 
 
@@ -111,7 +111,7 @@ class Scaling:
             raise
         self._stop(names, stay)
         for name in names:
-            self._report(name, len(names))
+            self._report(f"{name} left", len(names))
 
     def _stop(self, names: Sequence[str], stay: Sequence[str]) -> None:
         mesh = self._mesh
@@ -134,7 +134,7 @@ class Scaling:
             for replica in fleet.replicas:
                 if replica.address in waiting and replica.eligible:
                     del details[replica.address]
-                    self._report(waiting.pop(replica.address), total)
+                    self._report(f"{waiting.pop(replica.address)} joined", total)
                 elif replica.address in waiting:
                     details[replica.address] = replica.detail
             return "; ".join(

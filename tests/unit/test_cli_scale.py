@@ -111,7 +111,7 @@ class ScaledMesh:
 
     def to(self, count: int, starting_at_once: int = 1) -> Scaled:
         scaling = Scaling(
-            self.mesh, self.fleet.get, lambda name, total: self.reports.append((name, total))
+            self.mesh, self.fleet.get, lambda step, total: self.reports.append((step, total))
         )
         scaling._starting_at_once = starting_at_once
         return scaling.to(count)
@@ -146,8 +146,9 @@ def test_replicas_join_and_the_newest_leave(scaled: ScaledMesh) -> None:
     assert scaled.holds(4)
     assert scaled.to(1) == Scaled(["replica-1"], [], ["replica-4", "replica-3", "replica-2"])
     assert scaled.holds(1)
-    assert scaled.reports[:2] == [("replica-3", 2), ("replica-4", 2)]
-    assert scaled.reports[2:] == [("replica-4", 3), ("replica-3", 3), ("replica-2", 3)]
+    assert scaled.reports[:2] == [("replica-3 joined", 2), ("replica-4 joined", 2)]
+    left = [("replica-4 left", 3), ("replica-3 left", 3), ("replica-2 left", 3)]
+    assert scaled.reports[2:] == left
     assert not set(scaled.supervisor.stopped) & {"replica-1", "postgres", "control-plane"}
 
 
