@@ -60,6 +60,11 @@ class MeshSettings(BaseSettings):
     device: str = "auto"
     """Device of the training service: auto, cpu or cuda."""
 
+    @property
+    def published_ports(self) -> tuple[int, ...]:
+        """Ports that are settings."""
+        return self.port, self.envoy_admin_port, self.mlflow_port, self.airflow_port
+
 
 class MeshHome:
     """Paths inside MESH_HOME and the record that `mesh up` leaves there."""
@@ -72,6 +77,7 @@ class MeshHome:
         self.record_file = self.run / "mesh.json"
         self.supervisor_config = self.run / "supervisord.conf"
         self.envoy_config = self.run / "envoy.pb"
+        self.replicas_file = self.run / "replicas"
         self.postgres_data = self.root / "postgres"
         self.artifacts = self.root / "artifacts"
         self.airflow = self.root / "airflow"

@@ -1,4 +1,4 @@
-"""Verbs that run the local mesh: up, down, status, logs."""
+"""Verbs that run the local mesh: up, down, scale, status, logs."""
 
 import signal
 import subprocess
@@ -14,18 +14,18 @@ from mesh.errors import MeshError
 from mesh.v1 import reload_pb2
 from mesh_cli import output
 from mesh_cli.context import local_mesh
-from mesh_cli.errors import EXIT_FAILED, BadInput
+from mesh_cli.errors import EXIT_FAILED, BadInput, NotUp
 from mesh_cli.mesh import LocalMesh, PartStatus
 from mesh_cli.output import Json, console
+from mesh_cli.scale import MAX_REPLICAS, Scaled, Scaling
 from mesh_cli.secrets import AIRFLOW_USER
-
-FLEET_TIMEOUT_S = 5.0
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command."""
     app.command()(up)
     app.command()(down)
+    app.command()(scale)
     app.command()(status)
     app.command()(logs)
 
@@ -77,6 +77,43 @@ def down(json: Json = False) -> None:
         output.print_json({"stopped": was_up})
     else:
         console.print("stopped" if was_up else "no mesh was up")
+
+
+def scale(
+    count: Annotated[
+        int, typer.Argument(metavar="N", help=f"Inference replicas, 1 to {MAX_REPLICAS}.")
+    ],
+    json: Json = False,
+) -> None:
+    """Change the number of inference replicas while requests go on; none of them fails.
+
+    A new replica gets requests once it serves what the fleet serves; one that goes answers what
+    it has first. `mesh up` keeps the number. Example: `mesh scale 4`
+    """
+    if not 1 <= count <= MAX_REPLICAS:
+        raise BadInput(f"N, the number of replicas, is 1 to {MAX_REPLICAS}, not {count}")
+    mesh = local_mesh()
+    if not mesh.is_up():
+        raise NotUp(f"no mesh is up in {mesh.home.root}: run `mesh up`")
+    with output.progress() as progress, MeshClient(mesh.address) as client:
+        task = progress.add_task("scaling", total=None, note="")
+
+        def report(step: str, total: int) -> None:
+            progress.update(task, total=total)
+            _advance(progress, task, step)
+
+        scaled = Scaling(mesh, client.get_fleet, report).to(count)
+    if json:
+        output.print_json(asdict(scaled))
+    else:
+        console.print(_scaled(scaled), highlight=False)
+
+
+def _scaled(scaled: Scaled) -> str:
+    count = "1 replica" if len(scaled.replicas) == 1 else f"{len(scaled.replicas)} replicas"
+    done = [f"added {name}" for name in scaled.added]
+    done += [f"removed {name}" for name in scaled.removed]
+    return f"{count}: {', '.join(done) or 'nothing to do'}"
 
 
 def status(json: Json = False) -> None:

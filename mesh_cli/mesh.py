@@ -4,7 +4,7 @@ import fcntl
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from typing import Any
 
 from mesh_cli import airflow, postgres
 from mesh_cli.errors import CliError
-from mesh_cli.home import MeshHome, MeshSettings
-from mesh_cli.parts import Part, Parts, internal_names
+from mesh_cli.home import MeshHome, MeshSettings, write_private
+from mesh_cli.parts import Part, Parts, internal_names, replica_names
 from mesh_cli.ports import internal_ports, require_free
 from mesh_cli.secrets import Secrets
 from mesh_cli.supervisor import RUN_ID_VARIABLE, Supervisor, stop_leftovers
@@ -43,7 +43,8 @@ class LocalMesh:
     def __init__(self, settings: MeshSettings) -> None:
         self.home = MeshHome(settings.home)
         self.supervisor = Supervisor(self.home)
-        self.asked = settings
+        self._asked_replicas = settings.replicas
+        self.asked = self._as_scaled(settings)
         """The settings for the next `up`."""
 
     @property
@@ -95,7 +96,7 @@ class LocalMesh:
         """
         airflow.binary(self.asked)
         self.home.make_folders()
-        with self._only_one():
+        with self.only_one():
             if self.is_up():
                 raise CliError(
                     f"the mesh in {self.home.root} is already up at {self.address}: "
@@ -121,14 +122,46 @@ class LocalMesh:
             return list(pool.map(lambda part: _status(part, programs.get(part.name)), self.parts))
 
     @contextmanager
-    def _only_one(self) -> Iterator[None]:
-        """Keep two `up` at the same time apart."""
+    def only_one(self) -> Iterator[None]:
+        """Keep apart what changes which parts there are. Raises CliError when one is at it."""
         with (self.home.run / "up.lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise CliError(f"the mesh in {self.home.root} is already starting") from None
+                raise CliError(
+                    f"the mesh in {self.home.root} is already starting or being scaled: "
+                    "try again when that has ended"
+                ) from None
             yield
+
+    def resize(self, replicas: int, ports: Mapping[str, int]) -> None:
+        """Write down another number of replicas and the internal ports of every part."""
+        self.home.write_record(
+            {
+                **self.record,
+                "settings": {**self.record["settings"], "replicas": replicas},
+                "ports": dict(ports),
+            }
+        )
+        self.forget()
+
+    def show_replicas(self, names: Iterable[str]) -> None:
+        """Tell the control plane which replicas there are."""
+        ports = self.record["ports"]
+        lines = (f"127.0.0.1:{ports[name]}\n" for name in names)
+        write_private(self.home.replicas_file, "".join(lines))
+
+    def forget(self) -> None:
+        """Read the record again when it is next needed."""
+        for name in ("record", "settings", "parts"):
+            self.__dict__.pop(name, None)
+
+    def _as_scaled(self, settings: MeshSettings) -> MeshSettings:
+        """What `mesh scale` set stays until MESH_REPLICAS says something else than before."""
+        before = self.home.record() if self.home.record_file.exists() else {}
+        if before.get("asked_replicas") != settings.replicas:
+            return settings
+        return settings.model_copy(update={"replicas": before["settings"]["replicas"]})
 
     def _clear_leftovers(self) -> None:
         if self.home.record_file.exists():
@@ -146,17 +179,18 @@ class LocalMesh:
             },
         )
         before = self.home.record() if self.home.record_file.exists() else {}
-        published = (asked.port, asked.envoy_admin_port, asked.mlflow_port, asked.airflow_port)
-        ports = internal_ports(internal_names(asked.replicas), before.get("ports", {}), published)
+        names = internal_names(asked.replicas)
+        ports = internal_ports(names, before.get("ports", {}), asked.published_ports)
         self.home.write_record(
             {
                 "run_id": uuid.uuid4().hex,
                 "settings": asked.model_dump(mode="json"),
+                "asked_replicas": self._asked_replicas,
                 "ports": ports,
             }
         )
-        for name in ("record", "settings", "parts"):
-            self.__dict__.pop(name, None)
+        self.forget()
+        self.show_replicas(replica_names(asked.replicas))
 
     def _start(self, report: Report) -> None:
         port = self.record["ports"]["postgres"]

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from mesh_cli.home import MeshHome, MeshSettings
 from mesh_cli.secrets import AIRFLOW_USER, Secrets
 from mesh_cli.supervisor import Program
 
+REPLICA = "replica-"
 _BIN = Path(sys.executable).parent
 
 # Prefix of the environment variables of each service's settings.
@@ -36,11 +37,20 @@ class Part:
         return self.program.name
 
 
+def replica_names(count: int) -> list[str]:
+    """Names of the inference replicas, the oldest first."""
+    return [f"{REPLICA}{n}" for n in range(1, count + 1)]
+
+
+def service_ports(services: Iterable[str]) -> list[str]:
+    """Names of the internal ports of services: one each, and one for its metrics."""
+    return [port for name in services for port in (name, f"{name}-metrics")]
+
+
 def internal_names(replicas: int) -> list[str]:
-    """Names of the internal ports: one a service, and one for its metrics."""
-    services = [*(f"replica-{n}" for n in range(1, replicas + 1)), "training", "trigger"]
-    services.append("control-plane")
-    return ["postgres", *services, *(f"{name}-metrics" for name in services)]
+    """Names of all internal ports."""
+    services = (*replica_names(replicas), "training", "trigger", "control-plane")
+    return ["postgres", *service_ports(services)]
 
 
 class Parts:
@@ -71,7 +81,7 @@ class Parts:
 
     def replica_names(self) -> list[str]:
         """Names of the inference replicas."""
-        return [f"replica-{n}" for n in range(1, self._settings.replicas + 1)]
+        return replica_names(self._settings.replicas)
 
     def render_command(self) -> list[str]:
         """The command that writes the file that Envoy starts from."""
@@ -132,11 +142,11 @@ class Parts:
         return {
             "CONTROL_DATABASE_URL": self._database_url,
             "CONTROL_MLFLOW_URL": self._mlflow_url,
-            "CONTROL_REPLICAS": ",".join(self._address(name) for name in self.replica_names()),
             "CONTROL_TRAINING": self._address("training"),
             "CONTROL_TRIGGER": self._address("trigger"),
             "CONTROL_ENVOY_HOST": self._settings.host,
             "CONTROL_ENVOY_PORT": str(self._settings.port),
+            "CONTROL_REPLICAS_FILE": str(self._home.replicas_file),
         }
 
     def _slack(self) -> dict[str, str]:

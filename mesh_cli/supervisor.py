@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ STOP_TIMEOUT_S = 60.0
 # supervisord tries a program again after 1 s, 2 s, 3 s …; it must not give up on one that waits
 # for its disk or its database.
 _START_RETRIES = 1_000
-_STOPPED = ("STOPPED", "EXITED", "FATAL")
+STOPPING = "STOPPING"
+STOPPED = ("STOPPED", "EXITED", "FATAL")
 _LOG_BYTES = "10MB"
 _LOG_BACKUPS = 3
 
@@ -78,6 +79,28 @@ class Supervisor:
         """Start one program; returns at once."""
         self._call("supervisor.startProcess", name, False)
 
+    def update(self, programs: Iterable[Program]) -> None:
+        """Know exactly these programs from now on, without touching those that run.
+
+        New ones are not started. Raises CliError when one that is left out still runs.
+        """
+        write_private(self._home.supervisor_config, self._config(programs))
+        [[added, _, removed]] = self._call("supervisor.reloadConfig")
+        for name in removed:
+            self._call("supervisor.removeProcessGroup", name)
+        for name in added:
+            self._call("supervisor.addProcessGroup", name)
+
+    def stop_programs(self, names: Container[str], timeout_s: float = STOP_TIMEOUT_S) -> list[str]:
+        """Stop programs, all at the same time; return those that still run after `timeout_s`."""
+        for name, state in self._running(names).items():
+            if state != STOPPING:
+                self._call("supervisor.stopProcess", name, False)
+        deadline = time.monotonic() + timeout_s
+        while (left := self._running(names)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return list(left)
+
     def programs(self) -> dict[str, dict[str, Any]]:
         """State of every program by name: statename, pid, spawnerr, …"""
         found: list[dict[str, Any]] = self._call("supervisor.getAllProcessInfo")
@@ -92,22 +115,20 @@ class Supervisor:
         if pid is None:
             return
         process = psutil.Process(pid)
-        for name, info in self.programs().items():
-            if name != last and info["statename"] not in _STOPPED:
-                self._call("supervisor.stopProcess", name, False)
-        deadline = time.monotonic() + STOP_TIMEOUT_S
-        while any(
-            info["statename"] not in _STOPPED and name != last
-            for name, info in self.programs().items()
-        ):
-            if time.monotonic() > deadline:
-                break  # supervisord's own shutdown kills what is left
-            time.sleep(0.05)
+        # What is left then is killed by supervisord's own shutdown.
+        self.stop_programs(self.programs().keys() - {last})
         self._call("supervisor.shutdown")
         try:
             process.wait(STOP_TIMEOUT_S)
         except psutil.TimeoutExpired:
             raise CliError(f"the supervisor (process {pid}) has not stopped yet") from None
+
+    def _running(self, names: Container[str]) -> dict[str, str]:
+        return {
+            name: info["statename"]
+            for name, info in self.programs().items()
+            if name in names and info["statename"] not in STOPPED
+        }
 
     def _call(self, method: str, *arguments: Any) -> Any:
         with xmlrpc.client.ServerProxy(
@@ -220,4 +241,7 @@ class _UnixTransport(xmlrpc.client.Transport):
         self._path = path
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        return _UnixConnection(self._path)
+        connection = _UnixConnection(self._path)
+        # Where the base class looks for what it has to close.
+        self._connection = host, connection
+        return connection

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from control_plane.replica import ReplicaClient, ReplicaError, ReplicaState, SlotState
+from control_plane.roster import Roster
 
 STATE_TIMEOUT_S = 2.0
 
@@ -68,13 +69,16 @@ class Member:
 class Fleet:
     """Every replica that the control plane knows of."""
 
-    def __init__(self, replicas: Sequence[ReplicaClient]) -> None:
-        self._replicas = tuple(replicas)
+    def __init__(self, replicas: Roster | Sequence[ReplicaClient]) -> None:
+        self._roster = replicas if isinstance(replicas, Roster) else Roster.of(replicas)
         self._last: dict[str, ReplicaState] = {}
 
     async def members(self, timeout_s: float = STATE_TIMEOUT_S) -> list[Member]:
-        """Ask every replica at once; ordered by name."""
-        found = await asyncio.gather(*(self._member(r, timeout_s) for r in self._replicas))
+        """Ask every replica that there is now, all at once; ordered by name."""
+        replicas = await self._roster.clients()
+        for address in self._last.keys() - {replica.address for replica in replicas}:
+            del self._last[address]
+        found = await asyncio.gather(*(self._member(r, timeout_s) for r in replicas))
         return sorted(found, key=lambda member: (member.name, member.address))
 
     def last_step(self, address: str, model: str, version: str) -> str:
@@ -84,7 +88,7 @@ class Fleet:
 
     async def close(self) -> None:
         """Close every connection."""
-        await asyncio.gather(*(replica.close() for replica in self._replicas))
+        await self._roster.close()
 
     async def _member(self, replica: ReplicaClient, timeout_s: float) -> Member:
         try:

@@ -1,7 +1,7 @@
 """A replica over gRPC."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import UTC
 from typing import Any, TypeVar
 
@@ -53,11 +53,15 @@ class GrpcReplica:
         self._stub = replica_pb2_grpc.ReplicaServiceStub(self._channel)
         # Its type stubs lack the methods.
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
+        self._closed = False
+        self._calls = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def state(self, timeout_s: float) -> ReplicaState:
         health = health_pb2.HealthCheckRequest(service=PREDICT_SERVICE)
-        answer, check = await _asked(
-            asyncio.gather(
+        answer, check = await self._ask(
+            lambda: asyncio.gather(
                 self._stub.GetState(replica_pb2.GetStateRequest(), timeout=timeout_s),
                 self._health.Check(health, timeout=timeout_s),
             )
@@ -72,27 +76,37 @@ class GrpcReplica:
 
     async def prepare(self, model: str, version: str, role: Role, timeout_s: float) -> Prepared:
         request = replica_pb2.PrepareRequest(model=model, version=version, role=_role(role))
-        answer = await _asked(self._stub.Prepare(request, timeout=timeout_s))
+        answer = await self._ask(lambda: self._stub.Prepare(request, timeout=timeout_s))
         return Prepared(answer.prepare_ms)
 
     async def activate(self, model: str, version: str, role: Role, timeout_s: float) -> Activated:
         request = replica_pb2.ActivateRequest(model=model, version=version, role=_role(role))
-        answer = await _asked(self._stub.Activate(request, timeout=timeout_s))
+        answer = await self._ask(lambda: self._stub.Activate(request, timeout=timeout_s))
         return Activated(answer.swap_ms, answer.from_version, answer.drained_requests)
 
     async def abort(self, model: str, version: str, role: Role, timeout_s: float) -> None:
         request = replica_pb2.AbortRequest(model=model, version=version, role=_role(role))
-        await _asked(self._stub.Abort(request, timeout=timeout_s))
+        await self._ask(lambda: self._stub.Abort(request, timeout=timeout_s))
 
     async def close(self) -> None:
+        self._closed = True
+        # Closing a channel would cancel the tasks that wait for its calls.
+        await self._idle.wait()
         await self._channel.close()
 
-
-async def _asked(call: Awaitable[T]) -> T:
-    try:
-        return await call
-    except aio.AioRpcError as error:
-        raise _replica_error(error) from error
+    async def _ask(self, call: Callable[[], Awaitable[T]]) -> T:
+        if self._closed:
+            raise ReplicaAway("it is not in the fleet any more")
+        self._calls += 1
+        self._idle.clear()
+        try:
+            return await call()
+        except aio.AioRpcError as error:
+            raise _replica_error(error) from error
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._idle.set()
 
 
 def _replica_error(error: aio.AioRpcError) -> ReplicaError:

@@ -116,4 +116,4 @@ class ReplicaClient(Protocol):
         """Drop what was prepared, or stop preparing it."""
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connection when its calls have ended; later ones raise ReplicaAway."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from grpc import aio
 
 from control_plane.catalog import Catalog
+from control_plane.discovery import discover
 from control_plane.fleet import Fleet
 from control_plane.fleet_view import FleetView
 from control_plane.grpc_replica import GrpcReplica
@@ -16,6 +17,7 @@ from control_plane.publisher import EnvoyPublisher
 from control_plane.reload import ReloadCoordinator
 from control_plane.repairs import Repairs
 from control_plane.rollout import Timings
+from control_plane.roster import Roster
 from control_plane.rotation import Rotation
 from control_plane.servicer import ReloadServicer
 from control_plane.settings import ControlPlaneSettings
@@ -38,7 +40,9 @@ class ControlPlane:
         locks = ModelLocks()
         self._registry = Registry(settings.mlflow_url)
         self._database = Database(settings.database_url, "control-plane", threads=1)
-        self._fleet = Fleet([GrpcReplica(address) for address in settings.replicas])
+        self._fleet = Fleet(
+            Roster(discover(settings.replicas, settings.replicas_file), GrpcReplica)
+        )
         self._repairs = Repairs(self._registry, locks, timings)
         marks, catalog = Marks(self._registry), Catalog(self._registry)
         self._discovery = DiscoveryServer()

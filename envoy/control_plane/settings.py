@@ -1,10 +1,12 @@
 """Settings of the control plane, from the environment: CONTROL_<FIELD>."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from control_plane.discovery import replica_address
 from control_plane.topology import DEFAULT_HOST, DEFAULT_PORT, Address, MeshTopology
 from service_kit.settings import ServiceSettings
 
@@ -15,7 +17,13 @@ class ControlPlaneSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="CONTROL_")
 
     replicas: Annotated[tuple[str, ...], NoDecode] = ()
-    """gRPC addresses of the inference replicas, host:port, separated by commas."""
+    """gRPC addresses of the inference replicas, host:port or dns://host:port, separated by commas.
+
+    A name is looked up again every few seconds, and each of its addresses is a replica.
+    """
+
+    replicas_file: Path | None = None
+    """File with more of them, one host:port a line; read again at each look at the fleet."""
 
     mlflow_url: str = "http://127.0.0.1:5001"
     """The MLflow server, whose registry says which version is best and which is served."""
@@ -73,4 +81,4 @@ class ControlPlaneSettings(ServiceSettings):
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        return tuple(str(Address.parse(part)) for part in value.split(",") if part.strip())
+        return tuple(str(replica_address(part)) for part in value.split(",") if part.strip())
