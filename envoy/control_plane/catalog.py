@@ -38,3 +38,15 @@ class Catalog:
             if self._models is None:
                 raise
         return self._models
+
+    def note(self, model: RegisteredModel) -> None:
+        """Replace what is known of a model by what was just written."""
+        if self._models is not None:
+            self._models = tuple(
+                model if known.name == model.name else known for known in self._models
+            )
+
+    @property
+    def known(self) -> tuple[RegisteredModel, ...] | None:
+        """What was read last; None: nothing yet."""
+        return self._models

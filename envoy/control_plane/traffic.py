@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 
 from control_plane.catalog import Catalog
-from control_plane.fleet import Fleet
+from control_plane.fleet import Fleet, Member
 from control_plane.locks import ModelLocks
 from control_plane.registry import ModelRegistry
 from control_plane.replica import Role
@@ -70,39 +71,45 @@ class TrafficControl:
 
     async def _set(self, model: str, split: Split) -> Split:
         async with self._locks.of(model):
-            registered = await self._registered(model)
-            before = trial_of(registered)
+            found: tuple[RegisteredModel, Sequence[Member]] = await asyncio.gather(
+                self._registered(model), self._fleet.members()
+            )
+            registered, members = found
+            before, after = trial_of(registered), NO_TRIAL
             if split.tries_challenger:
                 after = Trial(split, _challenger(registered))
-                await self._prepare(model, before, after)
+                members = await self._prepare(registered, after, members)
             else:
-                after = NO_TRIAL
-                await self._record(model, after)
-        await self._tell()
+                await self._record(registered, after)
+        self._rotation.update(self._catalog.known or await self._catalog.read(), members)
+        await self._rotation.settled()
         if before.version and before.version != after.version:
             # Nobody is sent there any more.
-            members = await self._fleet.members()
             await abort_all(model, before.version, members, Role.CHALLENGER, self._timings.abort_s)
         log.info("traffic split", extra={"model": model, "version": after.version} | asdict(split))
         return split
 
-    async def _prepare(self, model: str, before: Trial, after: Trial) -> None:
-        members = [member for member in await self._fleet.members() if member.present]
-        if not members:
+    async def _prepare(
+        self, registered: RegisteredModel, trial: Trial, members: Sequence[Member]
+    ) -> Sequence[Member]:
+        """Have every replica serve the Challenger; returns the replicas as they are then."""
+        model = registered.name
+        present = [member for member in members if member.present]
+        if not present:
             raise Unavailable(f"no replica answers, so the traffic of {model} cannot be split")
 
         async def commit() -> None:
-            await self._record(model, after)
+            await self._record(registered, trial)
 
-        await self._rollout.run(model, after.version, members, commit, Role.CHALLENGER)
+        moved = await self._rollout.run(model, trial.version, present, commit, Role.CHALLENGER)
+        if all(part.from_version == part.to_version for part in moved):
+            return members
+        return await self._fleet.members()
 
-    async def _record(self, model: str, trial: Trial) -> None:
-        await self._registry.tag_model(model, TAG_TRAFFIC, trial.tag())
-
-    async def _tell(self) -> None:
-        models, members = await asyncio.gather(self._catalog.read(), self._fleet.members())
-        self._rotation.update(models, members)
-        await self._rotation.settled()
+    async def _record(self, registered: RegisteredModel, trial: Trial) -> None:
+        await self._registry.tag_model(registered.name, TAG_TRAFFIC, trial.tag())
+        tags = {**registered.tags, TAG_TRAFFIC: trial.tag()}
+        self._catalog.note(replace(registered, tags=tags))
 
     async def _registered(self, model: str) -> RegisteredModel:
         registered = await self._registry.find_model(model)

@@ -80,7 +80,9 @@ def bootstrap(snapshot: Snapshot, max_connections: int = MAX_CLIENT_CONNECTIONS)
 
     resources = BootstrapStaticResources(
         clusters=[static(cluster) for cluster in snapshot.clusters],
-        listeners=[with_routes(item, routes[route_name(item)]) for item in snapshot.listeners],
+        listeners=[
+            with_routes(item, routes[route_name(item)].message()) for item in snapshot.listeners
+        ],
     )
     message = Bootstrap(
         node=Node(id=snapshot.node_id, cluster=NODE_CLUSTER),

@@ -1,13 +1,11 @@
 """The pure function from the description of the mesh to Envoy's resources."""
 
-from dataclasses import replace
 from functools import lru_cache
 
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from envoy_data_plane.envoy.config.listener.v3 import Listener
-from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 
-from control_plane.topology import ADMIN_HOST, MOST_REPLICAS, Address, MeshTopology, Split
+from control_plane.topology import ADMIN_HOST, MOST_REPLICAS, Address, MeshTopology
 from control_plane.xds import names
 from control_plane.xds.clusters import (
     replica_cluster,
@@ -16,7 +14,7 @@ from control_plane.xds.clusters import (
 )
 from control_plane.xds.endpoints import Endpoints
 from control_plane.xds.listener import listener
-from control_plane.xds.routes import route_configuration
+from control_plane.xds.routes import route_table
 from control_plane.xds.snapshot import Snapshot
 
 
@@ -32,7 +30,7 @@ def build_snapshot(topology: MeshTopology) -> Snapshot:
             Endpoints(names.CHALLENGER, topology.challengers),
         ),
         listeners=(_listener(topology.fixed),),
-        routes=(_routes(topology.fixed, topology.splits),),
+        routes=(route_table(topology.fixed, topology.splits),),
         node_id=topology.node_id,
         admin=Address(ADMIN_HOST, topology.admin_port),
     )
@@ -41,11 +39,6 @@ def build_snapshot(topology: MeshTopology) -> Snapshot:
 @lru_cache(maxsize=4)
 def _listener(topology: MeshTopology) -> Listener:
     return listener(topology)
-
-
-@lru_cache(maxsize=4)
-def _routes(topology: MeshTopology, splits: tuple[tuple[str, Split], ...]) -> RouteConfiguration:
-    return route_configuration(replace(topology, splits=splits))
 
 
 @lru_cache(maxsize=4)

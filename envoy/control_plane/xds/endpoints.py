@@ -16,6 +16,7 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
 
 from control_plane.topology import Address
 from control_plane.xds.messages import socket_address
+from control_plane.xds.wire import field
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Endpoints:
     def __bytes__(self) -> bytes:
         """As the message encodes itself."""
         # Fields: LocalityLbEndpoints.lb_endpoints is 2, .cluster_name is 1, .endpoints is 2.
-        locality = b"".join(_field(2, _encoded(address)) for address in self.addresses)
-        return _field(1, self.cluster_name.encode()) + _field(2, locality)
+        locality = b"".join(field(2, _encoded(address)) for address in self.addresses)
+        return field(1, self.cluster_name.encode()) + field(2, locality)
 
 
 def _endpoint(address: Address) -> Endpoint:
@@ -46,17 +47,3 @@ def _endpoint(address: Address) -> Endpoint:
 @cache
 def _encoded(address: Address) -> bytes:
     return bytes(LbEndpoint(endpoint=_endpoint(address)))
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """A length-delimited field."""
-    return bytes([number << 3 | 2]) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 127:
-        encoded.append(value & 127 | 128)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)

@@ -3,8 +3,8 @@
 The transcoder runs first, so JSON calls match the gRPC paths too.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
 from envoy_data_plane.envoy.config.core.v3 import (
@@ -25,7 +25,6 @@ from envoy_data_plane.envoy.config.route.v3 import (
     RouteActionHashPolicyHeader,
     RouteActionMaxStreamDuration,
     RouteActionRequestMirrorPolicy,
-    RouteConfiguration,
     RouteMatch,
     VirtualHost,
     WeightedCluster,
@@ -47,6 +46,7 @@ from envoy_data_plane.google.protobuf import Any
 from control_plane.topology import MeshTopology, Split
 from control_plane.xds import names
 from control_plane.xds.messages import always, seconds
+from control_plane.xds.route_table import EncodedRoute, RouteTable
 
 SHORT_S = 10.0
 PREDICT_S = 30.0
@@ -115,32 +115,54 @@ OPEN_INFERENCE_RULES = (
 )
 
 
-def route_configuration(topology: MeshTopology) -> RouteConfiguration:
-    """The routing table."""
-    limit = topology.limits.max_body_bytes
-    rules = RULES + (OPEN_INFERENCE_RULES if topology.replicas_http else ())
-    host = VirtualHost(
-        name=names.ROUTES,
-        domains=["*"],
-        routes=[
-            _json(limit, split=bool(topology.splits)),
-            *(route for rule in rules for route in _routes(rule, topology)),
-        ],
-        # What is not buffered whole cannot be sent a second time.
-        request_body_buffer_limit=limit + _BUFFER_MARGIN_BYTES,
-        typed_per_filter_config=_cors(topology.allowed_origins),
+@lru_cache(maxsize=16)
+def route_table(topology: MeshTopology, splits: tuple[tuple[str, Split], ...]) -> RouteTable:
+    """The routing table; `splits` are models and splits, ordered by model."""
+    routes = [_json(topology, bool(splits))]
+    for rule in _rules(topology):
+        if rule.splittable:
+            routes += [_split_route(rule, topology, model, split) for model, split in splits]
+        routes.append(_whole_route(rule, topology, told_apart=bool(splits) and rule.splittable))
+    return RouteTable(names.ROUTES, _host(topology), tuple(routes))
+
+
+def _rules(topology: MeshTopology) -> tuple[Rule, ...]:
+    return RULES + (OPEN_INFERENCE_RULES if topology.replicas_http else ())
+
+
+@lru_cache(maxsize=4)
+def _host(topology: MeshTopology) -> bytes:
+    return bytes(
+        VirtualHost(
+            name=names.ROUTES,
+            domains=["*"],
+            # What is not buffered whole cannot be sent a second time.
+            request_body_buffer_limit=topology.limits.max_body_bytes + _BUFFER_MARGIN_BYTES,
+            typed_per_filter_config=_cors(topology.allowed_origins),
+        )
     )
-    return RouteConfiguration(name=names.ROUTES, virtual_hosts=[host])
 
 
-def _json(max_body_bytes: int, split: bool) -> Route:
+@lru_cache(maxsize=4)
+def _json(topology: MeshTopology, told_apart: bool) -> EncodedRoute:
     """What a JSON call matches before it is transcoded; it says which filters see its body."""
-    return Route(
+    filters = _bounded(topology.limits.max_body_bytes)
+    route = Route(
         name="json",
         match=RouteMatch(prefix="/v1/"),
         direct_response=DirectResponseAction(status=404),
-        typed_per_filter_config=_bounded(max_body_bytes) | (_told_apart() if split else {}),
+        typed_per_filter_config=filters | (_told_apart() if told_apart else {}),
     )
+    return EncodedRoute.of(route)
+
+
+@lru_cache(maxsize=64)
+def _whole_route(rule: Rule, topology: MeshTopology, told_apart: bool) -> EncodedRoute:
+    """The route of every model whose traffic is not split."""
+    route = _route(rule, topology.limits.max_body_bytes)
+    if told_apart:
+        route.typed_per_filter_config.update(_told_apart())
+    return EncodedRoute.of(route)
 
 
 def _told_apart() -> dict[str, Any]:
@@ -149,19 +171,10 @@ def _told_apart() -> dict[str, Any]:
     return {names.FIELD_EXTRACTION: on, names.LUA: on}
 
 
-def _routes(rule: Rule, topology: MeshTopology) -> Iterator[Route]:
-    """The routes of a rule: one for each model whose traffic is split, then everything else's."""
-    limit = topology.limits.max_body_bytes
-    splits = topology.splits if rule.splittable else ()
-    for model, split in splits:
-        yield _split_route(_route(rule, limit), rule, model, split)
-    route = _route(rule, limit)
-    if splits:
-        route.typed_per_filter_config.update(_told_apart())
-    yield route
-
-
-def _split_route(route: Route, rule: Rule, model: str, split: Split) -> Route:
+@lru_cache(maxsize=256)
+def _split_route(rule: Rule, topology: MeshTopology, model: str, split: Split) -> EncodedRoute:
+    """The route of one model."""
+    route = _route(rule, topology.limits.max_body_bytes)
     action = route.route
     assert route.match is not None
     assert action is not None
@@ -182,7 +195,7 @@ def _split_route(route: Route, rule: Rule, model: str, split: Split) -> Route:
     ]
     if split.mirror_percent and rule.mirrored:
         action.request_mirror_policies = [_mirror(split.mirror_percent)]
-    return route
+    return EncodedRoute.of(route)
 
 
 def _asks_for(model: str) -> MetadataMatcher:

@@ -1,16 +1,16 @@
 """The state that Envoy should have: immutable, and consistent or not there at all."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
 from envoy_data_plane.envoy.config.listener.v3 import Listener
-from envoy_data_plane.envoy.config.route.v3 import Route, RouteAction, RouteConfiguration
 
 from control_plane.topology import Address
 from control_plane.xds.endpoints import Endpoints
 from control_plane.xds.identity import once_for_each
 from control_plane.xds.listener import route_name
+from control_plane.xds.route_table import RouteTable
 
 
 class InconsistentSnapshot(ValueError):
@@ -24,7 +24,7 @@ class Snapshot:
     clusters: tuple[Cluster, ...]
     endpoints: tuple[Endpoints, ...]
     listeners: tuple[Listener, ...]
-    routes: tuple[RouteConfiguration, ...]
+    routes: tuple[RouteTable, ...]
     node_id: str
     admin: Address
 
@@ -37,7 +37,7 @@ class Snapshot:
         _same("endpoints", endpoints, discovered)
         _same("routes", routes, {_route_name(item) for item in self.listeners})
         for configuration in self.routes:
-            for route, targets in _targets_of(configuration).items():
+            for route, targets in configuration.targets.items():
                 if missing := targets - clusters:
                     raise InconsistentSnapshot(
                         f"route {route} leads to unknown cluster {', '.join(sorted(missing))}"
@@ -59,25 +59,3 @@ def _same(kind: str, given: Iterable[str], wanted: Iterable[str]) -> None:
 
 
 _route_name = once_for_each(route_name)
-
-
-@once_for_each
-def _targets_of(configuration: RouteConfiguration) -> Mapping[str, frozenset[str]]:
-    """The clusters that each route leads to, by the route's name."""
-    return {
-        route.name: _targets(route) for host in configuration.virtual_hosts for route in host.routes
-    }
-
-
-def _targets(route: Route) -> frozenset[str]:
-    action = route.route
-    if action is None:
-        return frozenset()
-    return frozenset({*_chosen(action), *(m.cluster for m in action.request_mirror_policies)})
-
-
-def _chosen(action: RouteAction) -> Iterable[str]:
-    if action.cluster:
-        yield action.cluster
-    if action.weighted_clusters:
-        yield from (weighted.name for weighted in action.weighted_clusters.clusters)

@@ -1,0 +1,119 @@
+"""How quickly a traffic split takes hold, and how exactly it is kept.
+
+`python -m bench.traffic_split`: a real Envoy, MLflow, PostgreSQL and control plane in front of two
+replicas without a model, so that what is measured is the mesh. All traffic is moved from the
+Champion to the Challenger and back; the time runs from SetTraffic being sent to the first answer
+by the other version. Then splits are counted over many requests, over gRPC.
+"""
+
+import asyncio
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from grpc import aio
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from mesh.v1 import predict_pb2, predict_pb2_grpc, reload_pb2, reload_pb2_grpc
+from tests.mlflow_server import running_mlflow
+from tests.postgres import running_postgres
+from tests.steered_mesh import SteeredMesh, steered_mesh
+
+MODEL = "split"
+SPLITS = (5, 10, 25, 50)
+IN_FLIGHT = 32
+console = Console()
+
+
+class Probe:
+    """A client that asks without a pause and notes when each version first answered."""
+
+    def __init__(self, channel: aio.Channel) -> None:
+        self._stub: Any = predict_pb2_grpc.PredictServiceStub(channel)
+        self._request = predict_pb2.PredictRequest(model=MODEL, texts=["a"])
+
+    async def first_answer(self, version: str) -> float:
+        """Ask until `version` answers; returns the moment."""
+        while (await self._stub.Predict(self._request, timeout=10)).model.version != version:
+            pass
+        return time.perf_counter()
+
+    async def count(self, calls: int) -> Counter[str]:
+        """Ask that often, IN_FLIGHT at a time."""
+        found: Counter[str] = Counter()
+
+        async def client() -> None:
+            for _ in range(calls // IN_FLIGHT):
+                found[(await self._stub.Predict(self._request, timeout=10)).model.version] += 1
+
+        await asyncio.gather(*(client() for _ in range(IN_FLIGHT)))
+        return found
+
+
+async def _measure(mesh: SteeredMesh, changes: int, calls: int) -> None:
+    champion = await mesh.served(MODEL)
+    challenger = await mesh.challenged(MODEL)
+    async with aio.insecure_channel(mesh.envoy.address) as channel:
+        probe = Probe(channel)
+        reload: Any = reload_pb2_grpc.ReloadServiceStub(channel)
+        await mesh.split(MODEL, 99, 1)
+        taken = []
+        for number in track(range(changes), "moving the traffic"):
+            to_challenger = number % 2 == 0
+            # A mirror keeps the Challenger in its slot while it gets no weight.
+            request = reload_pb2.SetTrafficRequest(
+                model=MODEL,
+                champion_weight=0 if to_challenger else 100,
+                challenger_weight=100 if to_challenger else 0,
+                mirror_percent=1,
+            )
+            started = time.perf_counter()
+            moment, _ = await asyncio.gather(
+                probe.first_answer(challenger if to_challenger else champion),
+                reload.SetTraffic(request, timeout=10),
+            )
+            taken.append((moment - started) * 1e3)
+        quantiles = np.percentile(taken, [50, 99])
+        console.print(
+            f"SetTraffic to the first answer by the new weights, {changes} changes: "
+            f"p50 {quantiles[0]:.0f} ms, p99 {quantiles[1]:.0f} ms, max {max(taken):.0f} ms"
+        )
+        table = Table("asked %", "observed %", "requests", title="Share of the Challenger")
+        for share in SPLITS:
+            await mesh.split(MODEL, 100 - share, share)
+            found = await probe.count(calls)
+            total = sum(found.values())
+            table.add_row(str(share), f"{100 * found[challenger] / total:.2f}", f"{total:,}")
+        console.print(table)
+
+
+def main(
+    changes: Annotated[int, typer.Option(help="Changes of the weights to time.")] = 200,
+    calls: Annotated[int, typer.Option(help="Requests to count for each split.")] = 10_000,
+) -> None:
+    """Start the mesh, measure, print."""
+
+    async def run(folder: Path, mlflow_url: str, postgres_url: str) -> None:
+        async with steered_mesh(folder, mlflow_url, postgres_url) as mesh:
+            await _measure(mesh, changes, calls)
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in ("postgres", "mlflow", "mesh"):
+            (folder / part).mkdir()
+        with (
+            console.status("starting PostgreSQL and MLflow"),
+            running_postgres(folder / "postgres") as postgres_url,
+            running_mlflow(folder / "mlflow") as mlflow_url,
+        ):
+            asyncio.run(run(folder / "mesh", mlflow_url, postgres_url))
+
+
+if __name__ == "__main__":
+    typer.run(main)
