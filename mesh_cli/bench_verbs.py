@@ -101,7 +101,11 @@ def bench(
     except InvalidArgument as error:
         raise BadInput(str(error)) from None
     default_s = STEP_S if find else DURATION_S
-    open_loop = OpenLoop(rate or 1.0, arrivals, seed) if rate is not None or find else None
+    open_loop = (
+        OpenLoop(1.0 if rate is None else rate, arrivals, seed)
+        if rate is not None or find
+        else None
+    )
     spec = LoadSpec(
         address=address or context.address(),
         model=model,

@@ -27,15 +27,18 @@ def _from_message(body: bytes) -> Server | None:
         answer = predict_pb2.PredictResponse.FromString(body)
     except DecodeError:
         return None
-    if not answer.HasField("model"):
-        return None
-    return Server(answer.model.version, answer.model.alias, answer.replica)
+    return _known(Server(answer.model.version, answer.model.alias, answer.replica))
 
 
 def _from_json(body: bytes) -> Server | None:
     try:
         answer = json.loads(body)
-        model = answer["model"]
-        return Server(model["version"], model["alias"], answer["replica"])
-    except (ValueError, KeyError, TypeError):
+        model = answer.get("model") or {}
+        server = Server(model.get("version", ""), model.get("alias", ""), answer.get("replica", ""))
+    except (ValueError, AttributeError):
         return None
+    return _known(server)
+
+
+def _known(server: Server) -> Server | None:
+    return server if any(server) else None

@@ -85,8 +85,9 @@ class LoadProcess:
             self._said.read_text().strip().rpartition("\n")[2]
             or f"exit code {self._child.returncode}"
         )
-        kind = NotUp if self._child.returncode == NotUp.exit_code else CliError
-        raise kind(f"the load generator failed: {last}")
+        if self._child.returncode == NotUp.exit_code:
+            raise NotUp(last)
+        raise CliError(f"the load generator failed: {last}")
 
 
 def run_load(spec: LoadSpec) -> LoadResult:
