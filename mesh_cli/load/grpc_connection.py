@@ -76,6 +76,11 @@ class GrpcConnection(asyncio.Protocol):
         """Whether a call can start now."""
         return self.usable and len(self._streams) < self._most_streams
 
+    @property
+    def busy(self) -> bool:
+        """Whether calls of it are still to be answered."""
+        return bool(self._streams)
+
     def start(self, call: Call) -> None:
         """Start a call; there must be room."""
         number = self._next_stream

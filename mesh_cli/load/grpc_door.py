@@ -139,7 +139,7 @@ class _Channel:
         gone = connection is None or not connection.usable
         if self._waiting and gone and self._connecting is None:
             if connection is not None:
-                self._leaving.append(connection)
+                self._leaving = [left for left in self._leaving if left.busy] + [connection]
                 self._connection = None
             self._connecting = asyncio.create_task(self._reconnect())
 

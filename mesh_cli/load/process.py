@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import NoReturn
 
 from mesh_cli.errors import CliError, NotUp
-from mesh_cli.load.result import LoadResult, loads
+from mesh_cli.load.result import LoadResult
+from mesh_cli.load.result_file import loads
 from mesh_cli.load.spec import LoadSpec
 
 # Time beyond the load itself for start, last answers and the reading of answers.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from array import array
 from bisect import bisect_left
 from collections import Counter
@@ -12,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mesh_cli.load.answers import Server, reader
-from mesh_cli.load.door import OK
 from mesh_cli.load.percentiles import latency_summary, percentile
 from mesh_cli.load.recorder import Recorder
 from mesh_cli.load.spec import LoadSpec, OpenLoop
@@ -278,29 +275,3 @@ def describe(spec: LoadSpec) -> dict[str, Any]:
 def _generator(lag: Sequence[float], cpu_s: float) -> Generator:
     found = latency_summary(lag)
     return Generator(cpu_s, found["mean"] or 0.0, found["p99"] or 0.0, found["max"] or 0.0)
-
-
-def dumps(result: LoadResult) -> str:
-    """A result as JSON with its columns, for another process on this machine."""
-    fields = {name: getattr(result, name) for name in LoadResult.__dataclass_fields__}
-    for name in _COLUMNS:
-        fields[name] = base64.b64encode(fields[name].tobytes()).decode()
-    fields["generator"] = vars(result.generator)
-    fields["events"] = [vars(event) for event in result.events]
-    return json.dumps(fields)
-
-
-def loads(document: str) -> LoadResult:
-    """The result that `dumps` wrote."""
-    fields: dict[str, Any] = json.loads(document)
-    for name, typecode in _COLUMNS.items():
-        fields[name] = array(typecode, base64.b64decode(fields[name]))
-    fields["servers"] = [Server(*who) for who in fields["servers"]]
-    fields["generator"] = Generator(**fields["generator"])
-    fields["events"] = tuple(Event(**event) for event in fields["events"])
-    return LoadResult(**fields)
-
-
-_COLUMNS = {"due": "d", "latency": "d", "code": "H", "server": "i"}
-
-__all__ = ["OK", "Event", "Generator", "LoadResult", "Request", "dumps", "loads"]

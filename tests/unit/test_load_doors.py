@@ -11,7 +11,7 @@ import pytest
 from mesh.v1 import predict_pb2
 from mesh_cli.errors import CliError, NotUp
 from mesh_cli.load import ClosedLoop, LoadSpec, OpenLoop, Server, generate, run_load
-from mesh_cli.load.result import dumps, loads
+from mesh_cli.load.result_file import dumps, loads
 from tests.unit.load_servers import (
     ANSWER,
     JSON_ANSWER,
