@@ -1,0 +1,34 @@
+"""Load generator: open and closed loops over gRPC or JSON, safe from coordinated omission.
+
+    spec = LoadSpec("127.0.0.1:8000", "reviews", OpenLoop(rate=200), texts=tuple(read_texts(None)))
+    result = run_load(spec)
+    print(result.summary()["latencyMs"]["p99"], result.errors())
+
+In an open loop latency counts from the moment at which a request was due; whatever keeps it from
+leaving then is part of it, and no request is left out.
+"""
+
+from mesh_cli.load.answers import Server
+from mesh_cli.load.driver import generate
+from mesh_cli.load.process import LoadProcess, run_load
+from mesh_cli.load.result import Event, Generator, LoadResult, Request
+from mesh_cli.load.search import Step, find_rate
+from mesh_cli.load.spec import ClosedLoop, LoadSpec, OpenLoop
+from mesh_cli.load.texts import read_texts
+
+__all__ = [
+    "ClosedLoop",
+    "Event",
+    "Generator",
+    "LoadProcess",
+    "LoadResult",
+    "LoadSpec",
+    "OpenLoop",
+    "Request",
+    "Server",
+    "Step",
+    "find_rate",
+    "generate",
+    "read_texts",
+    "run_load",
+]

@@ -1,0 +1,43 @@
+"""`python -m mesh_cli.load SPEC.json`: runs one load and prints its summary as JSON."""
+
+import argparse
+import asyncio
+import gc
+import json
+import sys
+from pathlib import Path
+
+from mesh_cli.errors import CliError
+from mesh_cli.load.driver import generate
+from mesh_cli.load.result_file import dumps
+from mesh_cli.load.selector import new_event_loop
+from mesh_cli.load.spec import from_json
+
+
+def main() -> int:
+    """Print `{"begin": …}` when the load begins, then the summary; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m mesh_cli.load", description=__doc__)
+    parser.add_argument("spec", type=Path, help="the load, as LoadSpec.to_json writes it")
+    parser.add_argument("--rows", type=Path, help="file for every request, for LoadProcess")
+    arguments = parser.parse_args()
+    try:
+        spec = from_json(arguments.spec.read_text())
+        # What is loaded by now stays: the collector need not look at it in the middle of a run.
+        gc.freeze()
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            result = runner.run(generate(spec, _print_begin))
+    except CliError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    if arguments.rows:
+        arguments.rows.write_text(dumps(result))
+    print(json.dumps(result.summary()))
+    return 0
+
+
+def _print_begin(moment: float) -> None:
+    print(json.dumps({"begin": moment}), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

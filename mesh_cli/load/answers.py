@@ -1,0 +1,44 @@
+"""Reads from answers, after the run, who gave them."""
+
+import json
+from collections.abc import Callable
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from mesh.v1 import predict_pb2
+
+
+class Server(NamedTuple):
+    """Who answered: a version under an alias on a replica."""
+
+    version: str
+    alias: str
+    replica: str
+
+
+def reader(protocol: str) -> Callable[[bytes], Server | None]:
+    """A function from the bytes of an answer to its server; None when it is no mesh's answer."""
+    return _from_message if protocol == "grpc" else _from_json
+
+
+def _from_message(body: bytes) -> Server | None:
+    try:
+        answer = predict_pb2.PredictResponse.FromString(body)
+    except DecodeError:
+        return None
+    return _known(Server(answer.model.version, answer.model.alias, answer.replica))
+
+
+def _from_json(body: bytes) -> Server | None:
+    try:
+        answer = json.loads(body)
+        model = answer.get("model") or {}
+        server = Server(model.get("version", ""), model.get("alias", ""), answer.get("replica", ""))
+    except (ValueError, AttributeError):
+        return None
+    return _known(server)
+
+
+def _known(server: Server) -> Server | None:
+    return server if any(server) else None

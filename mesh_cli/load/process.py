@@ -1,0 +1,101 @@
+"""Runs a load in a process of its own, so that it shares nobody's interpreter lock.
+
+The child prints one JSON line when it begins and one with the summary when it is done; the rows
+come in a file.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn
+
+from mesh_cli.errors import CliError, NotUp
+from mesh_cli.load.result import LoadResult
+from mesh_cli.load.result_file import loads
+from mesh_cli.load.spec import LoadSpec
+
+# Time beyond the load itself for start, last answers and the reading of answers.
+EXTRA_S = 60.0
+
+
+class LoadProcess:
+    """A load that runs beside the caller. Use it in a `with`; leaving early ends the load."""
+
+    def __init__(self, spec: LoadSpec) -> None:
+        self._spec = spec
+
+    def __enter__(self) -> "LoadProcess":
+        self._folder = tempfile.TemporaryDirectory(prefix="mesh-load-")
+        folder = Path(self._folder.name)
+        self._rows = folder / "rows.json"
+        (folder / "spec.json").write_text(self._spec.to_json())
+        # To a file: a child that writes much to a pipe that nobody reads would stand still.
+        self._said = folder / "stderr"
+        with self._said.open("w") as said:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "mesh_cli.load", folder / "spec.json", "--rows", self._rows],
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._child.poll() is None:
+            self._child.kill()
+        self._child.wait()
+        assert self._child.stdout is not None
+        self._child.stdout.close()
+        self._folder.cleanup()
+
+    def begin(self) -> float:
+        """Wait for the first request; return when the measured part begins (time.monotonic()).
+
+        Raises NotUp when nobody answers at the address.
+        """
+        assert self._child.stdout is not None
+        line = self._child.stdout.readline()
+        if not line:
+            self._complain()
+        moment: float = json.loads(line)["begin"]
+        return moment
+
+    def result(self) -> LoadResult:
+        """Wait for the end and return the result. Raises CliError when there is none."""
+        spec = self._spec
+        limit = spec.warm_up_s + spec.duration_s + spec.timeout_s + EXTRA_S
+        try:
+            self._child.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            raise CliError(f"the load generator is not done after {limit:.0f} s") from None
+        if self._child.returncode:
+            self._complain()
+        return loads(self._rows.read_text())
+
+    def _complain(self) -> NoReturn:
+        self._child.wait()
+        last = (
+            self._said.read_text().strip().rpartition("\n")[2]
+            or f"exit code {self._child.returncode}"
+        )
+        if self._child.returncode == NotUp.exit_code:
+            raise NotUp(last)
+        raise CliError(f"the load generator failed: {last}")
+
+
+def run_load(spec: LoadSpec) -> LoadResult:
+    """Run a load in a process of its own and return its result.
+
+    Raises NotUp when nobody answers at the address.
+    """
+    with LoadProcess(spec) as load:
+        load.begin()
+        return load.result()
