@@ -1,9 +1,11 @@
 """The seam to one replica: what the control plane asks it, and what it answers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Protocol
+
+from control_plane.slot_stats import SlotStats
 
 
 class Role(Enum):
@@ -32,6 +34,11 @@ class Slot:
     role: Role = Role.CHAMPION
     step: str = ""
     first_answer_at: datetime | None = None
+    since: datetime | None = None
+    """When it was activated."""
+
+    stats: SlotStats = field(default_factory=SlotStats)
+    """Of the requests since then."""
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,14 @@ from collections.abc import Sequence
 
 from grpc import aio
 
+from control_plane.canary import Canaries
+from control_plane.canary_numbers import FleetNumbers
+from control_plane.canary_run import CanaryParts
 from control_plane.catalog import Catalog
 from control_plane.fleet import Fleet
 from control_plane.fleet_view import FleetView
 from control_plane.grpc_replica import GrpcReplica
+from control_plane.judge import Judge, Rules
 from control_plane.locks import ModelLocks
 from control_plane.marks import Marks
 from control_plane.reload import ReloadCoordinator
@@ -37,10 +41,11 @@ class ControlPlane:
         self._fleet = Fleet([GrpcReplica(address) for address in settings.replicas])
         self._repairs = Repairs(self._registry, locks, timings)
         marks, catalog = Marks(self._registry), Catalog(self._registry)
+        promotions = Promotions(settings.database_url, self._registry)
         self._coordinator = ReloadCoordinator(
             self._fleet,
             self._registry,
-            Promotions(settings.database_url, self._registry),
+            promotions,
             locks,
             self._repairs,
             marks,
@@ -49,8 +54,19 @@ class ControlPlane:
         self._upkeep = Upkeep(
             self._fleet, catalog, locks, self._repairs, marks, settings.upkeep_seconds
         )
+        traffic = TrafficControl(self._registry)
+        self._canaries = Canaries(
+            CanaryParts(
+                self._registry,
+                traffic,
+                FleetNumbers(self._fleet),
+                promotions,
+                self._coordinator,
+                Judge(Rules(promotion_p_value=settings.canary_p_value)),
+            )
+        )
         self._servicer = ReloadServicer(
-            self._coordinator, FleetView(self._fleet, catalog), TrafficControl(self._registry)
+            self._coordinator, FleetView(self._fleet, catalog), traffic, self._canaries
         )
         self._background: list[asyncio.Task[None]] = []
 
@@ -63,12 +79,14 @@ class ControlPlane:
         self._background = [
             asyncio.create_task(schema),
             asyncio.create_task(self._upkeep.run()),
+            asyncio.create_task(self._canaries.resume()),
         ]
 
     async def shutdown(self) -> None:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        await self._canaries.close()
         await self._coordinator.close()
         await self._repairs.close()
         await self._fleet.close()

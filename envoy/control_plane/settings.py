@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from control_plane.judge import Rules
 from control_plane.topology import Address
 from service_kit.settings import ServiceSettings
 
@@ -28,6 +29,9 @@ class ControlPlaneSettings(ServiceSettings):
 
     upkeep_seconds: float = 1.0
     """Between two looks at the fleet."""
+
+    canary_p_value: float = Field(default=Rules.promotion_p_value, gt=0, le=1)
+    """Largest p-value of the comparison on held-out rows with which a canary promotes."""
 
     @field_validator("replicas", mode="before")
     @classmethod
