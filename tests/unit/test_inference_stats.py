@@ -18,8 +18,8 @@ from inference_svc.slots import CHALLENGER, Slot
 from mesh.v1 import replica_pb2
 from service_kit.errors import DeadlineTooShort, Exhausted, FailedPrecondition, InvalidArgument
 from service_kit.histogram import BUCKETS, bucket_of, quantile_ms, upper_ms
-from tests.inference import until
-from tests.unit.test_inference_versions import REVIEWS, FakeRegistry, Parts, filled
+from tests.inference import FakeRegistry, until
+from tests.unit.test_inference_versions import REVIEWS, Parts, filled
 
 TRIAL = Slot("reviews", CHALLENGER)
 
@@ -114,14 +114,14 @@ async def test_comparisons_wait_until_nobody_else_wants_the_engine(parts: Parts)
     served, trial = parts.slots.served(REVIEWS), parts.slots.served(TRIAL)
     assert served is not None
     assert trial is not None
-    parts.replica.comparisons.compare(trial, served, ["very very good"], ["good"])
+    parts.replica.comparisons.compare(trial, served, ["very " * 9 + "good"], ["good"])
     await until_waiting(parts, Lane.BACKGROUND)
     second = asyncio.create_task(parts.replica.predict(REVIEWS, ["great film"]))
     await until_waiting(parts, Lane.INTERACTIVE)
     champion.go.set()
     await asyncio.gather(first, second)
     await compared(parts, 1)
-    _, request, comparison = (batch.shape[1] for batch in champion.batches)
+    request, comparison = (batch.shape[1] for batch in champion.batches[-2:])
     assert request < comparison
 
 
