@@ -54,7 +54,11 @@ def train_model() -> dict[str, Any]:
     with MeshClient() as client:
         try:
             job = pipeline.train(
-                client, values["model"], _request_id(), pipeline.train_params(values)
+                client,
+                values["model"],
+                _request_id(),
+                pipeline.train_params(values),
+                promotion=pipeline.promotion(client, values["model"], _steps()),
             )
         except (*LASTING_ERRORS, pipeline.TrainingCancelled) as error:
             raise AirflowFailException(str(error)) from error
@@ -63,12 +67,20 @@ def train_model() -> dict[str, Any]:
 
 @task(task_id="Switch_Latest_Model")
 def switch_latest_model() -> dict[str, str]:
-    """Bring the fleet to the Champion, if this run made a new one."""
+    """Bring the fleet to the Champion, if this run made a new one, or try the Challenger first."""
     trained = _trained()
-    if not trained["promoted"]:
+    model, request_id, steps = _params()["model"], _request_id(), _steps()
+    if not trained["promoted"] and not (
+        steps and trained["better"] and trained["champion_version"]
+    ):
         raise AirflowSkipException(f"the Champion stays: {trained['reason']}")
-    model, request_id = _params()["model"], _request_id()
     with MeshClient() as client:
+        if not trained["promoted"]:
+            seconds = _params()["canary_step_seconds"]
+            try:
+                return pipeline.canary(client, model, request_id, steps, seconds)
+            except LASTING_ERRORS as error:
+                raise AirflowFailException(str(error)) from error
         answer = pipeline.patiently(lambda: client.reload(model, request_id=request_id))
     return {"from_version": answer.from_version, "to_version": answer.to_version}
 
@@ -78,7 +90,12 @@ def switch_latest_model() -> dict[str, str]:
 @task(task_id="Notify", trigger_rule=TriggerRule.NONE_FAILED, retries=0)
 def notify() -> bool:
     """Tell Slack, if there is one, how the run ended."""
-    return pipeline.notify(pipeline.success_text(_params()["model"], _trained()))
+    switched = get_current_context()["ti"].xcom_pull(task_ids="Switch_Latest_Model")
+    return pipeline.notify(pipeline.success_text(_params()["model"], _trained(), switched))
+
+
+def _steps() -> list[int]:
+    return pipeline.canary_steps(_params()["canary"])
 
 
 def _trained() -> dict[str, Any]:
@@ -110,6 +127,15 @@ with DAG(
         "seed": Param(0, **WHOLE, description="Seed of the random numbers."),
         "warm_start": Param(False, type="boolean", description="Start from the Champion."),
         "max_examples": Param(0, **WHOLE, description="Newest rows to train on; 0: all."),
+        "canary": Param(
+            "",
+            type="string",
+            pattern="^([0-9]+(,[0-9]+)*)?$",
+            description='Shares of a canary, percent, as in "5,25,50"; empty: no canary.',
+        ),
+        "canary_step_seconds": Param(
+            30, type="number", minimum=1, description="How long each share lasts."
+        ),
     },
 ):
     training_data_update() >> train_model() >> switch_latest_model() >> notify()

@@ -13,7 +13,7 @@ import httpx
 
 from mesh.client import MeshClient
 from mesh.errors import DeadlineExceeded, Unavailable
-from mesh.v1 import train_pb2
+from mesh.v1 import reload_pb2, train_pb2
 
 log = logging.getLogger(__name__)
 # It logs whole URLs, and the webhook's is a secret.
@@ -23,6 +23,14 @@ POLL_S = 1.0  # between two questions about a job
 PATIENCE_S = 600.0  # how long the mesh may be away without an answer
 REPORT_S = 10.0  # between two lines of progress in the log
 SLACK_TIMEOUT_S = 5.0
+CANARY_MIRROR_PERCENT = 10
+
+_CANARY_WORDS = {
+    "PROMOTED": "passed its canary and serves now",
+    "ROLLED_BACK": "was rolled back",
+    "PAUSED": "is paused in its canary",
+    "STOPPED": "was stopped in its canary",
+}
 
 T = TypeVar("T")
 
@@ -70,12 +78,16 @@ def train(
     request_id: str,
     params: train_pb2.TrainParams,
     sleep: Callable[[float], None] = time.sleep,
+    promotion: train_pb2.Promotion | None = None,
 ) -> train_pb2.TrainingJob:
     """Submit the job of `request_id`, or find it, and follow it to its good end.
 
     Raises TrainingFailed or TrainingCancelled with the job's own words.
     """
-    job = patiently(lambda: client.train(model, params=params, request_id=request_id), sleep=sleep)
+    job = patiently(
+        lambda: client.train(model, params=params, promotion=promotion, request_id=request_id),
+        sleep=sleep,
+    )
     log.info("Job %s, attempt %d", job.id, job.attempt)
     progress = _Progress()
     while True:
@@ -88,6 +100,56 @@ def train(
             raise TrainingCancelled(f"job {job.id} was cancelled")
         sleep(POLL_S)
         job = patiently(lambda: client.get_training(request_id), sleep=sleep)
+
+
+def canary_steps(text: str) -> list[int]:
+    """Return the shares of a canary, percent, as in "5,25,50"; empty: no canary is wanted."""
+    return [int(part) for part in text.split(",")] if text.strip() else []
+
+
+def promotion(client: MeshClient, model: str, steps: list[int]) -> train_pb2.Promotion:
+    """Return who promotes: the training, or a canary, for which there has to be a Champion."""
+    if steps:
+        for found in patiently(client.get_fleet).models:
+            if found.name == model and found.champion_version:
+                return train_pb2.PROMOTION_CHALLENGER_ONLY
+    return train_pb2.PROMOTION_AUTO
+
+
+def canary(
+    client: MeshClient,
+    model: str,
+    request_id: str,
+    steps: list[int],
+    step_seconds: float,
+    sleep: Callable[[float], None] = time.sleep,
+) -> dict[str, str]:
+    """Start the canary of `request_id`, or find it, and follow it until it runs no more."""
+    found = patiently(
+        lambda: client.start_canary(
+            model,
+            steps=steps,
+            step_seconds=step_seconds,
+            mirror_percent=CANARY_MIRROR_PERCENT,
+            request_id=request_id,
+        ),
+        sleep=sleep,
+    )
+    said = ""
+    while found.state == reload_pb2.CANARY_STATE_RUNNING:
+        if found.reason != said:
+            said = found.reason
+            log.info("Canary, %d %%: %s", found.challenger_weight, said)
+        sleep(POLL_S)
+        found = patiently(lambda: client.get_canary(model), sleep=sleep)
+    state = reload_pb2.CanaryState.Name(found.state).removeprefix("CANARY_STATE_")
+    log.info("Canary %s: %s", state, found.reason)
+    return {
+        "canary": state,
+        "reason": found.reason,
+        "from_version": found.champion_version,
+        "to_version": found.version,
+    }
 
 
 class _Progress:
@@ -120,6 +182,7 @@ def outcome(job: train_pb2.TrainingJob) -> dict[str, Any]:
         "job_id": job.id,
         "version": job.version,
         "promoted": decision.outcome == train_pb2.DECISION_OUTCOME_PROMOTED,
+        "better": decision.challenger_accuracy > decision.champion_accuracy,
         "reason": decision.reason,
         "champion_version": decision.champion_version,
         "champion_accuracy": decision.champion_accuracy,
@@ -127,13 +190,18 @@ def outcome(job: train_pb2.TrainingJob) -> dict[str, Any]:
     }
 
 
-def success_text(model: str, trained: dict[str, Any]) -> str:
-    """Return the notification of a run that ended well."""
+def success_text(
+    model: str, trained: dict[str, Any], switched: dict[str, str] | None = None
+) -> str:
+    """Return the notification of a run that ended well; `switched`: what its last step did."""
     accuracy = f"accuracy {trained['challenger_accuracy']:.3f}"
     if trained["champion_version"]:
         accuracy += (
             f", version {trained['champion_version']} had {trained['champion_accuracy']:.3f}"
         )
+    if switched and "canary" in switched:
+        ended = _CANARY_WORDS[switched["canary"]]
+        return f"{model}: version {trained['version']} {ended}: {switched['reason']} ({accuracy})"
     if trained["promoted"]:
         return f"{model}: version {trained['version']} serves now ({accuracy})"
     return (

@@ -12,7 +12,7 @@ def predict_response(answer: Answer, all_scores: bool, replica: str) -> predict_
     """Build the response of one request."""
     scores = answer.classified.scores
     labels = answer.served.prepared.model.spec.labels
-    best = scores.argmax(axis=1).tolist()
+    best = answer.classified.best.tolist()
     top = scores.max(axis=1).tolist()
     predictions = [
         predict_pb2.Prediction(label=labels[column], score=score, truncated=truncated)

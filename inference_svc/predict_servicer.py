@@ -15,6 +15,8 @@ from service_kit.interceptor import Context, Undecodable, takes_undecodable
 from service_kit.limits import check_model_name
 
 ROLE_HEADER = "x-mesh-role"
+# Set by Envoy on the copy of a request whose answer it throws away.
+MIRROR_HEADER = "x-mesh-mirror"
 
 
 class PredictServicer(predict_pb2_grpc.PredictServiceServicer):
@@ -31,10 +33,14 @@ class PredictServicer(predict_pb2_grpc.PredictServiceServicer):
         self._ending.set()
 
     async def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:
-        slot = Slot(request.model, _role(context))
         left_s = context.time_remaining()
         deadline = None if left_s is None else time.monotonic() + left_s
-        answer = await self._replica.predict(slot, request.texts, deadline=deadline)
+        if _is_mirrored(context):
+            texts = list(request.texts)  # the comparison outlives the request
+            answer = await self._replica.predict_mirrored(request.model, texts, deadline)
+        else:
+            slot = Slot(request.model, _role(context))
+            answer = await self._replica.predict(slot, request.texts, deadline=deadline)
         return predict_response(answer, request.all_scores, self._replica_id)
 
     @takes_undecodable
@@ -69,3 +75,7 @@ def _role(context: Context) -> str:
                 raise InvalidArgument(ROLE_HEADER, f"is one of {', '.join(ROLES)}")
             return str(value)
     return CHAMPION
+
+
+def _is_mirrored(context: Context) -> bool:
+    return any(key == MIRROR_HEADER for key, _ in context.invocation_metadata() or ())

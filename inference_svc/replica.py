@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from grpc import StatusCode
+
 from inference_svc.batching.batcher import Batcher
 from inference_svc.batching.job import Classified, Lane
 from inference_svc.cache import ModelCache
+from inference_svc.comparisons import Comparisons
 from inference_svc.preparations import Preparations
 from inference_svc.served_versions import ServedVersions
 from inference_svc.slots import CHALLENGER, CHAMPION, ServedVersion, Slot, Slots, Swap
@@ -47,6 +50,7 @@ class Replica:
         self.slots = slots
         self.preparations = preparations
         self._batcher = batcher
+        self.comparisons = Comparisons(batcher, slots)
         self._unserved = unserved
         self._cache = cache
         self._remembered = remembered
@@ -71,12 +75,47 @@ class Replica:
         if served is None:
             raise await self.why_unserved(slot.model)
         with self.slots.lease(served):
-            model = served.prepared.model
             if lane is Lane.BULK:
+                model = served.prepared.model
                 classified = await self._batcher.classify_when_room(model, texts)
             else:
-                classified = await self._batcher.classify(model, texts, lane, deadline)
+                classified = await self._classify(served, texts, lane, deadline)
         return Answer(served, classified)
+
+    async def predict_mirrored(
+        self, model: str, texts: Sequence[str], deadline: float | None = None
+    ) -> Answer:
+        """Classify texts by the Challenger, and compare with the Champion when there is time.
+
+        Raises what `predict` raises; FailedPrecondition when there is no Challenger here: nobody
+        waits for a mirrored answer, so the Champion is not to be asked instead.
+        """
+        challenger = self.slots.served(Slot(model, CHALLENGER))
+        if challenger is None:
+            raise FailedPrecondition(f"no Challenger of {model[:60]} is served here")
+        answer = await self.predict(challenger.slot, texts, deadline=deadline)
+        champion = self.slots.served(Slot(model, CHAMPION))
+        if champion is not None:
+            names = answer.served.prepared.model.spec.labels
+            labels = [names[column] for column in answer.classified.best.tolist()]
+            self.comparisons.compare(answer.served, champion, texts, labels)
+        return answer
+
+    async def _classify(
+        self, served: ServedVersion, texts: Sequence[str], lane: Lane, deadline: float | None
+    ) -> Classified:
+        """Classify and count."""
+        stats, started = served.stats, time.perf_counter()
+        try:
+            classified = await self._batcher.classify(served.prepared.model, texts, lane, deadline)
+        except Exception as error:
+            # What is refused (full queue, deadline) says nothing about the version.
+            if not isinstance(error, MeshError) or error.code is StatusCode.INTERNAL:
+                stats.failed += 1
+            raise
+        ms = (time.perf_counter() - started) * 1e3
+        stats.count_answer(ms, classified.timing.compute_ms, classified.best)
+        return classified
 
     async def why_unserved(self, model: str) -> MeshError:
         """The error that tells why a model gets no answer here."""

@@ -1,5 +1,7 @@
 """ReplicaService, by which the control plane steers this replica: translates messages."""
 
+from collections.abc import Sequence
+
 from inference_svc.preparations import Preparation, State
 from inference_svc.replica import Replica
 from inference_svc.slots import CHALLENGER, CHAMPION, ServedVersion, Slot
@@ -72,7 +74,29 @@ def _served_state(served: ServedVersion) -> pb.SlotState:
     )
     if served.first_answer_at is not None:
         state.first_answer_at.FromDatetime(served.first_answer_at)
+    stats = served.stats
+    state.stats.MergeFrom(
+        pb.SlotStats(
+            answered=stats.answered,
+            failed=stats.failed,
+            texts=stats.texts,
+            latency=_trimmed(stats.latency),
+            compute=_trimmed(stats.compute),
+            labels=stats.by_label(),
+            compared=stats.compared,
+            agreed=stats.agreed,
+            disagreed=stats.disagreed,
+            not_compared=stats.not_compared,
+        )
+    )
+    state.stats.since.FromDatetime(served.loaded_at)
     return state
+
+
+def _trimmed(counts: Sequence[int]) -> Sequence[int]:
+    """Without the zeros at the end."""
+    filled = [bucket for bucket, count in enumerate(counts) if count]
+    return counts[: filled[-1] + 1] if filled else []
 
 
 def _preparation_state(found: Preparation) -> pb.SlotState:

@@ -5,8 +5,10 @@ import gc
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 from grpc import aio
+from prometheus_client import REGISTRY
 
 from inference_svc.batching.batcher import Batcher
 from inference_svc.batching.cutting import BatchLimits
@@ -22,6 +24,7 @@ from inference_svc.replica_servicer import ReplicaServicer
 from inference_svc.restorer import Restorer
 from inference_svc.served_versions import ServedVersions
 from inference_svc.settings import InferenceSettings
+from inference_svc.slot_collector import SlotCollector
 from inference_svc.slots import Slots
 from inference_svc.unserved import UnservedModels
 from mesh.v1 import predict_pb2_grpc, replica_pb2_grpc
@@ -74,6 +77,8 @@ class InferenceService:
         self._predict = PredictServicer(
             self._replica, settings.replica_id, settings.max_stream_requests
         )
+        self._collector = SlotCollector(self._replica.slots)
+        self._registered = ExitStack()
         self._steering = ReplicaServicer(self._replica, settings.replica_id, engine.device)
 
     def register(self, server: aio.Server) -> None:
@@ -84,6 +89,8 @@ class InferenceService:
     async def startup(self) -> None:
         """Load what the fleet serves; what cannot be had now is fetched later."""
         self._batcher.start()
+        REGISTRY.register(self._collector)
+        self._registered.callback(REGISTRY.unregister, self._collector)
         # What is imported by now stays: collecting a dropped model need not look at it again.
         gc.freeze()
         # There is no traffic yet to leave the processor to.
@@ -107,6 +114,8 @@ class InferenceService:
         if self._following is not None:
             self._following.cancel()
         self._preparations.close()
+        self._registered.close()
+        await self._replica.comparisons.close()
         await asyncio.to_thread(self._idle.shutdown, cancel_futures=True)
         await self._batcher.close()
         await self._source.close()

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from inference_svc import metrics
 from inference_svc.preparation import PreparedVersion
+from inference_svc.slot_stats import SlotStats
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,10 @@ class ServedVersion:
     first_answer_at: datetime | None = None
     in_flight: int = 0
     retired: bool = False
+    stats: SlotStats = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stats = SlotStats(self.prepared.model.spec.labels)
 
     @property
     def version(self) -> str:
@@ -89,11 +94,17 @@ class Slots:
     @contextmanager
     def lease(self, served: ServedVersion) -> Iterator[None]:
         """Hold a version while a request is on it."""
-        served.in_flight += 1
-        try:
+        with self.hold(served):
             yield
             if served.first_answer_at is None:
                 served.first_answer_at = datetime.now(UTC)
+
+    @contextmanager
+    def hold(self, served: ServedVersion) -> Iterator[None]:
+        """Hold a version while something is on it that nobody waits for."""
+        served.in_flight += 1
+        try:
+            yield
         finally:
             served.in_flight -= 1
             if served.retired and served.in_flight == 0:

@@ -9,6 +9,11 @@ EXIT_BAD_INPUT = 2
 EXIT_AWAY = 3
 """No mesh is up here, or a part of it does not answer."""
 
+EXIT_ROLLED_BACK = 4
+"""`mesh canary`: the Challenger was worse, and all traffic is the Champion's again."""
+EXIT_PAUSED = 5
+"""`mesh canary`: the numbers do not decide; the weights stay as they are."""
+
 
 class CliError(Exception):
     """The command cannot go on; the message says why and what to do."""

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from mesh import errors as call_errors
-from mesh_cli import bench_verbs, data_verbs, demo, local_verbs, model_verbs
+from mesh_cli import bench_verbs, canary_verb, data_verbs, demo, local_verbs, model_verbs
 from mesh_cli.errors import CliError, exit_code_of
 from mesh_cli.output import errors
 
@@ -17,12 +17,12 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-for module in (local_verbs, data_verbs, model_verbs, bench_verbs, demo):
+for module in (local_verbs, data_verbs, model_verbs, canary_verb, bench_verbs, demo):
     module.register(app)
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 1 failed, 2 bad input, 3 no mesh there."""
+    """Entry point. Exit codes: 0 done, 1 failed, 2 bad input, 3 no mesh there; `canary`: 4, 5."""
     try:
         app()
     except CliError as error:

@@ -26,6 +26,11 @@ TAG_BATCH_ID = "mesh.batch_id"
 TAG_JOB_ID = "mesh.job_id"
 TAG_RELOADED_AT = "mesh.reloaded_at"
 TAG_FIRST_ANSWER_AT = "mesh.first_answer_at"
+# The paired comparison on held-out rows that a version was registered with.
+TAG_COMPARED_WITH = "mesh.compared_with"
+TAG_P_VALUE = "mesh.p_value"
+TAG_DISAGREEMENT = "mesh.disagreement"
+TAG_HELD_OUT_ROWS = "mesh.held_out_rows"
 
 REQUEST_TIMEOUT_S = 5.0
 DOWNLOAD_TIMEOUT_S = 60.0

@@ -25,13 +25,14 @@ class StubMesh(
     reload_pb2_grpc.ReloadServiceServicer,
 ):
     """Model "kept" keeps its Champion, "broken" fails to train, "flaky" fails its first attempt,
-    "away" is unreachable once, "endless" trains for ever, "rowless" has no rows; every other one
-    is promoted."""
+    "paused" pauses its canary, "away" is unreachable once, "endless" trains for ever,
+    "rowless" has no rows; every other one is promoted."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, train_pb2.TrainingJob] = {}
         self.polls: dict[str, int] = {}
         self.reloads: list[reload_pb2.ReloadRequest] = []
+        self.canaries: dict[str, reload_pb2.Canary] = {}
         self.calls: list[Any] = []
 
     def GetDataset(
@@ -76,6 +77,40 @@ class StubMesh(
     ) -> reload_pb2.ReloadResponse:
         self.reloads.append(request)
         return reload_pb2.ReloadResponse(model=request.model, from_version="1", to_version="2")
+
+    def GetFleet(
+        self, request: reload_pb2.GetFleetRequest, context: grpc.ServicerContext
+    ) -> reload_pb2.Fleet:
+        models = [
+            reload_pb2.FleetModel(name=name, champion_version="1") for name in ("reviews", "paused")
+        ]
+        return reload_pb2.Fleet(models=[*models, reload_pb2.FleetModel(name="new")])
+
+    def StartCanary(
+        self, request: reload_pb2.StartCanaryRequest, context: grpc.ServicerContext
+    ) -> reload_pb2.Canary:
+        self.calls.append(request)
+        return self.canaries.setdefault(
+            request.model,
+            reload_pb2.Canary(
+                model=request.model,
+                version="2",
+                champion_version="1",
+                state=reload_pb2.CANARY_STATE_RUNNING,
+                steps=request.steps,
+                reason="step 1 of 2 is under way",
+            ),
+        )
+
+    def GetCanary(
+        self, request: reload_pb2.GetCanaryRequest, context: grpc.ServicerContext
+    ) -> reload_pb2.Canary:
+        canary = self.canaries[request.model]
+        if request.model == "paused":
+            canary.state, canary.reason = reload_pb2.CANARY_STATE_PAUSED, "too few to judge by"
+        else:
+            canary.state, canary.reason = reload_pb2.CANARY_STATE_PROMOTED, "better"
+        return canary
 
 
 def _end(job: train_pb2.TrainingJob) -> None:

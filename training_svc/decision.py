@@ -23,7 +23,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Decision:
-    """The decision with its evidence; accuracies and p_value are 0..1."""
+    """The decision with its evidence; accuracies, p_value and disagreement are 0..1."""
 
     outcome: Outcome
     reason: str
@@ -31,6 +31,9 @@ class Decision:
     champion_accuracy: float
     challenger_accuracy: float
     p_value: float
+    disagreement: float = 0.0
+    """Share of the held-out rows that the two answer differently."""
+    held_out_rows: int = 0
 
 
 def decide(
@@ -40,6 +43,7 @@ def decide(
     *,
     p_value_limit: float,
     promote: bool = True,
+    disagreement: float = 0.0,
 ) -> Decision:
     """Decide by which held-out rows each got right, row by row; `champion` None: there is none.
 
@@ -51,7 +55,13 @@ def decide(
     rows = f"on {len(challenger):,} held-out rows"
     if champion is None:
         return Decision(
-            winner, f"first version: {accuracy:.3f} {rows}{on_trial}", "", 0.0, accuracy, 0.0
+            winner,
+            f"first version: {accuracy:.3f} {rows}{on_trial}",
+            champion_version="",
+            champion_accuracy=0.0,
+            challenger_accuracy=accuracy,
+            p_value=0.0,
+            held_out_rows=len(challenger),
         )
     champion_accuracy = _share(champion)
     p_value = paired_p_value(challenger, champion)
@@ -64,7 +74,14 @@ def decide(
     else:
         outcome, reason = winner, f"{compared}, p = {p_value:.2g}"
     return Decision(
-        outcome, reason + on_trial, champion_version, champion_accuracy, accuracy, p_value
+        outcome,
+        reason + on_trial,
+        champion_version,
+        champion_accuracy,
+        accuracy,
+        p_value,
+        disagreement,
+        len(challenger),
     )
 
 

@@ -139,6 +139,7 @@ class Pipeline:
             champion_version,
             p_value_limit=self._spec.promotion_p_value,
             promote=self._spec.promote,
+            disagreement=_disagreement(challenger, champion) if champion else 0.0,
         )
         log.info("decided", extra={"outcome": decision.outcome, "reason": decision.reason})
         return challenger, decision
@@ -211,6 +212,11 @@ def _metrics(evaluation: Evaluation) -> dict[str, float]:
 
 def _right(evaluation: Evaluation, truth: Sequence[str]) -> list[bool]:
     return [given == true for given, true in zip(evaluation.predictions, truth, strict=True)]
+
+
+def _disagreement(challenger: Evaluation, champion: Evaluation) -> float:
+    pairs = list(zip(challenger.predictions, champion.predictions, strict=True))
+    return sum(new != old for new, old in pairs) / len(pairs)
 
 
 def _texts(rows: Sequence[Row]) -> list[str]:

@@ -1,9 +1,16 @@
 """Carries a decision out: tags of the version, then the aliases."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from service_kit.promotion import Promotions
-from service_kit.registry import Registry
+from service_kit.registry import (
+    TAG_COMPARED_WITH,
+    TAG_DISAGREEMENT,
+    TAG_HELD_OUT_ROWS,
+    TAG_P_VALUE,
+    Registry,
+)
 from training_svc.jobs import Job, Promotion
 
 TAG_DECISION = "mesh.decision"
@@ -36,7 +43,7 @@ class MlflowPromoter:
         decision = job.decision
         assert decision is not None
         # First the explanation, so that no Champion is without one.
-        for key, value in ((TAG_DECISION, decision["outcome"]), (TAG_REASON, decision["reason"])):
+        for key, value in _tags(decision).items():
             await self._registry.tag_version(job.model, job.version, key, value)
         if decision["outcome"] == "PROMOTED":
             await self._promotions.promote(job.model, job.version, decision["champion_version"])
@@ -48,3 +55,16 @@ class MlflowPromoter:
         if job.run_id:
             status = "FAILED" if job.error else "KILLED"
             await self._registry.end_run(job.run_id, status)
+
+
+def _tags(decision: Mapping[str, Any]) -> dict[str, str]:
+    """The decision for people, and its numbers for the canary, which judges by them as well."""
+    tags = {TAG_DECISION: decision["outcome"], TAG_REASON: decision["reason"]}
+    if decision["champion_version"]:
+        tags[TAG_COMPARED_WITH] = decision["champion_version"]
+        tags[TAG_P_VALUE] = repr(decision["p_value"])
+        # A job that was decided by an older release lacks these.
+        if decision.get("held_out_rows"):
+            tags[TAG_DISAGREEMENT] = repr(decision["disagreement"])
+            tags[TAG_HELD_OUT_ROWS] = str(decision["held_out_rows"])
+    return tags

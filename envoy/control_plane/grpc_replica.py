@@ -22,6 +22,7 @@ from control_plane.replica import (
     SlotState,
     StepFailed,
 )
+from control_plane.slot_stats import SlotStats
 from mesh.v1 import reload_pb2, replica_pb2, replica_pb2_grpc
 
 T = TypeVar("T")
@@ -137,6 +138,23 @@ def _slot(slot: replica_pb2.SlotState) -> Slot:
         role=Role(slot.role or reload_pb2.MODEL_ROLE_CHAMPION),
         step=slot.step,
         first_answer_at=slot.first_answer_at.ToDatetime(UTC) if answered else None,
+        since=slot.stats.since.ToDatetime(UTC) if slot.HasField("stats") else None,
+        stats=_stats(slot.stats),
+    )
+
+
+def _stats(stats: replica_pb2.SlotStats) -> SlotStats:
+    return SlotStats(
+        answered=stats.answered,
+        failed=stats.failed,
+        texts=stats.texts,
+        latency=tuple(stats.latency),
+        compute=tuple(stats.compute),
+        labels=dict(stats.labels),
+        compared=stats.compared,
+        agreed=stats.agreed,
+        disagreed=stats.disagreed,
+        not_compared=stats.not_compared,
     )
 
 

@@ -1,10 +1,12 @@
 """The seam to one replica: what the control plane asks it, and what it answers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from functools import cached_property
 from typing import Protocol
+
+from control_plane.slot_stats import SlotStats
 
 
 class Role(Enum):
@@ -33,6 +35,11 @@ class Slot:
     role: Role = Role.CHAMPION
     step: str = ""
     first_answer_at: datetime | None = None
+    since: datetime | None = None
+    """When it was activated."""
+
+    stats: SlotStats = field(default_factory=SlotStats)
+    """Of the requests since then."""
 
 
 @dataclass(frozen=True)

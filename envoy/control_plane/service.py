@@ -6,11 +6,15 @@ from collections.abc import Sequence
 
 from grpc import aio
 
+from control_plane.canary import Canaries
+from control_plane.canary_numbers import FleetNumbers
+from control_plane.canary_run import CanaryParts
 from control_plane.catalog import Catalog
 from control_plane.discovery import discover
 from control_plane.fleet import Fleet
 from control_plane.fleet_view import FleetView
 from control_plane.grpc_replica import GrpcReplica
+from control_plane.judge import Judge, Rules
 from control_plane.locks import ModelLocks
 from control_plane.marks import Marks
 from control_plane.publisher import EnvoyPublisher
@@ -49,10 +53,11 @@ class ControlPlane:
         rotation = Rotation(
             settings.topology(), EnvoyPublisher(self._discovery), locks, time.monotonic
         )
+        promotions = Promotions(settings.database_url, self._registry)
         self._coordinator = ReloadCoordinator(
             self._fleet,
             self._registry,
-            Promotions(settings.database_url, self._registry),
+            promotions,
             locks,
             self._repairs,
             marks,
@@ -66,8 +71,18 @@ class ControlPlane:
         self._traffic = TrafficControl(
             self._registry, catalog, self._fleet, locks, rotation, timings
         )
+        self._canaries = Canaries(
+            CanaryParts(
+                self._registry,
+                self._traffic,
+                FleetNumbers(self._fleet),
+                promotions,
+                self._coordinator,
+                Judge(Rules(promotion_p_value=settings.canary_p_value)),
+            )
+        )
         self._servicer = ReloadServicer(
-            self._coordinator, FleetView(self._fleet, catalog), self._traffic
+            self._coordinator, FleetView(self._fleet, catalog), self._traffic, self._canaries
         )
         self._background: list[asyncio.Task[None]] = []
 
@@ -81,6 +96,7 @@ class ControlPlane:
         self._background = [
             asyncio.create_task(schema),
             asyncio.create_task(self._upkeep.run()),
+            asyncio.create_task(self._canaries.resume()),
         ]
 
     async def drain(self) -> None:
@@ -91,6 +107,7 @@ class ControlPlane:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        await self._canaries.close()
         await self._coordinator.close()
         await self._traffic.close()
         await self._repairs.close()

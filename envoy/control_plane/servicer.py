@@ -4,6 +4,9 @@ from typing import Any
 
 from grpc import aio
 
+from control_plane.canary import Canaries
+from control_plane.canary_record import Plan
+from control_plane.canary_view import canary_message
 from control_plane.fleet_view import FleetView, view_fleet
 from control_plane.reload import ReloadCoordinator, ReloadResult
 from control_plane.traffic import Split, TrafficControl
@@ -17,11 +20,16 @@ class ReloadServicer(reload_pb2_grpc.ReloadServiceServicer):
     """Calls from Envoy."""
 
     def __init__(
-        self, coordinator: ReloadCoordinator, fleet: FleetView, traffic: TrafficControl
+        self,
+        coordinator: ReloadCoordinator,
+        fleet: FleetView,
+        traffic: TrafficControl,
+        canaries: Canaries,
     ) -> None:
         self._coordinator = coordinator
         self._fleet = fleet
         self._traffic = traffic
+        self._canaries = canaries
 
     async def Reload(
         self, request: reload_pb2.ReloadRequest, context: Context
@@ -53,6 +61,24 @@ class ReloadServicer(reload_pb2_grpc.ReloadServiceServicer):
         request_id = check_request_id(request.request_id)
         split = Split(request.champion_weight, request.challenger_weight, request.mirror_percent)
         return _traffic(model, await self._traffic.set(model, split, request_id))
+
+    async def StartCanary(
+        self, request: reload_pb2.StartCanaryRequest, context: Context
+    ) -> reload_pb2.Canary:
+        model, request_id = check_model_name(request.model), check_request_id(request.request_id)
+        plan = Plan(tuple(request.steps), request.step_seconds, request.mirror_percent)
+        return canary_message(await self._canaries.start(model, plan, request_id))
+
+    async def GetCanary(
+        self, request: reload_pb2.GetCanaryRequest, context: Context
+    ) -> reload_pb2.Canary:
+        return canary_message(await self._canaries.get(check_model_name(request.model)))
+
+    async def StopCanary(
+        self, request: reload_pb2.StopCanaryRequest, context: Context
+    ) -> reload_pb2.Canary:
+        check_request_id(request.request_id)
+        return canary_message(await self._canaries.stop(check_model_name(request.model)))
 
 
 def _response(result: ReloadResult) -> reload_pb2.ReloadResponse:

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from control_plane.discovery import replica_address
+from control_plane.judge import Rules
 from control_plane.topology import DEFAULT_HOST, DEFAULT_PORT, Address, MeshTopology
 from service_kit.settings import ServiceSettings
 
@@ -36,6 +37,9 @@ class ControlPlaneSettings(ServiceSettings):
 
     upkeep_seconds: float = 1.0
     """Between two looks at the fleet."""
+
+    canary_p_value: float = Field(default=Rules.promotion_p_value, gt=0, le=1)
+    """Largest p-value of the comparison on held-out rows with which a canary promotes."""
 
     training: str = "127.0.0.1:9002"
     """gRPC address of the training service, where Envoy finds it."""

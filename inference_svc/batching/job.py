@@ -4,8 +4,10 @@ import asyncio
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inference_svc.engines.base import FloatArray
 from inference_svc.loaded_model import LoadedModel, Tokens
@@ -17,10 +19,11 @@ SPECIAL_TOKENS = 2
 
 
 class Lane(enum.Enum):
-    """Who waits for the answer: somebody, or a bulk job."""
+    """Who waits for the answer: somebody, a bulk job, or nobody."""
 
     INTERACTIVE = "interactive"
     BULK = "bulk"
+    BACKGROUND = "background"
 
 
 @dataclass
@@ -41,6 +44,12 @@ class Classified:
     scores: FloatArray
     truncated: tuple[bool, ...]
     timing: Timing
+
+    @cached_property
+    def best(self) -> NDArray[np.int64]:
+        """Column of the most probable label [texts]."""
+        best: NDArray[np.int64] = self.scores.argmax(axis=1)
+        return best
 
 
 class Job:

@@ -14,6 +14,7 @@ from service_kit.errors import Exhausted, Unavailable
 # While both lanes wait, every so many batches one is for bulk.
 BULK_TURN = 4
 BULK_SHARE = 0.5  # of the queue
+BACKGROUND_SHARE = 0.125
 SHORTEST_RETRY_S = 0.05
 LONGEST_RETRY_S = 30.0
 
@@ -31,7 +32,11 @@ class TextQueue:
         limits: BatchLimits,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._room = {Lane.INTERACTIVE: max_texts, Lane.BULK: int(max_texts * BULK_SHARE)}
+        self._room = {
+            Lane.INTERACTIVE: max_texts,
+            Lane.BULK: int(max_texts * BULK_SHARE),
+            Lane.BACKGROUND: int(max_texts * BACKGROUND_SHARE),
+        }
         self._limits = limits
         self._clock = clock
         self._changed = threading.Condition()
@@ -61,7 +66,8 @@ class TextQueue:
 
     def _check_room(self, job: Job) -> None:
         held = len(self)
-        free = self._room[job.lane] - (self._held[Lane.BULK] if job.lane is Lane.BULK else held)
+        mine = held if job.lane is Lane.INTERACTIVE else self._held[job.lane]
+        free = self._room[job.lane] - mine
         missing = job.left - min(free, self._room[Lane.INTERACTIVE] - held)
         if missing > 0:
             work = sum(self._work.values()) * missing / max(held, 1)
@@ -120,6 +126,10 @@ class TextQueue:
         ready = [lane for lane in Lane if self._waiting[lane]]
         if len(ready) < 2:
             return ready[0] if ready else None
+        if not self._waiting[Lane.BULK]:
+            return Lane.INTERACTIVE
+        if not self._waiting[Lane.INTERACTIVE]:
+            return Lane.BULK
         self._turn = (self._turn + 1) % BULK_TURN
         return Lane.BULK if self._turn == 0 else Lane.INTERACTIVE
 

@@ -121,6 +121,19 @@ def traffic(
     )
 
 
+def canary(
+    model: str, steps: Sequence[int], step_seconds: float, mirror_percent: int, request_id: str
+) -> reload_pb2.StartCanaryRequest:
+    """A request for a canary."""
+    return reload_pb2.StartCanaryRequest(
+        model=model,
+        steps=steps,
+        step_seconds=step_seconds,
+        mirror_percent=mirror_percent,
+        request_id=new_id(request_id),
+    )
+
+
 def imports(
     model: str,
     examples: Iterable[data_pb2.Example],

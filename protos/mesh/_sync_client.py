@@ -170,6 +170,28 @@ class MeshClient:
         request = calls.traffic(model, challenger_weight, mirror_percent, request_id)
         return _call(self._reload.SetTraffic, request)
 
+    def start_canary(
+        self,
+        model: str,
+        *,
+        steps: Sequence[int],
+        step_seconds: float,
+        mirror_percent: int = 0,
+        request_id: str = "",
+    ) -> reload_pb2.Canary:
+        """Let the Challenger earn its traffic in `steps`, percent; returns when it has begun."""
+        request = calls.canary(model, steps, step_seconds, mirror_percent, request_id)
+        return _call(self._reload.StartCanary, request)
+
+    def get_canary(self, model: str) -> reload_pb2.Canary:
+        """The latest canary of a model."""
+        return _call(self._reload.GetCanary, reload_pb2.GetCanaryRequest(model=model))
+
+    def stop_canary(self, model: str, *, request_id: str = "") -> reload_pb2.Canary:
+        """End a canary: all traffic goes to the Champion."""
+        request = reload_pb2.StopCanaryRequest(model=model, request_id=calls.new_id(request_id))
+        return _call(self._reload.StopCanary, request)
+
     def get_fleet(self) -> reload_pb2.Fleet:
         """Every replica: what it serves, and whether it gets traffic."""
         return _call(self._reload.GetFleet, reload_pb2.GetFleetRequest())

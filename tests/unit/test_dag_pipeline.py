@@ -98,6 +98,38 @@ def test_only_hyperparameters_that_were_set_are_sent() -> None:
     assert params == train_pb2.TrainParams(epochs=3, learning_rate=5e-5)
 
 
+def test_a_canary_promotes_only_where_there_is_a_champion_to_try_it_against(
+    mesh: tuple[StubMesh, MeshClient],
+) -> None:
+    _, client = mesh
+    steps = pipeline.canary_steps("5,50")
+    only = train_pb2.PROMOTION_CHALLENGER_ONLY
+    assert pipeline.promotion(client, "reviews", steps) == only
+    assert pipeline.promotion(client, "new", steps) == train_pb2.PROMOTION_AUTO
+    assert pipeline.promotion(client, "unknown", steps) == train_pb2.PROMOTION_AUTO
+    assert pipeline.promotion(client, "reviews", []) == train_pb2.PROMOTION_AUTO
+    assert pipeline.canary_steps("") == []
+
+
+@pytest.mark.parametrize(
+    ("model", "state", "said"),
+    [
+        ("reviews", "PROMOTED", "version 2 passed its canary and serves now: better"),
+        ("paused", "PAUSED", "version 2 is paused in its canary: too few to judge by"),
+    ],
+)
+def test_a_canary_is_followed_to_its_end_and_told(
+    mesh: tuple[StubMesh, MeshClient], model: str, state: str, said: str
+) -> None:
+    stub, client = mesh
+    found = pipeline.canary(client, model, "run-1", [5, 50], 30, sleep=no_sleep)
+    assert found["canary"] == state
+    request = stub.calls[-1]
+    assert (list(request.steps), request.step_seconds, request.request_id) == ([5, 50], 30, "run-1")
+    trained = pipeline.outcome(train(client, model)) | {"promoted": False}
+    assert said in pipeline.success_text(model, trained, found)
+
+
 def test_slack_is_told(webhook: ThreadedWebhook) -> None:
     assert pipeline.notify("reviews: version 2 serves now")
     assert webhook.texts == ["reviews: version 2 serves now"]

@@ -60,6 +60,21 @@ class ReloadServiceStub(object):
                 request_serializer=mesh_dot_v1_dot_reload__pb2.SetTrafficRequest.SerializeToString,
                 response_deserializer=mesh_dot_v1_dot_reload__pb2.Traffic.FromString,
                 _registered_method=True)
+        self.StartCanary = channel.unary_unary(
+                '/mesh.v1.ReloadService/StartCanary',
+                request_serializer=mesh_dot_v1_dot_reload__pb2.StartCanaryRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_reload__pb2.Canary.FromString,
+                _registered_method=True)
+        self.GetCanary = channel.unary_unary(
+                '/mesh.v1.ReloadService/GetCanary',
+                request_serializer=mesh_dot_v1_dot_reload__pb2.GetCanaryRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_reload__pb2.Canary.FromString,
+                _registered_method=True)
+        self.StopCanary = channel.unary_unary(
+                '/mesh.v1.ReloadService/StopCanary',
+                request_serializer=mesh_dot_v1_dot_reload__pb2.StopCanaryRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_reload__pb2.Canary.FromString,
+                _registered_method=True)
         self.GetFleet = channel.unary_unary(
                 '/mesh.v1.ReloadService/GetFleet',
                 request_serializer=mesh_dot_v1_dot_reload__pb2.GetFleetRequest.SerializeToString,
@@ -101,6 +116,30 @@ class ReloadServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartCanary(self, request, context):
+        """Gives the Challenger a growing share of a model's traffic, judges it at each step against the
+        Champion on live numbers, and promotes it, rolls it back, or pauses. Returns when it has begun.
+        FAILED_PRECONDITION: there is no Challenger, or a canary of the model is running.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCanary(self, request, context):
+        """Returns the latest canary of a model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopCanary(self, request, context):
+        """Ends a canary that runs or is paused: all traffic goes to the Champion. Of one that has ended:
+        nothing to do.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetFleet(self, request, context):
         """Shows every replica: what it serves, and whether it gets traffic.
         """
@@ -130,6 +169,21 @@ def add_ReloadServiceServicer_to_server(servicer, server):
                     servicer.SetTraffic,
                     request_deserializer=mesh_dot_v1_dot_reload__pb2.SetTrafficRequest.FromString,
                     response_serializer=mesh_dot_v1_dot_reload__pb2.Traffic.SerializeToString,
+            ),
+            'StartCanary': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartCanary,
+                    request_deserializer=mesh_dot_v1_dot_reload__pb2.StartCanaryRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_reload__pb2.Canary.SerializeToString,
+            ),
+            'GetCanary': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCanary,
+                    request_deserializer=mesh_dot_v1_dot_reload__pb2.GetCanaryRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_reload__pb2.Canary.SerializeToString,
+            ),
+            'StopCanary': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopCanary,
+                    request_deserializer=mesh_dot_v1_dot_reload__pb2.StopCanaryRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_reload__pb2.Canary.SerializeToString,
             ),
             'GetFleet': grpc.unary_unary_rpc_method_handler(
                     servicer.GetFleet,
@@ -246,6 +300,87 @@ class ReloadService(object):
             '/mesh.v1.ReloadService/SetTraffic',
             mesh_dot_v1_dot_reload__pb2.SetTrafficRequest.SerializeToString,
             mesh_dot_v1_dot_reload__pb2.Traffic.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartCanary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.v1.ReloadService/StartCanary',
+            mesh_dot_v1_dot_reload__pb2.StartCanaryRequest.SerializeToString,
+            mesh_dot_v1_dot_reload__pb2.Canary.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCanary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.v1.ReloadService/GetCanary',
+            mesh_dot_v1_dot_reload__pb2.GetCanaryRequest.SerializeToString,
+            mesh_dot_v1_dot_reload__pb2.Canary.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopCanary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.v1.ReloadService/StopCanary',
+            mesh_dot_v1_dot_reload__pb2.StopCanaryRequest.SerializeToString,
+            mesh_dot_v1_dot_reload__pb2.Canary.FromString,
             options,
             channel_credentials,
             insecure,

@@ -89,6 +89,54 @@ _ReloadServiceSetTrafficType = typing_extensions.TypeVar(
     ],
 )
 
+_ReloadServiceStartCanaryType = typing_extensions.TypeVar(
+    '_ReloadServiceStartCanaryType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.StartCanaryRequest,
+        mesh.v1.reload_pb2.Canary,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.StartCanaryRequest,
+        mesh.v1.reload_pb2.Canary,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.StartCanaryRequest,
+        mesh.v1.reload_pb2.Canary,
+    ],
+)
+
+_ReloadServiceGetCanaryType = typing_extensions.TypeVar(
+    '_ReloadServiceGetCanaryType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.GetCanaryRequest,
+        mesh.v1.reload_pb2.Canary,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.GetCanaryRequest,
+        mesh.v1.reload_pb2.Canary,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.GetCanaryRequest,
+        mesh.v1.reload_pb2.Canary,
+    ],
+)
+
+_ReloadServiceStopCanaryType = typing_extensions.TypeVar(
+    '_ReloadServiceStopCanaryType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.StopCanaryRequest,
+        mesh.v1.reload_pb2.Canary,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.StopCanaryRequest,
+        mesh.v1.reload_pb2.Canary,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.StopCanaryRequest,
+        mesh.v1.reload_pb2.Canary,
+    ],
+)
+
 _ReloadServiceGetFleetType = typing_extensions.TypeVar(
     '_ReloadServiceGetFleetType',
     grpc.UnaryUnaryMultiCallable[
@@ -105,7 +153,7 @@ _ReloadServiceGetFleetType = typing_extensions.TypeVar(
     ],
 )
 
-class ReloadServiceStub(typing.Generic[_ReloadServiceReloadType, _ReloadServiceRollbackType, _ReloadServiceGetTrafficType, _ReloadServiceSetTrafficType, _ReloadServiceGetFleetType]):
+class ReloadServiceStub(typing.Generic[_ReloadServiceReloadType, _ReloadServiceRollbackType, _ReloadServiceGetTrafficType, _ReloadServiceSetTrafficType, _ReloadServiceStartCanaryType, _ReloadServiceGetCanaryType, _ReloadServiceStopCanaryType, _ReloadServiceGetFleetType]):
     """Changes what the fleet serves. Served by the control plane."""
 
     @typing.overload
@@ -125,6 +173,18 @@ class ReloadServiceStub(typing.Generic[_ReloadServiceReloadType, _ReloadServiceR
         grpc.UnaryUnaryMultiCallable[
             mesh.v1.reload_pb2.SetTrafficRequest,
             mesh.v1.reload_pb2.Traffic,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.reload_pb2.StartCanaryRequest,
+            mesh.v1.reload_pb2.Canary,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.reload_pb2.GetCanaryRequest,
+            mesh.v1.reload_pb2.Canary,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.reload_pb2.StopCanaryRequest,
+            mesh.v1.reload_pb2.Canary,
         ],
         grpc.UnaryUnaryMultiCallable[
             mesh.v1.reload_pb2.GetFleetRequest,
@@ -151,6 +211,18 @@ class ReloadServiceStub(typing.Generic[_ReloadServiceReloadType, _ReloadServiceR
             mesh.v1.reload_pb2.Traffic,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.reload_pb2.StartCanaryRequest,
+            mesh.v1.reload_pb2.Canary,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.reload_pb2.GetCanaryRequest,
+            mesh.v1.reload_pb2.Canary,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.reload_pb2.StopCanaryRequest,
+            mesh.v1.reload_pb2.Canary,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             mesh.v1.reload_pb2.GetFleetRequest,
             mesh.v1.reload_pb2.Fleet,
         ],
@@ -171,6 +243,20 @@ class ReloadServiceStub(typing.Generic[_ReloadServiceReloadType, _ReloadServiceR
     SetTraffic: _ReloadServiceSetTrafficType
     """Changes the traffic split of a model."""
 
+    StartCanary: _ReloadServiceStartCanaryType
+    """Gives the Challenger a growing share of a model's traffic, judges it at each step against the
+    Champion on live numbers, and promotes it, rolls it back, or pauses. Returns when it has begun.
+    FAILED_PRECONDITION: there is no Challenger, or a canary of the model is running.
+    """
+
+    GetCanary: _ReloadServiceGetCanaryType
+    """Returns the latest canary of a model."""
+
+    StopCanary: _ReloadServiceStopCanaryType
+    """Ends a canary that runs or is paused: all traffic goes to the Champion. Of one that has ended:
+    nothing to do.
+    """
+
     GetFleet: _ReloadServiceGetFleetType
     """Shows every replica: what it serves, and whether it gets traffic."""
 
@@ -190,6 +276,18 @@ ReloadServiceAsyncStub: typing_extensions.TypeAlias = ReloadServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         mesh.v1.reload_pb2.SetTrafficRequest,
         mesh.v1.reload_pb2.Traffic,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.StartCanaryRequest,
+        mesh.v1.reload_pb2.Canary,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.GetCanaryRequest,
+        mesh.v1.reload_pb2.Canary,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.StopCanaryRequest,
+        mesh.v1.reload_pb2.Canary,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         mesh.v1.reload_pb2.GetFleetRequest,
@@ -234,6 +332,35 @@ class ReloadServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[mesh.v1.reload_pb2.Traffic, collections.abc.Awaitable[mesh.v1.reload_pb2.Traffic]]:
         """Changes the traffic split of a model."""
+
+    @abc.abstractmethod
+    def StartCanary(
+        self,
+        request: mesh.v1.reload_pb2.StartCanaryRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[mesh.v1.reload_pb2.Canary, collections.abc.Awaitable[mesh.v1.reload_pb2.Canary]]:
+        """Gives the Challenger a growing share of a model's traffic, judges it at each step against the
+        Champion on live numbers, and promotes it, rolls it back, or pauses. Returns when it has begun.
+        FAILED_PRECONDITION: there is no Challenger, or a canary of the model is running.
+        """
+
+    @abc.abstractmethod
+    def GetCanary(
+        self,
+        request: mesh.v1.reload_pb2.GetCanaryRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[mesh.v1.reload_pb2.Canary, collections.abc.Awaitable[mesh.v1.reload_pb2.Canary]]:
+        """Returns the latest canary of a model."""
+
+    @abc.abstractmethod
+    def StopCanary(
+        self,
+        request: mesh.v1.reload_pb2.StopCanaryRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[mesh.v1.reload_pb2.Canary, collections.abc.Awaitable[mesh.v1.reload_pb2.Canary]]:
+        """Ends a canary that runs or is paused: all traffic goes to the Champion. Of one that has ended:
+        nothing to do.
+        """
 
     @abc.abstractmethod
     def GetFleet(

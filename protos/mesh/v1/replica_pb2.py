@@ -16,13 +16,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from mesh.v1 import reload_pb2 as mesh_dot_v1_dot_reload__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15mesh/v1/replica.proto\x12\x07mesh.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14mesh/v1/reload.proto\"R\n\x0ePrepareRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12 \n\x04role\x18\x03 \x01(\x0e\x32\x12.mesh.v1.ModelRole\">\n\x0fPrepareResponse\x12\x12\n\nprepare_ms\x18\x01 \x01(\x01\x12\x17\n\x0fserving_version\x18\x02 \x01(\t\"S\n\x0f\x41\x63tivateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12 \n\x04role\x18\x03 \x01(\x0e\x32\x12.mesh.v1.ModelRole\"S\n\x10\x41\x63tivateResponse\x12\x0f\n\x07swap_ms\x18\x01 \x01(\x01\x12\x14\n\x0c\x66rom_version\x18\x02 \x01(\t\x12\x18\n\x10\x64rained_requests\x18\x03 \x01(\x05\"P\n\x0c\x41\x62ortRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12 \n\x04role\x18\x03 \x01(\x0e\x32\x12.mesh.v1.ModelRole\"\x0f\n\rAbortResponse\"\x11\n\x0fGetStateRequest\"h\n\x10GetStateResponse\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12!\n\x05slots\x18\x03 \x03(\x0b\x32\x12.mesh.v1.SlotState\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\"\xb4\x01\n\tSlotState\x12\r\n\x05model\x18\x01 \x01(\t\x12 \n\x04role\x18\x02 \x01(\x0e\x32\x12.mesh.v1.ModelRole\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\"\n\x05state\x18\x04 \x01(\x0e\x32\x13.mesh.v1.ModelState\x12\x0c\n\x04step\x18\x05 \x01(\t\x12\x33\n\x0f\x66irst_answer_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x90\x02\n\x0eReplicaService\x12>\n\x07Prepare\x12\x17.mesh.v1.PrepareRequest\x1a\x18.mesh.v1.PrepareResponse\"\x00\x12\x41\n\x08\x41\x63tivate\x12\x18.mesh.v1.ActivateRequest\x1a\x19.mesh.v1.ActivateResponse\"\x00\x12\x38\n\x05\x41\x62ort\x12\x15.mesh.v1.AbortRequest\x1a\x16.mesh.v1.AbortResponse\"\x00\x12\x41\n\x08GetState\x12\x18.mesh.v1.GetStateRequest\x1a\x19.mesh.v1.GetStateResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15mesh/v1/replica.proto\x12\x07mesh.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14mesh/v1/reload.proto\"R\n\x0ePrepareRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12 \n\x04role\x18\x03 \x01(\x0e\x32\x12.mesh.v1.ModelRole\">\n\x0fPrepareResponse\x12\x12\n\nprepare_ms\x18\x01 \x01(\x01\x12\x17\n\x0fserving_version\x18\x02 \x01(\t\"S\n\x0f\x41\x63tivateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12 \n\x04role\x18\x03 \x01(\x0e\x32\x12.mesh.v1.ModelRole\"S\n\x10\x41\x63tivateResponse\x12\x0f\n\x07swap_ms\x18\x01 \x01(\x01\x12\x14\n\x0c\x66rom_version\x18\x02 \x01(\t\x12\x18\n\x10\x64rained_requests\x18\x03 \x01(\x05\"P\n\x0c\x41\x62ortRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12 \n\x04role\x18\x03 \x01(\x0e\x32\x12.mesh.v1.ModelRole\"\x0f\n\rAbortResponse\"\x11\n\x0fGetStateRequest\"h\n\x10GetStateResponse\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12!\n\x05slots\x18\x03 \x03(\x0b\x32\x12.mesh.v1.SlotState\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\"\xd7\x01\n\tSlotState\x12\r\n\x05model\x18\x01 \x01(\t\x12 \n\x04role\x18\x02 \x01(\x0e\x32\x12.mesh.v1.ModelRole\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\"\n\x05state\x18\x04 \x01(\x0e\x32\x13.mesh.v1.ModelState\x12\x0c\n\x04step\x18\x05 \x01(\t\x12\x33\n\x0f\x66irst_answer_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x05stats\x18\x07 \x01(\x0b\x32\x12.mesh.v1.SlotStats\"\xb3\x02\n\tSlotStats\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61nswered\x18\x02 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x03\x12\r\n\x05texts\x18\x04 \x01(\x03\x12\x0f\n\x07latency\x18\x05 \x03(\x03\x12\x0f\n\x07\x63ompute\x18\x06 \x03(\x03\x12.\n\x06labels\x18\x07 \x03(\x0b\x32\x1e.mesh.v1.SlotStats.LabelsEntry\x12\x10\n\x08\x63ompared\x18\x08 \x01(\x03\x12\x0e\n\x06\x61greed\x18\t \x01(\x03\x12\x11\n\tdisagreed\x18\n \x01(\x03\x12\x14\n\x0cnot_compared\x18\x0b \x01(\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32\x90\x02\n\x0eReplicaService\x12>\n\x07Prepare\x12\x17.mesh.v1.PrepareRequest\x1a\x18.mesh.v1.PrepareResponse\"\x00\x12\x41\n\x08\x41\x63tivate\x12\x18.mesh.v1.ActivateRequest\x1a\x19.mesh.v1.ActivateResponse\"\x00\x12\x38\n\x05\x41\x62ort\x12\x15.mesh.v1.AbortRequest\x1a\x16.mesh.v1.AbortResponse\"\x00\x12\x41\n\x08GetState\x12\x18.mesh.v1.GetStateRequest\x1a\x19.mesh.v1.GetStateResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mesh.v1.replica_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SLOTSTATS_LABELSENTRY']._loaded_options = None
+  _globals['_SLOTSTATS_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_PREPAREREQUEST']._serialized_start=89
   _globals['_PREPAREREQUEST']._serialized_end=171
   _globals['_PREPARERESPONSE']._serialized_start=173
@@ -40,7 +42,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATERESPONSE']._serialized_start=525
   _globals['_GETSTATERESPONSE']._serialized_end=629
   _globals['_SLOTSTATE']._serialized_start=632
-  _globals['_SLOTSTATE']._serialized_end=812
-  _globals['_REPLICASERVICE']._serialized_start=815
-  _globals['_REPLICASERVICE']._serialized_end=1087
+  _globals['_SLOTSTATE']._serialized_end=847
+  _globals['_SLOTSTATS']._serialized_start=850
+  _globals['_SLOTSTATS']._serialized_end=1157
+  _globals['_SLOTSTATS_LABELSENTRY']._serialized_start=1112
+  _globals['_SLOTSTATS_LABELSENTRY']._serialized_end=1157
+  _globals['_REPLICASERVICE']._serialized_start=1160
+  _globals['_REPLICASERVICE']._serialized_end=1432
 # @@protoc_insertion_point(module_scope)

@@ -76,17 +76,52 @@ class GetStateResponse(_message.Message):
     def __init__(self, replica: _Optional[str] = ..., device: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[SlotState, _Mapping]]] = ..., draining: bool = ...) -> None: ...
 
 class SlotState(_message.Message):
-    __slots__ = ("model", "role", "version", "state", "step", "first_answer_at")
+    __slots__ = ("model", "role", "version", "state", "step", "first_answer_at", "stats")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     FIRST_ANSWER_AT_FIELD_NUMBER: _ClassVar[int]
+    STATS_FIELD_NUMBER: _ClassVar[int]
     model: str
     role: _reload_pb2.ModelRole
     version: str
     state: _reload_pb2.ModelState
     step: str
     first_answer_at: _timestamp_pb2.Timestamp
-    def __init__(self, model: _Optional[str] = ..., role: _Optional[_Union[_reload_pb2.ModelRole, str]] = ..., version: _Optional[str] = ..., state: _Optional[_Union[_reload_pb2.ModelState, str]] = ..., step: _Optional[str] = ..., first_answer_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    stats: SlotStats
+    def __init__(self, model: _Optional[str] = ..., role: _Optional[_Union[_reload_pb2.ModelRole, str]] = ..., version: _Optional[str] = ..., state: _Optional[_Union[_reload_pb2.ModelState, str]] = ..., step: _Optional[str] = ..., first_answer_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., stats: _Optional[_Union[SlotStats, _Mapping]] = ...) -> None: ...
+
+class SlotStats(_message.Message):
+    __slots__ = ("since", "answered", "failed", "texts", "latency", "compute", "labels", "compared", "agreed", "disagreed", "not_compared")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    ANSWERED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    COMPARED_FIELD_NUMBER: _ClassVar[int]
+    AGREED_FIELD_NUMBER: _ClassVar[int]
+    DISAGREED_FIELD_NUMBER: _ClassVar[int]
+    NOT_COMPARED_FIELD_NUMBER: _ClassVar[int]
+    since: _timestamp_pb2.Timestamp
+    answered: int
+    failed: int
+    texts: int
+    latency: _containers.RepeatedScalarFieldContainer[int]
+    compute: _containers.RepeatedScalarFieldContainer[int]
+    labels: _containers.ScalarMap[str, int]
+    compared: int
+    agreed: int
+    disagreed: int
+    not_compared: int
+    def __init__(self, since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., answered: _Optional[int] = ..., failed: _Optional[int] = ..., texts: _Optional[int] = ..., latency: _Optional[_Iterable[int]] = ..., compute: _Optional[_Iterable[int]] = ..., labels: _Optional[_Mapping[str, int]] = ..., compared: _Optional[int] = ..., agreed: _Optional[int] = ..., disagreed: _Optional[int] = ..., not_compared: _Optional[int] = ...) -> None: ...

@@ -153,20 +153,24 @@ class TrainingProgress(_message.Message):
     def __init__(self, step: _Optional[int] = ..., total_steps: _Optional[int] = ..., epoch: _Optional[float] = ..., loss: _Optional[float] = ..., examples_per_second: _Optional[float] = ..., eta_seconds: _Optional[float] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("outcome", "reason", "champion_version", "champion_accuracy", "challenger_accuracy", "p_value")
+    __slots__ = ("outcome", "reason", "champion_version", "champion_accuracy", "challenger_accuracy", "p_value", "disagreement", "held_out_rows")
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     CHAMPION_VERSION_FIELD_NUMBER: _ClassVar[int]
     CHAMPION_ACCURACY_FIELD_NUMBER: _ClassVar[int]
     CHALLENGER_ACCURACY_FIELD_NUMBER: _ClassVar[int]
     P_VALUE_FIELD_NUMBER: _ClassVar[int]
+    DISAGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    HELD_OUT_ROWS_FIELD_NUMBER: _ClassVar[int]
     outcome: DecisionOutcome
     reason: str
     champion_version: str
     champion_accuracy: float
     challenger_accuracy: float
     p_value: float
-    def __init__(self, outcome: _Optional[_Union[DecisionOutcome, str]] = ..., reason: _Optional[str] = ..., champion_version: _Optional[str] = ..., champion_accuracy: _Optional[float] = ..., challenger_accuracy: _Optional[float] = ..., p_value: _Optional[float] = ...) -> None: ...
+    disagreement: float
+    held_out_rows: int
+    def __init__(self, outcome: _Optional[_Union[DecisionOutcome, str]] = ..., reason: _Optional[str] = ..., champion_version: _Optional[str] = ..., champion_accuracy: _Optional[float] = ..., challenger_accuracy: _Optional[float] = ..., p_value: _Optional[float] = ..., disagreement: _Optional[float] = ..., held_out_rows: _Optional[int] = ...) -> None: ...
 
 class GetTrainingRequest(_message.Message):
     __slots__ = ("id",)

@@ -1,0 +1,154 @@
+"""Progressive delivery: one canary a model, each request once, on after a restart."""
+
+import asyncio
+import logging
+
+from control_plane.canary_record import Canary, CanaryState, Plan
+from control_plane.canary_run import TAG_CANARY, CanaryParts, CanaryRun
+from control_plane.locks import ModelLocks
+from service_kit.errors import AlreadyExists, FailedPrecondition, NotFound, Unavailable
+from service_kit.registry import CHALLENGER, CHAMPION, SERVING, RegisteredModel
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 1.0
+
+
+class Canaries:
+    """Starts, shows and stops canaries; the steps themselves are taken in the background."""
+
+    def __init__(self, parts: CanaryParts) -> None:
+        self._parts = parts
+        self._locks = ModelLocks()
+        self._runs: dict[str, CanaryRun] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def resume(self) -> None:
+        """Go on with the canaries that were running when the control plane ended."""
+        while True:
+            try:
+                models = await self._parts.registry.list_models()
+                break
+            except Unavailable as error:
+                log.warning("waiting", extra={"what": "running canaries", "why": str(error)})
+            await self._parts.clock.sleep(RETRY_S)
+        for model in models:
+            async with self._locks.of(model.name):
+                canary = _recorded(model)
+                running = canary is not None and canary.state is CanaryState.RUNNING
+                if canary is not None and running and model.name not in self._runs:
+                    log.info("canary goes on", extra={"model": model.name, "step": canary.step})
+                    self._run(canary)
+
+    async def start(self, model: str, plan: Plan, request_id: str) -> Canary:
+        """Begin a canary of the Challenger.
+
+        Raises InvalidArgument, NotFound, AlreadyExists (the id came with another plan), and
+        FailedPrecondition when there is no Challenger, none serves to compare it with, or a canary
+        is running.
+        """
+        plan.check()
+        async with self._locks.of(model):
+            registered = await self._registered(model)
+            latest = self._latest(registered)
+            if latest is not None and latest.request_id == request_id:
+                if latest.plan != plan:
+                    raise AlreadyExists(f"request_id {request_id!r} was used for another canary")
+                return latest
+            if latest is not None and latest.state is CanaryState.RUNNING:
+                raise FailedPrecondition(
+                    f"a canary of version {latest.version} of {model} is running, at step "
+                    f"{latest.step + 1} of {len(latest.plan.steps)}: stop it first"
+                )
+            version, champion = _sides(registered)
+            now = self._parts.clock.now()
+            canary = Canary(
+                request_id, model, version, champion, plan, now, now, reason="it begins"
+            )
+            # Recorded before anything is done, so that a crash from here on is recovered.
+            await self._parts.registry.tag_model(model, TAG_CANARY, canary.to_json())
+            self._run(canary)
+            return canary
+
+    async def get(self, model: str) -> Canary:
+        """Return the latest canary of a model. Raises NotFound when there was none."""
+        run = self._runs.get(model)
+        if run is not None:
+            return run.canary
+        latest = self._latest(await self._registered(model))
+        if latest is None:
+            raise NotFound(f"{model} has had no canary")
+        return latest
+
+    async def stop(self, model: str) -> Canary:
+        """End a canary that runs or is paused; of one that has ended, nothing to do.
+
+        Raises NotFound when there was none.
+        """
+        async with self._locks.of(model):
+            canary = await self.get(model)
+            if canary.state not in (CanaryState.RUNNING, CanaryState.PAUSED):
+                return canary
+            await self._cancel(model)
+            run = self._runs.get(model) or CanaryRun(self._parts, canary)
+            if run.canary.state in (CanaryState.RUNNING, CanaryState.PAUSED):
+                step = f"step {canary.step + 1} of {len(canary.plan.steps)}"
+                await run.end(CanaryState.STOPPED, f"stopped at {step}, as asked")
+            self._runs[model] = run
+            return run.canary
+
+    async def close(self) -> None:
+        """Leave every canary as it is; the next start goes on with it."""
+        await asyncio.gather(*(self._cancel(model) for model in list(self._tasks)))
+
+    def _run(self, canary: Canary) -> None:
+        run = CanaryRun(self._parts, canary)
+        self._runs[canary.model] = run
+        task = asyncio.create_task(run.run())
+        self._tasks[canary.model] = task
+        task.add_done_callback(_log_failure)
+
+    async def _cancel(self, model: str) -> None:
+        task = self._tasks.pop(model, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _registered(self, model: str) -> RegisteredModel:
+        registered = await self._parts.registry.find_model(model)
+        if registered is None:
+            raise NotFound(f"no model {model!r} is registered")
+        return registered
+
+    def _latest(self, registered: RegisteredModel) -> Canary | None:
+        run = self._runs.get(registered.name)
+        return run.canary if run is not None else _recorded(registered)
+
+
+def _recorded(model: RegisteredModel) -> Canary | None:
+    text = model.tags.get(TAG_CANARY)
+    return Canary.from_json(model.name, text) if text else None
+
+
+def _sides(model: RegisteredModel) -> tuple[str, str]:
+    """Versions of Challenger and Champion, if they can be compared."""
+    champion, challenger, serving = (
+        model.aliases.get(alias, "") for alias in (CHAMPION, CHALLENGER, SERVING)
+    )
+    if not challenger:
+        raise FailedPrecondition(
+            f"{model.name} has no Challenger: train one with promotion CHALLENGER_ONLY first"
+        )
+    if not champion or serving != champion:
+        raise FailedPrecondition(
+            f"the fleet serves version {serving or 'none'} of {model.name}, but the Champion is "
+            f"version {champion or 'none'}: reload first"
+        )
+    if challenger == champion:
+        raise FailedPrecondition(f"version {champion} of {model.name} is the Champion already")
+    return challenger, champion
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("the canary failed; it goes on after a restart", exc_info=task.exception())

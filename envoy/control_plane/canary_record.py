@@ -1,0 +1,189 @@
+"""The state of a canary, as it is kept with the registered model: a restart reads it again."""
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+from control_plane.judge import Case, Finding, Rules
+from control_plane.slot_stats import SlotStats
+from control_plane.traffic import Split
+from service_kit.errors import InvalidArgument
+from service_kit.histogram import quantile_ms
+
+MAX_STEPS = 20
+MAX_STEP_SECONDS = 86_400
+
+
+class CanaryState(Enum):
+    """The values are those of mesh.v1.CanaryState."""
+
+    RUNNING = 1
+    PROMOTED = 2
+    ROLLED_BACK = 3
+    PAUSED = 4
+    STOPPED = 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was asked for."""
+
+    steps: tuple[int, ...]
+    """Shares of the Challenger, percent."""
+
+    step_seconds: float
+    mirror_percent: int = 0
+
+    def check(self) -> None:
+        """Raise InvalidArgument with the rule that it breaks."""
+        steps = self.steps
+        if not 1 <= len(steps) <= MAX_STEPS:
+            raise InvalidArgument("steps", f"has {len(steps)} steps; it must have 1 to {MAX_STEPS}")
+        for index, step in enumerate(steps):
+            if not 1 <= step <= 99:
+                raise InvalidArgument(f"steps[{index}]", f"is {step}; it must be 1 to 99 percent")
+            if index and step <= steps[index - 1]:
+                raise InvalidArgument(
+                    f"steps[{index}]", f"is {step}; it must be above {steps[index - 1]}"
+                )
+        if not 1 <= self.step_seconds <= MAX_STEP_SECONDS:
+            raise InvalidArgument(
+                "step_seconds", f"is {self.step_seconds:g}; it must be 1 to {MAX_STEP_SECONDS:,}"
+            )
+        if not 0 <= self.mirror_percent <= 100:
+            raise InvalidArgument(
+                "mirror_percent", f"is {self.mirror_percent}; it must be 0 to 100"
+            )
+
+    def split(self, step: int) -> Split:
+        """Traffic of a step."""
+        return Split(100 - self.steps[step], self.steps[step], self.mirror_percent)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison."""
+
+    answered: int = 0
+    failed: int = 0
+    p50_ms: float = 0.0
+    p99_ms: float = 0.0
+    labels: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, stats: SlotStats) -> "Side":
+        """The part of the numbers that is shown."""
+        p50, p99 = (quantile_ms(stats.latency, share) for share in (0.5, 0.99))
+        return cls(stats.answered, stats.failed, p50, p99, dict(stats.labels))
+
+
+@dataclass(frozen=True)
+class CriterionResult:
+    """One test, as it is shown."""
+
+    criterion: str
+    p_value: float
+    p_value_limit: float
+    failed: bool
+    detail: str
+
+    @classmethod
+    def of(cls, finding: Finding) -> "CriterionResult":
+        """The part of a finding that is shown."""
+        return cls(
+            finding.criterion,
+            finding.p_value,
+            finding.p_value_limit,
+            finding.failed,
+            finding.detail,
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The latest look at the numbers."""
+
+    champion: Side
+    challenger: Side
+    compared_texts: int = 0
+    disagreed_texts: int = 0
+    allowed_disagreement: float = 0.0
+    tests: tuple[CriterionResult, ...] = ()
+
+    @classmethod
+    def of(
+        cls, champion: SlotStats, challenger: SlotStats, findings: tuple[Finding, ...], case: Case,
+        rules: Rules,
+    ) -> "Comparison":  # fmt: skip
+        """What was judged and found."""
+        return cls(
+            Side.of(champion),
+            Side.of(challenger),
+            challenger.agreed + challenger.disagreed,
+            challenger.disagreed,
+            rules.allowed_disagreement(case.held_out, case.champion_version),
+            tuple(map(CriterionResult.of, findings)),
+        )
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A Challenger's trial on live traffic."""
+
+    request_id: str
+    model: str
+    version: str
+    champion: str
+    plan: Plan
+    started_at: datetime
+    updated_at: datetime
+    state: CanaryState = CanaryState.RUNNING
+    step: int = 0
+    weight: int = 0
+    """Share of the Challenger now, percent."""
+
+    reason: str = ""
+    comparison: Comparison | None = None
+
+    def now(self, at: datetime, **changes: Any) -> "Canary":
+        """With these changes, made at this time."""
+        return replace(self, updated_at=at, **changes)
+
+    def to_json(self) -> str:
+        """For a tag. The numbers of a look are left out: the next look brings new ones."""
+        return json.dumps(
+            {
+                "request_id": self.request_id,
+                "version": self.version,
+                "champion": self.champion,
+                "steps": self.plan.steps,
+                "step_seconds": self.plan.step_seconds,
+                "mirror_percent": self.plan.mirror_percent,
+                "started_at": self.started_at.isoformat(),
+                "updated_at": self.updated_at.isoformat(),
+                "state": self.state.name,
+                "step": self.step,
+                "weight": self.weight,
+                "reason": self.reason,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, model: str, text: str) -> "Canary":
+        """Read what `to_json` wrote."""
+        values = json.loads(text)
+        return cls(
+            values["request_id"],
+            model,
+            values["version"],
+            values["champion"],
+            Plan(tuple(values["steps"]), values["step_seconds"], values["mirror_percent"]),
+            datetime.fromisoformat(values["started_at"]).astimezone(UTC),
+            datetime.fromisoformat(values["updated_at"]).astimezone(UTC),
+            CanaryState[values["state"]],
+            values["step"],
+            values["weight"],
+            values["reason"],
+        )

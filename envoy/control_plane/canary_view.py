@@ -1,0 +1,42 @@
+"""A canary as the contract shows it."""
+
+from dataclasses import asdict
+
+from control_plane.canary_record import Canary, Comparison, Side
+from mesh.v1 import reload_pb2
+
+
+def canary_message(canary: Canary) -> reload_pb2.Canary:
+    """Translate."""
+    message = reload_pb2.Canary(
+        model=canary.model,
+        version=canary.version,
+        champion_version=canary.champion,
+        state=f"CANARY_STATE_{canary.state.name}",
+        step=canary.step,
+        steps=canary.plan.steps,
+        step_seconds=canary.plan.step_seconds,
+        mirror_percent=canary.plan.mirror_percent,
+        challenger_weight=canary.weight,
+        reason=canary.reason,
+        comparison=_comparison(canary.comparison) if canary.comparison else None,
+        request_id=canary.request_id,
+    )
+    message.started_at.FromDatetime(canary.started_at)
+    message.updated_at.FromDatetime(canary.updated_at)
+    return message
+
+
+def _comparison(seen: Comparison) -> reload_pb2.CanaryComparison:
+    return reload_pb2.CanaryComparison(
+        champion=_slice(seen.champion),
+        challenger=_slice(seen.challenger),
+        compared_texts=seen.compared_texts,
+        disagreed_texts=seen.disagreed_texts,
+        allowed_disagreement=seen.allowed_disagreement,
+        tests=[reload_pb2.CanaryTest(**asdict(test)) for test in seen.tests],
+    )
+
+
+def _slice(side: Side) -> reload_pb2.CanarySlice:
+    return reload_pb2.CanarySlice(**asdict(side))

@@ -1,0 +1,45 @@
+"""What the training found out about a version: its paired comparison on held-out rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from control_plane.significance import upper_bound
+from service_kit.registry import (
+    TAG_COMPARED_WITH,
+    TAG_DISAGREEMENT,
+    TAG_HELD_OUT_ROWS,
+    TAG_P_VALUE,
+)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The comparison of a Challenger with the version that was the Champion then."""
+
+    compared_with: str = ""
+    """Empty: it was not compared with any."""
+
+    p_value: float = 1.0
+    """Of the one-sided test that the Challenger is better."""
+
+    disagreement: float = 0.0
+    """Share of the rows that the two answer differently, 0..1."""
+
+    rows: int = 0
+    """0: the disagreement is not known."""
+
+    @classmethod
+    def from_tags(cls, tags: Mapping[str, str]) -> "HeldOut":
+        """Read the tags of a model version; what is not there stays unknown."""
+        return cls(
+            tags.get(TAG_COMPARED_WITH, ""),
+            float(tags.get(TAG_P_VALUE, "1")),
+            float(tags.get(TAG_DISAGREEMENT, "0")),
+            int(tags.get(TAG_HELD_OUT_ROWS, "0")),
+        )
+
+    def most_disagreement(self, champion: str, confidence: float) -> float | None:
+        """Highest share that the rows leave plausible; None: unknown for this Champion."""
+        if not self.rows or self.compared_with != champion:
+            return None
+        return upper_bound(round(self.disagreement * self.rows), self.rows, confidence)

@@ -1,0 +1,46 @@
+"""What a served version has answered here: integers that only grow, kept on the event loop."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service_kit.histogram import BUCKETS, bucket_of
+
+
+class SlotStats:
+    """Numbers of one served version since its activation; see mesh.v1.SlotStats."""
+
+    def __init__(self, label_names: Sequence[str]) -> None:
+        self.label_names = tuple(label_names)
+        self.answered = 0
+        self.failed = 0
+        self.texts = 0
+        self.latency = [0] * BUCKETS
+        self.compute = [0] * BUCKETS
+        self.labels: NDArray[np.int64] = np.zeros(len(self.label_names), np.int64)
+        self.latency_ms = 0.0
+        """Sum over all answered requests."""
+        self.compared = 0
+        self.agreed = 0
+        self.disagreed = 0
+        self.not_compared = 0
+
+    def count_answer(self, ms: float, compute_ms: float, labels: NDArray[np.int64]) -> None:
+        """Add a request; `labels` [texts] are indices into `label_names`."""
+        self.answered += 1
+        self.texts += len(labels)
+        self.latency[bucket_of(ms)] += 1
+        self.compute[bucket_of(compute_ms)] += 1
+        self.latency_ms += ms
+        self.labels += np.bincount(labels, minlength=len(self.labels))
+
+    def count_comparison(self, agreed: int, disagreed: int) -> None:
+        """Add a mirrored request that the Champion has answered as well."""
+        self.compared += 1
+        self.agreed += agreed
+        self.disagreed += disagreed
+
+    def by_label(self) -> dict[str, int]:
+        """Texts answered with each label."""
+        return dict(zip(self.label_names, self.labels.tolist(), strict=True))
