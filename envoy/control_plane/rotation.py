@@ -91,15 +91,8 @@ class Rotation:
         if not champions and self._published and self._published.replicas:
             # Envoy's own health checks know better than a control plane that reaches nobody.
             return
-        challengers, splits = _split(demands, champions)
-        self._publish(
-            replace(
-                self._topology,
-                replicas=_addresses(champions),
-                challengers=_addresses(challengers),
-                splits=splits,
-            )
-        )
+        splits = _splits(demands, champions)
+        self._publish(replace(self._topology, replicas=_addresses(champions), splits=splits))
 
     async def settled(self) -> bool:
         """Wait until every Envoy has taken the latest decision."""
@@ -163,7 +156,6 @@ class Rotation:
             "rotation",
             extra={
                 "replicas": [str(address) for address in topology.replicas],
-                "challengers": [str(address) for address in topology.challengers],
                 "splits": {m: f"{s.champion}/{s.challenger}" for m, s in topology.splits},
             },
         )
@@ -174,23 +166,19 @@ def _demand(model: RegisteredModel, now_serving: Mapping[str, str]) -> _Demand:
     return _Demand(model.name, version, trial_of(model))
 
 
-def _split(
-    demands: Sequence[_Demand], champions: Sequence[Member]
-) -> tuple[list[Member], tuple[tuple[str, Split], ...]]:
-    """Replicas that have every Challenger, and the splits; a Challenger without any gets none."""
-    trials = [
-        demand
-        for demand in demands
-        if demand.trial.split.tries_challenger
-        and any(_tries(member, demand) for member in champions)
-    ]
-    if not trials:
-        return [], ()
-    challengers = [m for m in champions if all(_tries(m, demand) for demand in trials)]
-    if not challengers:
-        return [], ()
-    splits = {demand.model: demand.trial.split for demand in trials}
-    return challengers, tuple(sorted(splits.items()))
+def _splits(demands: Sequence[_Demand], members: Sequence[Member]) -> tuple[tuple[str, Split], ...]:
+    """The splits in force: a Challenger that no replica serves gets nothing.
+
+    A replica without it answers as Champion, so nobody is taken out for a Challenger's sake.
+    """
+    return tuple(
+        sorted(
+            (demand.model, demand.trial.split)
+            for demand in demands
+            if demand.trial.split.tries_challenger
+            and any(_tries(member, demand) for member in members)
+        )
+    )
 
 
 def _tries(member: Member, demand: _Demand) -> bool:

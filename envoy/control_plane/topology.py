@@ -49,7 +49,7 @@ class Address:
         return f"{host}:{self.port}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Split:
     """Weights of Champion and Challenger, which make 100, and the percentage that is mirrored."""
 
@@ -100,9 +100,6 @@ class MeshTopology:
     replicas_http: tuple[Address, ...] = ()
     """HTTP addresses of the replicas (Open Inference Protocol); none: no /v2/."""
 
-    challengers: tuple[Address, ...] = ()
-    """gRPC addresses of the replicas that have every Challenger on trial."""
-
     splits: tuple[tuple[str, Split], ...] = ()
     """Model and split, ordered by model; a model that is not here is its Champion's alone."""
 
@@ -122,7 +119,7 @@ class MeshTopology:
     @property
     def fixed(self) -> "MeshTopology":
         """The part that never changes while Envoy runs: all but replicas and splits."""
-        return replace(self, replicas=(), challengers=(), splits=())
+        return replace(self, replicas=(), splits=())
 
     def __post_init__(self) -> None:
         if not Address(self.host, self.port).is_ip:

@@ -12,6 +12,7 @@ from grpc import aio
 from control_plane.service import ControlPlane
 from mesh.v1 import predict_pb2, predict_pb2_grpc
 from service_kit.server import GrpcServer
+from tests.steady_load import under_load
 from tests.steered_mesh import SteeredMesh, steered_mesh
 
 CALLS = 1000
@@ -58,6 +59,19 @@ async def test_a_split_holds_for_grpc_and_json_alike(mesh: SteeredMesh) -> None:
     await mesh.split("halves", 100, 0)
     assert await versions_by_grpc(mesh, "halves") == {champion: CALLS}
     assert [replica.challengers for replica in mesh.replicas] == [{}, {}]
+
+
+async def test_a_split_that_comes_and_goes_fails_nothing(mesh: SteeredMesh) -> None:
+    champion = await mesh.served("changing")
+    challenger = await mesh.challenged("changing")
+    async with under_load(mesh.envoy.address, "changing") as load:
+        for _ in range(5):
+            await mesh.split("changing", 50, 50)
+            await load.more(50)
+            await mesh.split("changing", 100, 0)
+            await load.more(50)
+    assert load.failures == []
+    assert set(load.versions) == {champion, challenger}
 
 
 async def test_equal_keys_get_equal_versions(mesh: SteeredMesh) -> None:

@@ -203,11 +203,6 @@ class TwinEnvoy:
         """Hosts that get traffic."""
         return [address.host for address in self.topology.replicas]
 
-    @property
-    def challengers(self) -> list[str]:
-        """Hosts that get the Challengers' traffic."""
-        return [address.host for address in self.topology.challengers]
-
     def publish(self, topology: MeshTopology) -> None:
         self.topology = topology
 

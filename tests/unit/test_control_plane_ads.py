@@ -104,7 +104,7 @@ def test_what_was_refused_is_not_sent_again_until_it_changes() -> None:
     for response in responses:
         envoy.ack(response, error="bad" if response.type_url == RDS else "")
     assert envoy.sent(changed) == []
-    assert types(envoy.follow(resources())) == [EDS, RDS]
+    assert types(envoy.follow(resources())) == [RDS]
     assert envoy.stream.settled(resources())
 
 
@@ -139,13 +139,18 @@ def test_an_answer_to_an_overtaken_response_is_dropped() -> None:
     assert envoy.stream.settled(resources())
 
 
-def test_only_the_endpoints_that_changed_are_sent() -> None:
+def test_only_what_changed_is_sent() -> None:
     envoy = Envoy()
     envoy.follow(resources(SPLIT))
     fewer = replace(SPLIT, replicas=SPLIT.replicas[:1])
     responses = envoy.follow(resources(fewer))
     assert types(responses) == [EDS]
-    assert names(responses[0]) == ["champion"]
+    assert names(responses[0]) == ["challenger", "champion"]
+    before, after = resources(SPLIT), resources(fewer)
+    half = {**after, EDS: {**after[EDS], "challenger": before[EDS]["challenger"]}}
+    envoy = Envoy()
+    envoy.follow(before)
+    assert [names(response) for response in envoy.follow(half)] == [["champion"]]
 
 
 def test_a_split_sends_routes_only() -> None:

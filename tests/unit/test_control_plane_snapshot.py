@@ -41,7 +41,7 @@ def validate(file: Path) -> None:
     subprocess.run([envoy_binary(), "--mode", "validate", "-c", str(file)], check=True)
 
 
-SPLIT = replace(TOPOLOGY, challengers=TOPOLOGY.replicas, splits=(("reviews", Split(75, 20, 5)),))
+SPLIT = replace(TOPOLOGY, splits=(("reviews", Split(75, 20, 5)),))
 
 
 @pytest.mark.parametrize("topology", [TOPOLOGY, NAMES, SPLIT, replace(TOPOLOGY, replicas=())])

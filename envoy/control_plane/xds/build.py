@@ -27,7 +27,9 @@ def build_snapshot(topology: MeshTopology) -> Snapshot:
         clusters=_clusters(topology.fixed),
         endpoints=(
             Endpoints(names.CHAMPION, topology.replicas),
-            Endpoints(names.CHALLENGER, topology.challengers),
+            # The same replicas in another role. They are always there: were they added with a
+            # split, Envoy would have requests for them before it has seen that they are healthy.
+            Endpoints(names.CHALLENGER, topology.replicas),
         ),
         listeners=(_listener(topology.fixed),),
         routes=(route_table(topology.fixed, topology.splits),),

@@ -1,0 +1,51 @@
+"""Clients that never stop asking: `async with under_load(address, model) as load: …`."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from grpc import aio
+
+from mesh.v1 import predict_pb2, predict_pb2_grpc
+
+CLIENTS = 16
+
+
+class Load:
+    """Clients that ask one after the other, and what they were answered, in order of sending."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.versions: list[str] = []
+        self.failures: list[str] = []
+
+    async def client(self, stub: Any, stop: asyncio.Event) -> None:
+        request = predict_pb2.PredictRequest(model=self.model, texts=["a"])
+        while not stop.is_set():
+            number = len(self.versions)
+            self.versions.append("")
+            try:
+                self.versions[number] = (await stub.Predict(request, timeout=10)).model.version
+            except aio.AioRpcError as error:
+                self.failures.append(f"{error.code().name}: {error.details()}")
+
+    async def more(self, calls: int = 200) -> None:
+        """Wait until so many more calls have been sent."""
+        target = len(self.versions) + calls
+        async with asyncio.timeout(10):
+            while len(self.versions) < target:
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def under_load(address: str, model: str) -> AsyncIterator[Load]:
+    load, stop = Load(model), asyncio.Event()
+    async with aio.insecure_channel(address) as channel:
+        stub: Any = predict_pb2_grpc.PredictServiceStub(channel)
+        clients = [asyncio.create_task(load.client(stub, stop)) for _ in range(CLIENTS)]
+        await load.more()
+        yield load
+        await load.more()
+        stop.set()
+        await asyncio.gather(*clients)
