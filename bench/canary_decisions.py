@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from scipy.special import bdtrc
 
-from control_plane.held_out import HeldOut
-from control_plane.judge import Action, Case, Judge
+from control_plane.canary.held_out import HeldOut
+from control_plane.canary.judge import Action, Case, Judge
 from control_plane.slot_stats import SlotStats
 from service_kit.histogram import BUCKETS, LEAST_MS, PER_DOUBLING
 

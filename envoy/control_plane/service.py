@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from grpc import aio
 
-from control_plane.canary import Canaries
-from control_plane.canary_numbers import FleetNumbers
-from control_plane.canary_run import CanaryParts
+from control_plane.canary.canaries import Canaries
+from control_plane.canary.judge import Judge, Rules
+from control_plane.canary.numbers import FleetNumbers
+from control_plane.canary.run import CanaryParts
 from control_plane.catalog import Catalog
 from control_plane.discovery import discover
 from control_plane.fleet import Fleet
 from control_plane.fleet_view import FleetView
 from control_plane.grpc_replica import GrpcReplica
-from control_plane.judge import Judge, Rules
 from control_plane.locks import ModelLocks
 from control_plane.marks import Marks
 from control_plane.publisher import EnvoyPublisher

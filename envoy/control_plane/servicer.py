@@ -4,9 +4,9 @@ from typing import Any
 
 from grpc import aio
 
-from control_plane.canary import Canaries
-from control_plane.canary_record import Plan
-from control_plane.canary_view import canary_message
+from control_plane.canary.canaries import Canaries
+from control_plane.canary.record import Plan
+from control_plane.canary.view import canary_message
 from control_plane.fleet_view import FleetView, view_fleet
 from control_plane.reload import ReloadCoordinator, ReloadResult
 from control_plane.traffic import Split, TrafficControl

@@ -6,8 +6,8 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from control_plane.canary.judge import Rules
 from control_plane.discovery import replica_address
-from control_plane.judge import Rules
 from control_plane.topology import DEFAULT_HOST, DEFAULT_PORT, Address, MeshTopology
 from service_kit.settings import ServiceSettings
 

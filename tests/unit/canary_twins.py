@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from control_plane.canary import Canaries
-from control_plane.canary_numbers import Reading, Source
-from control_plane.canary_record import Canary, CanaryState, Plan
-from control_plane.canary_run import CanaryParts
+from control_plane.canary.canaries import Canaries
+from control_plane.canary.numbers import Reading, Source
+from control_plane.canary.record import Canary, CanaryState, Plan
+from control_plane.canary.run import CanaryParts
 from control_plane.reload import ReloadResult
 from control_plane.replica import Role
 from control_plane.slot_stats import SlotStats

@@ -8,9 +8,9 @@ from math import comb
 import pytest
 
 from bench.canary_decisions import SCENARIOS, Scenario, simulate
-from control_plane.held_out import HeldOut
-from control_plane.judge import Action, Case, Judge
-from control_plane.significance import above, drifted, more_often, slower, upper_bound
+from control_plane.canary.held_out import HeldOut
+from control_plane.canary.judge import Action, Case, Judge
+from control_plane.canary.significance import above, drifted, more_often, slower, upper_bound
 from tests.unit.canary_twins import answered, compared
 
 BETTER = HeldOut("1", p_value=0.001, disagreement=0.08, rows=1000)

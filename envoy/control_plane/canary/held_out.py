@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from control_plane.significance import upper_bound
+from control_plane.canary.significance import upper_bound
 from service_kit.registry import (
     TAG_COMPARED_WITH,
     TAG_DISAGREEMENT,

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from control_plane.held_out import HeldOut
-from control_plane.significance import above, drifted, more_often, slower
+from control_plane.canary.held_out import HeldOut
+from control_plane.canary.significance import above, drifted, more_often, slower
 from control_plane.slot_stats import SlotStats
 from service_kit.histogram import quantile_bucket, quantile_ms
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
-from control_plane.canary_numbers import Numbers, StepNumbers
-from control_plane.canary_record import Canary, CanaryState, Comparison
-from control_plane.held_out import HeldOut
-from control_plane.judge import Action, Case, Judge, Verdict
+from control_plane.canary.held_out import HeldOut
+from control_plane.canary.judge import Action, Case, Judge, Verdict
+from control_plane.canary.numbers import Numbers, StepNumbers
+from control_plane.canary.record import Canary, CanaryState, Comparison
 from control_plane.registry import ModelRegistry
 from control_plane.reload import ReloadResult
 from control_plane.replica import Role

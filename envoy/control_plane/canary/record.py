@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
-from control_plane.judge import Case, Finding, Rules
+from control_plane.canary.judge import Case, Finding, Rules
 from control_plane.slot_stats import SlotStats
 from control_plane.traffic import Split
 from service_kit.errors import InvalidArgument

@@ -1,0 +1,1 @@
+"""Progressive delivery: a Challenger earns its traffic by live numbers."""
