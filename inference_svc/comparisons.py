@@ -13,13 +13,15 @@ log = logging.getLogger(__name__)
 
 MAX_PENDING = 8  # requests
 MAX_WAIT_S = 5.0
+# One so often does not give way, or a replica that is never idle would compare nothing.
+URGENT_EVERY_S = 0.5
 
 
 class Comparisons:
     """Asks the Champion what the Challenger was asked. Lives on the event loop.
 
-    The texts wait in the lane that gets the engine only while nobody else wants it. Under pressure
-    a comparison is dropped, and counted as dropped: a sample is as good as all.
+    Nearly all texts wait in the lane that gets the engine only while nobody else wants it. Under
+    pressure a comparison is dropped, and counted as dropped: a sample is as good as all.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class Comparisons:
         self._max_pending = max_pending
         self._max_wait_s = max_wait_s
         self._pending: set[asyncio.Task[None]] = set()
+        self._next_urgent = 0.0
 
     def compare(
         self,
@@ -64,7 +67,7 @@ class Comparisons:
         try:
             async with asyncio.timeout(self._max_wait_s):
                 with self._slots.hold(champion):
-                    answer = await self._batcher.classify(model, texts, Lane.BACKGROUND)
+                    answer = await self._batcher.classify(model, texts, self._lane())
         except (MeshError, TimeoutError) as error:
             log.debug("not compared", extra={"why": str(error) or "no time"})
             challenger.stats.not_compared += 1
@@ -75,3 +78,10 @@ class Comparisons:
             for column, label in zip(answer.best.tolist(), labels, strict=True)
         )
         challenger.stats.count_comparison(agreed, len(texts) - agreed)
+
+    def _lane(self) -> Lane:
+        now = asyncio.get_running_loop().time()
+        if now < self._next_urgent:
+            return Lane.BACKGROUND
+        self._next_urgent = now + URGENT_EVERY_S
+        return Lane.INTERACTIVE

@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 
 from control_plane.topology import Address, MeshTopology
-from control_plane.xds import bootstrap, build_snapshot, dynamic_bootstrap
+from control_plane.xds import build_snapshot
+from control_plane.xds.bootstrap import bootstrap, dynamic_bootstrap
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0

@@ -16,7 +16,8 @@ from control_plane.topology import (
     Address,
     MeshTopology,
 )
-from control_plane.xds import bootstrap, build_snapshot, dynamic_bootstrap
+from control_plane.xds import build_snapshot
+from control_plane.xds.bootstrap import bootstrap, dynamic_bootstrap
 
 
 def address(text: str) -> Address:

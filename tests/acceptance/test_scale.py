@@ -1,55 +1,13 @@
 """Replicas come and go under traffic, and no request fails."""
 
 import asyncio
-from collections import Counter
 
 import pytest
-from grpc import aio
 
-from mesh.client import AsyncMeshClient
 from tests.acceptance.running_mesh import Mesh
+from tests.acceptance.traffic import Traffic
 
-CLIENTS = 16
 FOUR = ["replica-1", "replica-2", "replica-3", "replica-4"]
-
-
-class Traffic:
-    """Clients that ask without a pause and without tries of their own, each on its own channel."""
-
-    def __init__(self, address: str) -> None:
-        self.answers: Counter[str] = Counter()
-        self._address = address
-        self._stop = asyncio.Event()
-
-    async def run(self) -> None:
-        """Ask until `stop`. Raises what the first failed request raised."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(CLIENTS):
-                group.create_task(self._ask())
-
-    def stop(self) -> None:
-        self._stop.set()
-
-    async def answered_by(self, *replicas: str) -> None:
-        """Return when each of these has answered from now on."""
-        before = self.answers.copy()
-        async with asyncio.timeout(60):
-            while any(self.answers[name] == before[name] for name in replicas):
-                await asyncio.sleep(0.05)
-
-    async def go_on(self) -> Counter[str]:
-        """Let every client ask ten times more on average; return who answered."""
-        before = self.answers.copy()
-        async with asyncio.timeout(60):
-            while self.answers.total() < before.total() + 10 * CLIENTS:
-                await asyncio.sleep(0.05)
-        return self.answers - before
-
-    async def _ask(self) -> None:
-        async with AsyncMeshClient(channel=aio.insecure_channel(self._address)) as client:
-            while not self._stop.is_set():
-                answer = await client.predict("reviews", "Better than I had dared to hope.")
-                self.answers[answer.replica] += 1
 
 
 async def test_replicas_join_and_leave_under_traffic(mesh: Mesh, reviews: str) -> None:

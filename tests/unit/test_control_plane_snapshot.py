@@ -10,13 +10,8 @@ from typer.testing import CliRunner
 
 from control_plane.render import app
 from control_plane.topology import Address, MeshTopology, Split
-from control_plane.xds import (
-    InconsistentSnapshot,
-    Snapshot,
-    bootstrap,
-    build_snapshot,
-    dynamic_bootstrap,
-)
+from control_plane.xds import InconsistentSnapshot, Snapshot, build_snapshot
+from control_plane.xds.bootstrap import bootstrap, dynamic_bootstrap
 from control_plane.xds.endpoints import Endpoints
 from control_plane.xds.routes import RULES
 from tests.envoy import envoy_binary

@@ -4,9 +4,9 @@ scipy.stats has some of them and takes 1.2 s to import.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from scipy.special import bdtrc, betaincinv, chdtrc, gammaln, ndtr
 
 # Below this many expected texts in the smaller slice a label is tested together with others.
 LEAST_EXPECTED = 5
@@ -28,12 +28,12 @@ def more_often(hits: int, of: int, other_hits: int, other_of: int) -> float:
 
 def above(hits: int, of: int, rate: float) -> float:
     """Exact binomial test: the chance of `hits` or more in `of` at this rate."""
-    return float(bdtrc(hits - 1, of, rate)) if hits else 1.0
+    return float(_special().bdtrc(hits - 1, of, rate)) if hits else 1.0
 
 
 def upper_bound(hits: int, of: int, confidence: float) -> float:
     """Highest rate that `hits` in `of` leave plausible (Clopper and Pearson)."""
-    return 1.0 if hits >= of else float(betaincinv(hits + 1, of - hits, confidence))
+    return 1.0 if hits >= of else float(_special().betaincinv(hits + 1, of - hits, confidence))
 
 
 def slower(times: Sequence[int], others: Sequence[int], shift: int) -> float:
@@ -56,7 +56,7 @@ def slower(times: Sequence[int], others: Sequence[int], shift: int) -> float:
     variance = n * m / 12 * (total + 1 - (ties**3 - ties).sum() / (total * (total - 1)))
     if variance <= 0:
         return 1.0
-    return float(ndtr(-(wins - n * m / 2 - 0.5) / np.sqrt(variance)))
+    return float(_special().ndtr(-(wins - n * m / 2 - 0.5) / np.sqrt(variance)))
 
 
 def drifted(
@@ -84,9 +84,17 @@ def drifted(
     if table.shape[1] < 2:
         return 1.0
     expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
-    return float(chdtrc(table.shape[1] - 1, ((table - expected) ** 2 / expected).sum()))
+    return float(_special().chdtrc(table.shape[1] - 1, ((table - expected) ** 2 / expected).sum()))
+
+
+def _special() -> Any:
+    """scipy.special; half a second that no restart of the control plane need wait for."""
+    import scipy.special
+
+    return scipy.special
 
 
 def _log_choose(of: int, some: np.ndarray) -> np.ndarray:
+    gammaln = _special().gammaln
     chosen: np.ndarray = gammaln(of + 1) - gammaln(some + 1) - gammaln(of - some + 1)
     return chosen
