@@ -43,10 +43,11 @@ class Comparisons:
         labels: Sequence[str],
     ) -> None:
         """Have the Champion label `texts`, which the Challenger gave `labels`; returns at once."""
-        if len(self._pending) >= self._max_pending:
+        lane = self._lane()
+        if lane is Lane.BACKGROUND and len(self._pending) >= self._max_pending:
             challenger.stats.not_compared += 1
             return
-        task = asyncio.create_task(self._compare(challenger, champion, texts, labels))
+        task = asyncio.create_task(self._compare(challenger, champion, texts, labels, lane))
         self._pending.add(task)
         task.add_done_callback(self._pending.discard)
 
@@ -62,12 +63,13 @@ class Comparisons:
         champion: ServedVersion,
         texts: Sequence[str],
         labels: Sequence[str],
+        lane: Lane,
     ) -> None:
         model = champion.prepared.model
         try:
             async with asyncio.timeout(self._max_wait_s):
                 with self._slots.hold(champion):
-                    answer = await self._batcher.classify(model, texts, self._lane())
+                    answer = await self._batcher.classify(model, texts, lane)
         except (MeshError, TimeoutError) as error:
             log.debug("not compared", extra={"why": str(error) or "no time"})
             challenger.stats.not_compared += 1

@@ -30,6 +30,7 @@ def make_service(settings: InferenceSettings) -> InferenceService:
 def main() -> None:
     """Entry point."""
     settings = InferenceSettings()
+    os.nice(settings.nice)
     try:
         run("inference", settings, lambda: make_service(settings), REFLECTED)
     except EngineUnavailable as error:

@@ -14,6 +14,11 @@ from mesh_cli.supervisor import Program
 REPLICA = "replica-"
 _BIN = Path(sys.executable).parent
 
+# On one machine all share the processors: first what passes requests on and steers, then what
+# computes answers, then training.
+REPLICA_NICE = 5
+TRAINING_NICE = 10
+
 # Prefix of the environment variables of each service's settings.
 _PREFIXES = {
     "inference_svc": "INFERENCE",
@@ -115,6 +120,7 @@ class Parts:
     def _replica(self, name: str) -> Part:
         environment = {
             "INFERENCE_REPLICA_ID": name,
+            "INFERENCE_NICE": str(REPLICA_NICE),
             "INFERENCE_MLFLOW_URL": self._mlflow_url,
             "INFERENCE_STATE_DIR": str(self._folder(name)),
         }
@@ -126,6 +132,7 @@ class Parts:
             "TRAINING_MLFLOW_URL": self._mlflow_url,
             "TRAINING_STATE_DIR": str(self._folder("training")),
             "TRAINING_DEVICE": self._settings.device,
+            "TRAINING_NICE": str(TRAINING_NICE),
         }
 
     def _trigger(self) -> dict[str, str]:

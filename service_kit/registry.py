@@ -29,6 +29,7 @@ TAG_FIRST_ANSWER_AT = "mesh.first_answer_at"
 # The paired comparison on held-out rows that a version was registered with.
 TAG_COMPARED_WITH = "mesh.compared_with"
 TAG_P_VALUE = "mesh.p_value"
+TAG_P_WORSE = "mesh.p_worse"
 TAG_DISAGREEMENT = "mesh.disagreement"
 TAG_HELD_OUT_ROWS = "mesh.held_out_rows"
 

@@ -34,6 +34,8 @@ class Decision:
     disagreement: float = 0.0
     """Share of the held-out rows that the two answer differently."""
     held_out_rows: int = 0
+    p_worse: float = 1.0
+    """p-value of the other side: that the Champion is better."""
 
 
 def decide(
@@ -82,6 +84,7 @@ def decide(
         p_value,
         disagreement,
         len(challenger),
+        paired_p_value(champion, challenger),
     )
 
 

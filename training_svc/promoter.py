@@ -9,6 +9,7 @@ from service_kit.registry import (
     TAG_DISAGREEMENT,
     TAG_HELD_OUT_ROWS,
     TAG_P_VALUE,
+    TAG_P_WORSE,
     Registry,
 )
 from training_svc.jobs import Job, Promotion
@@ -67,4 +68,6 @@ def _tags(decision: Mapping[str, Any]) -> dict[str, str]:
         if decision.get("held_out_rows"):
             tags[TAG_DISAGREEMENT] = repr(decision["disagreement"])
             tags[TAG_HELD_OUT_ROWS] = str(decision["held_out_rows"])
+        if "p_worse" in decision:
+            tags[TAG_P_WORSE] = repr(decision["p_worse"])
     return tags

@@ -48,6 +48,16 @@ def test_better_challenger_is_promoted() -> None:
     assert count[Action.PROMOTE] >= 18
 
 
+def test_a_challenger_that_is_worse_where_labels_are_known_is_rolled_back_at_once() -> None:
+    worse = replace(BETTER, p_value=1.0, p_worse=1e-9, disagreement=0.95)
+    verdict = Judge().during_step(answered(10), answered(1), replace(LAST, held_out=worse))
+    assert verdict.action is Action.ROLL_BACK
+    assert "worse than version 1 on 1,000 rows" in verdict.reason
+    elsewhere = replace(worse, compared_with="0")
+    verdict = Judge().during_step(answered(10), answered(1), replace(LAST, held_out=elsewhere))
+    assert verdict.action is Action.CONTINUE
+
+
 def test_a_quarter_slower_is_put_up_with() -> None:
     challenger = answered(1000, ms=6.2) + compared(100, 0.08)
     assert Judge().after_step(answered(1000), challenger, LAST).action is Action.PROMOTE

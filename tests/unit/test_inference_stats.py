@@ -1,6 +1,7 @@
 """What a replica counts, and how it compares Challenger and Champion on mirrored requests."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from inference_svc.batching.batcher import EngineFailure
 from inference_svc.batching.job import Lane
+from inference_svc.comparisons import MAX_PENDING
 from inference_svc.replica_servicer import ReplicaServicer
 from inference_svc.slot_collector import SlotCollector
 from inference_svc.slot_stats import SlotStats
@@ -114,6 +116,7 @@ async def test_comparisons_wait_until_nobody_else_wants_the_engine(parts: Parts)
     served, trial = parts.slots.served(REVIEWS), parts.slots.served(TRIAL)
     assert served is not None
     assert trial is not None
+    parts.replica.comparisons._next_urgent = math.inf
     parts.replica.comparisons.compare(trial, served, ["very " * 9 + "good"], ["good"])
     await until_waiting(parts, Lane.BACKGROUND)
     second = asyncio.create_task(parts.replica.predict(REVIEWS, ["great film"]))
@@ -123,6 +126,27 @@ async def test_comparisons_wait_until_nobody_else_wants_the_engine(parts: Parts)
     await compared(parts, 1)
     request, comparison = (batch.shape[1] for batch in champion.batches[-2:])
     assert request < comparison
+
+
+async def test_now_and_then_a_comparison_does_not_give_way(parts: Parts) -> None:
+    champion = parts.engine.loaded[0]
+    champion.go.clear()
+    first = asyncio.create_task(parts.replica.predict(REVIEWS, ["good"]))
+    assert await asyncio.to_thread(champion.started.acquire, timeout=10)
+    served, trial = parts.slots.served(REVIEWS), parts.slots.served(TRIAL)
+    assert served is not None
+    assert trial is not None
+    comparisons = parts.replica.comparisons
+    comparisons._next_urgent = math.inf
+    for _ in range(MAX_PENDING + 1):
+        comparisons.compare(trial, served, ["good"], ["good"])
+    assert trial.stats.not_compared == 1
+    comparisons._next_urgent = 0
+    comparisons.compare(trial, served, ["good"], ["good"])
+    assert trial.stats.not_compared == 1
+    champion.go.set()
+    await first
+    await compared(parts, MAX_PENDING + 1)
 
 
 async def test_comparisons_are_bounded_and_the_rest_is_counted(parts: Parts) -> None:

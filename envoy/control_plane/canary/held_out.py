@@ -9,6 +9,7 @@ from service_kit.registry import (
     TAG_DISAGREEMENT,
     TAG_HELD_OUT_ROWS,
     TAG_P_VALUE,
+    TAG_P_WORSE,
 )
 
 
@@ -28,6 +29,9 @@ class HeldOut:
     rows: int = 0
     """0: the disagreement is not known."""
 
+    p_worse: float = 1.0
+    """Of the one-sided test that the Challenger is worse."""
+
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> "HeldOut":
         """Read the tags of a model version; what is not there stays unknown."""
@@ -36,6 +40,7 @@ class HeldOut:
             float(tags.get(TAG_P_VALUE, "1")),
             float(tags.get(TAG_DISAGREEMENT, "0")),
             int(tags.get(TAG_HELD_OUT_ROWS, "0")),
+            float(tags.get(TAG_P_WORSE, "1")),
         )
 
     def most_disagreement(self, champion: str, confidence: float) -> float | None:

@@ -175,11 +175,20 @@ class Judge:
     ) -> tuple[Finding, ...]:
         limit = self.rules.false_alarms / 2 / (looks * TESTS)
         allowed = self.rules.allowed_disagreement(case.held_out, case.champion_version)
-        found = [_errors(champion, challenger, limit)]
+        found = [*self._held_out(case), _errors(champion, challenger, limit)]
         found += self._latency(champion, challenger, limit)
         found += _agreement(challenger, allowed, limit)
         found += _drift(champion, challenger, allowed, limit)
         return tuple(found)
+
+    def _held_out(self, case: Case) -> Iterator[Finding]:
+        """Worse where the labels are known: nothing live can make up for that."""
+        held_out = case.held_out
+        if held_out.compared_with == case.champion_version:
+            detail = f"worse than version {case.champion_version} on {held_out.rows:,} rows"
+            limit = self.rules.false_alarms / 2
+            if held_out.p_worse <= limit:
+                yield Finding("held-out rows", held_out.p_worse, limit, True, detail)
 
     def _latency(
         self, champion: SlotStats, challenger: SlotStats, limit: float
