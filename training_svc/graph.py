@@ -3,13 +3,16 @@
 import logging
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
+from transformers.utils import logging as hf_logging
 
 from service_kit.telemetry import refuse_openvino_telemetry
-from training_svc.models import load_trained_model, quiet
+from training_svc.models import load_trained_model
 
 refuse_openvino_telemetry()
 import openvino  # noqa: E402
@@ -73,8 +76,7 @@ def _export(model_dir: Path, folder: Path) -> None:
     model = load_trained_model(model_dir, attention="eager")
     classifier = _Classifier(model).eval()
     ids, mask = _batch(model, _TRACED_SHAPE)
-    with quiet(), warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # the tracer's, about shapes that are constant here
+    with _silent(), torch.inference_mode():
         graph = openvino.convert_model(
             classifier, example_input={"input_ids": ids, "attention_mask": mask}
         )
@@ -83,6 +85,19 @@ def _export(model_dir: Path, folder: Path) -> None:
         # In 16 bits the weights would be rounded twice where bf16 computes.
         openvino.save_model(graph, folder / GRAPH_FILE, compress_to_fp16=False)
         _check(classifier, folder / GRAPH_FILE)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """The tracer warns of shapes that are constant here, transformers of a loss that is none."""
+    verbosity = hf_logging.get_verbosity()  # type: ignore[no-untyped-call]
+    hf_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        hf_logging.set_verbosity(verbosity)  # type: ignore[no-untyped-call]
 
 
 def _check(classifier: _Classifier, graph: Path) -> None:
