@@ -1,6 +1,7 @@
 """The files of one model version, as training logs them."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 GOLDEN_FILE = "golden.json"
 WEIGHTS_FOLDER = "model"
 TOKENIZER_FILE = "components/tokenizer/tokenizer.json"
+GRAPH_FORMAT = "openvino-ir"
+_INSIDE = re.compile(r"[a-z0-9_]+/[a-z0-9_]+\.xml")
 
 
 class InvalidModel(Exception):
@@ -30,6 +33,8 @@ class ModelSpec:
     labels: tuple[str, ...]
     max_tokens: int
     golden: tuple[GoldenText, ...]
+    graph: str = ""
+    """The exported graph's XML file, relative to the version's folder; empty: there is none."""
 
 
 def read_spec(folder: Path) -> ModelSpec:
@@ -41,6 +46,7 @@ def read_spec(folder: Path) -> ModelSpec:
             labels=tuple(map(str, content["labels"])),
             max_tokens=int(content["max_tokens"]),
             golden=tuple(map(_golden_text, content["golden"])),
+            graph=_graph_file(content.get("graph")),
         )
     except FileNotFoundError as error:
         raise InvalidModel(f"{GOLDEN_FILE} is missing") from error
@@ -68,3 +74,12 @@ def _golden_text(item: dict[str, Any]) -> GoldenText:
     return GoldenText(
         text=str(item["text"]), label=str(item["label"]), scores=tuple(map(float, item["scores"]))
     )
+
+
+def _graph_file(graph: dict[str, Any] | None) -> str:
+    if graph is None or graph["format"] != GRAPH_FORMAT:
+        return ""  # of a training that is newer than this replica, perhaps
+    file = str(graph["file"])
+    if not _INSIDE.fullmatch(file):
+        raise ValueError(f"the graph is not inside the version: {file[:60]!r}")
+    return file

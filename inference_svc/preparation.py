@@ -131,7 +131,9 @@ class Preparer:
             spec=spec,
             pad_id=read_pad_id(folder, spec),
             tokenizer=TextTokenizer(folder / TOKENIZER_FILE, spec.max_tokens),
-            classifier=self._engine.load(folder / WEIGHTS_FOLDER),
+            classifier=self._engine.load(
+                folder / WEIGHTS_FOLDER, folder / spec.graph if spec.graph else None
+            ),
         )
 
 

@@ -26,8 +26,9 @@ class InferenceSettings(ServiceSettings):
     state_dir: Path = Path(".cache/inference")
     """Folder of this replica alone: downloaded versions, and which of them it served last."""
 
-    engine: Literal["torch"] = "torch"
-    """What runs the models."""
+    engine: Literal["auto", "openvino", "torch"] = "auto"
+    """What runs the models. auto: OpenVINO on a CPU (torch for versions without a graph), torch on
+    CUDA."""
 
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """auto (CUDA if there is any), cpu, cuda or cuda:N. Asked for and not there: no start."""

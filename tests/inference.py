@@ -33,10 +33,14 @@ def write_tokenizer(path: Path) -> None:
     tokenizer.save(str(path))
 
 
-def write_model(folder: Path, seed: int = 0, labels: Sequence[str] = LABELS) -> Path:
+def write_model(
+    folder: Path, seed: int = 0, labels: Sequence[str] = LABELS, with_graph: bool = False
+) -> Path:
     """Write a tiny BERT classifier in the layout that training logs, golden set included."""
     import torch
     from transformers import BertConfig, BertForSequenceClassification
+
+    from training_svc.graph import try_export
 
     torch.manual_seed(seed)
     config = BertConfig(
@@ -61,14 +65,21 @@ def write_model(folder: Path, seed: int = 0, labels: Sequence[str] = LABELS) -> 
             scores = model(torch.tensor([tokens.ids])).logits.softmax(-1)[0].tolist()
         label = labels[int(np.argmax(scores))]
         golden.append({"text": text, "label": label, "scores": scores})
-    write_golden(folder, labels, golden)
+    graph = try_export(folder / WEIGHTS_FOLDER, folder) if with_graph else None
+    write_golden(folder, labels, golden, graph)
     return folder
 
 
-def write_golden(folder: Path, labels: Sequence[str], golden: Sequence[object]) -> None:
+def write_golden(
+    folder: Path,
+    labels: Sequence[str],
+    golden: Sequence[object],
+    graph: dict[str, str] | None = None,
+) -> None:
     """Write golden.json."""
     content = {"labels": list(labels), "max_tokens": MAX_TOKENS, "base_model": "tiny"}
-    (folder / GOLDEN_FILE).write_text(json.dumps(content | {"golden": list(golden)}))
+    content |= {"graph": graph, "golden": list(golden)}
+    (folder / GOLDEN_FILE).write_text(json.dumps(content))
 
 
 async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 20.0) -> None:
@@ -170,7 +181,7 @@ class SteeredEngine:
     def enter_thread(self, computes: bool) -> None:
         """Nothing to set."""
 
-    def load(self, folder: Path) -> SteeredClassifier:
+    def load(self, weights: Path, graph: Path | None = None) -> SteeredClassifier:
         if self.fail_with is not None:
             raise self.fail_with
         self.loaded.append(SteeredClassifier())

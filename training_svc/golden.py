@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,23 @@ def golden_set(texts: Sequence[str], evaluation: Evaluation) -> list[dict[str, A
 
 
 def write_golden(
-    folder: Path, texts: Sequence[str], evaluation: Evaluation, max_tokens: int, base_model: str
+    folder: Path,
+    texts: Sequence[str],
+    evaluation: Evaluation,
+    max_tokens: int,
+    base_model: str,
+    graph: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write golden.json and return its path. Scores are probabilities in fp32, label by label."""
+    """Write golden.json and return its path. Scores are probabilities in fp32, label by label.
+
+    `graph` says what training_svc.graph exported; None if it could not.
+    """
     path = folder / GOLDEN_FILE
     content = {
         "labels": list(evaluation.label_names),
         "max_tokens": max_tokens,
         "base_model": base_model,
+        "graph": graph,
         "golden": golden_set(texts, evaluation),
     }
     path.write_text(json.dumps(content, ensure_ascii=False, indent=1))

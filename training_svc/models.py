@@ -64,11 +64,17 @@ def load_earlier(
 
 def load_trained(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A finished model of ours for inference, fp32."""
-    with quiet():
-        model = AutoModelForSequenceClassification.from_pretrained(
-            folder, local_files_only=True, dtype=torch.float32
-        )
+    model = load_trained_model(folder)
     return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def load_trained_model(folder: Path, attention: str | None = None) -> PreTrainedModel:
+    """The model alone, fp32; `attention` None is transformers' choice."""
+    with quiet():
+        model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
+            folder, local_files_only=True, dtype=torch.float32, attn_implementation=attention
+        )
+    return model
 
 
 def labels_of(config: PreTrainedConfig) -> list[str]:

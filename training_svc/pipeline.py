@@ -18,6 +18,7 @@ from training_svc.evaluate import Evaluation, evaluate
 from training_svc.files import write_whole
 from training_svc.finetune import FineTuneParams, fine_tune
 from training_svc.golden import write_golden
+from training_svc.graph import try_export
 from training_svc.jobs import Params
 from training_svc.rows import CheckedRows, Row
 from training_svc.spec import JobSpec
@@ -180,14 +181,17 @@ class Pipeline:
                 "digest": self._rows.digest,
             },
         )
-        golden = write_golden(
-            self._folder,
+        # What a replica reads besides the weights; logged as it lies here.
+        extras = _made(self._folder / "extras")
+        write_golden(
+            extras,
             _texts(self._rows.test),
             challenger,
             trained["max_length"],
             base_model,
+            try_export(model_dir, extras),
         )
-        return tracker.register(tracker.log_model(model_dir, golden, self._base_model))
+        return tracker.register(tracker.log_model(model_dir, extras, self._base_model))
 
 
 def _fine_tune_params(params: Params, base_model: str) -> FineTuneParams:

@@ -105,12 +105,12 @@ class Tracker:
 
         self._persist(log_all)
 
-    def log_model(self, model_dir: Path, golden: Path, base_model: str) -> str:
-        """Log the model with its golden set as a LoggedModel, once; return its id."""
+    def log_model(self, model_dir: Path, extras: Path, base_model: str) -> str:
+        """Log the model and the files in `extras` as a LoggedModel, once; return its id."""
         noted = self._folder / MODEL_ID_FILE
         if not noted.exists():
             model_id = self._persist(lambda: self._log_model(model_dir, base_model))
-            self._persist(lambda: self._client.log_model_artifact(model_id, str(golden)))
+            self._persist(lambda: self._client.log_model_artifacts(model_id, str(extras)))
             write_whole(noted, model_id)
         return noted.read_text()
 

@@ -1,8 +1,10 @@
-"""Engines: what computes a model. Each is imported only when the settings ask for it."""
+"""Engines: what computes a model. Each is imported only when it is needed."""
 
 import os
 
 from inference_svc.engines.base import Classifier, Engine, EngineUnavailable
+from inference_svc.engines.cpu_engine import CpuEngine
+from inference_svc.engines.cuda import has_cuda
 
 __all__ = ["Classifier", "Engine", "EngineUnavailable", "create_engine"]
 
@@ -12,14 +14,29 @@ KEPT_KERNELS = 192
 def create_engine(kind: str, device: str, precision: str, threads: int) -> Engine:
     """Return the engine `kind` on `device`. Raises EngineUnavailable, saying what is missing.
 
-    Imports the engine's library, which takes seconds.
+    `auto` is OpenVINO on a CPU, with torch for versions without a graph, and torch on CUDA.
+    Imports the engine's library, which takes half a second (OpenVINO) or several (torch).
     """
-    if kind == "torch":
-        # Read when torch is loaded. The code that oneDNN keeps takes 1.4 MB a shape and layer; by
-        # default a thousand of them stay.
-        for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-            os.environ.setdefault(name, str(KEPT_KERNELS))
-        from inference_svc.engines.torch_engine import TorchEngine
+    on_cpu = device == "cpu" or (device == "auto" and not has_cuda())
+    if kind == "torch" or (kind == "auto" and not on_cpu):
+        return _torch_engine(device, precision, threads)
+    if kind not in ("auto", "openvino"):
+        raise EngineUnavailable(f"there is no engine {kind!r}")
+    if kind == "openvino" and device not in ("auto", "cpu"):
+        raise EngineUnavailable(f"openvino computes on the CPU, not on {device!r}")
+    from inference_svc.engines.openvino_engine import OpenVinoEngine
 
-        return TorchEngine(device, precision, threads)
-    raise EngineUnavailable(f"there is no engine {kind!r}")
+    openvino = OpenVinoEngine(precision, threads)
+    if kind == "openvino":
+        return openvino
+    return CpuEngine(openvino, lambda: _torch_engine("cpu", precision, threads))
+
+
+def _torch_engine(device: str, precision: str, threads: int) -> Engine:
+    # Read when torch is loaded. The code that oneDNN keeps takes 1.4 MB a shape and layer; by
+    # default a thousand of them stay.
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, str(KEPT_KERNELS))
+    from inference_svc.engines.torch_engine import TorchEngine
+
+    return TorchEngine(device, precision, threads)

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 IntArray: TypeAlias = NDArray[np.int64]
 FloatArray: TypeAlias = NDArray[np.float32]
 
+# How far a probability may lie from its fp32 reference, by number format.
+TOLERANCE = {"fp32": 1e-3, "bf16": 0.05}
+
 
 class EngineUnavailable(Exception):
     """The engine or device that was asked for is not there."""
@@ -47,8 +50,13 @@ class Engine(Protocol):
     def enter_thread(self, computes: bool) -> None:
         """Prepare the calling thread: with all threads to compute, with one to load and check."""
 
-    def load(self, folder: Path) -> Classifier:
-        """Load the model of a folder with config.json and model.safetensors."""
+    def load(self, weights: Path, graph: Path | None) -> Classifier:
+        """Load a model.
+
+        `weights` is a folder with config.json and model.safetensors; `graph` is the OpenVINO
+        graph's XML file, None when the version has none. Raises EngineUnavailable when this
+        engine cannot do without what is missing.
+        """
 
     def release_memory(self) -> None:
         """Give what dropped models held back to the system."""

@@ -24,3 +24,9 @@ def has_bf16(cpuinfo: Path = CPUINFO) -> bool:
 def usable_cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0))
+
+
+def describe_cpu(number_format: str, threads: int) -> str:
+    """The device in words, for example "cpu (bf16, 1 thread)"."""
+    plural = "" if threads == 1 else "s"
+    return f"cpu ({number_format}, {threads} thread{plural})"

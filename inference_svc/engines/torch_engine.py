@@ -1,6 +1,5 @@
 """Runs Hugging Face sequence classifiers with torch, on the CPU or on CUDA."""
 
-import ctypes
 import gc
 from pathlib import Path
 
@@ -8,15 +7,14 @@ import torch
 from transformers import AutoModelForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
-from inference_svc.engines.base import EngineUnavailable, FloatArray, IntArray
-from inference_svc.engines.cpu import has_bf16, usable_cores
+from inference_svc.engines.base import TOLERANCE, EngineUnavailable, FloatArray, IntArray
+from inference_svc.engines.cpu import describe_cpu, has_bf16, usable_cores
+from inference_svc.engines.memory import trim_heap
 
 # Padded tokens a batch: on a CPU core larger batches gain little and make everyone wait.
 CPU_BATCH_TOKENS = 1024
 CUDA_BATCH_TOKENS = 16_384
 
-# How far a probability may lie from its fp32 reference.
-TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.05}
 _FORMAT = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 
@@ -27,7 +25,7 @@ class TorchClassifier:
         self._model = model
         self._device = device
         self.engine = f"torch {_FORMAT[dtype]}"
-        self.score_tolerance = TOLERANCE[dtype]
+        self.score_tolerance = TOLERANCE[_FORMAT[dtype]]
 
     @torch.inference_mode()
     def run(self, ids: IntArray, mask: IntArray) -> FloatArray:
@@ -57,17 +55,16 @@ class TorchEngine:
         number_format = _FORMAT[self._dtype]
         if self._cuda:
             return f"{self._device} ({torch.cuda.get_device_name(self._device)}, {number_format})"
-        plural = "" if self._threads == 1 else "s"
-        return f"cpu ({number_format}, {self._threads} thread{plural})"
+        return describe_cpu(number_format, self._threads)
 
     def enter_thread(self, computes: bool) -> None:
         """See Engine.enter_thread. OpenMP keeps the number per thread."""
         torch.set_num_threads(self._threads if computes else 1)
 
-    def load(self, folder: Path) -> TorchClassifier:
-        """See Engine.load. Only safetensors are read, never pickle."""
+    def load(self, weights: Path, graph: Path | None = None) -> TorchClassifier:
+        """See Engine.load. Only safetensors are read, never pickle; the graph is not."""
         model = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=self._dtype, local_files_only=True, use_safetensors=True
+            weights, dtype=self._dtype, local_files_only=True, use_safetensors=True
         )
         model.eval().requires_grad_(False).to(self._device)
         return TorchClassifier(model, self._device, self._dtype)
@@ -77,7 +74,7 @@ class TorchEngine:
         gc.collect()
         if self._cuda:
             torch.cuda.empty_cache()
-        _trim_heap()
+        trim_heap()
 
 
 def _find_device(wanted: str) -> torch.device:
@@ -97,10 +94,3 @@ def _choose_dtype(device: torch.device, precision: str) -> torch.dtype:
         fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else has_bf16()
         return torch.bfloat16 if fast else torch.float32
     return torch.bfloat16 if precision == "bf16" else torch.float32
-
-
-def _trim_heap() -> None:
-    """Return freed weights to the system; glibc would keep them for the next model."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)

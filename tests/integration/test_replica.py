@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
-from inference_svc.engines.torch_engine import TorchEngine
+from inference_svc.engines import create_engine
 from inference_svc.main import REFLECTED
 from inference_svc.model_files import GOLDEN_FILE
 from inference_svc.service import InferenceService
@@ -69,7 +69,7 @@ class Replica:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Client]:
-        engine = TorchEngine("cpu", "auto", threads=1)
+        engine = create_engine("auto", "cpu", "auto", threads=1)
         service = InferenceService(self.settings, engine, lambda: self.registry)
         async with GrpcServer(service, self.settings, REFLECTED) as server:
             self.server = server
@@ -80,7 +80,10 @@ class Replica:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("models")
-    return {str(version): write_model(folder / str(version), version) for version in range(1, 6)}
+    return {
+        str(version): write_model(folder / str(version), version, with_graph=version < 5)
+        for version in range(1, 6)
+    }
 
 
 @pytest.fixture
@@ -150,7 +153,7 @@ async def test_listed_model_tells_what_it_is(client: Client) -> None:
     ]
     assert models[0] == await client.predict.GetModel(pb.GetModelRequest(model="reviews"))
     assert models[0].max_tokens == 64
-    assert models[0].engine.startswith("torch ")
+    assert models[0].engine.startswith("openvino ")
 
 
 @pytest.mark.parametrize(

@@ -135,16 +135,18 @@ async def check_version(mlflow_url: str, job: train_pb2.TrainingJob, folder: Pat
     await registry.download(job.model, job.version, folder / "download")
     await registry.close()
     assert version.run_id == job.run_id
-    assert version.tags == {
+    expected = {
         "mesh.batch_id": job.request_id,
         "mesh.job_id": job.id,
         "model": job.model,
         "mesh.decision": "PROMOTED",
         "mesh.decision_reason": job.decision.reason,
     }
+    assert expected.items() <= version.tags.items()
     for name in ("MLmodel", "model/model.safetensors", "components/tokenizer/tokenizer.json"):
         assert (folder / "download" / name).is_file()
     golden = json.loads((folder / "download" / "golden.json").read_text())
+    assert (folder / "download" / golden["graph"]["file"]).is_file()
     assert golden["labels"] == ["neg", "pos"]
     assert golden["max_tokens"] == 32
     assert len(golden["golden"]) == 32

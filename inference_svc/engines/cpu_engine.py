@@ -1,0 +1,71 @@
+"""The CPU's engine: OpenVINO for versions with a graph, torch for the others."""
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from inference_svc.engines.base import Classifier, Engine, FloatArray, IntArray
+
+log = logging.getLogger(__name__)
+
+
+class _EnteringClassifier:
+    """A classifier whose engine came up later than the thread that computes."""
+
+    def __init__(self, classifier: Classifier, enter_thread: Callable[[], None]) -> None:
+        self._classifier = classifier
+        self._enter_thread = enter_thread
+        self.engine = classifier.engine
+        self.score_tolerance = classifier.score_tolerance
+
+    def run(self, ids: IntArray, mask: IntArray) -> FloatArray:
+        """See Classifier.run."""
+        self._enter_thread()
+        return self._classifier.run(ids, mask)
+
+
+class CpuEngine:
+    """OpenVINO where a version has a graph that it can load; else torch, imported only then."""
+
+    def __init__(self, openvino: Engine, make_torch: Callable[[], Engine]) -> None:
+        self._openvino = openvino
+        self._make_torch = make_torch
+        self._torch: Engine | None = None
+        self._thread = threading.local()
+        self.batch_tokens = openvino.batch_tokens
+
+    @property
+    def device(self) -> str:
+        """See Engine.device."""
+        return self._openvino.device
+
+    def enter_thread(self, computes: bool) -> None:
+        """See Engine.enter_thread."""
+        self._openvino.enter_thread(computes)
+        self._thread.computes = computes
+        self._thread.entered = None
+
+    def load(self, weights: Path, graph: Path | None) -> Classifier:
+        """See Engine.load."""
+        if graph is not None:
+            try:
+                return self._openvino.load(weights, graph)
+            except RuntimeError as error:
+                # Exported for a later OpenVINO, for example: slower is better than not at all.
+                why = str(error).strip().splitlines()[-1]
+                log.warning("the graph cannot be loaded; torch runs the model", extra={"why": why})
+        if self._torch is None:
+            self._torch = self._make_torch()
+        torch = self._torch
+        self._enter(torch)
+        return _EnteringClassifier(torch.load(weights, None), lambda: self._enter(torch))
+
+    def _enter(self, engine: Engine) -> None:
+        if getattr(self._thread, "entered", None) is not engine:
+            engine.enter_thread(getattr(self._thread, "computes", False))
+            self._thread.entered = engine
+
+    def release_memory(self) -> None:
+        """See Engine.release_memory."""
+        (self._torch or self._openvino).release_memory()

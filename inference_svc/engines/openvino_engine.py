@@ -1,0 +1,79 @@
+"""Runs the graphs that training exports with OpenVINO on the CPU; needs no torch."""
+
+import gc
+from pathlib import Path
+
+from inference_svc.engines.base import TOLERANCE, EngineUnavailable, FloatArray, IntArray
+from inference_svc.engines.cpu import describe_cpu, has_bf16, usable_cores
+from inference_svc.engines.memory import trim_heap
+from service_kit.telemetry import refuse_openvino_telemetry
+
+refuse_openvino_telemetry()
+import openvino  # noqa: E402
+
+# Padded tokens a batch: on a CPU core larger batches gain little and make everyone wait.
+BATCH_TOKENS = 1024
+
+_PRECISION = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}
+
+
+class OpenVinoClassifier:
+    """A compiled graph: token ids and mask in, probabilities out."""
+
+    def __init__(self, compiled: openvino.CompiledModel, number_format: str) -> None:
+        self._request = compiled.create_infer_request()
+        self.engine = f"openvino {number_format}"
+        self.score_tolerance = TOLERANCE[number_format]
+
+    def run(self, ids: IntArray, mask: IntArray) -> FloatArray:
+        """See Classifier.run."""
+        request = self._request
+        request.set_input_tensor(0, openvino.Tensor(ids, shared_memory=True))
+        request.set_input_tensor(1, openvino.Tensor(mask, shared_memory=True))
+        request.infer()
+        # Copied: the next batch writes its own scores to the same place.
+        scores: FloatArray = request.get_output_tensor(0).data.copy()
+        return scores
+
+
+class OpenVinoEngine:
+    """Loads exported graphs."""
+
+    batch_tokens = BATCH_TOKENS
+
+    def __init__(self, precision: str, threads: int) -> None:
+        self._format = precision
+        if precision == "auto":
+            self._format = "bf16" if has_bf16() else "fp32"
+        self._threads = threads or usable_cores()
+        self._core = openvino.Core()
+
+    @property
+    def device(self) -> str:
+        """See Engine.device."""
+        return describe_cpu(self._format, self._threads)
+
+    def enter_thread(self, computes: bool) -> None:
+        """See Engine.enter_thread. Each graph has its number of threads from `load`."""
+
+    def load(self, weights: Path, graph: Path | None) -> OpenVinoClassifier:
+        """See Engine.load. The weights are those of the graph, mapped into memory."""
+        if graph is None:
+            raise EngineUnavailable("this version has no OpenVINO graph")
+        compiled = self._core.compile_model(
+            graph,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": _PRECISION[self._format],
+                "INFERENCE_NUM_THREADS": self._threads,
+                "NUM_STREAMS": 1,
+                # Two replicas would both be pinned to the first core.
+                "ENABLE_CPU_PINNING": False,
+            },
+        )
+        return OpenVinoClassifier(compiled, self._format)
+
+    def release_memory(self) -> None:
+        """See Engine.release_memory."""
+        gc.collect()
+        trim_heap()
