@@ -92,7 +92,10 @@ def job_message(job: Job) -> train_pb2.TrainingJob:
 
 def _decision(decision: Mapping[str, Any]) -> train_pb2.Decision:
     outcome = f"DECISION_OUTCOME_{decision['outcome']}"
-    return train_pb2.Decision(**(dict(decision) | {"outcome": outcome}))
+    # What else is noted is for the canary alone.
+    public = {field.name for field in train_pb2.Decision.DESCRIPTOR.fields}
+    shown = {name: value for name, value in decision.items() if name in public}
+    return train_pb2.Decision(**(shown | {"outcome": outcome}))
 
 
 def _params(message: train_pb2.TrainParams) -> Params:
