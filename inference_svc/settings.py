@@ -38,6 +38,9 @@ class InferenceSettings(ServiceSettings):
     threads: int = Field(default=1, ge=0)
     """Threads of one computation on the CPU; 0: one for each core that the process may use."""
 
+    http_port: int = Field(default=0, ge=0, le=65535)
+    """Port of the Open Inference Protocol over HTTP (/v2/); 0 switches it off."""
+
     max_queue_texts: int = Field(default=4 * MAX_TEXTS, ge=2 * MAX_TEXTS)
     """Texts that may wait or run at once; half of them may come from PredictStream."""
 

@@ -98,7 +98,7 @@ class MeshTopology:
     control_plane: Address
 
     replicas_http: tuple[Address, ...] = ()
-    """HTTP addresses of the replicas (Open Inference Protocol); none: no /v2/."""
+    """HTTP addresses of those that have one (Open Inference Protocol)."""
 
     challengers: tuple[Address, ...] = ()
     """gRPC addresses of the replicas that have every Challenger on trial."""
@@ -122,7 +122,7 @@ class MeshTopology:
     @property
     def fixed(self) -> "MeshTopology":
         """The part that never changes while Envoy runs: all but replicas and splits."""
-        return replace(self, replicas=(), challengers=(), splits=())
+        return replace(self, replicas=(), replicas_http=(), challengers=(), splits=())
 
     def __post_init__(self) -> None:
         if not Address(self.host, self.port).is_ip:

@@ -28,6 +28,7 @@ def build_snapshot(topology: MeshTopology) -> Snapshot:
         endpoints=(
             Endpoints(names.CHAMPION, topology.replicas),
             Endpoints(names.CHALLENGER, topology.challengers),
+            Endpoints(names.CHAMPION_HTTP, topology.replicas_http),
         ),
         listeners=(_listener(topology.fixed),),
         routes=(route_table(topology.fixed, topology.splits),),
@@ -55,10 +56,7 @@ def _clusters(topology: MeshTopology) -> tuple[Cluster, ...]:
         replica_cluster(name, names.PREDICT_SERVICE, replica_calls)
         for name in (names.CHAMPION, names.CHALLENGER)
     ]
-    if topology.replicas_http:
-        clusters.append(
-            replica_http_cluster(names.CHAMPION_HTTP, topology.replicas_http, replica_calls)
-        )
+    clusters.append(replica_http_cluster(names.CHAMPION_HTTP, replica_calls))
     clusters += [
         service_cluster(name, address, service, limits.calls_per_service)
         for name, address, service in services
