@@ -309,8 +309,8 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("triton")
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
-    install = [python, "-m", "pip", "install", "--quiet", "--no-compile", "--no-deps", *TRITON]
-    subprocess.run(install, check=True, capture_output=True)
+    install = (*("-m", "pip", "install", "--quiet"), *("--no-compile", "--no-deps"), *TRITON)
+    subprocess.run([str(python), *install], check=True, capture_output=True)
     return python
 
 

@@ -205,6 +205,11 @@ class TwinEnvoy:
         return [address.host for address in self.topology.replicas]
 
     @property
+    def http_listeners(self) -> list[str]:
+        """Addresses that get traffic over HTTP."""
+        return [str(address) for address in self.topology.replicas_http]
+
+    @property
     def challengers(self) -> list[str]:
         """Hosts that get the Challengers' traffic."""
         return [address.host for address in self.topology.challengers]
