@@ -3,6 +3,7 @@
 import os
 import sys
 
+from inference import open_inference_pb2
 from inference_svc.engines import EngineUnavailable, create_engine
 from inference_svc.service import InferenceService
 from inference_svc.settings import InferenceSettings
@@ -13,7 +14,7 @@ from service_kit.server import run
 # Envoy sends reflection to the replicas, so they answer for every public service.
 REFLECTED = tuple(
     service.full_name
-    for file in (predict_pb2, train_pb2, reload_pb2, data_pb2)
+    for file in (predict_pb2, train_pb2, reload_pb2, data_pb2, open_inference_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
 )
 

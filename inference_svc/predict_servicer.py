@@ -1,22 +1,17 @@
 """PredictService: translates messages, nothing else."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 
+from inference_svc import call_metadata
 from inference_svc.bulk_stream import BulkStream
 from inference_svc.messages import model_message, predict_response
 from inference_svc.replica import Replica
-from inference_svc.slots import CHAMPION, ROLES, Slot
+from inference_svc.slots import Slot
 from mesh.v1 import predict_pb2 as pb
 from mesh.v1 import predict_pb2_grpc
-from service_kit.errors import InvalidArgument
 from service_kit.interceptor import Context, Undecodable, takes_undecodable
 from service_kit.limits import check_model_name
-
-ROLE_HEADER = "x-mesh-role"
-# Set by Envoy on the copy of a request whose answer it throws away.
-MIRROR_HEADER = "x-mesh-mirror"
 
 
 class PredictServicer(predict_pb2_grpc.PredictServiceServicer):
@@ -33,13 +28,12 @@ class PredictServicer(predict_pb2_grpc.PredictServiceServicer):
         self._ending.set()
 
     async def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:
-        left_s = context.time_remaining()
-        deadline = None if left_s is None else time.monotonic() + left_s
-        if _is_mirrored(context):
+        deadline = call_metadata.deadline(context)
+        if call_metadata.is_mirrored(context):
             texts = list(request.texts)  # the comparison outlives the request
             answer = await self._replica.predict_mirrored(request.model, texts, deadline)
         else:
-            slot = Slot(request.model, _role(context))
+            slot = Slot(request.model, call_metadata.role(context))
             answer = await self._replica.predict(slot, request.texts, deadline=deadline)
         return predict_response(answer, request.all_scores, self._replica_id)
 
@@ -48,7 +42,11 @@ class PredictServicer(predict_pb2_grpc.PredictServiceServicer):
         self, request_iterator: AsyncIterator[pb.PredictRequest | Undecodable], context: Context
     ) -> AsyncIterator[pb.PredictStreamResponse]:
         stream = BulkStream(
-            self._replica, self._replica_id, _role(context), self._stream_limit, self._ending
+            self._replica,
+            self._replica_id,
+            call_metadata.role(context),
+            self._stream_limit,
+            self._ending,
         )
         async for response in stream.run(request_iterator):
             yield response
@@ -62,20 +60,7 @@ class PredictServicer(predict_pb2_grpc.PredictServiceServicer):
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.Model:
         name = check_model_name(request.model)
         slots = self._replica.slots
-        served = slots.served(Slot(name, _role(context))) or slots.served(Slot(name))
+        served = slots.served(Slot(name, call_metadata.role(context))) or slots.served(Slot(name))
         if served is None:
             raise await self._replica.why_unserved(name)
         return model_message(served)
-
-
-def _role(context: Context) -> str:
-    for key, value in context.invocation_metadata() or ():
-        if key == ROLE_HEADER:
-            if value not in ROLES:
-                raise InvalidArgument(ROLE_HEADER, f"is one of {', '.join(ROLES)}")
-            return str(value)
-    return CHAMPION
-
-
-def _is_mirrored(context: Context) -> bool:
-    return any(key == MIRROR_HEADER for key, _ in context.invocation_metadata() or ())

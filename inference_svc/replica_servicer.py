@@ -19,10 +19,12 @@ _STATES = {
 class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
     """See protos/mesh/v1/replica.proto."""
 
-    def __init__(self, replica: Replica, replica_id: str, device: str) -> None:
+    def __init__(self, replica: Replica, replica_id: str, device: str, http_port: int = 0) -> None:
+        """`http_port` 0: there is no HTTP listener."""
         self._replica = replica
         self._replica_id = replica_id
         self.device = device
+        self._http_port = http_port
         self.draining = False
 
     async def Prepare(self, request: pb.PrepareRequest, context: Context) -> pb.PrepareResponse:
@@ -50,7 +52,11 @@ class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
         slots += [_preparation_state(found) for found in self._replica.preparations.all()]
         slots.sort(key=lambda state: (state.model, state.role))
         return pb.GetStateResponse(
-            replica=self._replica_id, device=self.device, slots=slots, draining=self.draining
+            replica=self._replica_id,
+            device=self.device,
+            slots=slots,
+            draining=self.draining,
+            http_port=self._http_port,
         )
 
 

@@ -6,15 +6,19 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from grpc import aio
 from prometheus_client import REGISTRY
 
+from inference import open_inference_pb2_grpc
 from inference_svc.batching.batcher import Batcher
 from inference_svc.batching.cutting import BatchLimits
 from inference_svc.batching.queue import TextQueue
 from inference_svc.cache import ModelCache, ModelSource
 from inference_svc.engines import Engine
+from inference_svc.open_inference import OpenInference
+from inference_svc.open_inference_servicer import OpenInferenceServicer
 from inference_svc.predict_servicer import PredictServicer
 from inference_svc.preparation import Preparer
 from inference_svc.preparations import Preparations
@@ -29,6 +33,9 @@ from inference_svc.slots import Slots
 from inference_svc.unserved import UnservedModels
 from mesh.v1 import predict_pb2_grpc, replica_pb2_grpc
 
+if TYPE_CHECKING:
+    from inference_svc.open_inference_http import OpenInferenceHttp
+
 log = logging.getLogger(__name__)
 
 # Answers that are still being sent hold on to the version that gave them.
@@ -38,7 +45,11 @@ RELEASE_DELAY_S = 1.0
 class InferenceService:
     """See service_kit.server.Service."""
 
-    names: Sequence[str] = ("mesh.v1.PredictService", "mesh.v1.ReplicaService")
+    names: Sequence[str] = (
+        "mesh.v1.PredictService",
+        "mesh.v1.ReplicaService",
+        "inference.GRPCInferenceService",
+    )
 
     def __init__(
         self,
@@ -79,23 +90,33 @@ class InferenceService:
         )
         self._collector = SlotCollector(self._replica.slots)
         self._registered = ExitStack()
-        self._steering = ReplicaServicer(self._replica, settings.replica_id, engine.device)
+        self._steering = ReplicaServicer(
+            self._replica, settings.replica_id, engine.device, settings.http_port
+        )
+        self._inference = OpenInference(self._replica, settings.replica_id)
+        self._http: OpenInferenceHttp | None = None
+        self._settings = settings
 
     def register(self, server: aio.Server) -> None:
         """See Service."""
         predict_pb2_grpc.add_PredictServiceServicer_to_server(self._predict, server)
         replica_pb2_grpc.add_ReplicaServiceServicer_to_server(self._steering, server)
+        open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
+            OpenInferenceServicer(self._inference), server
+        )
 
     async def startup(self) -> None:
         """Load what the fleet serves; what cannot be had now is fetched later."""
         self._batcher.start()
         REGISTRY.register(self._collector)
         self._registered.callback(REGISTRY.unregister, self._collector)
-        # What is imported by now stays: collecting a dropped model need not look at it again.
-        gc.freeze()
         # There is no traffic yet to leave the processor to.
         executor = ThreadPoolExecutor(1, thread_name_prefix="restore")
         try:
+            if self._settings.http_port:
+                await self._listen()
+            # What is imported by now stays: collecting a dropped model need not look at it again.
+            gc.freeze()
             await self._restorer.restore(executor)
         except BaseException:
             await self.shutdown()
@@ -103,14 +124,20 @@ class InferenceService:
         finally:
             executor.shutdown(wait=False)
         self._following = asyncio.create_task(self._restorer.follow())
+        self._inference.ready = True
 
     async def drain(self) -> None:
         """Let the streams answer what they have read, and end them; see service_kit Drains."""
         self._steering.draining = True
+        self._inference.ready = False
         self._predict.end_streams()
+        if self._http is not None:
+            await self._http.close()
 
     async def shutdown(self) -> None:
         """See Service."""
+        if self._http is not None:
+            await self._http.close()
         if self._following is not None:
             self._following.cancel()
         self._preparations.close()
@@ -119,6 +146,16 @@ class InferenceService:
         await asyncio.to_thread(self._idle.shutdown, cancel_futures=True)
         await self._batcher.close()
         await self._source.close()
+
+    async def _listen(self) -> None:
+        # A third of a second to import, which a replica without the listener need not spend.
+        from inference_svc.open_inference_http import OpenInferenceHttp
+
+        settings = self._settings
+        self._http = OpenInferenceHttp(
+            self._inference, settings.host, settings.http_port, settings.grace_seconds
+        )
+        await self._http.start()
 
     def _release_memory(self) -> None:
         asyncio.get_running_loop().call_later(RELEASE_DELAY_S, self._release_memory_now)

@@ -48,8 +48,13 @@ def replica_names(count: int) -> list[str]:
 
 
 def service_ports(services: Iterable[str]) -> list[str]:
-    """Names of the internal ports of services: one each, and one for its metrics."""
-    return [port for name in services for port in (name, f"{name}-metrics")]
+    """Names of the internal ports of services: one each, one for metrics, a replica's for HTTP."""
+    ports = []
+    for name in services:
+        ports += [name, f"{name}-metrics"]
+        if name.startswith(REPLICA):
+            ports.append(f"{name}-http")
+    return ports
 
 
 def internal_names(replicas: int) -> list[str]:
@@ -121,6 +126,7 @@ class Parts:
         environment = {
             "INFERENCE_REPLICA_ID": name,
             "INFERENCE_NICE": str(REPLICA_NICE),
+            "INFERENCE_HTTP_PORT": str(self._ports[f"{name}-http"]),
             "INFERENCE_MLFLOW_URL": self._mlflow_url,
             "INFERENCE_STATE_DIR": str(self._folder(name)),
         }

@@ -13,8 +13,11 @@ import grpc_tools
 from grpc_tools import protoc
 
 ROOT = Path(__file__).parent
-PUBLIC = ("predict", "train", "reload", "data")
-INTERNAL = ("replica",)
+PUBLIC = (
+    *(f"mesh/v1/{name}.proto" for name in ("predict", "train", "reload", "data")),
+    "inference/open_inference.proto",
+)
+INTERNAL = ("mesh/v1/replica.proto",)
 
 # Envoy's transcoder turns error details into JSON only when it can find their types here.
 EXTRA_TYPES = ("google/rpc/error_details.proto",)
@@ -39,8 +42,7 @@ def main() -> None:
     parser.add_argument("--lint-set", type=Path, help="also write a descriptor set for buf")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    public = [f"mesh/v1/{name}.proto" for name in PUBLIC]
-    everything = public + [f"mesh/v1/{name}.proto" for name in INTERNAL]
+    everything = (*PUBLIC, *INTERNAL)
     out = str(args.out)
     run(
         f"--plugin=protoc-gen-mypy_grpc={Path(sys.executable).parent / 'protoc-gen-mypy_grpc'}",
@@ -51,7 +53,7 @@ def main() -> None:
         *everything,
     )
     descriptor = args.out / "mesh" / "descriptor.pb"
-    run("--include_imports", f"--descriptor_set_out={descriptor}", *public, *EXTRA_TYPES)
+    run("--include_imports", f"--descriptor_set_out={descriptor}", *PUBLIC, *EXTRA_TYPES)
     if args.lint_set:
         run(
             "--include_imports",

@@ -26,6 +26,7 @@ class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
         self.challengers: dict[str, str] = {}
         self.mirrored: Counter[str] = Counter()
         self.first_answer_at: datetime | None = None
+        self.http_port = 0
         self.fail_at = ""
         self.fail_activate = False
         self.when_preparing: Callable[[], Awaitable[None]] | None = None
@@ -82,7 +83,9 @@ class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
             )
             for model, version in self.challengers.items()
         ]
-        return replica_pb2.GetStateResponse(replica=self.name, device="cpu", slots=slots)
+        return replica_pb2.GetStateResponse(
+            replica=self.name, device="cpu", slots=slots, http_port=self.http_port
+        )
 
     def _slot(self, model: str) -> replica_pb2.SlotState:
         slot = replica_pb2.SlotState(

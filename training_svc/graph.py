@@ -91,7 +91,7 @@ def _export(model_dir: Path, folder: Path) -> None:
 def _silent() -> Iterator[None]:
     """The tracer warns of shapes that are constant here, transformers of a loss that is none."""
     verbosity = hf_logging.get_verbosity()
-    hf_logging.set_verbosity_error()
+    hf_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -116,7 +116,7 @@ def _batch(model: PreTrainedModel, shape: tuple[int, int]) -> tuple[torch.Tensor
     """Random tokens and a mask in which every text but the first is shorter."""
     generator = torch.Generator().manual_seed(0)
     words = model.get_input_embeddings().num_embeddings
-    ids = torch.randint(0, int(words), shape, generator=generator)
+    ids = torch.randint(0, int(words), shape, generator=generator)  # type: ignore[arg-type]
     mask = torch.ones(shape, dtype=torch.long)
     for row in range(1, shape[0]):
         length = max(_LEAST_TOKENS, shape[1] - 2 * row)

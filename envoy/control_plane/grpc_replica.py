@@ -72,6 +72,7 @@ class GrpcReplica:
             device=answer.device,
             slots=tuple(_slot(slot) for slot in answer.slots if slot.state),
             draining=answer.draining,
+            http_port=answer.http_port,
             serving=check.status == health_pb2.HealthCheckResponse.SERVING,
         )
 

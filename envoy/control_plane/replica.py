@@ -53,6 +53,9 @@ class ReplicaState:
     serving: bool = True
     """Its health check says SERVING."""
 
+    http_port: int = 0
+    """Port of its HTTP listener (Open Inference Protocol); 0: it has none."""
+
     def version(self, model: str, state: SlotState, role: Role = Role.CHAMPION) -> str:
         """Version of a model that is in this state; empty when none is."""
         return self._versions.get((model, role, state), "")

@@ -63,6 +63,7 @@ class Rotation:
         self._published: MeshTopology | None = None
         self._current: dict[tuple[str, str], bool] = {}
         self._in_rotation: dict[str, float] = {}
+        self._http_ports: dict[str, int] = {}
         self._served_by_none: set[tuple[str, str]] = set()
         self.decisions = 0
         """How many there were; who looked at the fleet before the latest one is out of date."""
@@ -91,8 +92,14 @@ class Rotation:
         if not champions and self._published and self._published.replicas:
             # Envoy's own health checks know better than a control plane that reaches nobody.
             return
-        splits = _splits(demands, champions)
-        self._publish(replace(self._topology, replicas=_addresses(champions), splits=splits))
+        self._publish(
+            replace(
+                self._topology,
+                replicas=_addresses(champions),
+                replicas_http=self._http_addresses(champions),
+                splits=_splits(demands, champions),
+            )
+        )
 
     async def settled(self) -> bool:
         """Wait until every Envoy has taken the latest decision."""
@@ -143,9 +150,18 @@ class Rotation:
         )
         if ready:
             self._in_rotation[address] = now
+            self._http_ports[address] = member.state.http_port
         else:
             self._in_rotation.pop(address, None)
+            self._http_ports.pop(address, None)
         return ready
+
+    def _http_addresses(self, members: Sequence[Member]) -> tuple[Address, ...]:
+        """The HTTP listeners of members that get traffic; some may have none."""
+        # One that does not answer now keeps the port that it told last.
+        ports = [(member.address, self._http_ports.get(member.address, 0)) for member in members]
+        found = [Address(Address.parse(address).host, port) for address, port in ports if port]
+        return tuple(sorted(found))
 
     def _publish(self, topology: MeshTopology) -> None:
         if topology == self._published:

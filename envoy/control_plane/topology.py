@@ -98,7 +98,7 @@ class MeshTopology:
     control_plane: Address
 
     replicas_http: tuple[Address, ...] = ()
-    """HTTP addresses of the replicas (Open Inference Protocol); none: no /v2/."""
+    """HTTP addresses of those that have one (Open Inference Protocol)."""
 
     splits: tuple[tuple[str, Split], ...] = ()
     """Model and split, ordered by model; a model that is not here is its Champion's alone."""
@@ -119,7 +119,7 @@ class MeshTopology:
     @property
     def fixed(self) -> "MeshTopology":
         """The part that never changes while Envoy runs: all but replicas and splits."""
-        return replace(self, replicas=(), splits=())
+        return replace(self, replicas=(), replicas_http=(), splits=())
 
     def __post_init__(self) -> None:
         if not Address(self.host, self.port).is_ip:

@@ -132,13 +132,20 @@ async def test_a_body_of_the_limit_is_taken(mesh: ToyMesh) -> None:
         ("DELETE", "/v1/models/reviews"),
         ("POST", "/v1/models/reviews:foo"),
         ("POST", "/mesh.v1.ReplicaService/GetState"),
-        ("GET", "/v2/models/reviews"),
     ],
 )
 async def test_what_no_method_answers_is_404(mesh: ToyMesh, method: str, path: str) -> None:
     response = await mesh.http.request(method, path)
     assert response.status_code == 404
     assert_error(response, grpc.StatusCode.NOT_FOUND, path)
+
+
+@pytest.mark.parametrize("path", ["/v2", "/v2/models/reviews"])
+async def test_without_http_listeners_v2_is_503_in_its_own_form(mesh: ToyMesh, path: str) -> None:
+    response = await mesh.http.get(path)
+    assert response.status_code == 503
+    assert response.headers["content-type"] == "application/json"
+    assert response.json() == {"error": "no healthy upstream"}
 
 
 async def test_an_error_of_a_service_keeps_its_details(mesh: ToyMesh) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.steered_mesh import SteeredMesh, steered_mesh
@@ -59,6 +60,24 @@ async def test_a_replica_that_cannot_prepare_is_named_with_its_step(mesh: Steere
     assert detail["metadata"] == {"replica": "r2", "step": "warm-up"}
     assert "Serving" not in await mesh.aliases(model)
     assert mesh.replicas[0].ready == {}
+
+
+async def test_http_goes_to_the_listeners_that_replicas_tell(mesh: SteeredMesh) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A connection without a request is Envoy's health check.
+        if await reader.read(65536):
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}")
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as listener:
+        mesh.replicas[1].http_port = listener.sockets[0].getsockname()[1]
+        await mesh.envoy.wait_healthy("champion-http", 1)
+        async with httpx.AsyncClient(base_url=mesh.envoy.url) as http:
+            assert (await http.get("/v2/health/live")).status_code == 200
+            mesh.replicas[1].http_port = 0
+            await mesh.envoy.wait_healthy("champion-http", 0)
+            assert (await http.get("/v2/health/live")).json() == {"error": "no healthy upstream"}
 
 
 async def test_what_is_missing_is_said(mesh: SteeredMesh) -> None:

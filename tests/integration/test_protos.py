@@ -39,7 +39,10 @@ def fresh(generator: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_generated_code_is_fresh(fresh: Path) -> None:
     made = {p.relative_to(fresh): p for pattern in GENERATED for p in fresh.rglob(pattern)}
     kept = {
-        p.relative_to(PROTOS): p for pattern in GENERATED for p in (PROTOS / "mesh").rglob(pattern)
+        p.relative_to(PROTOS): p
+        for folder in ("mesh", "inference")
+        for pattern in GENERATED
+        for p in (PROTOS / folder).rglob(pattern)
     }
     assert made.keys() == kept.keys()
     stale = [

@@ -43,6 +43,7 @@ class TwinReplica:
         self.ready: dict[str, str] = {}
         self.challengers: dict[str, str] = {}
         self.step = ""
+        self.http_port = 0
         self.up = True
         self.fail_at = ""
         self.fail_activations = 0
@@ -75,7 +76,7 @@ class TwinReplica:
         ]
         if self.step:
             slots.append(Slot("reviews", "2", SlotState.PREPARING, step=self.step))
-        return ReplicaState(self.name, "cpu", tuple(slots))
+        return ReplicaState(self.name, "cpu", tuple(slots), http_port=self.http_port)
 
     async def prepare(self, model: str, version: str, role: Role, timeout_s: float) -> Prepared:
         self._answer()
@@ -202,6 +203,11 @@ class TwinEnvoy:
     def replicas(self) -> list[str]:
         """Hosts that get traffic."""
         return [address.host for address in self.topology.replicas]
+
+    @property
+    def http_listeners(self) -> list[str]:
+        """Addresses that get traffic over HTTP."""
+        return [str(address) for address in self.topology.replicas_http]
 
     def publish(self, topology: MeshTopology) -> None:
         self.topology = topology

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from control_plane.rotation import GRACE_S
 from control_plane.topology import ALL_TO_THE_CHAMPION, Split
 from control_plane.trial import TAG_TRAFFIC
 from service_kit.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
@@ -28,6 +29,28 @@ async def test_who_serves_the_fleets_version_gets_traffic() -> None:
     assert mesh.envoy.replicas == ["r1"]
     await mesh.settle()
     assert mesh.envoy.replicas == ["r1", "r2"]
+
+
+async def test_http_follows_rotation_and_some_have_none() -> None:
+    mesh = TwinMesh(
+        TwinRegistry(Serving="1"),
+        TwinReplica("r1", reviews="1"),
+        TwinReplica("r2", reviews="1"),
+        TwinReplica("r3", reviews="1"),
+    )
+    first, second, _ = mesh.replicas
+    first.http_port, second.http_port = 11, 12
+    await mesh.upkeep.look()
+    assert mesh.envoy.replicas == ["r1", "r2", "r3"]
+    assert mesh.envoy.http_listeners == ["r1:11", "r2:12"]
+    first.kill()
+    await mesh.upkeep.look()
+    # As long as its gRPC address has its place, so has its HTTP one.
+    assert mesh.envoy.http_listeners == ["r1:11", "r2:12"]
+    mesh.now += GRACE_S
+    await mesh.upkeep.look()
+    assert mesh.envoy.replicas == ["r2", "r3"]
+    assert mesh.envoy.http_listeners == ["r2:12"]
 
 
 async def test_a_model_that_nobody_serves_does_not_stop_the_others() -> None:

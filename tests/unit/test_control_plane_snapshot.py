@@ -66,6 +66,20 @@ def test_another_replica_changes_its_endpoints_and_nothing_else_but_limits() -> 
     assert bytes(before.listeners[0]) == bytes(after.listeners[0])
 
 
+def test_another_http_listener_changes_its_endpoints_and_nothing_else() -> None:
+    before = build_snapshot(TOPOLOGY)
+    after = build_snapshot(replace(TOPOLOGY, replicas_http=(Address("127.0.0.1", 1006),)))
+    changed = {
+        new.cluster_name
+        for old, new in zip(before.endpoints, after.endpoints, strict=True)
+        if bytes(old) != bytes(new)
+    }
+    assert changed == {"champion-http"}
+    assert before.clusters is after.clusters
+    assert before.listeners[0] is after.listeners[0]
+    assert before.routes[0] is after.routes[0]
+
+
 def test_endpoints_are_encoded_as_their_message_would_be() -> None:
     many = tuple(Address("10.0.0.1", 1000 + n) for n in range(100))
     for addresses in ((), many[:1], many):
@@ -87,7 +101,9 @@ def test_a_route_to_an_unknown_cluster_is_refused() -> None:
 
 
 def test_a_discovered_cluster_without_endpoints_is_refused() -> None:
-    with pytest.raises(InconsistentSnapshot, match="endpoints are missing: challenger, champion"):
+    with pytest.raises(
+        InconsistentSnapshot, match="endpoints are missing: challenger, champion, champion-http"
+    ):
         replace(build_snapshot(TOPOLOGY), endpoints=())
 
 

@@ -30,6 +30,7 @@ def build_snapshot(topology: MeshTopology) -> Snapshot:
             # The same replicas in another role. They are always there: were they added with a
             # split, Envoy would have requests for them before it has seen that they are healthy.
             Endpoints(names.CHALLENGER, topology.replicas),
+            Endpoints(names.CHAMPION_HTTP, topology.replicas_http),
         ),
         listeners=(_listener(topology.fixed),),
         routes=(route_table(topology.fixed, topology.splits),),
@@ -57,10 +58,7 @@ def _clusters(topology: MeshTopology) -> tuple[Cluster, ...]:
         replica_cluster(name, names.PREDICT_SERVICE, replica_calls)
         for name in (names.CHAMPION, names.CHALLENGER)
     ]
-    if topology.replicas_http:
-        clusters.append(
-            replica_http_cluster(names.CHAMPION_HTTP, topology.replicas_http, replica_calls)
-        )
+    clusters.append(replica_http_cluster(names.CHAMPION_HTTP, replica_calls))
     clusters += [
         service_cluster(name, address, service, limits.calls_per_service)
         for name, address, service in services

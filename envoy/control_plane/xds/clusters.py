@@ -1,7 +1,5 @@
 """Clusters: how Envoy reaches the services, sees whether they live, and bounds their load."""
 
-from collections.abc import Sequence
-
 from envoy_data_plane.envoy.config.cluster.v3 import (
     CircuitBreakers,
     CircuitBreakersThresholds,
@@ -50,7 +48,16 @@ _PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 def replica_cluster(name: str, health_service: str, calls: int) -> Cluster:
     """The cluster of the replicas; its endpoints are a resource of their own."""
-    cluster = _cluster(name, _grpc_health(health_service), calls, _HTTP2)
+    return _discovered(_cluster(name, _grpc_health(health_service), calls, _HTTP2))
+
+
+def replica_http_cluster(name: str, calls: int) -> Cluster:
+    """The cluster of the replicas' HTTP listeners."""
+    return _discovered(_cluster(name, _tcp_health(), calls, _HTTP1))
+
+
+def _discovered(cluster: Cluster) -> Cluster:
+    """Have the endpoints from a resource of their own: those of replicas that come and go."""
     cluster.type = ClusterDiscoveryType.EDS
     cluster.eds_cluster_config = ClusterEdsClusterConfig(eds_config=ADS)
     # A replica that is taken out gets nothing more, however healthy it is.
@@ -59,12 +66,6 @@ def replica_cluster(name: str, health_service: str, calls: int) -> Cluster:
         slow_start_config=ClusterSlowStartConfig(slow_start_window=seconds(SLOW_START_S))
     )
     return cluster
-
-
-def replica_http_cluster(name: str, addresses: Sequence[Address], calls: int) -> Cluster:
-    """The replicas' HTTP listeners."""
-    cluster = _cluster(name, _tcp_health(), calls, _HTTP1)
-    return with_endpoints(cluster, Endpoints(name, tuple(addresses)))
 
 
 def service_cluster(name: str, address: Address, health_service: str, calls: int) -> Cluster:

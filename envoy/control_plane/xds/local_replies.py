@@ -3,6 +3,7 @@
 A gRPC client keeps what it understands, a status and a plain message.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from envoy_data_plane.envoy.config.accesslog.v3 import (
@@ -80,8 +81,10 @@ def replies(limits: Limits) -> tuple[Reply, ...]:
 
 def local_reply_config(limits: Limits) -> LocalReplyConfig:
     """The whole of it."""
-    over_http = [_mapper(reply) for reply in replies(limits)]
-    return LocalReplyConfig(mappers=[*over_http, _no_such_method()])
+    table = replies(limits)
+    open_inference = [_mapper(reply, {"error": reply.message}, _of_v2()) for reply in table]
+    over_http = [_mapper(reply, _contract_body(reply), _over_http()) for reply in table]
+    return LocalReplyConfig(mappers=[*open_inference, *over_http, _no_such_method()])
 
 
 def _no_such_method() -> ResponseMapper:
@@ -94,16 +97,22 @@ def _no_such_method() -> ResponseMapper:
     )
 
 
-def _mapper(reply: Reply) -> ResponseMapper:
-    conditions = [_status(reply.http), _over_http()]
+def _contract_body(reply: Reply) -> dict[str, str | int | list[str]]:
+    return {"code": reply.code, "message": reply.message, "details": []}
+
+
+def _mapper(
+    reply: Reply, body: Mapping[str, str | int | list[str]], asked: AccessLogFilter
+) -> ResponseMapper:
+    """`asked` says for which requests."""
+    conditions = [_status(reply.http), asked]
     if reply.flag:
         conditions.append(_flag(reply.flag))
-    body = struct({"code": reply.code, "message": reply.message, "details": []})
     return ResponseMapper(
         filter=AccessLogFilter(and_filter=AndFilter(filters=conditions)),
         status_code=reply.as_http,
         body_format_override=SubstitutionFormatString(
-            json_format=body, content_type="application/json"
+            json_format=struct(body), content_type="application/json"
         ),
     )
 
@@ -116,6 +125,12 @@ def _status(code: int) -> AccessLogFilter:
     value = RuntimeUInt32(default_value=code, runtime_key="mesh.none")
     comparison = ComparisonFilter(op=ComparisonFilterOp.EQ, value=value)
     return AccessLogFilter(status_code_filter=StatusCodeFilter(comparison=comparison))
+
+
+def _of_v2() -> AccessLogFilter:
+    """The Open Inference Protocol over HTTP has a form of its own."""
+    path = HeaderMatcher(name=":path", string_match=StringMatcher(prefix="/v2"))
+    return AccessLogFilter(header_filter=HeaderFilter(header=path))
 
 
 def _over_http() -> AccessLogFilter:

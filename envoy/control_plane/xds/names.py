@@ -15,11 +15,14 @@ PREDICT_SERVICE = "mesh.v1.PredictService"
 TRAIN_SERVICE = "mesh.v1.TrainService"
 RELOAD_SERVICE = "mesh.v1.ReloadService"
 DATA_SERVICE = "mesh.v1.DataService"
+# Its JSON is not what transcoding makes, so it is not one of PUBLIC_SERVICES.
+OPEN_INFERENCE_SERVICE = "inference.GRPCInferenceService"
 PUBLIC_SERVICES = (PREDICT_SERVICE, TRAIN_SERVICE, RELOAD_SERVICE, DATA_SERVICE)
 # Service, method, and the field of its first message that names the model.
 MODEL_FIELDS = (
     (PREDICT_SERVICE, "Predict", "model"),
     (PREDICT_SERVICE, "PredictStream", "model"),
+    (OPEN_INFERENCE_SERVICE, "ModelInfer", "model_name"),
 )
 
 TRANSCODER = "envoy.filters.http.grpc_json_transcoder"

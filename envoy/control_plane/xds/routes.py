@@ -62,7 +62,12 @@ _BUFFER_MARGIN_BYTES = 1024 * 1024
 
 # A server that stops answers CANCELLED for what its grace time was too short for.
 _ANYWHERE_ELSE = "unavailable,cancelled,reset,connect-failure,refused-stream"
+# An HTTP listener tells what gRPC tells by status codes.
+_ANYWHERE_ELSE_HTTP = "gateway-error,reset,connect-failure,refused-stream"
 _NOT_YET_SENT = "connect-failure,refused-stream,reset-before-request"
+
+
+_MODEL_FIELDS = {f"/{service}/{method}": field for service, method, field in names.MODEL_FIELDS}
 
 
 @dataclass(frozen=True)
@@ -82,9 +87,9 @@ class Rule:
     """Copies may be sent to the Challenger; of a stream they would double all its work."""
 
     @property
-    def splittable(self) -> bool:
-        """Which model is asked for can be known."""
-        return self.path in {f"/{service}/{method}" for service, method, _ in names.MODEL_FIELDS}
+    def model_field(self) -> str:
+        """Field of the first message that names the model; "": the model cannot be known."""
+        return _MODEL_FIELDS.get(self.path, "")
 
 
 _REPEATABLE = f"unavailable,{_NOT_YET_SENT}"
@@ -100,6 +105,14 @@ RULES = (
         mirrored=True,
     ),
     Rule(f"/{names.PREDICT_SERVICE}/", names.CHAMPION, PREDICT_S, _ANYWHERE_ELSE),
+    Rule(
+        f"/{names.OPEN_INFERENCE_SERVICE}/ModelInfer",
+        names.CHAMPION,
+        PREDICT_S,
+        _ANYWHERE_ELSE,
+        mirrored=True,
+    ),
+    Rule(f"/{names.OPEN_INFERENCE_SERVICE}/", names.CHAMPION, SHORT_S, _ANYWHERE_ELSE),
     Rule(f"/{names.TRAIN_SERVICE}/WatchTraining", names.TRAINING, retry_on=_REPEATABLE),
     Rule(f"/{names.TRAIN_SERVICE}/", names.TRAINING, CALL_S, _REPEATABLE),
     Rule(f"/{names.DATA_SERVICE}/ImportExamples", names.TRIGGER),
@@ -109,9 +122,8 @@ RULES = (
     Rule("/grpc.health.v1.Health/", names.CHAMPION, SHORT_S, _ANYWHERE_ELSE),
     Rule("/grpc.reflection.v1.ServerReflection/", names.CHAMPION),
     Rule("/grpc.reflection.v1alpha.ServerReflection/", names.CHAMPION),
-)
-OPEN_INFERENCE_RULES = (
-    Rule("/v2/", names.CHAMPION_HTTP, PREDICT_S, _ANYWHERE_ELSE, transcoded=False),
+    Rule("/v2", names.CHAMPION_HTTP, SHORT_S, _ANYWHERE_ELSE_HTTP, transcoded=False),
+    Rule("/v2/", names.CHAMPION_HTTP, PREDICT_S, _ANYWHERE_ELSE_HTTP, transcoded=False),
 )
 
 
@@ -119,15 +131,11 @@ OPEN_INFERENCE_RULES = (
 def route_table(topology: MeshTopology, splits: tuple[tuple[str, Split], ...]) -> RouteTable:
     """The routing table; `splits` are models and splits, ordered by model."""
     routes = [_json(topology, bool(splits))]
-    for rule in _rules(topology):
-        if rule.splittable:
+    for rule in RULES:
+        if rule.model_field:
             routes += [_split_route(rule, topology, model, split) for model, split in splits]
-        routes.append(_whole_route(rule, topology, told_apart=bool(splits) and rule.splittable))
+        routes.append(_whole_route(rule, topology, told_apart=bool(splits and rule.model_field)))
     return RouteTable(names.ROUTES, _host(topology), tuple(routes))
-
-
-def _rules(topology: MeshTopology) -> tuple[Rule, ...]:
-    return RULES + (OPEN_INFERENCE_RULES if topology.replicas_http else ())
 
 
 @lru_cache(maxsize=4)
@@ -179,7 +187,7 @@ def _split_route(rule: Rule, topology: MeshTopology, model: str, split: Split) -
     assert route.match is not None
     assert action is not None
     route.name = f"{route.name} of {model}"
-    route.match.dynamic_metadata = [_asks_for(model)]
+    route.match.dynamic_metadata = [_asks_for(model, rule.model_field)]
     route.typed_per_filter_config.update(_told_apart())
     action.cluster = None
     action.weighted_clusters = WeightedCluster(
@@ -198,11 +206,11 @@ def _split_route(rule: Rule, topology: MeshTopology, model: str, split: Split) -
     return EncodedRoute.of(route)
 
 
-def _asks_for(model: str) -> MetadataMatcher:
+def _asks_for(model: str, field: str) -> MetadataMatcher:
     one_of = ListMatcher(one_of=ValueMatcher(string_match=StringMatcher(exact=model)))
     return MetadataMatcher(
         filter=names.FIELD_EXTRACTION,
-        path=[MetadataMatcherPathSegment(key="model")],
+        path=[MetadataMatcherPathSegment(key=field)],
         value=ValueMatcher(list_match=one_of),
     )
 
