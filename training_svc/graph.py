@@ -90,14 +90,14 @@ def _export(model_dir: Path, folder: Path) -> None:
 @contextmanager
 def _silent() -> Iterator[None]:
     """The tracer warns of shapes that are constant here, transformers of a loss that is none."""
-    verbosity = hf_logging.get_verbosity()  # type: ignore[no-untyped-call]
+    verbosity = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        hf_logging.set_verbosity(verbosity)  # type: ignore[no-untyped-call]
+        hf_logging.set_verbosity(verbosity)
 
 
 def _check(classifier: _Classifier, graph: Path) -> None:
