@@ -78,7 +78,6 @@ async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OneRep
             trigger=Address("127.0.0.1", 1),
             control_plane=Address("127.0.0.1", 1),
             replicas_http=(Address("127.0.0.1", settings.http_port),),
-            challengers=(address,),
             splits=SPLITS,
             port=free_port(),
             admin_port=free_port(),
