@@ -51,7 +51,16 @@ async def test_a_killed_control_plane_fails_nothing_and_comes_back_to_the_same_s
 
 
 async def test_a_bad_challenger_is_rolled_back_by_itself(mesh: Mesh, reviews: str) -> None:
-    train = ("train", reviews, "--wait", "--challenger-only", "--epochs", "1", "--seed", "7")
+    train = (
+        "train",
+        reviews,
+        "--wait",
+        "--challenger-only",
+        "--epochs",
+        "1",
+        "--max-examples",
+        "48",
+    )
     await asyncio.to_thread(mesh.run, *train)
     champion = (await asyncio.to_thread(mesh.json, "fleet"))["models"][0]["championVersion"]
     traffic = Traffic(mesh.address)
