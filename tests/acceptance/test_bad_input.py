@@ -65,7 +65,13 @@ def test_body_over_the_limit(mesh: Mesh, reviews: str) -> None:
 
 
 def test_unknown_path(mesh: Mesh) -> None:
-    assert _post(mesh, "/v2/nothing/here", {})[0] == 404
+    assert _post(mesh, "/v3/nothing/here", {})[0] == 404
+
+
+def test_unknown_path_of_the_open_inference_protocol(mesh: Mesh) -> None:
+    response = httpx.post(f"{mesh.url}/v2/nothing/here", json={}, timeout=30)
+    assert response.status_code == 404
+    assert set(response.json()) == {"error"}
 
 
 def test_unknown_model(mesh: Mesh, reviews: str) -> None:
