@@ -14,10 +14,6 @@ from mesh_cli.supervisor import Program
 REPLICA = "replica-"
 _BIN = Path(sys.executable).parent
 
-# On one machine all share the processors: what passes requests on and steers goes before what
-# computes, be it answers or models. (Training below the replicas starved beside busy clients.)
-COMPUTE_NICE = 5
-
 # Prefix of the environment variables of each service's settings.
 _PREFIXES = {
     "inference_svc": "INFERENCE",
@@ -124,7 +120,6 @@ class Parts:
     def _replica(self, name: str) -> Part:
         environment = {
             "INFERENCE_REPLICA_ID": name,
-            "INFERENCE_NICE": str(COMPUTE_NICE),
             "INFERENCE_HTTP_PORT": str(self._ports[f"{name}-http"]),
             "INFERENCE_MLFLOW_URL": self._mlflow_url,
             "INFERENCE_STATE_DIR": str(self._folder(name)),
@@ -137,7 +132,6 @@ class Parts:
             "TRAINING_MLFLOW_URL": self._mlflow_url,
             "TRAINING_STATE_DIR": str(self._folder("training")),
             "TRAINING_DEVICE": self._settings.device,
-            "TRAINING_NICE": str(COMPUTE_NICE),
         }
 
     def _trigger(self) -> dict[str, str]:
