@@ -108,10 +108,13 @@ class Stall:
     def __init__(self, at: int, seconds: float) -> None:
         self._at = at
         self._seconds = seconds
-        self._until = 0.0
+        self.begin = 0.0
+        """When it began, seconds of time.monotonic()."""
+        self.end = 0.0
 
     async def wait(self, number: int) -> None:
         """Hold back a request that falls into the stall."""
         if number == self._at:
-            self._until = time.monotonic() + self._seconds
-        await asyncio.sleep(max(0.0, self._until - time.monotonic()))
+            self.begin = time.monotonic()
+            self.end = self.begin + self._seconds
+        await asyncio.sleep(max(0.0, self.end - time.monotonic()))

@@ -1,7 +1,6 @@
 """The queue and the batcher: order, bounds, cancellation, failures, timing."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -316,9 +315,7 @@ async def test_event_loop_stays_free_while_the_engine_computes(
     async with batcher() as running:
         call = asyncio.create_task(running.classify(model, ["good"]))
         await first_batch_runs(classifier)
-        started = time.monotonic()
         for _ in range(100):
-            await asyncio.sleep(0)
-        assert time.monotonic() - started < 0.5
+            await asyncio.sleep(0)  # a blocked loop would not come back before go is set
         classifier.go.set()
         await call

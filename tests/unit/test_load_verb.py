@@ -72,17 +72,17 @@ def _bench(*arguments: str, model: str = "reviews") -> str:
 def test_reloads_are_marked_and_undone(replica: tuple[OneReplica, str]) -> None:
     servicer, address = replica
     said = _bench(
-        "--address", address, "--rate", "100", "--duration", "500ms", "--warm-up", "0s",
-        "--reload-every", "150ms", "--reload-versions", "1,9,2", "--json",
+        "--address", address, "--rate", "100", "--duration", "1s", "--warm-up", "0s",
+        "--reload-every", "300ms", "--reload-versions", "1,9,2", "--json",
     )  # fmt: skip
     status, _, document = said.partition("\n")
     found = json.loads(document)
     assert status == "exit 0"
-    assert (found["requests"], found["failed"]) == (50, 0)
+    assert (found["requests"], found["failed"]) == (100, 0)
     assert servicer.reloads == ["1", "9", "2", "2"]
     assert [event["failed"] for event in found["events"]] == [False, True, False]
     assert found["events"][0]["detail"] == "2 → 1"
-    assert found["events"][0]["beginS"] == pytest.approx(0.15, abs=0.05)
+    assert found["events"][0]["beginS"] >= 0.3
     assert {row["version"] for row in found["served"]} == {"1", "2"}
     assert found["duringEvents"]["insideMs"]["p99"] > 0
 

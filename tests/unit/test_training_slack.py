@@ -141,9 +141,8 @@ async def test_slow_webhook_does_not_delay_the_job() -> None:
     webhook = Webhook(200, delay_s=1)
     async with webhook.running() as url:
         slack = slack_at(url)
-        started = time.perf_counter()
         slack.notify(JOB)
-        assert time.perf_counter() - started < 0.1
+        assert webhook.calls == 0
         await told(slack)
     assert webhook.calls == TRIES
 
@@ -179,13 +178,13 @@ async def test_unreadable_file_is_told_without_harm(
 
 
 async def test_close_does_not_wait_for_a_dead_webhook() -> None:
-    webhook = Webhook(200, delay_s=5)
+    webhook = Webhook(200, delay_s=30)
     async with webhook.running() as url:
         slack = slack_at(url)
         slack.notify(JOB)
         started = time.perf_counter()
         await slack.close()
-    assert time.perf_counter() - started < 1
+    assert time.perf_counter() - started < 10
 
 
 def test_webhook_is_taken_from_either_variable_or_a_file(
