@@ -28,8 +28,9 @@ up: install ## Start the mesh and return when everything is healthy
 down: ## Stop the mesh; its state stays
 	@if [ -x $(MESH) ]; then $(MESH) down; else echo "nothing is installed"; fi
 
+# Two at a time: the acceptance tests, which come first and mostly wait, beside all others.
 test: install ## Run every test
-	@$(VENV)/bin/python -m pytest $(ARGS)
+	@$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: install ## Check style, types and the contract's rules
 	$(VENV)/bin/ruff format --check .

@@ -2,11 +2,25 @@
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.mlflow_server import running_mlflow
 from tests.postgres import execute, running_postgres, with_database
+
+ACCEPTANCE = Path(__file__).parent / "acceptance"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what stays together when tests run in parallel: a file, and all of the acceptance tests.
+
+    These share one mesh, which takes a minute to start.
+    """
+    for item in items:
+        group = ACCEPTANCE if item.path.is_relative_to(ACCEPTANCE) else item.path
+        item.add_marker(pytest.mark.xdist_group(str(group)))
 
 
 @pytest.fixture(scope="session")

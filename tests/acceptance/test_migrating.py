@@ -1,6 +1,5 @@
 """Every line of docs/migrating.md works as it stands."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,9 @@ def _lines() -> list[str]:
 
 
 def test_every_line_works(mesh: Mesh, tmp_path: Path) -> None:
-    shutil.copy(SAMPLES / "reviews_first.csv", tmp_path / "train.csv")
+    # Few rows: what is learned does not matter here, and three jobs have to end.
+    rows = (SAMPLES / "reviews_first.csv").read_text().splitlines(keepends=True)[:17]
+    (tmp_path / "train.csv").write_text("".join(rows))
     environment = {
         **mesh.environment,
         # As in an activated environment, where `mesh` and `python` are the project's.
