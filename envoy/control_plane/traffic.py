@@ -15,8 +15,8 @@ from control_plane.rollout import Rollout, Timings, abort_all
 from control_plane.rotation import Rotation
 from control_plane.topology import ALL_TO_THE_CHAMPION, Split
 from control_plane.trial import NO_TRIAL, TAG_TRAFFIC, Trial, trial_of
-from service_kit.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
-from service_kit.registry import CHALLENGER, SERVING, RegisteredModel
+from service_kit.errors import FailedPrecondition, InvalidArgument, Unavailable
+from service_kit.registry import CHALLENGER, SERVING, RegisteredModel, registered_model
 
 __all__ = ["ALL_TO_THE_CHAMPION", "Split", "TrafficControl"]
 
@@ -49,7 +49,7 @@ class TrafficControl:
 
         Raises NotFound for an unknown model.
         """
-        await self._registered(model)
+        await registered_model(self._registry, model)
         return self._rotation.split(model)
 
     async def set(self, model: str, split: Split, request_id: str = "") -> Split:
@@ -72,7 +72,7 @@ class TrafficControl:
     async def _set(self, model: str, split: Split) -> Split:
         async with self._locks.of(model):
             found: tuple[RegisteredModel, Sequence[Member]] = await asyncio.gather(
-                self._registered(model), self._fleet.members()
+                registered_model(self._registry, model), self._fleet.members()
             )
             registered, members = found
             before, after = trial_of(registered), NO_TRIAL
@@ -110,12 +110,6 @@ class TrafficControl:
         await self._registry.tag_model(registered.name, TAG_TRAFFIC, trial.tag())
         tags = {**registered.tags, TAG_TRAFFIC: trial.tag()}
         self._catalog.note(replace(registered, tags=tags))
-
-    async def _registered(self, model: str) -> RegisteredModel:
-        registered = await self._registry.find_model(model)
-        if registered is None:
-            raise NotFound(f"no model {model!r} is registered")
-        return registered
 
 
 def _challenger(registered: RegisteredModel) -> str:
