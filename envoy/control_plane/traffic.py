@@ -13,12 +13,10 @@ from control_plane.replica import Role
 from control_plane.requests import Requests
 from control_plane.rollout import Rollout, Timings, abort_all
 from control_plane.rotation import Rotation
-from control_plane.topology import ALL_TO_THE_CHAMPION, Split
+from control_plane.topology import Split
 from control_plane.trial import NO_TRIAL, TAG_TRAFFIC, Trial, trial_of
 from service_kit.errors import FailedPrecondition, InvalidArgument, Unavailable
 from service_kit.registry import CHALLENGER, SERVING, RegisteredModel, registered_model
-
-__all__ = ["ALL_TO_THE_CHAMPION", "Split", "TrafficControl"]
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +56,7 @@ class TrafficControl:
         Raises InvalidArgument, NotFound, FailedPrecondition (no Challenger, or nothing served),
         Aborted (a replica could not prepare it; nothing changed), Unavailable.
         """
-        check_split(split)
+        _check_split(split)
         if not request_id:
             return await self._set(model, split)
         return await self._requests.once(
@@ -125,7 +123,7 @@ def _challenger(registered: RegisteredModel) -> str:
     return version
 
 
-def check_split(split: Split) -> None:
+def _check_split(split: Split) -> None:
     """Raise InvalidArgument, naming the field and the limit, unless the split makes sense."""
     shares = {
         "champion_weight": split.champion,
