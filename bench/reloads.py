@@ -7,9 +7,9 @@ the previous version. Printed: failed requests, p99 of both, each replica's memo
 
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Annotated
 
-import numpy as np
 import psutil
 import typer
 from rich.console import Console
@@ -87,17 +87,20 @@ def _print(
     table = Table("", "requests", "failed", "p50 ms", "p99 ms", title="Reloads under load")
     p99 = []
     for name, result in (("undisturbed", before), ("with Reloads", busy)):
-        quantiles = np.percentile(result.latencies(), [50, 99]) * 1e3
-        p99.append(float(quantiles[1]))
-        failed = sum(result.errors().values())
+        summary = result.summary()
+        latency = summary["latencyMs"]
+        p99.append(latency["p99"])
         table.add_row(
-            name, f"{result.sent():,}", str(failed), *(f"{value:.1f}" for value in quantiles)
+            name,
+            f"{summary['requests']:,}",
+            str(summary["failed"]),
+            *(f"{latency[quantile]:.1f}" for quantile in ("p50", "p99")),
         )
     console.print(table)
     taken = [event.end - event.begin for event in events]
     console.print(
         f"p99 with Reloads: {p99[1] / p99[0]:.2f} x; {len(events)} Reloads, "
-        f"{sum(event.failed for event in events)} failed, {np.median(taken):.1f} s each"
+        f"{sum(event.failed for event in events)} failed, {median(taken):.1f} s each"
     )
     if len(memory) > 10:
         for name, last in sorted(memory[-1].items()):

@@ -45,7 +45,7 @@ class OpenInference:
         except InvalidArgument as error:
             raise InvalidArgument("model_name", error.problem) from error
         slots = self._replica.slots
-        served = slots.served(Slot(model, role)) or slots.served(Slot(model))
+        served = slots.answering(Slot(model, role))
         if served is None:
             raise await self._replica.why_unserved(model)
         if not version:

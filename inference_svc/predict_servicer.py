@@ -59,8 +59,8 @@ class PredictServicer(predict_pb2_grpc.PredictServiceServicer):
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.Model:
         name = check_model_name(request.model)
-        slots = self._replica.slots
-        served = slots.served(Slot(name, call_metadata.role(context))) or slots.served(Slot(name))
+        slot = Slot(name, call_metadata.role(context))
+        served = self._replica.slots.answering(slot)
         if served is None:
             raise await self._replica.why_unserved(name)
         return model_message(served)

@@ -71,7 +71,7 @@ class Replica:
         """
         check_model_name(slot.model)
         check_texts(texts)
-        served = self.slots.served(slot) or self.slots.served(Slot(slot.model))
+        served = self.slots.answering(slot)
         if served is None:
             raise await self.why_unserved(slot.model)
         with self.slots.lease(served):

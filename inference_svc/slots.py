@@ -72,6 +72,10 @@ class Slots:
         """What a slot serves."""
         return self._served.get(slot)
 
+    def answering(self, slot: Slot) -> ServedVersion | None:
+        """What answers the requests for a slot: without a Challenger, the Champion."""
+        return self.served(slot) or self.served(Slot(slot.model))
+
     def holding(self, model: str, version: str) -> ServedVersion | None:
         """The slot of a model, whichever its role, that serves this version."""
         for role in ROLES:

@@ -10,6 +10,7 @@ from mesh.client import MeshClient
 from mesh.errors import MeshError
 from mesh_cli import context, output
 from mesh_cli.data_verbs import Model
+from mesh_cli.durations import seconds
 from mesh_cli.errors import EXIT_FAILED, BadInput
 from mesh_cli.load import (
     ClosedLoop,
@@ -22,7 +23,6 @@ from mesh_cli.load import (
     read_texts,
     run_load,
 )
-from mesh_cli.load.durations import seconds
 from mesh_cli.load.plot import draw
 from mesh_cli.load.reloads import moments, run_reloads, serving_version
 from mesh_cli.load.report import print_result, step_line

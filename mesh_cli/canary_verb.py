@@ -1,6 +1,5 @@
 """`mesh canary`: lets the Challenger earn its traffic, and shows it live."""
 
-import re
 import time
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from mesh.errors import Unavailable
 from mesh.v1 import reload_pb2
 from mesh_cli import context, output
 from mesh_cli.data_verbs import Model
+from mesh_cli.durations import seconds
 from mesh_cli.errors import EXIT_FAILED, EXIT_PAUSED, EXIT_ROLLED_BACK, BadInput
 from mesh_cli.output import Json, console
 
@@ -26,7 +26,8 @@ _EXIT = {
     reload_pb2.CANARY_STATE_ROLLED_BACK: EXIT_ROLLED_BACK,
     reload_pb2.CANARY_STATE_PAUSED: EXIT_PAUSED,
 }
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+# What --every may be given in; a bare number is in seconds.
+STEP_UNITS = ("", "s", "m", "h")
 
 
 def register(app: typer.Typer) -> None:
@@ -52,13 +53,13 @@ def canary(
 
     Example: `mesh canary reviews --steps 5,25,50 --every 30s`
     """
-    shares, seconds = parse_steps(steps), parse_duration(every)
+    shares, step_seconds = parse_steps(steps), seconds(every, "--every", STEP_UNITS)
     with context.client() as client:
         if stop:
             found = client.stop_canary(model)
         else:
             found = client.start_canary(
-                model, steps=shares, step_seconds=seconds, mirror_percent=mirror
+                model, steps=shares, step_seconds=step_seconds, mirror_percent=mirror
             )
             found = follow(client, found)
     if json:
@@ -75,14 +76,6 @@ def parse_steps(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise BadInput(f"--steps {text!r} is not like 5,25,50") from None
-
-
-def parse_duration(text: str) -> float:
-    """Read `30`, `30s`, `5m` or `1h`; returns seconds. Raises BadInput."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    if found is None:
-        raise BadInput(f"--every {text!r} is not like 30s, 5m or 1h")
-    return float(found[1]) * _UNITS[found[2]]
 
 
 def follow(client: MeshClient, found: reload_pb2.Canary) -> reload_pb2.Canary:

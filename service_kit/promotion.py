@@ -14,8 +14,15 @@ from pathlib import Path
 from psycopg2.extensions import cursor as Cursor
 
 from service_kit.database import connect
-from service_kit.errors import Aborted, FailedPrecondition, NotFound
-from service_kit.registry import CHALLENGER, CHAMPION, PREVIOUS, RegisteredModel, Registry
+from service_kit.errors import Aborted, FailedPrecondition
+from service_kit.registry import (
+    CHALLENGER,
+    CHAMPION,
+    PREVIOUS,
+    RegisteredModel,
+    Registry,
+    registered_model,
+)
 
 SCHEMA = Path(__file__).parent / "sql" / "promotions.sql"
 LOCK_TIMEOUT_MS = 30_000
@@ -90,10 +97,7 @@ class Promotions:
         try:
             with connection, connection.cursor() as cursor:
                 await asyncio.to_thread(_lock, cursor, model)
-                registered = await self._registry.find_model(model)
-                if registered is None:
-                    raise NotFound(f"no model {model!r} is registered")
-                yield cursor, registered
+                yield cursor, await registered_model(self._registry, model)
         finally:
             await asyncio.to_thread(connection.close)
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -63,6 +63,21 @@ class ModelVersion:
     def batch_id(self) -> str:
         """Batch whose rows started the training of this version; empty when unknown."""
         return self.tags.get(TAG_BATCH_ID, "")
+
+
+class ModelFinder(Protocol):
+    """The part of the registry that `registered_model` asks."""
+
+    async def find_model(self, name: str) -> RegisteredModel | None:
+        """Return the registered model, or None."""
+
+
+async def registered_model(finder: ModelFinder, name: str) -> RegisteredModel:
+    """Return the registered model. Raises NotFound."""
+    found = await finder.find_model(name)
+    if found is None:
+        raise NotFound(f"no model {name!r} is registered")
+    return found
 
 
 class Registry:

@@ -24,7 +24,14 @@ from service_kit.errors import (
     NotFound,
     Unavailable,
 )
-from service_kit.registry import CHAMPION, PREVIOUS, SERVING, TAG_RELOADED_AT, RegisteredModel
+from service_kit.registry import (
+    CHAMPION,
+    PREVIOUS,
+    SERVING,
+    TAG_RELOADED_AT,
+    RegisteredModel,
+    registered_model,
+)
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +104,7 @@ class ReloadCoordinator:
 
     async def _reload(self, model: str, version: str) -> ReloadResult:
         async with self._locks.of(model):
-            registered = await self._registered(model)
+            registered = await registered_model(self._registry, model)
             target = version or registered.aliases.get(CHAMPION, "")
             if not target:
                 raise FailedPrecondition(f"no version of {model} is promoted yet: train one first")
@@ -106,7 +113,7 @@ class ReloadCoordinator:
 
     async def _rollback(self, model: str, request_id: str) -> ReloadResult:
         async with self._locks.of(model):
-            registered = await self._registered(model)
+            registered = await registered_model(self._registry, model)
             champion = registered.aliases.get(CHAMPION, "")
             bad, good = _rollback_of(registered, request_id)
             if champion not in (bad, good):
@@ -173,12 +180,6 @@ class ReloadCoordinator:
             raise Unavailable(
                 f"MLflow is away, so serving version {version} of {model} could not be recorded"
             ) from None
-
-    async def _registered(self, model: str) -> RegisteredModel:
-        registered = await self._registry.find_model(model)
-        if registered is None:
-            raise NotFound(f"no model {model!r} is registered")
-        return registered
 
     async def _check_version(self, model: str, version: str) -> None:
         try:

@@ -40,6 +40,15 @@ class _Demand:
     trial: Trial
 
 
+@dataclass(frozen=True)
+class _Place:
+    """A replica's place in the rotation, as of its latest answer."""
+
+    confirmed_at: float
+    http_port: int
+    """0: it has no HTTP listener."""
+
+
 class Rotation:
     """Keeps Envoy's endpoints and splits at what the replicas serve.
 
@@ -62,8 +71,7 @@ class Rotation:
         self._started = clock()
         self._published: MeshTopology | None = None
         self._current: dict[tuple[str, str], bool] = {}
-        self._in_rotation: dict[str, float] = {}
-        self._http_ports: dict[str, int] = {}
+        self._places: dict[str, _Place] = {}
         self._served_by_none: set[tuple[str, str]] = set()
         self.decisions = 0
         """How many there were; who looked at the fleet before the latest one is out of date."""
@@ -143,23 +151,21 @@ class Rotation:
     def _gets_traffic(self, member: Member, demands: Sequence[_Demand]) -> bool:
         address, now = member.address, self._clock()
         if member.state is None:
-            last = self._in_rotation.get(address)
-            return last is not None and now - last < GRACE_S
+            place = self._places.get(address)
+            return place is not None and now - place.confirmed_at < GRACE_S
         ready = member.healthy and all(
             self._current.get((address, demand.model), True) for demand in demands
         )
         if ready:
-            self._in_rotation[address] = now
-            self._http_ports[address] = member.state.http_port
+            self._places[address] = _Place(now, member.state.http_port)
         else:
-            self._in_rotation.pop(address, None)
-            self._http_ports.pop(address, None)
+            self._places.pop(address, None)
         return ready
 
     def _http_addresses(self, members: Sequence[Member]) -> tuple[Address, ...]:
         """The HTTP listeners of members that get traffic; some may have none."""
         # One that does not answer now keeps the port that it told last.
-        ports = [(member.address, self._http_ports.get(member.address, 0)) for member in members]
+        ports = [(member.address, self._places[member.address].http_port) for member in members]
         found = [Address(Address.parse(address).host, port) for address, port in ports if port]
         return tuple(sorted(found))
 

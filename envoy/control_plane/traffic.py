@@ -13,12 +13,10 @@ from control_plane.replica import Role
 from control_plane.requests import Requests
 from control_plane.rollout import Rollout, Timings, abort_all
 from control_plane.rotation import Rotation
-from control_plane.topology import ALL_TO_THE_CHAMPION, Split
+from control_plane.topology import Split
 from control_plane.trial import NO_TRIAL, TAG_TRAFFIC, Trial, trial_of
-from service_kit.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
-from service_kit.registry import CHALLENGER, SERVING, RegisteredModel
-
-__all__ = ["ALL_TO_THE_CHAMPION", "Split", "TrafficControl"]
+from service_kit.errors import FailedPrecondition, InvalidArgument, Unavailable
+from service_kit.registry import CHALLENGER, SERVING, RegisteredModel, registered_model
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +47,7 @@ class TrafficControl:
 
         Raises NotFound for an unknown model.
         """
-        await self._registered(model)
+        await registered_model(self._registry, model)
         return self._rotation.split(model)
 
     async def set(self, model: str, split: Split, request_id: str = "") -> Split:
@@ -58,7 +56,7 @@ class TrafficControl:
         Raises InvalidArgument, NotFound, FailedPrecondition (no Challenger, or nothing served),
         Aborted (a replica could not prepare it; nothing changed), Unavailable.
         """
-        check_split(split)
+        _check_split(split)
         if not request_id:
             return await self._set(model, split)
         return await self._requests.once(
@@ -72,7 +70,7 @@ class TrafficControl:
     async def _set(self, model: str, split: Split) -> Split:
         async with self._locks.of(model):
             found: tuple[RegisteredModel, Sequence[Member]] = await asyncio.gather(
-                self._registered(model), self._fleet.members()
+                registered_model(self._registry, model), self._fleet.members()
             )
             registered, members = found
             before, after = trial_of(registered), NO_TRIAL
@@ -111,12 +109,6 @@ class TrafficControl:
         tags = {**registered.tags, TAG_TRAFFIC: trial.tag()}
         self._catalog.note(replace(registered, tags=tags))
 
-    async def _registered(self, model: str) -> RegisteredModel:
-        registered = await self._registry.find_model(model)
-        if registered is None:
-            raise NotFound(f"no model {model!r} is registered")
-        return registered
-
 
 def _challenger(registered: RegisteredModel) -> str:
     name = registered.name
@@ -131,7 +123,7 @@ def _challenger(registered: RegisteredModel) -> str:
     return version
 
 
-def check_split(split: Split) -> None:
+def _check_split(split: Split) -> None:
     """Raise InvalidArgument, naming the field and the limit, unless the split makes sense."""
     shares = {
         "champion_weight": split.champion,

@@ -87,6 +87,20 @@ async def test_an_update_counts_only_rows_that_changed_for_training(url: str) ->
     assert outbox(url)[1:] == [("UPDATE", 2, "{[1,3)}", True)]
 
 
+async def test_one_session_inserts_and_updates_in_turn(url: str) -> None:
+    with closing(psycopg2.connect(url)) as connection, connection:
+        for number in ("1", "2"):
+            connection.cursor().execute(INSERT + "VALUES ('x', 'a')")
+            update = "UPDATE training.reviews SET label = 'b' || %s WHERE id = %s"
+            connection.cursor().execute(update, (number, number))
+    assert outbox(url) == [
+        ("INSERT", 1, "{[1,2)}", True),
+        ("UPDATE", 1, "{[1,2)}", True),
+        ("INSERT", 1, "{[2,3)}", True),
+        ("UPDATE", 1, "{[2,3)}", True),
+    ]
+
+
 async def test_deleting_is_recorded_but_no_reason_to_train(url: str) -> None:
     query(url, INSERT + "VALUES ('one', 'a'), ('two', 'a')")
     query(url, "DELETE FROM training.reviews WHERE id = 1")

@@ -11,7 +11,7 @@ from control_plane.canary.run import CanaryParts
 from control_plane.reload import ReloadResult
 from control_plane.replica import Role
 from control_plane.slot_stats import SlotStats
-from control_plane.traffic import ALL_TO_THE_CHAMPION, Split
+from control_plane.topology import ALL_TO_THE_CHAMPION, Split
 from service_kit.errors import Aborted, MeshError
 from service_kit.histogram import bucket_of
 from service_kit.promotion import Promoted

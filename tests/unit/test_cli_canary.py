@@ -6,7 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from mesh.v1 import reload_pb2
-from mesh_cli.canary_verb import parse_duration, parse_steps, view
+from mesh_cli.canary_verb import STEP_UNITS, parse_steps, view
+from mesh_cli.durations import seconds
 from mesh_cli.errors import EXIT_PAUSED, BadInput
 from mesh_cli.main import app
 from mesh_cli.output import console
@@ -35,11 +36,13 @@ def test_its_exit_code_says_how_the_canary_ended(mesh: StubMesh, model: str, cod
 
 def test_steps_and_durations_are_read() -> None:
     assert parse_steps("5, 25,50") == [5, 25, 50]
-    assert [parse_duration(text) for text in ("30", "30s", "1.5m", "1h")] == [30, 30, 90, 3600]
+    texts = ("30", "30s", "1.5m", "1h")
+    assert [seconds(text, "--every", STEP_UNITS) for text in texts] == [30, 30, 90, 3600]
     with pytest.raises(BadInput, match="--steps"):
         parse_steps("5;25")
-    with pytest.raises(BadInput, match="--every"):
-        parse_duration("soon")
+    for wrong in ("soon", "50ms"):
+        with pytest.raises(BadInput, match=r"--every .* with s, m or h"):
+            seconds(wrong, "--every", STEP_UNITS)
 
 
 def test_both_sides_are_shown() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from control_plane.canary.record import Canary, CanaryState, Plan
 from control_plane.canary.run import TAG_CANARY, TAG_OUTCOME, TAG_OUTCOME_REASON
-from control_plane.traffic import ALL_TO_THE_CHAMPION, Split
+from control_plane.topology import ALL_TO_THE_CHAMPION, Split
 from service_kit.errors import (
     Aborted,
     AlreadyExists,

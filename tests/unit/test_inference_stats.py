@@ -13,14 +13,15 @@ from prometheus_client import CollectorRegistry, generate_latest
 from inference_svc.batching.batcher import EngineFailure
 from inference_svc.batching.job import Lane
 from inference_svc.comparisons import MAX_PENDING
+from inference_svc.replica import Answer
 from inference_svc.replica_servicer import ReplicaServicer
 from inference_svc.slot_collector import SlotCollector
 from inference_svc.slot_stats import SlotStats
-from inference_svc.slots import CHALLENGER, Slot
+from inference_svc.slots import CHALLENGER, ServedVersion, Slot
 from mesh.v1 import replica_pb2
 from service_kit.errors import DeadlineTooShort, Exhausted, FailedPrecondition, InvalidArgument
 from service_kit.histogram import BUCKETS, bucket_of, quantile_ms, upper_ms
-from tests.inference import FakeRegistry, until
+from tests.inference import FakeRegistry, SteeredClassifier, until
 from tests.unit.test_inference_versions import REVIEWS, Parts, filled
 
 TRIAL = Slot("reviews", CHALLENGER)
@@ -44,9 +45,27 @@ async def parts(tmp_path: Path, executor: Executor) -> AsyncIterator[Parts]:
 
 
 def stats(parts: Parts, slot: Slot = REVIEWS) -> SlotStats:
+    return serving(parts, slot).stats
+
+
+def serving(parts: Parts, slot: Slot) -> ServedVersion:
     served = parts.slots.served(slot)
     assert served is not None
-    return served.stats
+    return served
+
+
+def both(parts: Parts) -> tuple[ServedVersion, ServedVersion]:
+    """Champion and Challenger."""
+    return serving(parts, REVIEWS), serving(parts, TRIAL)
+
+
+async def held(parts: Parts) -> tuple[SteeredClassifier, asyncio.Task[Answer]]:
+    """The Champion's engine, and the request that it works on until `go` is set."""
+    champion = parts.engine.loaded[0]
+    champion.go.clear()
+    call = asyncio.create_task(parts.replica.predict(REVIEWS, ["good"]))
+    assert await asyncio.to_thread(champion.started.acquire, timeout=10)
+    return champion, call
 
 
 async def test_every_request_is_counted_with_its_time_and_its_labels(parts: Parts) -> None:
@@ -73,9 +92,7 @@ async def test_only_the_servers_faults_are_failures(parts: Parts) -> None:
         await parts.replica.predict(REVIEWS, [""])
     with pytest.raises((Exhausted, DeadlineTooShort)):
         await parts.replica.predict(REVIEWS, ["good"], deadline=0.0)
-    engine.go.clear()
-    call = asyncio.create_task(parts.replica.predict(REVIEWS, ["good"]))
-    assert await asyncio.to_thread(engine.started.acquire, timeout=10)
+    _, call = await held(parts)
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
     engine.go.set()
@@ -99,23 +116,15 @@ async def test_a_mirrored_request_is_answered_by_the_challenger_and_compared(par
 
 
 async def test_labels_are_compared_by_name(parts: Parts) -> None:
-    served = parts.slots.served(REVIEWS)
-    trial = parts.slots.served(TRIAL)
-    assert served is not None
-    assert trial is not None
+    served, trial = both(parts)
     parts.replica.comparisons.compare(trial, served, ["x", "y", "z"], ["bad", "good", "new"])
     await compared(parts, 1)
     assert (trial.stats.agreed, trial.stats.disagreed) == (1, 2)
 
 
 async def test_comparisons_wait_until_nobody_else_wants_the_engine(parts: Parts) -> None:
-    champion = parts.engine.loaded[0]
-    champion.go.clear()
-    first = asyncio.create_task(parts.replica.predict(REVIEWS, ["good"]))
-    assert await asyncio.to_thread(champion.started.acquire, timeout=10)
-    served, trial = parts.slots.served(REVIEWS), parts.slots.served(TRIAL)
-    assert served is not None
-    assert trial is not None
+    champion, first = await held(parts)
+    served, trial = both(parts)
     parts.replica.comparisons._next_urgent = math.inf
     parts.replica.comparisons.compare(trial, served, ["very " * 9 + "good"], ["good"])
     await until_waiting(parts, Lane.BACKGROUND)
@@ -129,13 +138,8 @@ async def test_comparisons_wait_until_nobody_else_wants_the_engine(parts: Parts)
 
 
 async def test_now_and_then_a_comparison_does_not_give_way(parts: Parts) -> None:
-    champion = parts.engine.loaded[0]
-    champion.go.clear()
-    first = asyncio.create_task(parts.replica.predict(REVIEWS, ["good"]))
-    assert await asyncio.to_thread(champion.started.acquire, timeout=10)
-    served, trial = parts.slots.served(REVIEWS), parts.slots.served(TRIAL)
-    assert served is not None
-    assert trial is not None
+    champion, first = await held(parts)
+    served, trial = both(parts)
     comparisons = parts.replica.comparisons
     comparisons._next_urgent = math.inf
     for _ in range(MAX_PENDING + 1):
@@ -156,9 +160,7 @@ async def test_comparisons_are_bounded_and_the_rest_is_counted(parts: Parts) -> 
         await parts.replica.predict_mirrored("reviews", ["good"])
         if champion.started.acquire(blocking=False):
             break
-    served, trial = parts.slots.served(REVIEWS), parts.slots.served(TRIAL)
-    assert served is not None
-    assert trial is not None
+    served, trial = both(parts)
     for _ in range(20):
         parts.replica.comparisons.compare(trial, served, ["good"], ["good"])
     assert trial.stats.not_compared >= 12

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from mesh.v1 import predict_pb2
+from mesh_cli.durations import seconds
 from mesh_cli.errors import BadInput
 from mesh_cli.load import ClosedLoop, LoadSpec, OpenLoop, read_texts
 from mesh_cli.load.arrivals import offsets
-from mesh_cli.load.durations import seconds
 from mesh_cli.load.encode import encode
 from mesh_cli.load.reloads import moments
 from mesh_cli.load.spec import from_json

@@ -10,11 +10,11 @@ CREATE TABLE IF NOT EXISTS training.{table} (
 
 CREATE OR REPLACE TRIGGER mesh_after_insert AFTER INSERT ON training.{table}
     REFERENCING NEW TABLE AS new_rows
-    FOR EACH STATEMENT EXECUTE FUNCTION mesh.after_insert({model});
+    FOR EACH STATEMENT EXECUTE FUNCTION mesh.after_write({model});
 
 CREATE OR REPLACE TRIGGER mesh_after_update AFTER UPDATE ON training.{table}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
-    FOR EACH STATEMENT EXECUTE FUNCTION mesh.after_update({model});
+    FOR EACH STATEMENT EXECUTE FUNCTION mesh.after_write({model});
 
 CREATE OR REPLACE TRIGGER mesh_after_delete AFTER DELETE ON training.{table}
     REFERENCING OLD TABLE AS old_rows

@@ -75,38 +75,23 @@ $$;
 --
 -- A failure in here is a warning, never an error of the user's statement: an entry that is lost
 -- only delays the next training, which takes every row of the table anyway.
-CREATE OR REPLACE FUNCTION mesh.after_insert() RETURNS trigger
+CREATE OR REPLACE FUNCTION mesh.after_write() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     counted bigint;
     ids int8multirange;
 BEGIN
-    -- All rows are named, which makes one range of them; those to train on are counted.
-    SELECT count(*) FILTER (WHERE split = 'train'), range_agg(int8range(id, id, '[]'))
-    INTO counted, ids FROM new_rows;
-    IF counted > 0 THEN
-        INSERT INTO mesh.outbox (model, op, row_count, row_ids)
-        VALUES (TG_ARGV[0], TG_OP, counted, ids);
-        PERFORM mesh.wake_bridge();
+    IF TG_OP = 'INSERT' THEN
+        -- All rows are named, which makes one range of them; those to train on are counted.
+        SELECT count(*) FILTER (WHERE split = 'train'), range_agg(int8range(id, id, '[]'))
+        INTO counted, ids FROM new_rows;
+    ELSE
+        SELECT count(*), range_agg(int8range(new_rows.id, new_rows.id, '[]')) INTO counted, ids
+        FROM new_rows LEFT JOIN old_rows USING (id)
+        WHERE new_rows.split = 'train'
+          AND (old_rows.text, old_rows.label, old_rows.split)
+              IS DISTINCT FROM (new_rows.text, new_rows.label, new_rows.split);
     END IF;
-    RETURN NULL;
-EXCEPTION WHEN OTHERS THEN
-    RAISE WARNING 'mesh: the rows are in, but they start no training by themselves: %', SQLERRM;
-    RETURN NULL;
-END
-$$;
-
-CREATE OR REPLACE FUNCTION mesh.after_update() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    counted bigint;
-    ids int8multirange;
-BEGIN
-    SELECT count(*), range_agg(int8range(new_rows.id, new_rows.id, '[]')) INTO counted, ids
-    FROM new_rows LEFT JOIN old_rows USING (id)
-    WHERE new_rows.split = 'train'
-      AND (old_rows.text, old_rows.label, old_rows.split)
-          IS DISTINCT FROM (new_rows.text, new_rows.label, new_rows.split);
     IF counted > 0 THEN
         INSERT INTO mesh.outbox (model, op, row_count, row_ids)
         VALUES (TG_ARGV[0], TG_OP, counted, ids);

@@ -7,7 +7,7 @@ from control_plane.canary.record import Canary, CanaryState, Plan
 from control_plane.canary.run import TAG_CANARY, CanaryParts, CanaryRun
 from control_plane.locks import ModelLocks
 from service_kit.errors import AlreadyExists, FailedPrecondition, NotFound, Unavailable
-from service_kit.registry import CHALLENGER, CHAMPION, SERVING, RegisteredModel
+from service_kit.registry import CHALLENGER, CHAMPION, SERVING, RegisteredModel, registered_model
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Canaries:
         """
         plan.check()
         async with self._locks.of(model):
-            registered = await self._registered(model)
+            registered = await registered_model(self._parts.registry, model)
             latest = self._latest(registered)
             if latest is not None and latest.request_id == request_id:
                 if latest.plan != plan:
@@ -75,7 +75,7 @@ class Canaries:
         run = self._runs.get(model)
         if run is not None:
             return run.canary
-        latest = self._latest(await self._registered(model))
+        latest = self._latest(await registered_model(self._parts.registry, model))
         if latest is None:
             raise NotFound(f"{model} has had no canary")
         return latest
@@ -113,12 +113,6 @@ class Canaries:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-
-    async def _registered(self, model: str) -> RegisteredModel:
-        registered = await self._parts.registry.find_model(model)
-        if registered is None:
-            raise NotFound(f"no model {model!r} is registered")
-        return registered
 
     def _latest(self, registered: RegisteredModel) -> Canary | None:
         run = self._runs.get(registered.name)

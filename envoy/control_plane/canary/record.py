@@ -8,7 +8,7 @@ from typing import Any
 
 from control_plane.canary.judge import Case, Finding, Rules
 from control_plane.slot_stats import SlotStats
-from control_plane.traffic import Split
+from control_plane.topology import Split
 from service_kit.errors import InvalidArgument
 from service_kit.histogram import quantile_ms
 
@@ -80,28 +80,6 @@ class Side:
 
 
 @dataclass(frozen=True)
-class CriterionResult:
-    """One test, as it is shown."""
-
-    criterion: str
-    p_value: float
-    p_value_limit: float
-    failed: bool
-    detail: str
-
-    @classmethod
-    def of(cls, finding: Finding) -> "CriterionResult":
-        """The part of a finding that is shown."""
-        return cls(
-            finding.criterion,
-            finding.p_value,
-            finding.p_value_limit,
-            finding.failed,
-            finding.detail,
-        )
-
-
-@dataclass(frozen=True)
 class Comparison:
     """The latest look at the numbers."""
 
@@ -110,7 +88,7 @@ class Comparison:
     compared_texts: int = 0
     disagreed_texts: int = 0
     allowed_disagreement: float = 0.0
-    tests: tuple[CriterionResult, ...] = ()
+    tests: tuple[Finding, ...] = ()
 
     @classmethod
     def of(
@@ -124,7 +102,7 @@ class Comparison:
             challenger.agreed + challenger.disagreed,
             challenger.disagreed,
             rules.allowed_disagreement(case.held_out, case.champion_version),
-            tuple(map(CriterionResult.of, findings)),
+            findings,
         )
 
 

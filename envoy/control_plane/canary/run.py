@@ -18,7 +18,7 @@ from control_plane.canary.record import Canary, CanaryState, Comparison
 from control_plane.registry import ModelRegistry
 from control_plane.reload import ReloadResult
 from control_plane.replica import Role
-from control_plane.traffic import ALL_TO_THE_CHAMPION, Split
+from control_plane.topology import ALL_TO_THE_CHAMPION, Split
 from service_kit.errors import Aborted, MeshError, Unavailable
 from service_kit.promotion import Promoted
 from service_kit.registry import CHALLENGER, CHAMPION, RegisteredModel

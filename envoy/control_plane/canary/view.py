@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 
+from control_plane.canary.judge import Finding
 from control_plane.canary.record import Canary, Comparison, Side
 from mesh.v1 import reload_pb2
 
@@ -34,7 +35,17 @@ def _comparison(seen: Comparison) -> reload_pb2.CanaryComparison:
         compared_texts=seen.compared_texts,
         disagreed_texts=seen.disagreed_texts,
         allowed_disagreement=seen.allowed_disagreement,
-        tests=[reload_pb2.CanaryTest(**asdict(test)) for test in seen.tests],
+        tests=[_test(finding) for finding in seen.tests],
+    )
+
+
+def _test(finding: Finding) -> reload_pb2.CanaryTest:
+    return reload_pb2.CanaryTest(
+        criterion=finding.criterion,
+        p_value=finding.p_value,
+        p_value_limit=finding.p_value_limit,
+        failed=finding.failed,
+        detail=finding.detail,
     )
 
 

@@ -3,11 +3,12 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import SupportsBytes
 
 from envoy_data_plane.google.protobuf import Any
 
+from control_plane.xds.identity import once_for_each
 from control_plane.xds.snapshot import Snapshot
 
 _PREFIX = "type.googleapis.com/envoy.config."
@@ -17,13 +18,14 @@ LDS = f"{_PREFIX}listener.v3.Listener"
 RDS = f"{_PREFIX}route.v3.RouteConfiguration"
 # The order in which a change is sent, so that nothing is named before it is there.
 ORDER = (CDS, EDS, LDS, RDS)
+# More than a snapshot has of a type; few, since the route table of many models is large.
+REMEMBERED = 16
 
 
 @dataclass(frozen=True)
 class Resource:
     """One resource, encoded."""
 
-    name: str
     packed: Any
 
     @cached_property
@@ -49,31 +51,23 @@ class Encoder:
     """Encodes snapshots; what a snapshot shares with the one before is not encoded again."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[object, Resource]] = {}
+        self._encoded = {
+            type_url: once_for_each(partial(_encode, type_url), REMEMBERED) for type_url in ORDER
+        }
 
     def encode(self, snapshot: Snapshot) -> Resources:
         """Return the resources by type URL."""
-        before, self._known = self._known, {}
         return {
-            CDS: self._typed(CDS, before, ((c.name, c) for c in snapshot.clusters)),
-            EDS: self._typed(EDS, before, ((e.cluster_name, e) for e in snapshot.endpoints)),
-            LDS: self._typed(LDS, before, ((x.name, x) for x in snapshot.listeners)),
-            RDS: self._typed(RDS, before, ((r.name, r) for r in snapshot.routes)),
+            CDS: self._typed(CDS, ((c.name, c) for c in snapshot.clusters)),
+            EDS: self._typed(EDS, ((e.cluster_name, e) for e in snapshot.endpoints)),
+            LDS: self._typed(LDS, ((x.name, x) for x in snapshot.listeners)),
+            RDS: self._typed(RDS, ((r.name, r) for r in snapshot.routes)),
         }
 
-    def _typed(
-        self,
-        type_url: str,
-        before: Mapping[int, tuple[object, Resource]],
-        messages: Iterable[tuple[str, SupportsBytes]],
-    ) -> ByName:
-        found = {}
-        for name, message in messages:
-            # The message is kept, so its id is not given to another one.
-            known = before.get(id(message))
-            if known is None:
-                packed = Any(type_url=type_url, value=bytes(message))
-                known = message, Resource(name, packed)
-            self._known[id(message)] = known
-            found[name] = known[1]
-        return found
+    def _typed(self, type_url: str, messages: Iterable[tuple[str, SupportsBytes]]) -> ByName:
+        encoded = self._encoded[type_url]
+        return {name: encoded(message) for name, message in messages}
+
+
+def _encode(type_url: str, message: SupportsBytes) -> Resource:
+    return Resource(Any(type_url=type_url, value=bytes(message)))
