@@ -7,7 +7,7 @@ import typer
 
 from mesh.client import MeshClient
 from mesh.v1 import predict_pb2, reload_pb2, train_pb2
-from mesh_cli import context, output, watch
+from mesh_cli import context, output, reload_progress, watch
 from mesh_cli.data_verbs import Model
 from mesh_cli.errors import EXIT_FAILED
 from mesh_cli.output import Json, console
@@ -141,7 +141,7 @@ def _reload_promoted(
     promoted = job.decision.outcome == train_pb2.DECISION_OUTCOME_PROMOTED
     if not promoted or no_reload:
         return None
-    with output.errors.status(f"switching the fleet to version {job.version}"):
+    with reload_progress.showing(client, job.model):
         return client.reload(job.model, request_id=f"{job.id}-reload")
 
 
@@ -201,7 +201,7 @@ def reload(
 
     Example: `mesh reload reviews`
     """
-    with context.client() as client, output.errors.status("preparing every replica"):
+    with context.client() as client, reload_progress.showing(client, model):
         answer = client.reload(model, version=version)
     if json:
         output.print_json(answer)
@@ -214,7 +214,7 @@ def rollback(model: Model, json: Json = False) -> None:
 
     Example: `mesh rollback reviews`
     """
-    with context.client() as client, output.errors.status("preparing every replica"):
+    with context.client() as client, reload_progress.showing(client, model):
         answer = client.rollback(model)
     if json:
         output.print_json(answer)

@@ -64,6 +64,7 @@ def _slots(state: ReplicaState) -> list[reload_pb2.ReplicaModel]:
             role=f"MODEL_ROLE_{slot.role.name}",
             version=slot.version,
             state=f"MODEL_STATE_{slot.state.name}",
+            step=slot.step,
         )
         for slot in ordered
     ]

@@ -279,13 +279,15 @@ class Replica(_message.Message):
     def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., healthy: bool = ..., eligible: bool = ..., device: _Optional[str] = ..., models: _Optional[_Iterable[_Union[ReplicaModel, _Mapping]]] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class ReplicaModel(_message.Message):
-    __slots__ = ("name", "role", "version", "state")
+    __slots__ = ("name", "role", "version", "state", "step")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
     name: str
     role: ModelRole
     version: str
     state: ModelState
-    def __init__(self, name: _Optional[str] = ..., role: _Optional[_Union[ModelRole, str]] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ...) -> None: ...
+    step: str
+    def __init__(self, name: _Optional[str] = ..., role: _Optional[_Union[ModelRole, str]] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., step: _Optional[str] = ...) -> None: ...
