@@ -30,7 +30,7 @@ down: ## Stop the mesh; its state stays
 
 # Two at a time: the acceptance tests, which come first and mostly wait, beside all others.
 test: install ## Run every test
-	@$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(VENV)/bin/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
 
 lint: install ## Check style, types and the contract's rules
 	$(VENV)/bin/ruff format --check .

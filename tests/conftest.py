@@ -2,25 +2,29 @@
 
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling, Scheduling
 
 from tests.mlflow_server import running_mlflow
 from tests.postgres import execute, running_postgres, with_database
 
-ACCEPTANCE = Path(__file__).parent / "acceptance"
 
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what stays together when tests run in parallel: a file, and all of the acceptance tests.
+class OneMesh(LoadFileScheduling):  # type: ignore[misc]  # xdist is untyped
+    """Keeps the tests of a file together, and all of the acceptance tests.
 
     These share one mesh, which takes a minute to start.
     """
-    for item in items:
-        group = ACCEPTANCE if item.path.is_relative_to(ACCEPTANCE) else item.path
-        item.add_marker(pytest.mark.xdist_group(str(group)))
+
+    def _split_scope(self, nodeid: str) -> str:
+        acceptance = "tests/acceptance/"
+        return acceptance if nodeid.startswith(acceptance) else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """Which tests run on one worker when there are several."""
+    return OneMesh(config, log)
 
 
 @pytest.fixture(scope="session")
