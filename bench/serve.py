@@ -6,7 +6,7 @@ gRPC, each peer. One text a request, closed loop. Every server is started for it
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -20,7 +20,12 @@ from bench.measure import Figures, measure, medians
 from bench.model import BUILD, MODEL, model_folder
 from bench.offline import Engines
 from bench.ours import our_side
+from bench.peers.environment import environment, installed_version
+from bench.peers.peer import Peer
+from bench.peers.serving import ServedPeer, chosen
+from bench.processes import end_as_by_control_c
 from bench.results import Section, record
+from mesh.client import MeshClient
 from mesh_cli.errors import BadInput
 from mesh_cli.load import ClosedLoop, LoadSpec
 from mesh_cli.load.spec import Protocol
@@ -28,6 +33,8 @@ from mesh_cli.load.texts import read_texts
 
 OURS = "champion-mesh"
 WARM_UP_S = 4.0
+# A peer has to give them the labels that we give them.
+CHECKED_TEXTS = 100
 # Seconds of the limit's measurement for each size of batch.
 LIMIT_S = 3.0
 # Of the machine's cores; with more taken by others the figures are worth little.
@@ -74,6 +81,13 @@ def limit_of(engines: Engines, batches: Sequence[int] = BATCH_TEXTS) -> Limit:
     return Limit(best, float(p50), float(p99))
 
 
+def ask(address: str, texts: Sequence[str]) -> list[tuple[str, str, float]]:
+    """Each text with the label and score that our side gives it."""
+    with MeshClient(address) as client:
+        found = client.predict(MODEL, list(texts)).predictions
+    return [(text, one.label, one.score) for text, one in zip(texts, found, strict=True)]
+
+
 def compare(
     folder: Path,
     texts: Sequence[str],
@@ -81,6 +95,7 @@ def compare(
     rounds: int,
     seconds: float,
     clients: int,
+    peers: Sequence[tuple[Peer, str]] = (),
 ) -> Comparison:
     """Measure everything in alternating rounds."""
     limits: list[Limit] = []
@@ -107,6 +122,17 @@ def compare(
                     )
                     figures, _ = measure(spec, ours.servers, ours.replicas)
                     served[f"{OURS} {protocol}"].append(figures)
+                answers = ask(ours.address, texts[:CHECKED_TEXTS])
+            for peer, precision in peers:
+                name = f"{peer.title} {precision}"
+                status.update(f"{turn}: {name} starts")
+                their = ServedPeer(peer, folder, precision)
+                with their.process:
+                    status.update(f"{turn}: {name} is asked for the same labels")
+                    their.check(answers)
+                    status.update(f"{turn}: {name}")
+                    spec = their.spec(texts, clients, seconds, WARM_UP_S)
+                    served[name].append(measure(spec, [their.process])[0])
     return Comparison(limits, served, len(texts))
 
 
@@ -167,6 +193,12 @@ def _note(name: str, one: Figures) -> str:
     )
 
 
+def described(peer: Peer) -> str:
+    """A peer's version and settings."""
+    found = installed_version(environment(peer.name), peer.distribution)
+    return f"{peer.title}: {peer.distribution} {found}, {peer.settings}."
+
+
 def main(
     texts: Texts = None,
     model: Model = "",
@@ -174,6 +206,7 @@ def main(
     seconds: Annotated[float, typer.Option(help="Of one load, after its warm-up.", min=1)] = 10.0,
     clients: Annotated[int, typer.Option(min=1)] = 64,
     protocol: Annotated[str, typer.Option(help="json, grpc or both, for our side.")] = "both",
+    peers: Annotated[str, typer.Option(help="Names with commas, all or none.")] = "none",
     save: Save = True,
 ) -> None:
     """Measure and print."""
@@ -185,11 +218,19 @@ def main(
     if protocol not in doors:
         raise BadInput(f"--protocol is {protocol!r}; it is json, grpc or both")
     lines = read_texts(texts)[:MOST_TEXTS]
-    found = compare(model_folder(model), lines, doors[protocol], rounds, seconds, clients)
-    result = section(found, clients, "python -m bench.serve")
+    theirs = chosen(peers)
+    end_as_by_control_c()
+    progress = Console(stderr=True)
+    for peer in theirs:
+        with progress.status(f"the environment of {peer.title}"):
+            environment(peer.name)
+    runs = [(peer, precision) for peer in theirs for precision in peer.precisions]
+    found = compare(model_folder(model), lines, doors[protocol], rounds, seconds, clients, runs)
+    result = section(found, clients, f"python -m bench.serve --peers {peers}")
+    result = replace(result, notes=(*result.notes, *(described(peer) for peer in theirs)))
     result.show(console)
     if save:
-        record("serve", result)
+        record("serve" if peers in ("all", "none") else f"serve {peers}", result)
 
 
 if __name__ == "__main__":
