@@ -1,0 +1,151 @@
+"""The limit: the best that the engine does offline on these cores. `python -m bench.limit`
+
+One process a core with one thread each, texts tokenised beforehand, length-sorted batches, no
+server: what a server is compared with. Also the engine alone with one text at a time.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from bench.engine_worker import EngineSpec
+from bench.model import model_folder
+from bench.offline import Engines
+from bench.results import Section, record
+from inference_svc.engines.cpu import has_bf16
+from mesh_cli.load.texts import read_texts
+
+BATCH_TEXTS = (16, 32, 64)
+ALL = tuple(EngineSpec(kind, form) for kind in ("openvino", "torch") for form in ("bf16", "fp32"))
+# A pass of torch fp32 over more texts takes longer than a round.
+MOST_TEXTS = 2048
+
+console = Console()
+
+
+@dataclass(frozen=True)
+class EngineFigures:
+    """Medians over the rounds."""
+
+    texts_per_s: dict[int, float]
+    """By texts a batch."""
+
+    p50_ms: float
+    """One text at a time, one process."""
+
+    p99_ms: float
+
+    @property
+    def best(self) -> int:
+        """Texts a batch with which it is quickest."""
+        return max(self.texts_per_s, key=self.texts_per_s.__getitem__)
+
+    @property
+    def limit(self) -> float:
+        """Its best, texts a second."""
+        return self.texts_per_s[self.best]
+
+
+def served_engine() -> EngineSpec:
+    """What a replica on this CPU chooses by itself."""
+    return EngineSpec("openvino", "bf16" if has_bf16() else "fp32")
+
+
+def measure(
+    folder: Path,
+    specs: Sequence[EngineSpec],
+    texts: Sequence[str],
+    rounds: int,
+    seconds: float,
+    batches: Sequence[int] = BATCH_TEXTS,
+) -> dict[EngineSpec, EngineFigures]:
+    """Measure engines in alternating rounds."""
+    rates: dict[tuple[EngineSpec, int], list[float]] = defaultdict(list)
+    p50: dict[EngineSpec, list[float]] = defaultdict(list)
+    p99: dict[EngineSpec, list[float]] = defaultdict(list)
+    with ExitStack() as stack, Console(stderr=True).status("engines are loaded") as status:
+        running = [stack.enter_context(Engines(folder, spec, texts)) for spec in specs]
+        for number in range(rounds):
+            for engines in running:
+                name = f"round {number + 1} of {rounds}: {engines.spec.name}"
+                for size in batches:
+                    status.update(f"{name}, batches of {size}")
+                    rates[engines.spec, size].append(engines.throughput(size, seconds))
+                status.update(f"{name}, one text at a time")
+                found = np.percentile(engines.latencies(seconds), [50, 99]) * 1e3
+                p50[engines.spec].append(float(found[0]))
+                p99[engines.spec].append(float(found[1]))
+    return {
+        spec: EngineFigures(
+            {size: median(rates[spec, size]) for size in batches},
+            median(p50[spec]),
+            median(p99[spec]),
+        )
+        for spec in specs
+    }
+
+
+def section(figures: dict[EngineSpec, EngineFigures], title: str, command: str) -> Section:
+    """The figures as a table; ratios are against the quickest engine."""
+    top = max(found.limit for found in figures.values())
+    sizes = next(iter(figures.values())).texts_per_s
+    return Section(
+        title=title,
+        command=command,
+        columns=(
+            "engine",
+            *(f"texts/s, {size} a batch" for size in sizes),
+            "of the best",
+            "one text: p50 ms",
+            "p99 ms",
+        ),
+        rows=tuple(
+            (
+                spec.name,
+                *(f"{rate:,.0f}" for rate in found.texts_per_s.values()),
+                f"{found.limit / top:.2f}",
+                f"{found.p50_ms:.2f}",
+                f"{found.p99_ms:.2f}",
+            )
+            for spec, found in figures.items()
+        ),
+        notes=(
+            "One process a core, one thread each; length-sorted batches, tokenised beforehand.",
+        ),
+        data={spec.name: asdict(found) for spec, found in figures.items()},
+    )
+
+
+Texts = Annotated[Path | None, typer.Option(help="A text a line, or a .csv. Default: samples.")]
+Model = Annotated[str, typer.Option(help="Model of the local mesh. Default: one made here.")]
+Rounds = Annotated[int, typer.Option(min=1)]
+Save = Annotated[bool, typer.Option(help="Keep it in bench/results.json and bench/RESULTS.md.")]
+Seconds = Annotated[float, typer.Option(help="Of one measurement.", min=0.1)]
+
+
+def main(
+    texts: Texts = None,
+    model: Model = "",
+    rounds: Rounds = 3,
+    seconds: Seconds = 5.0,
+    save: Save = True,
+) -> None:
+    """Measure and print the limit of the engine that replicas choose here."""
+    lines = read_texts(texts)[:MOST_TEXTS]
+    figures = measure(model_folder(model), [served_engine()], lines, rounds, seconds)
+    found = section(figures, "The limit: the engine without a server", "python -m bench.limit")
+    found.show(console)
+    if save:
+        record("limit", found)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,109 @@
+"""Our side of a comparison: replicas behind a real Envoy with the real configuration.
+
+The replicas start from their cache, as they do while MLflow is away; no other part of the mesh
+runs. INFERENCE_… variables of the caller reach them.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import httpx
+
+from bench.model import MODEL
+from bench.processes import ServerProcess
+from inference_svc.cache import VersionInfo
+from mesh_cli.health import grpc_health
+from mesh_cli.ports import internal_ports
+
+VERSION = "1"
+NOBODY = "127.0.0.1:1"
+
+
+@dataclass(frozen=True)
+class OurSide:
+    """What runs, and where it is reached."""
+
+    address: str
+    envoy: ServerProcess
+    replicas: list[ServerProcess]
+    replica_addresses: list[str]
+
+    @property
+    def servers(self) -> list[ServerProcess]:
+        """Envoy and the replicas."""
+        return [self.envoy, *self.replicas]
+
+
+@contextmanager
+def our_side(folder: Path, model: Path, replicas: int = 2) -> Iterator[OurSide]:
+    """Serve the version in `model` by so many replicas; state and logs go to `folder`."""
+    names = [f"replica-{number}" for number in range(1, replicas + 1)]
+    ports = internal_ports([*names, "envoy", "admin"], {})
+    addresses = [f"127.0.0.1:{ports[name]}" for name in names]
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(_replica(folder / name, name, model, ports[name])) for name in names
+        ]
+        envoy = stack.enter_context(
+            _envoy(folder / "envoy", addresses, ports["envoy"], ports["admin"])
+        )
+        yield OurSide(f"127.0.0.1:{ports['envoy']}", envoy, running, addresses)
+
+
+def _replica(folder: Path, name: str, model: Path, port: int) -> ServerProcess:
+    shutil.rmtree(folder, ignore_errors=True)
+    version = folder / "models" / MODEL / VERSION
+    shutil.copytree(model, version)
+    info = VersionInfo(MODEL, VERSION, run_id="bench", batch_id="bench", source=str(model))
+    (version / "mesh-version.json").write_text(json.dumps(asdict(info)))
+    (folder / "serving.json").write_text(json.dumps({"serving": {MODEL: VERSION}}))
+    environment = {
+        "INFERENCE_PORT": str(port),
+        "INFERENCE_REPLICA_ID": name,
+        "INFERENCE_STATE_DIR": str(folder),
+        "INFERENCE_MLFLOW_URL": f"http://{NOBODY}",
+    }
+    command = [sys.executable, "-m", "inference_svc.main"]
+    well = grpc_health(f"127.0.0.1:{port}")
+    return ServerProcess(name, command, lambda: not well(), folder / "log", environment)
+
+
+def _envoy(folder: Path, replicas: list[str], port: int, admin_port: int) -> ServerProcess:
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "envoy.pb"
+    render = [
+        *(sys.executable, "-m", "control_plane.render", "static", f"--out={config}"),
+        *(f"--port={port}", f"--admin-port={admin_port}"),
+        *(f"--replica={address}" for address in replicas),
+        *(f"--{part}={NOBODY}" for part in ("training", "trigger", "control-plane")),
+    ]
+    # Rendered in a process of its own: it imports for a second and keeps 60 MB.
+    subprocess.run(render, check=True)
+    # As `mesh up` starts it.
+    command = [
+        *(str(Path(sys.executable).parent / "envoy"), "-c", str(config)),
+        *("--disable-hot-restart", "--log-level", "warning"),
+    ]
+    return ServerProcess(
+        "envoy", command, _all_healthy(admin_port, len(replicas)), folder / "envoy.log"
+    )
+
+
+def _all_healthy(admin_port: int, replicas: int) -> Callable[[], bool]:
+    url = f"http://127.0.0.1:{admin_port}/stats"
+    name = "cluster.champion.membership_healthy"
+
+    def ready() -> bool:
+        try:
+            answer = httpx.get(url, params={"filter": f"^{name}$"}, timeout=2, trust_env=False)
+        except httpx.HTTPError:
+            return False
+        return answer.text.strip() == f"{name}: {replicas}"
+
+    return ready

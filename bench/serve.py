@@ -1,0 +1,237 @@
+"""The same model, served by us and by peers, beside the limit: `python -m bench.serve`
+
+In alternating rounds: the engine offline (the limit), our replicas behind Envoy over JSON and over
+gRPC, each peer. One text a request, closed loop. Every server is started for its turn alone.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from bench.limit import BATCH_TEXTS, MOST_TEXTS, Model, Save, Texts, served_engine
+from bench.measure import Figures, measure, medians
+from bench.model import BUILD, MODEL, model_folder
+from bench.offline import Engines
+from bench.ours import our_side
+from bench.peers.environment import environment, installed_version
+from bench.peers.peer import Peer
+from bench.peers.serving import ServedPeer, chosen
+from bench.processes import end_as_by_control_c
+from bench.results import Section, record
+from mesh.client import MeshClient
+from mesh_cli.errors import BadInput
+from mesh_cli.load import ClosedLoop, LoadSpec
+from mesh_cli.load.spec import Protocol
+from mesh_cli.load.texts import read_texts
+
+OURS = "champion-mesh"
+WARM_UP_S = 4.0
+# A peer has to give them the labels that we give them.
+CHECKED_TEXTS = 100
+# Seconds of the limit's measurement for each size of batch.
+LIMIT_S = 3.0
+# Of the machine's cores; with more taken by others the figures are worth little.
+DISTURBED_CORES = 0.1
+
+console = Console()
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The engine offline in one round."""
+
+    texts_per_s: float
+    p50_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything of one run, by round."""
+
+    limits: list[Limit]
+    served: Mapping[str, list[Figures]]
+    texts: int
+
+    @property
+    def limit(self) -> Limit:
+        """The medians."""
+        return Limit(
+            median(one.texts_per_s for one in self.limits),
+            median(one.p50_ms for one in self.limits),
+            median(one.p99_ms for one in self.limits),
+        )
+
+    def figures(self) -> dict[str, Figures]:
+        """The medians of each contender."""
+        return {name: medians(found) for name, found in self.served.items()}
+
+
+def limit_of(engines: Engines, batches: Sequence[int] = BATCH_TEXTS) -> Limit:
+    """Measure the limit once."""
+    best = max(engines.throughput(size, LIMIT_S) for size in batches)
+    p50, p99 = np.percentile(engines.latencies(LIMIT_S), [50, 99]) * 1e3
+    return Limit(best, float(p50), float(p99))
+
+
+def ask(address: str, texts: Sequence[str]) -> list[tuple[str, str, float]]:
+    """Each text with the label and score that our side gives it."""
+    with MeshClient(address) as client:
+        found = client.predict(MODEL, list(texts)).predictions
+    return [(text, one.label, one.score) for text, one in zip(texts, found, strict=True)]
+
+
+def compare(
+    folder: Path,
+    texts: Sequence[str],
+    protocols: Sequence[Protocol],
+    rounds: int,
+    seconds: float,
+    clients: int,
+    peers: Sequence[tuple[Peer, str]] = (),
+) -> Comparison:
+    """Measure everything in alternating rounds."""
+    limits: list[Limit] = []
+    served: dict[str, list[Figures]] = defaultdict(list)
+    state = BUILD / "serve"
+    status = Console(stderr=True).status("")
+    with status, Engines(folder, served_engine(), texts) as engines:
+        for number in range(1, rounds + 1):
+            turn = f"round {number} of {rounds}"
+            status.update(f"{turn}: the engine offline")
+            limits.append(limit_of(engines))
+            status.update(f"{turn}: {OURS} starts")
+            with our_side(state / OURS, folder) as ours:
+                for protocol in protocols:
+                    status.update(f"{turn}: {OURS} over {protocol}")
+                    spec = LoadSpec(
+                        address=ours.address,
+                        model=MODEL,
+                        loop=ClosedLoop(clients),
+                        texts=tuple(texts),
+                        protocol=protocol,
+                        duration_s=seconds,
+                        warm_up_s=WARM_UP_S,
+                    )
+                    figures, _ = measure(spec, ours.servers, ours.replicas)
+                    served[f"{OURS} {protocol}"].append(figures)
+                answers = ask(ours.address, texts[:CHECKED_TEXTS])
+            for peer, precision in peers:
+                name = f"{peer.title} {precision}"
+                status.update(f"{turn}: {name} starts")
+                their = ServedPeer(peer, folder, precision)
+                with their.process:
+                    status.update(f"{turn}: {name} is asked for the same labels")
+                    their.check(answers)
+                    status.update(f"{turn}: {name}")
+                    spec = their.spec(texts, clients, seconds, WARM_UP_S)
+                    served[name].append(measure(spec, [their.process])[0])
+    return Comparison(limits, served, len(texts))
+
+
+def section(found: Comparison, clients: int, command: str) -> Section:
+    """The comparison as a table; ratios are ours to theirs."""
+    limit, figures = found.limit, found.figures()
+    ours = next(iter(figures.values())).texts_per_s
+    rows = [("limit (engine offline)", f"{limit.texts_per_s:,.0f}", "1.00", *[""] * 7)]
+    for name, one in figures.items():
+        own = name.startswith(OURS)
+        rows.append(
+            (
+                name,
+                f"{one.texts_per_s:,.0f}",
+                f"{one.texts_per_s / limit.texts_per_s:.2f}",
+                "" if own or not one.texts_per_s else f"{ours / one.texts_per_s:.1f}",
+                f"{one.p50_ms:.1f}",
+                f"{one.p99_ms:.1f}",
+                f"{one.failed:,}",
+                f"{sum(one.cpu_ms.values()):.2f}",
+                f"{one.outside_ms:.2f}" if own else "",
+                f"{sum(one.resident_mib.values()):,.0f}",
+            )
+        )
+    notes = [
+        f"{clients} closed-loop clients, one text a request, {found.texts:,} distinct texts, "
+        f"{len(found.limits)} rounds.",
+        f"The engine alone, one text at a time: p50 {limit.p50_ms:.2f} ms, "
+        f"p99 {limit.p99_ms:.2f} ms.",
+    ]
+    notes += [_note(name, one) for name, one in figures.items()]
+    return Section(
+        title="Served, one text a request",
+        command=command,
+        columns=(
+            *("", "texts/s", "of the limit", "ours is × as quick", "p50 ms", "p99 ms", "failed"),
+            *("CPU ms a request", "outside the engine", "RSS MiB"),
+        ),
+        rows=tuple(rows),
+        notes=tuple(notes),
+        data={
+            "limit": [asdict(one) for one in found.limits],
+            "served": {name: [asdict(one) for one in all_] for name, all_ in found.served.items()},
+        },
+    )
+
+
+def _note(name: str, one: Figures) -> str:
+    cpu = ", ".join(f"{part} {ms:.2f}" for part, ms in one.cpu_ms.items())
+    memory = ", ".join(f"{part} {mib:,.0f}" for part, mib in one.resident_mib.items())
+    ready = ", ".join(f"{part} {seconds:.1f}" for part, seconds in one.ready_s.items())
+    if one.others_cores > DISTURBED_CORES:
+        ready += f"; others took {one.others_cores:.2f} cores"
+    late = "; the load generator was late" if one.generator_late else ""
+    return (
+        f"{name}: CPU ms a request: {cpu} (load generator {one.generator_ms:.2f}); RSS MiB: "
+        f"{memory}; start to ready s: {ready}; p99 {one.p99_ms / (one.p50_ms or 1):.1f} × p50{late}"
+    )
+
+
+def described(peer: Peer) -> str:
+    """A peer's version and settings."""
+    found = installed_version(environment(peer.name), peer.distribution)
+    return f"{peer.title}: {peer.distribution} {found}, {peer.settings}."
+
+
+def main(
+    texts: Texts = None,
+    model: Model = "",
+    rounds: Annotated[int, typer.Option(min=1)] = 2,
+    seconds: Annotated[float, typer.Option(help="Of one load, after its warm-up.", min=1)] = 10.0,
+    clients: Annotated[int, typer.Option(min=1)] = 64,
+    protocol: Annotated[str, typer.Option(help="json, grpc or both, for our side.")] = "both",
+    peers: Annotated[str, typer.Option(help="Names with commas, all or none.")] = "none",
+    save: Save = True,
+) -> None:
+    """Measure and print."""
+    doors: dict[str, tuple[Protocol, ...]] = {
+        "json": ("json",),
+        "grpc": ("grpc",),
+        "both": ("json", "grpc"),
+    }
+    if protocol not in doors:
+        raise BadInput(f"--protocol is {protocol!r}; it is json, grpc or both")
+    lines = read_texts(texts)[:MOST_TEXTS]
+    theirs = chosen(peers)
+    end_as_by_control_c()
+    progress = Console(stderr=True)
+    for peer in theirs:
+        with progress.status(f"the environment of {peer.title}"):
+            environment(peer.name)
+    runs = [(peer, precision) for peer in theirs for precision in peer.precisions]
+    found = compare(model_folder(model), lines, doors[protocol], rounds, seconds, clients, runs)
+    result = section(found, clients, f"python -m bench.serve --peers {peers}")
+    result = replace(result, notes=(*result.notes, *(described(peer) for peer in theirs)))
+    result.show(console)
+    if save:
+        record("serve" if peers in ("all", "none") else f"serve {peers}", result)
+
+
+if __name__ == "__main__":
+    typer.run(main)
