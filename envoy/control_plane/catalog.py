@@ -18,6 +18,7 @@ class Catalog:
         self._max_age_s = max_age_s
         self._models: tuple[RegisteredModel, ...] | None = None
         self._read_at = 0.0
+        self._notes = 0
 
     async def models(self) -> tuple[RegisteredModel, ...]:
         """Return the models, a few seconds old at most while the registry answers."""
@@ -32,7 +33,13 @@ class Catalog:
         Raises Unavailable when the registry has never answered.
         """
         try:
-            self._models = tuple(await self._registry.list_models())
+            while True:
+                notes = self._notes
+                read = tuple(await self._registry.list_models())
+                if notes == self._notes:
+                    break
+                # What was noted meanwhile may be newer than what was read.
+            self._models = read
             self._read_at = asyncio.get_running_loop().time()
         except Unavailable:
             if self._models is None:
@@ -41,6 +48,7 @@ class Catalog:
 
     def note(self, model: RegisteredModel) -> None:
         """Replace what is known of a model by what was just written."""
+        self._notes += 1
         if self._models is not None:
             self._models = tuple(
                 model if known.name == model.name else known for known in self._models

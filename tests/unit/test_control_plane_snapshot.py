@@ -196,7 +196,7 @@ def test_messages_without_validators_encode_to_the_same_bytes() -> None:
 import contextlib, sys, types
 from hashlib import sha256
 
-if "{validated}":
+if {validated}:
     fake = types.SimpleNamespace(lean_messages=contextlib.nullcontext)
     sys.modules["control_plane.xds.lean_messages"] = fake
 
@@ -217,7 +217,7 @@ print(hasattr(Bootstrap, "__pydantic_validator__"), sha256(made).hexdigest())
             check=True,
             text=True,
         ).stdout.split()
-        for validated in ("", "yes")
+        for validated in (False, True)
     ]
     assert [kind for kind, _ in found] == ["False", "True"]
     assert found[0][1] == found[1][1]

@@ -34,9 +34,9 @@ with lean_messages():
     from envoy_data_plane.google.protobuf import Any
 
 NODE_CLUSTER = "mesh"
-# A control plane that comes back is found within a second.
+# A control plane that comes back is found within a quarter of a second.
 RECONNECT = BackoffStrategy(
-    base_interval=timedelta(milliseconds=100), max_interval=timedelta(seconds=1)
+    base_interval=timedelta(milliseconds=50), max_interval=timedelta(milliseconds=250)
 )
 
 
