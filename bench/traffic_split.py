@@ -7,10 +7,8 @@ by the other version. Then splits are counted over many requests, over gRPC.
 """
 
 import asyncio
-import tempfile
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -20,10 +18,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from bench.steered import with_steered_mesh
 from mesh.v1 import predict_pb2, predict_pb2_grpc, reload_pb2, reload_pb2_grpc
-from tests.mlflow_server import running_mlflow
-from tests.postgres import running_postgres
-from tests.steered_mesh import SteeredMesh, steered_mesh
+from tests.steered_mesh import SteeredMesh
 
 MODEL = "split"
 SPLITS = (5, 10, 25, 50)
@@ -99,20 +96,7 @@ def main(
 ) -> None:
     """Start the mesh, measure, print."""
 
-    async def run(folder: Path, mlflow_url: str, postgres_url: str) -> None:
-        async with steered_mesh(folder, mlflow_url, postgres_url) as mesh:
-            await _measure(mesh, changes, calls)
-
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for part in ("postgres", "mlflow", "mesh"):
-            (folder / part).mkdir()
-        with (
-            console.status("starting PostgreSQL and MLflow"),
-            running_postgres(folder / "postgres") as postgres_url,
-            running_mlflow(folder / "mlflow") as mlflow_url,
-        ):
-            asyncio.run(run(folder / "mesh", mlflow_url, postgres_url))
+    with_steered_mesh(lambda mesh: _measure(mesh, changes, calls), console)
 
 
 if __name__ == "__main__":
