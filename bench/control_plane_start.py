@@ -7,12 +7,9 @@ process's start. What a supervisor takes to notice is not in them.
 
 import asyncio
 import json
-import os
-import sys
 import time
-from asyncio.subprocess import PIPE, STDOUT, Process
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping
 from typing import Annotated
 
 import httpx
@@ -22,9 +19,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.steered import with_steered_mesh
+from bench.steered import control_plane_process, with_steered_mesh
 from control_plane.service import ControlPlane
-from control_plane.settings import ControlPlaneSettings
 from service_kit.server import GrpcServer
 from tests.steered_mesh import SteeredMesh
 
@@ -33,37 +29,6 @@ STAGES = {"listening": "listens", "rotation": "first snapshot", "Envoy joined": 
 CPU = "CPU to the first snapshot"
 FLEET = "GET /v1/fleet through Envoy"
 console = Console()
-
-
-def _environment(settings: ControlPlaneSettings) -> dict[str, str]:
-    fields = {
-        "port": settings.port,
-        "replicas": ",".join(settings.replicas),
-        "training": settings.training,
-        "trigger": settings.trigger,
-        "envoy_port": settings.envoy_port,
-        "mlflow_url": settings.mlflow_url,
-        "database_url": settings.database_url,
-    }
-    return {
-        **os.environ,
-        **{f"CONTROL_{name.upper()}": str(value) for name, value in fields.items()},
-    }
-
-
-@asynccontextmanager
-async def _started(settings: ControlPlaneSettings) -> AsyncIterator[Process]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "control_plane.main"),
-        env=_environment(settings),
-        stdout=PIPE,
-        stderr=STDOUT,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        await process.wait()
 
 
 async def _stages(process: Process, started: float) -> Mapping[str, float]:
@@ -93,7 +58,7 @@ async def _fleet(http: httpx.AsyncClient, started: float) -> float:
 
 async def _restart(mesh: SteeredMesh) -> Mapping[str, float]:
     started = time.perf_counter()
-    async with _started(mesh.settings) as process, asyncio.timeout(60):
+    async with control_plane_process(mesh.settings, stdout=PIPE) as process, asyncio.timeout(60):
         stages, fleet = await asyncio.gather(_stages(process, started), _fleet(mesh.http, started))
     return {**stages, FLEET: fleet}
 

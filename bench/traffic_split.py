@@ -18,8 +18,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bench.steered import with_steered_mesh
+from bench.steered import control_plane_process, with_steered_mesh
+from control_plane.service import ControlPlane
 from mesh.v1 import predict_pb2, predict_pb2_grpc, reload_pb2, reload_pb2_grpc
+from service_kit.server import GrpcServer
 from tests.steered_mesh import SteeredMesh
 
 MODEL = "split"
@@ -53,10 +55,24 @@ class Probe:
         return found
 
 
+async def _answers(mesh: SteeredMesh) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            if (await mesh.http.get(f"/models/{MODEL}/traffic")).is_success:
+                return
+            await asyncio.sleep(0.05)
+
+
 async def _measure(mesh: SteeredMesh, changes: int, calls: int) -> None:
     champion = await mesh.served(MODEL)
     challenger = await mesh.challenged(MODEL)
-    async with aio.insecure_channel(mesh.envoy.address) as channel:
+    # In a process of its own, so that it need not wait for the client and the replicas.
+    await mesh.control.__aexit__()
+    async with (
+        control_plane_process(mesh.settings),
+        aio.insecure_channel(mesh.envoy.address) as channel,
+    ):
+        await _answers(mesh)
         probe = Probe(channel)
         reload: Any = reload_pb2_grpc.ReloadServiceStub(channel)
         await mesh.split(MODEL, 99, 1)
@@ -88,6 +104,8 @@ async def _measure(mesh: SteeredMesh, changes: int, calls: int) -> None:
             total = sum(found.values())
             table.add_row(str(share), f"{100 * found[challenger] / total:.2f}", f"{total:,}")
         console.print(table)
+    mesh.control = GrpcServer(ControlPlane(mesh.settings), mesh.settings)
+    await mesh.control.__aenter__()
 
 
 def main(

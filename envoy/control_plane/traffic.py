@@ -78,9 +78,10 @@ class TrafficControl:
             before, after = trial_of(registered), NO_TRIAL
             if split.tries_challenger:
                 after = Trial(split, _challenger(registered))
-                members = await self._prepare(registered, after, members)
+            if _on_all(members, model, after.version):
+                await self._move(registered, after, members)
             else:
-                await self._record(registered, after)
+                members = await self._prepare(registered, after, members)
         self._rotation.update(self._catalog.known or await self._catalog.read(), members)
         await self._rotation.settled()
         if before.version and before.version != after.version:
@@ -88,6 +89,27 @@ class TrafficControl:
             await abort_all(model, before.version, members, Role.CHALLENGER, self._timings.abort_s)
         log.info("traffic split", extra={"model": model, "version": after.version} | asdict(split))
         return split
+
+    async def _move(
+        self, registered: RegisteredModel, trial: Trial, members: Sequence[Member]
+    ) -> None:
+        """Change weights alone: Envoy has them while they are being recorded, not after.
+
+        The caller has its answer when both are done. After a crash in between the recorded weights
+        hold again, as if nobody had asked; when they cannot be recorded they are put back here.
+        """
+        if self._catalog.known is None:
+            await self._catalog.read()
+        try:
+            with self._catalog.writing(registered, _with(registered, trial)):
+                self._publish(members)
+                await self._record(registered, trial)
+        except BaseException:
+            self._publish(members)
+            raise
+
+    def _publish(self, members: Sequence[Member]) -> None:
+        self._rotation.update(self._catalog.known, members)
 
     async def _prepare(
         self, registered: RegisteredModel, trial: Trial, members: Sequence[Member]
@@ -100,6 +122,7 @@ class TrafficControl:
 
         async def commit() -> None:
             await self._record(registered, trial)
+            self._catalog.note(_with(registered, trial))
 
         moved = await self._rollout.run(model, trial.version, present, commit, Role.CHALLENGER)
         if all(part.from_version == part.to_version for part in moved):
@@ -108,14 +131,24 @@ class TrafficControl:
 
     async def _record(self, registered: RegisteredModel, trial: Trial) -> None:
         await self._registry.tag_model(registered.name, TAG_TRAFFIC, trial.tag())
-        tags = {**registered.tags, TAG_TRAFFIC: trial.tag()}
-        self._catalog.note(replace(registered, tags=tags))
 
     async def _registered(self, model: str) -> RegisteredModel:
         registered = await self._registry.find_model(model)
         if registered is None:
             raise NotFound(f"no model {model!r} is registered")
         return registered
+
+
+def _on_all(members: Sequence[Member], model: str, challenger: str) -> bool:
+    """Every replica serves this Challenger already, or none is to be served."""
+    if not challenger:
+        return True
+    served = {m.state.serves(model, Role.CHALLENGER) if m.state else "" for m in members}
+    return served == {challenger}
+
+
+def _with(registered: RegisteredModel, trial: Trial) -> RegisteredModel:
+    return replace(registered, tags={**registered.tags, TAG_TRAFFIC: trial.tag()})
 
 
 def _challenger(registered: RegisteredModel) -> str:
