@@ -75,6 +75,10 @@ class Catalog:
             # A read that is under way may have seen either.
             self._notes += 1
 
+    def find(self, name: str) -> RegisteredModel | None:
+        """A model as it is known; None: it is not."""
+        return (self._models or {}).get(name)
+
     @property
     def known(self) -> tuple[RegisteredModel, ...] | None:
         """What was read last; None: nothing yet."""

@@ -149,6 +149,25 @@ async def test_weights_alone_reach_envoy_before_they_are_recorded() -> None:
     assert mesh.envoy.topology.splits == (("reviews", MORE),)
 
 
+async def test_another_challenger_by_now_is_prepared_before_it_gets_weights() -> None:
+    mesh = on_trial()
+    await mesh.traffic.set("reviews", TRIAL)
+    mesh.registry.aliases["Challenger"] = "3"
+    await mesh.traffic.set("reviews", MORE)
+    assert [replica.challengers for replica in mesh.replicas] == [{"reviews": "3"}] * 2
+    assert mesh.envoy.topology.splits == (("reviews", MORE),)
+
+
+async def test_another_challenger_that_cannot_be_prepared_leaves_the_weights() -> None:
+    mesh = on_trial()
+    await mesh.traffic.set("reviews", TRIAL)
+    mesh.registry.aliases["Challenger"] = "3"
+    mesh.replicas[1].fail_at = "load"
+    with pytest.raises(Aborted, match="r2 failed at load"):
+        await mesh.traffic.set("reviews", MORE)
+    assert mesh.envoy.topology.splits == (("reviews", TRIAL),)
+
+
 async def test_weights_that_cannot_be_recorded_are_put_back() -> None:
     mesh = on_trial()
     await mesh.traffic.set("reviews", TRIAL)
