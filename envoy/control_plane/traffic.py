@@ -73,7 +73,7 @@ class TrafficControl:
         async with self._locks.of(model):
             finding = asyncio.create_task(self._registered(model))
             try:
-                members = await self._fleet.members()
+                members: Sequence[Member] = await self._fleet.members()
                 after, members = await self._change(model, split, members, finding)
                 before = trial_of(await finding)
             finally:
