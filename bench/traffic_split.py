@@ -7,10 +7,8 @@ by the other version. Then splits are counted over many requests, over gRPC.
 """
 
 import asyncio
-import tempfile
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -20,10 +18,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from bench.steered import control_plane_process, with_steered_mesh
+from control_plane.service import ControlPlane
 from mesh.v1 import predict_pb2, predict_pb2_grpc, reload_pb2, reload_pb2_grpc
-from tests.mlflow_server import running_mlflow
-from tests.postgres import running_postgres
-from tests.steered_mesh import SteeredMesh, steered_mesh
+from service_kit.server import GrpcServer
+from tests.steered_mesh import SteeredMesh
 
 MODEL = "split"
 SPLITS = (5, 10, 25, 50)
@@ -56,10 +55,24 @@ class Probe:
         return found
 
 
+async def _answers(mesh: SteeredMesh) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            if (await mesh.http.get(f"/models/{MODEL}/traffic")).is_success:
+                return
+            await asyncio.sleep(0.05)
+
+
 async def _measure(mesh: SteeredMesh, changes: int, calls: int) -> None:
     champion = await mesh.served(MODEL)
     challenger = await mesh.challenged(MODEL)
-    async with aio.insecure_channel(mesh.envoy.address) as channel:
+    # In a process of its own, so that it need not wait for the client and the replicas.
+    await mesh.control.__aexit__()
+    async with (
+        control_plane_process(mesh.settings),
+        aio.insecure_channel(mesh.envoy.address) as channel,
+    ):
+        await _answers(mesh)
         probe = Probe(channel)
         reload: Any = reload_pb2_grpc.ReloadServiceStub(channel)
         await mesh.split(MODEL, 99, 1)
@@ -91,6 +104,8 @@ async def _measure(mesh: SteeredMesh, changes: int, calls: int) -> None:
             total = sum(found.values())
             table.add_row(str(share), f"{100 * found[challenger] / total:.2f}", f"{total:,}")
         console.print(table)
+    mesh.control = GrpcServer(ControlPlane(mesh.settings), mesh.settings)
+    await mesh.control.__aenter__()
 
 
 def main(
@@ -99,20 +114,7 @@ def main(
 ) -> None:
     """Start the mesh, measure, print."""
 
-    async def run(folder: Path, mlflow_url: str, postgres_url: str) -> None:
-        async with steered_mesh(folder, mlflow_url, postgres_url) as mesh:
-            await _measure(mesh, changes, calls)
-
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for part in ("postgres", "mlflow", "mesh"):
-            (folder / part).mkdir()
-        with (
-            console.status("starting PostgreSQL and MLflow"),
-            running_postgres(folder / "postgres") as postgres_url,
-            running_mlflow(folder / "mlflow") as mlflow_url,
-        ):
-            asyncio.run(run(folder / "mesh", mlflow_url, postgres_url))
+    with_steered_mesh(lambda mesh: _measure(mesh, changes, calls), console)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 
+from inference_svc.answered_by import answered_by
 from inference_svc.open_inference_tensors import TEXT, Tensor, metadata_of_outputs
 from inference_svc.replica import Answer, Replica
 from inference_svc.slots import CHAMPION, ServedVersion, Slot
@@ -100,6 +101,10 @@ class OpenInference:
             if not error.field.startswith("texts"):
                 raise
             raise InvalidArgument(f"{TEXT}{error.field[5:]}", error.problem) from error
+
+    def headers(self, answer: Answer) -> tuple[tuple[str, str], ...]:
+        """What an answer tells Envoy's access log."""
+        return answered_by(answer.served, self._replica_id)
 
     def parameters(self, answer: Answer) -> dict[str, str]:
         """What an answer tells beside its tensors."""

@@ -153,9 +153,10 @@ class OpenInferenceHttp:
             head["id"] = asked.id
         tensors = [output_tensor(name, answer) for name in asked.outputs]
         written = write_answer(head, tensors, asked.binary)
+        headers = dict(self._inference.headers(answer))
         if written.json_bytes is None:
-            return web.Response(body=written.content, content_type=_JSON)
-        headers = {JSON_LENGTH: str(written.json_bytes)}
+            return web.Response(body=written.content, content_type=_JSON, headers=headers)
+        headers[JSON_LENGTH] = str(written.json_bytes)
         return web.Response(body=written.content, content_type=_BINARY, headers=headers)
 
 

@@ -74,6 +74,7 @@ class OpenInferenceServicer(open_inference_pb2_grpc.GRPCInferenceServiceServicer
             call_metadata.deadline(context),
             call_metadata.is_mirrored(context),
         )
+        context.set_trailing_metadata(self._inference.headers(answer))
         raw = bool(request.raw_input_contents)
         tensors = [output_tensor(name, answer) for name in wanted]
         return pb.ModelInferResponse(

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from inference_svc import call_metadata
+from inference_svc.answered_by import answered_by
 from inference_svc.bulk_stream import BulkStream
 from inference_svc.messages import model_message, predict_response
 from inference_svc.replica import Replica
@@ -35,6 +36,7 @@ class PredictServicer(predict_pb2_grpc.PredictServiceServicer):
         else:
             slot = Slot(request.model, call_metadata.role(context))
             answer = await self._replica.predict(slot, request.texts, deadline=deadline)
+        context.set_trailing_metadata(answered_by(answer.served, self._replica_id))
         return predict_response(answer, request.all_scores, self._replica_id)
 
     @takes_undecodable

@@ -17,8 +17,10 @@ class InferenceSettings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="INFERENCE_")
 
-    replica_id: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
-    """Id of this replica, unique in the fleet."""
+    replica_id: str = Field(
+        default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}", pattern=r"^[!-~]{1,200}$"
+    )
+    """Id of this replica, unique in the fleet. ASCII without spaces: headers carry it."""
 
     mlflow_url: str = "http://127.0.0.1:5001"
     """MLflow's tracking server."""

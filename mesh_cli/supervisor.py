@@ -60,7 +60,7 @@ class Supervisor:
     def start(self, programs: Iterable[Program], environment: Mapping[str, str]) -> None:
         """Start supervisord with these programs, none of which runs yet."""
         write_private(self._home.supervisor_config, self._config(programs))
-        command = [sys.executable, "-m", "supervisor.supervisord"]
+        command = [sys.executable, "-m", "mesh_cli.supervisord"]
         result = subprocess.run(
             [*command, "-c", str(self._home.supervisor_config)],
             env={**os.environ, **environment},

@@ -1,14 +1,16 @@
 """A real Envoy for tests: `async with running_envoy(folder, topology) as envoy: …`."""
 
 import asyncio
+import json
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -43,6 +45,18 @@ class RunningEnvoy:
             text = (await http.get(f"{self.admin_url}/stats", params={"filter": pattern})).text
         lines = [line.rsplit(": ", 1) for line in text.splitlines() if ": " in line]
         return {name: int(value) for name, value in lines if value.isdigit()}
+
+    async def logged(
+        self, request_ids: Collection[str], timeout_s: float = 5.0
+    ) -> dict[str, dict[str, Any]]:
+        """Wait until these requests are in the access log; the lines by request id."""
+        async with asyncio.timeout(timeout_s):
+            while True:
+                whole = [x for x in self.access_log.read_text().splitlines() if x.endswith("}")]
+                lines = {line["request_id"]: line for line in map(json.loads, whole)}
+                if lines.keys() >= set(request_ids):
+                    return {request_id: lines[request_id] for request_id in request_ids}
+                await asyncio.sleep(0.02)
 
     async def healthy_hosts(self, cluster: str) -> int:
         """Endpoints of a cluster that get traffic."""

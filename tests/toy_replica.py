@@ -109,13 +109,19 @@ class VersionPredict(PredictBase):  # type: ignore[misc]
         self, request: predict_pb2.PredictRequest, context: Context
     ) -> predict_pb2.PredictResponse:
         metadata = dict(context.invocation_metadata() or ())
-        version = self.replica.serving.get(request.model, "")
-        if metadata.get("x-mesh-role") == "challenger":
-            version = self.replica.challengers.get(request.model, version)
+        version, alias = self.replica.serving.get(request.model, ""), "Champion"
+        if (
+            metadata.get("x-mesh-role") == "challenger"
+            and request.model in self.replica.challengers
+        ):
+            version, alias = self.replica.challengers[request.model], "Challenger"
         if metadata.get("x-mesh-mirror"):
             self.replica.mirrored[version] += 1
         self.replica.first_answer_at = self.replica.first_answer_at or datetime.now(UTC)
-        model = predict_pb2.ServedModel(name=request.model, version=version)
+        told = {"model": request.model, "version": version, "alias": alias}
+        told["replica"] = self.replica.name
+        context.set_trailing_metadata([(f"x-mesh-{key}", value) for key, value in told.items()])
+        model = predict_pb2.ServedModel(name=request.model, version=version, alias=alias)
         return predict_pb2.PredictResponse(model=model, replica=self.replica.name)
 
 

@@ -69,16 +69,14 @@ class TrafficControl:
 
     async def _set(self, model: str, split: Split) -> Split:
         async with self._locks.of(model):
-            found: tuple[RegisteredModel, Sequence[Member]] = await asyncio.gather(
-                registered_model(self._registry, model), self._fleet.members()
-            )
-            registered, members = found
-            before, after = trial_of(registered), NO_TRIAL
-            if split.tries_challenger:
-                after = Trial(split, _challenger(registered))
-                members = await self._prepare(registered, after, members)
-            else:
-                await self._record(registered, after)
+            finding = asyncio.create_task(registered_model(self._registry, model))
+            try:
+                members: Sequence[Member] = await self._fleet.members()
+                after, members = await self._change(model, split, members, finding)
+                before = trial_of(await finding)
+            finally:
+                finding.cancel()
+                await asyncio.gather(finding, return_exceptions=True)
         self._rotation.update(self._catalog.known or await self._catalog.read(), members)
         await self._rotation.settled()
         if before.version and before.version != after.version:
@@ -86,6 +84,68 @@ class TrafficControl:
             await abort_all(model, before.version, members, Role.CHALLENGER, self._timings.abort_s)
         log.info("traffic split", extra={"model": model, "version": after.version} | asdict(split))
         return split
+
+    async def _change(
+        self,
+        model: str,
+        split: Split,
+        members: Sequence[Member],
+        finding: asyncio.Task[RegisteredModel],
+    ) -> tuple[Trial, Sequence[Member]]:
+        """Carry a change out; returns the trial and the replicas as they are then."""
+        known = self._catalog.find(model)
+        if known is not None and self._weights_alone(known, split, members):
+            try:
+                return await self._move(known, split, members, finding), members
+            except _OutOfDate:
+                log.info("another Challenger by now", extra={"model": model})
+        registered = await finding
+        if self._weights_alone(registered, split, members):
+            return await self._move(registered, split, members, finding), members
+        trial = _trial(registered, split)
+        return trial, await self._prepare(registered, trial, members)
+
+    def _weights_alone(
+        self, registered: RegisteredModel, split: Split, members: Sequence[Member]
+    ) -> bool:
+        try:
+            version = _trial(registered, split).version
+        except FailedPrecondition:
+            return False
+        return _on_all(members, registered.name, version)
+
+    async def _move(
+        self,
+        known: RegisteredModel,
+        split: Split,
+        members: Sequence[Member],
+        finding: asyncio.Task[RegisteredModel],
+    ) -> Trial:
+        """Change weights alone: Envoy has them before MLflow is asked and told, not after.
+
+        The caller has its answer when all is done. After a crash in between the recorded weights
+        hold again, as if nobody had asked; when they cannot be recorded, or another version is the
+        Challenger by now (_OutOfDate), they are put back here. Until then those weights are of a
+        version that is loaded and proved everywhere.
+        """
+        trial = _trial(known, split)
+        if self._catalog.known is None:
+            await self._catalog.read()
+        try:
+            with self._catalog.writing(known, _with(known, trial)):
+                self._publish(members)
+                registered = await finding
+                if _trial(registered, split) != trial:
+                    raise _OutOfDate
+                await self._record(registered, trial)
+        except BaseException:
+            self._publish(members)
+            raise
+        self._catalog.note(_with(registered, trial))
+        return trial
+
+    def _publish(self, members: Sequence[Member]) -> None:
+        self._rotation.update(self._catalog.known, members)
 
     async def _prepare(
         self, registered: RegisteredModel, trial: Trial, members: Sequence[Member]
@@ -98,6 +158,7 @@ class TrafficControl:
 
         async def commit() -> None:
             await self._record(registered, trial)
+            self._catalog.note(_with(registered, trial))
 
         moved = await self._rollout.run(model, trial.version, present, commit, Role.CHALLENGER)
         if all(part.from_version == part.to_version for part in moved):
@@ -106,8 +167,26 @@ class TrafficControl:
 
     async def _record(self, registered: RegisteredModel, trial: Trial) -> None:
         await self._registry.tag_model(registered.name, TAG_TRAFFIC, trial.tag())
-        tags = {**registered.tags, TAG_TRAFFIC: trial.tag()}
-        self._catalog.note(replace(registered, tags=tags))
+
+
+def _on_all(members: Sequence[Member], model: str, challenger: str) -> bool:
+    """Every replica serves this Challenger already, or none is to be served."""
+    if not challenger:
+        return True
+    served = {m.state.serves(model, Role.CHALLENGER) if m.state else "" for m in members}
+    return served == {challenger}
+
+
+def _with(registered: RegisteredModel, trial: Trial) -> RegisteredModel:
+    return replace(registered, tags={**registered.tags, TAG_TRAFFIC: trial.tag()})
+
+
+class _OutOfDate(Exception):
+    """What was known of the model does not hold any more."""
+
+
+def _trial(registered: RegisteredModel, split: Split) -> Trial:
+    return Trial(split, _challenger(registered)) if split.tries_challenger else NO_TRIAL
 
 
 def _challenger(registered: RegisteredModel) -> str:

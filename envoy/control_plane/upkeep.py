@@ -65,12 +65,15 @@ class Upkeep:
         """Look once."""
         decisions = self._rotation.decisions
         # Steps of a running preparation are kept by the fleet, so it is asked in any case.
-        members = await self._fleet.members()
-        try:
-            models = await self._catalog.models()
-        except Unavailable:
+        members, models = await asyncio.gather(
+            self._fleet.members(), self._catalog.models(), return_exceptions=True
+        )
+        if isinstance(members, BaseException):
+            raise members
+        if isinstance(models, Unavailable):
             self._rotation.update(None, members)
-            raise
+        if isinstance(models, BaseException):
+            raise models
         # A change that ended meanwhile knows the fleet better.
         if decisions == self._rotation.decisions:
             self._rotation.update(models, members)

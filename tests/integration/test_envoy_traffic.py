@@ -1,6 +1,7 @@
 """Splits, mirrors, and who gets traffic: a real Envoy that follows the control plane."""
 
 import asyncio
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -137,3 +138,37 @@ async def test_envoy_serves_without_the_control_plane_and_finds_it_again(mesh: S
     stats = await mesh.envoy.stats("update_rejected")
     assert stats["cluster_manager.cds.update_rejected"] == 0
     assert sum(stats.values()) == 0
+
+
+async def test_the_access_log_tells_who_answered_over_grpc_and_json(mesh: SteeredMesh) -> None:
+    champion = await mesh.served("logged")
+    challenger = await mesh.challenged("logged")
+    await mesh.split("logged", 50, 50)
+    # What a client says about the answer counts for nothing.
+    forged = {"x-mesh-version": "99", "x-mesh-alias": "Forged", "x-mesh-replica": "forged"}
+    request = predict_pb2.PredictRequest(model="logged", texts=["a"])
+    told: dict[str, tuple[str, str, str]] = {}
+    async with aio.insecure_channel(mesh.envoy.address) as channel:
+        stub: Any = predict_pb2_grpc.PredictServiceStub(channel)
+        for number in range(40):
+            headers = {**forged, "x-request-id": str(uuid.uuid4())}
+            if number % 2:
+                answer = await stub.Predict(request, timeout=10, metadata=tuple(headers.items()))
+                model = {"version": answer.model.version, "alias": answer.model.alias}
+                replica = answer.replica
+            else:
+                path = "/models/logged:predict"
+                body = (await mesh.http.post(path, json={"texts": ["a"]}, headers=headers)).json()
+                model, replica = body["model"], body["replica"]
+            told[headers["x-request-id"]] = model["version"], model["alias"], replica
+    logged = await mesh.envoy.logged(told)
+    for request_id, line in logged.items():
+        assert line["model"] == "logged"
+        assert (line["version"], line["alias"], line["replica"]) == told[request_id]
+    for protocol in ("HTTP/1.1", "HTTP/2"):
+        named = {
+            (line["version"], line["alias"])
+            for line in logged.values()
+            if line["protocol"] == protocol
+        }
+        assert named == {(champion, "Champion"), (challenger, "Challenger")}

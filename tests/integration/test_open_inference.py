@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -183,6 +184,21 @@ async def test_a_split_models_calls_reach_its_challenger_by_grpc(mesh: OneReplic
     assert named.model_version == "1"
     over_http = await mesh.http.post("/v2/models/films/infer", json=BODY)
     assert over_http.json()["model_version"] == "1"
+
+
+async def test_the_access_log_tells_who_answered(mesh: OneReplica) -> None:
+    ids = [str(uuid.uuid4()) for _ in range(3)]
+    metadata = (("x-request-id", ids[0]),)
+    await mesh.stub.ModelInfer(request(b"a", model="films"), timeout=5, metadata=metadata)
+    await mesh.http.post("/v2/models/films/infer", json=BODY, headers={"x-request-id": ids[1]})
+    await mesh.http.get("/v2/health/live", headers={"x-request-id": ids[2]})
+    logged = await mesh.envoy.logged(ids)
+    names = ("model", "version", "alias", "replica")
+    assert [[logged[i][name] for name in names] for i in ids] == [
+        ["films", "2", "Challenger", "replica-1"],
+        ["films", "1", "Champion", "replica-1"],
+        [""] * 4,
+    ]
 
 
 async def test_http_answers_in_json(mesh: OneReplica) -> None:

@@ -269,8 +269,13 @@ async def test_challenger_answers_its_role_and_champion_where_there_is_none(
     await client.replica.Activate(
         replica_pb2.ActivateRequest(model="reviews", version="2", role=role)
     )
-    answer = (await client.predict.Predict(request, metadata=asked)).model
+    call = client.predict.Predict(request, metadata=asked)
+    answer = (await call).model
     assert (answer.version, answer.alias) == ("2", "Challenger")
+    # Envoy's access log has it from there.
+    told = {"model": "reviews", "version": "2", "alias": "Challenger", "replica": "replica-1"}
+    sent = dict(await call.trailing_metadata())
+    assert {name: sent[f"x-mesh-{name}"] for name in told} == told
     assert (await client.ask("a")).model.version == "1"
 
 

@@ -1,7 +1,10 @@
 """A real supervisord whose programs change while it runs."""
 
+import asyncio
 import os
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,3 +106,18 @@ async def test_a_program_that_does_not_stop_in_time_is_named(
     assert supervisor.stop_programs(["stubborn"], timeout_s=0) == ["stubborn"]
     # supervisord kills it in the end.
     assert supervisor.stop_programs(["stubborn"], timeout_s=10) == []
+
+
+async def test_a_killed_program_runs_again_at_once(supervisor: Supervisor) -> None:
+    parent = psutil.Process(supervisor.pid())
+    supervisor.start_program("first")
+    taken = []
+    for _ in range(4):
+        killed = await running(supervisor, "first")
+        os.kill(killed, signal.SIGKILL)
+        moment = time.monotonic()
+        # Asking supervisord itself would wake it.
+        while {child.pid for child in parent.children()} <= {killed}:
+            await asyncio.sleep(0.01)
+        taken.append(time.monotonic() - moment)
+    assert min(taken) < 0.5, taken

@@ -138,6 +138,8 @@ class TwinRegistry:
         self.tags: dict[str, dict[str, str]] = {str(n + 1): {} for n in range(3)}
         self.up = True
         self.refuse_aliases = False
+        self.hold_tags: asyncio.Event | None = None
+        """Until it is set no tag of the model is written."""
 
     async def find_model(self, name: str) -> RegisteredModel | None:
         self._answer()
@@ -166,6 +168,8 @@ class TwinRegistry:
         self.tags[version][key] = value
 
     async def tag_model(self, name: str, key: str, value: str) -> None:
+        if self.hold_tags:
+            await self.hold_tags.wait()
         self._answer()
         self.model_tags[key] = value
 

@@ -7,10 +7,17 @@ import pytest
 from control_plane.rotation import GRACE_S
 from control_plane.topology import ALL_TO_THE_CHAMPION, Split
 from control_plane.trial import TAG_TRAFFIC
-from service_kit.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
+from service_kit.errors import (
+    Aborted,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+)
 from tests.unit.control_plane_twins import TwinMesh, TwinRegistry, TwinReplica
 
 TRIAL = Split(90, 10, 5)
+MORE = Split(50, 50, 5)
 
 
 def two(version: str = "1") -> tuple[TwinReplica, TwinReplica]:
@@ -122,6 +129,58 @@ async def test_a_split_prepares_the_challenger_everywhere_and_survives_a_restart
     await mesh.upkeep.look()
     assert mesh.envoy.topology.splits == (("reviews", TRIAL),)
     assert await mesh.traffic.get("reviews") == TRIAL
+
+
+async def test_weights_alone_reach_envoy_before_they_are_recorded() -> None:
+    mesh = on_trial()
+    await mesh.traffic.set("reviews", TRIAL)
+    recorded = mesh.registry.hold_tags = asyncio.Event()
+    moving = asyncio.create_task(mesh.traffic.set("reviews", MORE))
+    async with asyncio.timeout(5):
+        while mesh.envoy.topology.splits != (("reviews", MORE),):
+            await asyncio.sleep(0)
+    # What the registry says meanwhile does not count.
+    await mesh.upkeep.look()
+    assert mesh.envoy.topology.splits == (("reviews", MORE),)
+    assert not moving.done()
+    recorded.set()
+    assert await moving == MORE
+    await mesh.upkeep.look()
+    assert mesh.envoy.topology.splits == (("reviews", MORE),)
+
+
+async def test_another_challenger_by_now_is_prepared_before_it_gets_weights() -> None:
+    mesh = on_trial()
+    await mesh.traffic.set("reviews", TRIAL)
+    mesh.registry.aliases["Challenger"] = "3"
+    await mesh.traffic.set("reviews", MORE)
+    assert [replica.challengers for replica in mesh.replicas] == [{"reviews": "3"}] * 2
+    assert mesh.envoy.topology.splits == (("reviews", MORE),)
+
+
+async def test_another_challenger_that_cannot_be_prepared_leaves_the_weights() -> None:
+    mesh = on_trial()
+    await mesh.traffic.set("reviews", TRIAL)
+    mesh.registry.aliases["Challenger"] = "3"
+    mesh.replicas[1].fail_at = "load"
+    with pytest.raises(Aborted, match="r2 failed at load"):
+        await mesh.traffic.set("reviews", MORE)
+    assert mesh.envoy.topology.splits == (("reviews", TRIAL),)
+
+
+async def test_weights_that_cannot_be_recorded_are_put_back() -> None:
+    mesh = on_trial()
+    await mesh.traffic.set("reviews", TRIAL)
+    recorded = mesh.registry.hold_tags = asyncio.Event()
+    moving = asyncio.create_task(mesh.traffic.set("reviews", MORE))
+    async with asyncio.timeout(5):
+        while mesh.envoy.topology.splits != (("reviews", MORE),):
+            await asyncio.sleep(0)
+    mesh.registry.up = False
+    recorded.set()
+    with pytest.raises(Unavailable):
+        await moving
+    assert mesh.envoy.topology.splits == (("reviews", TRIAL),)
 
 
 async def test_the_end_of_a_split_frees_the_challenger() -> None:

@@ -1,6 +1,7 @@
 """Envoy's resources: pure, consistent, the same for the same description."""
 
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -188,3 +189,35 @@ def test_render_names_what_is_wrong(wrong: list[str], tmp_path: Path) -> None:
     )
     assert result.exit_code == 2
     assert not list(tmp_path.iterdir())
+
+
+def test_messages_without_validators_encode_to_the_same_bytes() -> None:
+    script = """\
+import contextlib, sys, types
+from hashlib import sha256
+
+if {validated}:
+    fake = types.SimpleNamespace(lean_messages=contextlib.nullcontext)
+    sys.modules["control_plane.xds.lean_messages"] = fake
+
+from control_plane.topology import Address, MeshTopology, Split
+from control_plane.xds import build_snapshot
+from control_plane.xds.bootstrap import Bootstrap, bootstrap, dynamic_bootstrap
+
+one = Address("127.0.0.1", 1)
+splits = (("reviews", Split(75, 20, 5)),)
+topology = MeshTopology((one,), one, one, one, (one,), splits, allowed_origins=("*",))
+made = bootstrap(build_snapshot(topology)) + dynamic_bootstrap(one, one, "node")
+print(hasattr(Bootstrap, "__pydantic_validator__"), sha256(made).hexdigest())
+"""
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", script.format(validated=validated)],
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout.split()
+        for validated in (False, True)
+    ]
+    assert [kind for kind, _ in found] == ["False", "True"]
+    assert found[0][1] == found[1][1]

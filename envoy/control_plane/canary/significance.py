@@ -1,12 +1,14 @@
 """The significance tests of a canary; pure. Each returns a one-sided p-value, 0..1.
 
-scipy.stats has some of them and takes 1.2 s to import.
+scipy.stats has some of them and takes 1.2 s to import. numpy and scipy.special are imported when
+they are used: no restart of the control plane need wait for them.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 # Below this many expected texts in the smaller slice a label is tested together with others.
 LEAST_EXPECTED = 5
@@ -16,6 +18,8 @@ def more_often(hits: int, of: int, other_hits: int, other_of: int) -> float:
     """Fisher's exact test: the chance of `hits` or more if both sides hit equally often."""
     if not hits or not other_of:
         return 1.0
+    import numpy as np
+
     total, both = of + other_of, hits + other_hits
     mine = np.arange(hits, min(of, both) + 1)
     chances = (
@@ -42,6 +46,8 @@ def slower(times: Sequence[int], others: Sequence[int], shift: int) -> float:
     Histograms of service_kit.histogram; ranks ask nothing of the distribution, and a few stalls
     hardly move them.
     """
+    import numpy as np
+
     size = max(len(times), len(others) + shift)
     mine = np.zeros(size)
     mine[: len(times)] = times
@@ -67,6 +73,8 @@ def drifted(
     `weight`: requests a text, 0..1. The texts of one request are alike at worst, so that only its
     requests tell something.
     """
+    import numpy as np
+
     names = sorted(labels.keys() | others.keys())
     table = np.array(
         [
@@ -88,13 +96,12 @@ def drifted(
 
 
 def _special() -> Any:
-    """scipy.special; half a second that no restart of the control plane need wait for."""
     import scipy.special
 
     return scipy.special
 
 
-def _log_choose(of: int, some: np.ndarray) -> np.ndarray:
+def _log_choose(of: int, some: "np.ndarray") -> "np.ndarray":
     gammaln = _special().gammaln
     chosen: np.ndarray = gammaln(of + 1) - gammaln(some + 1) - gammaln(of - some + 1)
     return chosen

@@ -27,9 +27,12 @@ FIELDS = {
     "user_agent": "%REQ(USER-AGENT)%",
     "request_id": "%REQ(X-REQUEST-ID)%",
     "role": "%REQ(X-MESH-ROLE)%",
-    "model": "%RESP(X-MESH-MODEL)%",
-    "version": "%RESP(X-MESH-VERSION)%",
-    "alias": "%RESP(X-MESH-ALIAS)%",
+    # Who answered, as the replica says: in trailers over gRPC and JSON, in headers at /v2/. Empty
+    # where no model answered.
+    "model": "%TRAILER(X-MESH-MODEL)%%RESP(X-MESH-MODEL)%",
+    "version": "%TRAILER(X-MESH-VERSION)%%RESP(X-MESH-VERSION)%",
+    "alias": "%TRAILER(X-MESH-ALIAS)%%RESP(X-MESH-ALIAS)%",
+    "replica": "%TRAILER(X-MESH-REPLICA)%%RESP(X-MESH-REPLICA)%",
 }
 
 

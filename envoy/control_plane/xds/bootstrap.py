@@ -2,39 +2,41 @@
 
 from datetime import timedelta
 
-from envoy_data_plane.envoy.config.bootstrap.v3 import (
-    Admin,
-    Bootstrap,
-    BootstrapDynamicResources,
-    BootstrapStaticResources,
-)
-from envoy_data_plane.envoy.config.cluster.v3 import Cluster
-from envoy_data_plane.envoy.config.core.v3 import (
-    ApiConfigSource,
-    ApiConfigSourceApiType,
-    ApiVersion,
-    BackoffStrategy,
-    GrpcService,
-    GrpcServiceEnvoyGrpc,
-    Node,
-    RetryPolicy,
-)
-from envoy_data_plane.envoy.config.overload.v3 import OverloadManager, ResourceMonitor
-from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections.v3 import (
-    DownstreamConnectionsConfig,
-)
-from envoy_data_plane.google.protobuf import Any
-
 from control_plane.topology import MAX_CLIENT_CONNECTIONS, Address
 from control_plane.xds.clusters import control_plane_cluster, with_endpoints
+from control_plane.xds.lean_messages import lean_messages
 from control_plane.xds.listener import route_name, with_routes
 from control_plane.xds.messages import ADS, socket_address
 from control_plane.xds.snapshot import Snapshot
 
+with lean_messages():
+    from envoy_data_plane.envoy.config.bootstrap.v3 import (
+        Admin,
+        Bootstrap,
+        BootstrapDynamicResources,
+        BootstrapStaticResources,
+    )
+    from envoy_data_plane.envoy.config.cluster.v3 import Cluster
+    from envoy_data_plane.envoy.config.core.v3 import (
+        ApiConfigSource,
+        ApiConfigSourceApiType,
+        ApiVersion,
+        BackoffStrategy,
+        GrpcService,
+        GrpcServiceEnvoyGrpc,
+        Node,
+        RetryPolicy,
+    )
+    from envoy_data_plane.envoy.config.overload.v3 import OverloadManager, ResourceMonitor
+    from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections.v3 import (
+        DownstreamConnectionsConfig,
+    )
+    from envoy_data_plane.google.protobuf import Any
+
 NODE_CLUSTER = "mesh"
-# A control plane that comes back is found within a second.
+# A control plane that comes back is found within a quarter of a second.
 RECONNECT = BackoffStrategy(
-    base_interval=timedelta(milliseconds=100), max_interval=timedelta(seconds=1)
+    base_interval=timedelta(milliseconds=50), max_interval=timedelta(milliseconds=250)
 )
 
 

@@ -35,7 +35,8 @@ CONNECT_TIMEOUT_S = 1.0
 HEALTH_INTERVAL_S = 1.0
 # A replica may be slow to answer while it loads a model on a busy machine.
 HEALTH_TIMEOUT_S = 3.0
-HEALTH_RETRY_S = 0.5
+# One that is back gets calls again after so long at most.
+HEALTH_RETRY_S = 0.25
 SLOW_START_S = 5.0
 # Pings find a machine that vanished without closing its connections.
 KEEPALIVE_INTERVAL_S = 10.0
