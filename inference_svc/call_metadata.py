@@ -1,6 +1,7 @@
 """What comes with a call beside its message: its deadline, and what Envoy decided about it."""
 
 import time
+from typing import NamedTuple
 
 from inference_svc.slots import CHAMPION, ROLES
 from service_kit.errors import InvalidArgument
@@ -11,19 +12,25 @@ ROLE_HEADER = "x-mesh-role"
 MIRROR_HEADER = "x-mesh-mirror"
 
 
-def role(context: Context) -> str:
-    """Role of the slot that is to answer. Raises InvalidArgument for one that does not exist."""
-    for key, value in context.invocation_metadata() or ():
-        if key == ROLE_HEADER:
-            if value not in ROLES:
-                raise InvalidArgument(ROLE_HEADER, f"is one of {', '.join(ROLES)}")
-            return str(value)
-    return CHAMPION
+class Routing(NamedTuple):
+    """What Envoy decided about a call."""
+
+    role: str
+    """Role of the slot that is to answer."""
+    mirrored: bool
+    """Nobody reads the answer."""
 
 
-def is_mirrored(context: Context) -> bool:
-    """Whether nobody reads the answer."""
-    return any(key == MIRROR_HEADER for key, _ in context.invocation_metadata() or ())
+def routing(context: Context) -> Routing:
+    """Read it once a call: each look at the metadata makes all of it anew.
+
+    Raises InvalidArgument for a role that does not exist.
+    """
+    metadata = dict(context.invocation_metadata() or ())
+    role = str(metadata.get(ROLE_HEADER, CHAMPION))
+    if role not in ROLES:
+        raise InvalidArgument(ROLE_HEADER, f"is one of {', '.join(ROLES)}")
+    return Routing(role, MIRROR_HEADER in metadata)
 
 
 def deadline(context: Context) -> float | None:

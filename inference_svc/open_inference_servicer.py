@@ -66,13 +66,14 @@ class OpenInferenceServicer(open_inference_pb2_grpc.GRPCInferenceServiceServicer
         self, request: pb.ModelInferRequest, context: Context
     ) -> pb.ModelInferResponse:
         wanted = check_outputs([output.name for output in request.outputs])
+        routing = call_metadata.routing(context)
         answer = await self._inference.infer(
             request.model_name,
             request.model_version,
             _texts(request),
-            call_metadata.role(context),
+            routing.role,
             call_metadata.deadline(context),
-            call_metadata.is_mirrored(context),
+            routing.mirrored,
         )
         context.set_trailing_metadata(self._inference.headers(answer))
         raw = bool(request.raw_input_contents)

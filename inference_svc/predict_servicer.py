@@ -30,11 +30,12 @@ class PredictServicer(predict_pb2_grpc.PredictServiceServicer):
 
     async def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:
         deadline = call_metadata.deadline(context)
-        if call_metadata.is_mirrored(context):
+        role, mirrored = call_metadata.routing(context)
+        if mirrored:
             texts = list(request.texts)  # the comparison outlives the request
             answer = await self._replica.predict_mirrored(request.model, texts, deadline)
         else:
-            slot = Slot(request.model, call_metadata.role(context))
+            slot = Slot(request.model, role)
             answer = await self._replica.predict(slot, request.texts, deadline=deadline)
         context.set_trailing_metadata(answered_by(answer.served, self._replica_id))
         return predict_response(answer, request.all_scores, self._replica_id)
@@ -46,7 +47,7 @@ class PredictServicer(predict_pb2_grpc.PredictServiceServicer):
         stream = BulkStream(
             self._replica,
             self._replica_id,
-            call_metadata.role(context),
+            call_metadata.routing(context).role,
             self._stream_limit,
             self._ending,
         )
@@ -61,7 +62,7 @@ class PredictServicer(predict_pb2_grpc.PredictServiceServicer):
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.Model:
         name = check_model_name(request.model)
-        slot = Slot(name, call_metadata.role(context))
+        slot = Slot(name, call_metadata.routing(context).role)
         served = self._replica.slots.answering(slot)
         if served is None:
             raise await self._replica.why_unserved(name)

@@ -53,26 +53,36 @@ async def abort(context: Context, error: MeshError) -> NoReturn:
 
 
 class ServiceInterceptor(aio.ServerInterceptor):
-    """Wraps every handler; see the module's docstring."""
+    """Wraps every handler, once for each method; see the module's docstring."""
+
+    def __init__(self) -> None:
+        self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
         method: str = handler_call_details.method
-        kind = _kind(handler)
-        behaviour = getattr(handler, kind)
-        wrap = _wrap_streaming if handler.response_streaming else _wrap_unary
-        make = getattr(grpc, f"{kind}_rpc_method_handler")
-        return make(
-            wrap(method, behaviour, request_streaming=handler.request_streaming),
-            request_deserializer=_safe(handler.request_deserializer),
-            response_serializer=handler.response_serializer,
-        )
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            wrapped = self._wrapped[method] = _wrap(method, handler)
+        return wrapped
+
+
+def _wrap(method: str, handler: Any) -> Any:
+    kind = _kind(handler)
+    behaviour = getattr(handler, kind)
+    wrap = _wrap_streaming if handler.response_streaming else _wrap_unary
+    make = getattr(grpc, f"{kind}_rpc_method_handler")
+    return make(
+        wrap(method, behaviour, request_streaming=handler.request_streaming),
+        request_deserializer=_safe(handler.request_deserializer),
+        response_serializer=handler.response_serializer,
+    )
 
 
 def _kind(handler: Any) -> str:

@@ -5,11 +5,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from inference_svc import metrics
 from inference_svc.batching.job import Batch, Classified, Job, Lane
 from inference_svc.batching.queue import TextQueue
+from inference_svc.batching.tokenizing import TokenizeThread
 from inference_svc.loaded_model import LoadedModel
 from service_kit.errors import Exhausted, MeshError
 
@@ -26,7 +26,7 @@ class Batcher:
     def __init__(self, queue: TextQueue, enter_compute_thread: Callable[[], None]) -> None:
         self._queue = queue
         self._enter_compute_thread = enter_compute_thread
-        self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
+        self._tokenizing = TokenizeThread(queue.put, self._tokenize_failed)
         self._compute_thread = threading.Thread(target=self._run, name="compute", daemon=True)
         self._waiting_for_room: list[asyncio.Future[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -34,11 +34,12 @@ class Batcher:
     def start(self) -> None:
         """Start computing, for the running event loop."""
         self._loop = asyncio.get_running_loop()
+        self._tokenizing.start()
         self._compute_thread.start()
 
     async def close(self) -> None:
         """Answer what waits, then stop."""
-        await asyncio.to_thread(self._tokenizing.shutdown)
+        await asyncio.to_thread(self._tokenizing.close)
         self._queue.close()
         if self._compute_thread.is_alive():
             await asyncio.to_thread(self._compute_thread.join)
@@ -57,7 +58,7 @@ class Batcher:
         """
         job = Job(model, texts, lane, deadline, asyncio.get_running_loop().create_future())
         self._queue.admit(job)
-        self._tokenizing.submit(self._tokenize, job)
+        self._tokenizing.submit(job)
         metrics.QUEUED_TEXTS.set(len(self._queue))
         try:
             return await job.answer
@@ -76,15 +77,8 @@ class Batcher:
                 self._waiting_for_room.append(room)
                 await room
 
-    def _tokenize(self, job: Job) -> None:
-        started = time.monotonic()
-        try:
-            tokens = job.model.tokenizer.encode(job.texts)
-        except Exception as error:
-            self._fail([job], "tokenising failed", error)
-            return
-        job.timing.tokenize_ms = (time.monotonic() - started) * 1e3
-        self._queue.put(job, tokens)
+    def _tokenize_failed(self, job: Job, error: Exception) -> None:
+        self._fail([job], "tokenising failed", error)
 
     def _run(self) -> None:
         self._enter_compute_thread()

@@ -1,7 +1,7 @@
 """The queue and the batcher: order, bounds, cancellation, failures, timing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from inference_svc.batching.batcher import Batcher, EngineFailure
 from inference_svc.batching.cutting import BATCH_OVERHEAD_TOKENS, BatchLimits, cut_batch
 from inference_svc.batching.job import Job, Lane, QueuedText
 from inference_svc.batching.queue import BULK_TURN, TextQueue
+from inference_svc.batching.tokenizing import TokenizeThread
 from inference_svc.loaded_model import LoadedModel, Tokens
 from inference_svc.shapes import padded_texts, padded_tokens
 from service_kit.errors import Exhausted
@@ -319,3 +320,31 @@ async def test_event_loop_stays_free_while_the_engine_computes(
             await asyncio.sleep(0)  # a blocked loop would not come back before go is set
         classifier.go.set()
         await call
+
+
+async def test_what_waits_is_tokenised_together_and_fails_alone(
+    model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[list[str]] = []
+
+    def encode(texts: Sequence[str]) -> list[Tokens]:
+        calls.append(list(texts))
+        if "broken" in texts:
+            raise ValueError("no tokens for this")
+        return [Tokens([len(text)], truncated=False) for text in texts]
+
+    monkeypatch.setattr(model.tokenizer, "encode", encode)
+    tokens: dict[Job, list[Tokens]] = {}
+    failed: list[Job] = []
+    thread = TokenizeThread(tokens.__setitem__, lambda job, _: failed.append(job))
+    loop = asyncio.get_running_loop()
+    texts = [["a", "bb"], ["broken"], ["cccc"]]
+    jobs = [Job(model, part, Lane.INTERACTIVE, None, loop.create_future()) for part in texts]
+    for job in jobs:
+        thread.submit(job)
+    thread.start()
+    await asyncio.to_thread(thread.close)
+    assert calls == [["a", "bb", "broken", "cccc"], ["a", "bb"], ["broken"], ["cccc"]]
+    lengths = {job: [found.ids for found in of] for job, of in tokens.items()}
+    assert lengths == {jobs[0]: [[1], [2]], jobs[2]: [[4]]}
+    assert failed == [jobs[1]]
