@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated
 
+import httpx
 import numpy as np
 import typer
 from rich.console import Console
@@ -26,7 +27,7 @@ from bench.peers.serving import ServedPeer, chosen
 from bench.processes import end_as_by_control_c
 from bench.results import Section, record
 from mesh.client import MeshClient
-from mesh_cli.errors import BadInput
+from mesh_cli.errors import BadInput, CliError
 from mesh_cli.load import ClosedLoop, LoadSpec
 from mesh_cli.load.spec import Protocol
 from mesh_cli.load.texts import read_texts
@@ -132,7 +133,7 @@ def compare(
                 status.update(f"{turn}: {name} starts")
                 try:
                     served[name].append(_measured(peer, precision, folder, texts, load, answers))
-                except RuntimeError as error:
+                except (RuntimeError, httpx.HTTPError, CliError) as error:
                     # The others are worth measuring all the same.
                     failed[name] = str(error).strip().splitlines()[-1][:200]
     done = {name: found for name, found in served.items() if found}
