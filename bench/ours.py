@@ -97,11 +97,12 @@ def _envoy(folder: Path, replicas: list[str], port: int, admin_port: int) -> Ser
 
 def _all_healthy(admin_port: int, replicas: int) -> Callable[[], bool]:
     url = f"http://127.0.0.1:{admin_port}/stats"
+    http = httpx.Client(timeout=2, trust_env=False, verify=False)
     name = "cluster.champion.membership_healthy"
 
     def ready() -> bool:
         try:
-            answer = httpx.get(url, params={"filter": f"^{name}$"}, timeout=2, trust_env=False)
+            answer = http.get(url, params={"filter": f"^{name}$"})
         except httpx.HTTPError:
             return False
         return answer.text.strip() == f"{name}: {replicas}"

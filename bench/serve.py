@@ -6,11 +6,12 @@ gRPC, each peer. One text a request, closed loop. Every server is started for it
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Annotated
 
+import httpx
 import numpy as np
 import typer
 from rich.console import Console
@@ -26,7 +27,7 @@ from bench.peers.serving import ServedPeer, chosen
 from bench.processes import end_as_by_control_c
 from bench.results import Section, record
 from mesh.client import MeshClient
-from mesh_cli.errors import BadInput
+from mesh_cli.errors import BadInput, CliError
 from mesh_cli.load import ClosedLoop, LoadSpec
 from mesh_cli.load.spec import Protocol
 from mesh_cli.load.texts import read_texts
@@ -59,6 +60,8 @@ class Comparison:
     limits: list[Limit]
     served: Mapping[str, list[Figures]]
     texts: int
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Why a peer could not be measured."""
 
     @property
     def limit(self) -> Limit:
@@ -100,6 +103,8 @@ def compare(
     """Measure everything in alternating rounds."""
     limits: list[Limit] = []
     served: dict[str, list[Figures]] = defaultdict(list)
+    failed: dict[str, str] = {}
+    load = (clients, seconds, WARM_UP_S)
     state = BUILD / "serve"
     status = Console(stderr=True).status("")
     with status, Engines(folder, served_engine(), texts) as engines:
@@ -126,14 +131,28 @@ def compare(
             for peer, precision in peers:
                 name = f"{peer.title} {precision}"
                 status.update(f"{turn}: {name} starts")
-                their = ServedPeer(peer, folder, precision)
-                with their.process:
-                    status.update(f"{turn}: {name} is asked for the same labels")
-                    their.check(answers)
-                    status.update(f"{turn}: {name}")
-                    spec = their.spec(texts, clients, seconds, WARM_UP_S)
-                    served[name].append(measure(spec, [their.process])[0])
-    return Comparison(limits, served, len(texts))
+                try:
+                    served[name].append(_measured(peer, precision, folder, texts, load, answers))
+                except (RuntimeError, httpx.HTTPError, CliError) as error:
+                    # The others are worth measuring all the same.
+                    failed[name] = str(error).strip().splitlines()[-1][:200]
+    done = {name: found for name, found in served.items() if found}
+    return Comparison(limits, done, len(texts), failed)
+
+
+def _measured(
+    peer: Peer,
+    precision: str,
+    folder: Path,
+    texts: Sequence[str],
+    load: tuple[int, float, float],
+    answers: Sequence[tuple[str, str, float]],
+) -> Figures:
+    """Start a peer, check its labels, measure; RuntimeError when it does not start or agree."""
+    their = ServedPeer(peer, folder, precision)
+    with their.process:
+        their.check(answers)
+        return measure(their.spec(texts, *load), [their.process])[0]
 
 
 def section(found: Comparison, clients: int, command: str) -> Section:
@@ -163,6 +182,7 @@ def section(found: Comparison, clients: int, command: str) -> Section:
         f"The engine alone, one text at a time: p50 {limit.p50_ms:.2f} ms, "
         f"p99 {limit.p99_ms:.2f} ms.",
     ]
+    notes += [f"{name} failed: {why}" for name, why in found.failed.items()]
     notes += [_note(name, one) for name, one in figures.items()]
     return Section(
         title="Served, one text a request",

@@ -63,9 +63,11 @@ class Peer:
 
     variables: Mapping[str, str] = field(default_factory=dict)
 
-    def environment(self, model: Path, precision: str, port: int) -> dict[str, str]:
+    def environment(self, venv: Path, model: Path, precision: str, port: int) -> dict[str, str]:
         """Variables of its server."""
         return {
+            # MLflow starts uvicorn by its name.
+            "PATH": os.pathsep.join((str(venv / "bin"), os.environ["PATH"])),
             "BENCH_MODEL": str(model / "model"),
             "BENCH_PRECISION": precision,
             "BENCH_WORKERS": str(self.workers),
