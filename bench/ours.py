@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from bench.model import MODEL
 from bench.processes import ServerProcess
@@ -33,6 +34,12 @@ class OurSide:
     envoy: ServerProcess
     replicas: list[ServerProcess]
     replica_addresses: list[str]
+    metrics_urls: list[str]
+    """Of the replicas, for Prometheus."""
+
+    def metric(self, name: str) -> float:
+        """Sum of a metric without labels over the replicas, for example `mesh_batch_texts_sum`."""
+        return sum(_metric(url, name) for url in self.metrics_urls)
 
     @property
     def servers(self) -> list[ServerProcess]:
@@ -44,19 +51,35 @@ class OurSide:
 def our_side(folder: Path, model: Path, replicas: int = 2) -> Iterator[OurSide]:
     """Serve the version in `model` by so many replicas; state and logs go to `folder`."""
     names = [f"replica-{number}" for number in range(1, replicas + 1)]
-    ports = internal_ports([*names, "envoy", "admin"], {})
+    metrics = [f"{name}-metrics" for name in names]
+    ports = internal_ports([*names, *metrics, "envoy", "admin"], {})
     addresses = [f"127.0.0.1:{ports[name]}" for name in names]
     with ExitStack() as stack:
         running = [
-            stack.enter_context(_replica(folder / name, name, model, ports[name])) for name in names
+            stack.enter_context(
+                _replica(folder / name, name, model, ports[name], ports[f"{name}-metrics"])
+            )
+            for name in names
         ]
         envoy = stack.enter_context(
             _envoy(folder / "envoy", addresses, ports["envoy"], ports["admin"])
         )
-        yield OurSide(f"127.0.0.1:{ports['envoy']}", envoy, running, addresses)
+        yield OurSide(
+            f"127.0.0.1:{ports['envoy']}",
+            envoy,
+            running,
+            addresses,
+            [f"http://127.0.0.1:{ports[name]}/metrics" for name in metrics],
+        )
 
 
-def _replica(folder: Path, name: str, model: Path, port: int) -> ServerProcess:
+def _metric(url: str, name: str) -> float:
+    text = httpx.get(url, timeout=5, trust_env=False).raise_for_status().text
+    families = text_string_to_metric_families(text)
+    return sum(one.value for family in families for one in family.samples if one.name == name)
+
+
+def _replica(folder: Path, name: str, model: Path, port: int, metrics_port: int) -> ServerProcess:
     shutil.rmtree(folder, ignore_errors=True)
     version = folder / "models" / MODEL / VERSION
     shutil.copytree(model, version)
@@ -65,6 +88,7 @@ def _replica(folder: Path, name: str, model: Path, port: int) -> ServerProcess:
     (folder / "serving.json").write_text(json.dumps({"serving": {MODEL: VERSION}}))
     environment = {
         "INFERENCE_PORT": str(port),
+        "INFERENCE_METRICS_PORT": str(metrics_port),
         "INFERENCE_REPLICA_ID": name,
         "INFERENCE_STATE_DIR": str(folder),
         "INFERENCE_MLFLOW_URL": f"http://{NOBODY}",

@@ -3,7 +3,12 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import httpx
+
+from mesh.client import MeshClient
+from mesh.v1 import train_pb2
 from tests.acceptance.conftest import SAMPLES
 from tests.acceptance.running_mesh import ROOT, TIMEOUT_S, Mesh
 
@@ -11,6 +16,20 @@ from tests.acceptance.running_mesh import ROOT, TIMEOUT_S, Mesh
 def _lines() -> list[str]:
     text = (ROOT / "docs" / "migrating.md").read_text()
     return [line[2:] for line in text.splitlines() if line.startswith("$ ")]
+
+
+def _run_in_airflow(mesh: Mesh, run: str) -> dict[str, Any]:
+    status = mesh.json("status")
+    airflow = status["urls"]["airflow"]
+    token = httpx.post(
+        f"{airflow}/auth/token",
+        json={"username": status["airflow"]["user"], "password": status["airflow"]["password"]},
+    ).json()["access_token"]
+    found: dict[str, Any] = httpx.get(
+        f"{airflow}/api/v2/dags/machine-learning-training-pipeline/dagRuns/{run}",
+        headers={"Authorization": f"Bearer {token}"},
+    ).json()
+    return found
 
 
 def test_every_line_works(mesh: Mesh, tmp_path: Path) -> None:
@@ -37,3 +56,11 @@ def test_every_line_works(mesh: Mesh, tmp_path: Path) -> None:
             check=False,
         )
         assert result.returncode == 0, f"{line}\n{result.stdout}{result.stderr}"
+    batches = mesh.json("batches", "moved")
+    assert {batch["reason"] for batch in batches} >= {"BATCH_REASON_MANUAL"}
+    by_hand = next(batch for batch in batches if batch["reason"] == "BATCH_REASON_MANUAL")
+    assert _run_in_airflow(mesh, by_hand["id"])["state"] == "success"
+    with MeshClient(mesh.address) as client:
+        job = client.get_training(by_hand["id"])
+    # Two rows more give no better model: the Champion stays, and the run is green all the same.
+    assert job.decision.outcome != train_pb2.DECISION_OUTCOME_PROMOTED
