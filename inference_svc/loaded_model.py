@@ -1,9 +1,11 @@
 """A model version in memory: tokenizer and classifier."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -21,7 +23,7 @@ class Tokens(NamedTuple):
 
 
 class TextTokenizer:
-    """A fast tokenizer that cuts at `max_tokens`. Used by one thread at a time."""
+    """A fast tokenizer that cuts at `max_tokens`. Any thread may use it."""
 
     def __init__(self, path: Path, max_tokens: int) -> None:
         try:
@@ -36,6 +38,27 @@ class TextTokenizer:
         """Tokenise; the order is kept."""
         encodings = self._tokenizer.encode_batch_fast(texts)
         return [Tokens(encoding.ids, bool(encoding.overflowing)) for encoding in encodings]
+
+
+class Tokenizers:
+    """Loads tokenizers; those in memory are found again by what their files hold.
+
+    Versions of a model mostly share one. The library loads a file with the interpreter's lock
+    held: on a thread of idle priority that stopped every request for 0.1 s and more.
+    """
+
+    def __init__(self) -> None:
+        self._in_memory: WeakValueDictionary[tuple[bytes, int], TextTokenizer] = (
+            WeakValueDictionary()
+        )
+
+    def load(self, path: Path, max_tokens: int) -> TextTokenizer:
+        """The tokenizer of a file. Raises InvalidModel."""
+        key = hashlib.sha256(path.read_bytes()).digest(), max_tokens
+        found = self._in_memory.get(key)
+        if found is None:
+            found = self._in_memory[key] = TextTokenizer(path, max_tokens)
+        return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from inference_svc import metrics
 from inference_svc.cache import CachedVersion, ModelCache, ModelSource, VersionInfo
 from inference_svc.engines.base import Engine
-from inference_svc.loaded_model import LoadedModel, TextTokenizer, Tokens
+from inference_svc.loaded_model import LoadedModel, Tokenizers, Tokens
 from inference_svc.model_files import (
     TOKENIZER_FILE,
     WEIGHTS_FOLDER,
@@ -74,6 +74,7 @@ class Preparer:
         self._cache = cache
         self._engine = engine
         self._open_source = open_source
+        self._tokenizers = Tokenizers()
         self._one_at_a_time = threading.Lock()
 
     def prepare(
@@ -130,7 +131,7 @@ class Preparer:
         return LoadedModel(
             spec=spec,
             pad_id=read_pad_id(folder, spec),
-            tokenizer=TextTokenizer(folder / TOKENIZER_FILE, spec.max_tokens),
+            tokenizer=self._tokenizers.load(folder / TOKENIZER_FILE, spec.max_tokens),
             classifier=self._engine.load(
                 folder / WEIGHTS_FOLDER, folder / spec.graph if spec.graph else None
             ),

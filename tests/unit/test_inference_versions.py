@@ -1,8 +1,10 @@
 """Slots, preparations and the start: the rules that need no model and no network."""
 
 import asyncio
+import gc
 import os
 import threading
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +15,7 @@ from inference_svc.batching.batcher import Batcher
 from inference_svc.batching.cutting import BatchLimits
 from inference_svc.batching.queue import TextQueue
 from inference_svc.cache import ModelCache
+from inference_svc.loaded_model import Tokenizers
 from inference_svc.preparation import PrepareFailed, Preparer
 from inference_svc.preparations import Preparations, State
 from inference_svc.priority import IDLE_NICE, idle_executor
@@ -23,7 +26,13 @@ from inference_svc.slots import CHALLENGER, Slot, Slots
 from inference_svc.unserved import UnservedModels
 from service_kit.errors import Aborted, InvalidArgument
 from service_kit.registry import SERVING
-from tests.inference import FakeRegistry, SteeredEngine, until, write_steered_version
+from tests.inference import (
+    FakeRegistry,
+    SteeredEngine,
+    until,
+    write_steered_version,
+    write_tokenizer,
+)
 
 REVIEWS = Slot("reviews")
 
@@ -291,3 +300,18 @@ async def test_a_challenger_that_is_aborted_leaves_the_champion_to_answer(parts:
     assert (await parts.replica.predict(trial, ["good"])).served.version == "2"
     parts.replica.abort(trial, "2")
     assert (await parts.replica.predict(trial, ["good"])).served.version == "1"
+
+
+def test_versions_with_equal_tokenizers_share_one(tmp_path: Path) -> None:
+    tokenizers = Tokenizers()
+    for name in ("1", "2"):
+        (tmp_path / name).mkdir()
+        write_tokenizer(tmp_path / name / "tokenizer.json")
+    first = tokenizers.load(tmp_path / "1" / "tokenizer.json", 16)
+    assert tokenizers.load(tmp_path / "2" / "tokenizer.json", 16) is first
+    assert tokenizers.load(tmp_path / "2" / "tokenizer.json", 8) is not first
+    # One that nobody uses is not kept.
+    known = weakref.ref(first)
+    del first
+    gc.collect()
+    assert known() is None
