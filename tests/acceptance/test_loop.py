@@ -14,7 +14,7 @@ from tests.acceptance.running_mesh import Mesh
 
 CLIENTS = 64
 # Seconds between a client's requests while a model is trained, which wants the processors too.
-PAUSE_S = 1.0
+PAUSE_S = 4.0
 
 
 def _insert(mesh: Mesh, rows: Path) -> int:
