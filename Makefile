@@ -10,6 +10,10 @@ PROTOS_VENV := .venv-protos
 MESH := $(VENV)/bin/mesh
 PIP_FLAGS := --quiet --no-compile --disable-pip-version-check --no-input --progress-bar off
 
+# pip compiles nothing here; whoever imports a module first does, and has to be allowed to keep it.
+# Else every process compiles all of its libraries again, for 20 seconds and more.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo up down test lint format protos proto-lint clean
 
