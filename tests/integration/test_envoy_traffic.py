@@ -129,8 +129,11 @@ async def test_envoy_serves_without_the_control_plane_and_finds_it_again(mesh: S
     await mesh.control.__aenter__()
     async with asyncio.timeout(5):
         while True:
-            stats = await mesh.envoy.stats("control_plane.connected_state|update_rejected")
-            if stats["control_plane.connected_state"] == 1:
+            # It listens to the control plane, and sends it calls.
+            stats = await mesh.envoy.stats(
+                "control_plane.connected_state|cluster.control-plane.membership_healthy"
+            )
+            if len(stats) == 2 and set(stats.values()) == {1}:
                 break
             await asyncio.sleep(0.02)
     await mesh.split("steady", 0, 100)
