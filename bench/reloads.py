@@ -5,6 +5,7 @@ share of that, once undisturbed and once with a Reload every few seconds between
 the previous version. Printed: failed requests, p99 of both, each replica's memory on the way.
 """
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -20,6 +21,8 @@ from mesh_cli.context import local_mesh
 from mesh_cli.load import ClosedLoop, Event, LoadProcess, LoadResult, LoadSpec, OpenLoop, run_load
 from mesh_cli.load.reloads import run_reloads, serving_version
 from mesh_cli.load.texts import read_texts
+
+SETTLE_S = 4.0
 
 console = Console()
 
@@ -45,6 +48,8 @@ def with_reloads(
             moment = (number + 1) * every_s
             version = versions[number % len(versions)]
             events += run_reloads(client, model, begin, [moment], [version])
+            # Answers on their way hold the old version for a second.
+            time.sleep(SETTLE_S)
             memory.append(resident_mib())
         return load.result(), events, memory
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 from weakref import WeakValueDictionary
@@ -69,6 +69,8 @@ class LoadedModel:
     pad_id: int
     tokenizer: TextTokenizer
     classifier: Classifier
+    shapes: set[tuple[int, int]] = field(default_factory=set)
+    """Texts and tokens of the batches so far, padded; versions of a model may share the set."""
 
     def run(self, texts: Sequence[Tokens]) -> FloatArray:
         """Pad and classify one batch; returns probabilities [texts, labels].
@@ -77,6 +79,7 @@ class LoadedModel:
         """
         longest = max(len(text.ids) for text in texts)
         shape = padded_texts(len(texts)), padded_tokens(longest, self.spec.max_tokens)
+        self.shapes.add(shape)
         ids = np.full(shape, self.pad_id, dtype=np.int64)
         mask = np.zeros(shape, dtype=np.int64)
         mask[len(texts) :, 0] = 1  # attention to nothing at all is not a number

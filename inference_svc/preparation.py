@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,6 +76,8 @@ class Preparer:
         self._engine = engine
         self._open_source = open_source
         self._tokenizers = Tokenizers()
+        # By model: what its traffic looks like, whichever version answers it.
+        self._shapes: defaultdict[str, set[tuple[int, int]]] = defaultdict(set)
         self._one_at_a_time = threading.Lock()
 
     def prepare(
@@ -103,7 +106,7 @@ class Preparer:
         with _step(GOLDEN_SET, progress):
             spec = read_spec(cached.folder)
         with _step(LOAD, progress), self._discarded_if_broken(cached):
-            model = self._load(cached.folder, spec)
+            model = self._load(name, cached.folder, spec)
         with _step(WARM_UP, progress):
             _warm_up(model)
         with _step(GOLDEN_SET, progress):
@@ -127,7 +130,7 @@ class Preparer:
                 self._cache.discard(cached.info.name, cached.info.version)
             raise
 
-    def _load(self, folder: Path, spec: ModelSpec) -> LoadedModel:
+    def _load(self, name: str, folder: Path, spec: ModelSpec) -> LoadedModel:
         return LoadedModel(
             spec=spec,
             pad_id=read_pad_id(folder, spec),
@@ -135,6 +138,7 @@ class Preparer:
             classifier=self._engine.load(
                 folder / WEIGHTS_FOLDER, folder / spec.graph if spec.graph else None
             ),
+            shapes=self._shapes[name],
         )
 
 
@@ -155,12 +159,15 @@ def _step(step: str, progress: Progress) -> Iterator[None]:
 
 
 def _warm_up(model: LoadedModel) -> None:
+    """Run the first shapes, and those that versions before it have met in the traffic."""
     filler = model.tokenizer.encode(["a"])[0].ids[0]
-    for tokens in {min(tokens, model.spec.max_tokens) for tokens in _WARM_UP_TOKENS}:
-        for texts in _WARM_UP_TEXTS:
-            model.run([Tokens([filler] * tokens, truncated=False)] * texts)
-    longest = Tokens([filler] * model.spec.max_tokens, truncated=False)
-    model.run([longest])
+    longest = model.spec.max_tokens
+    first = {
+        (texts, min(tokens, longest)) for texts in _WARM_UP_TEXTS for tokens in _WARM_UP_TOKENS
+    }
+    met = {(texts, tokens) for texts, tokens in tuple(model.shapes) if tokens <= longest}
+    for texts, tokens in sorted(first | met | {(1, longest)}):
+        model.run([Tokens([filler] * tokens, truncated=False)] * texts)
 
 
 def check_golden_set(model: LoadedModel) -> None:
