@@ -10,12 +10,10 @@ from bench.limit import (
     Save,
     Seconds,
     Texts,
-    console,
     measure,
-    section,
+    report,
 )
 from bench.model import model_folder
-from bench.results import record
 from inference_svc.engines.cpu import has_bf16
 from mesh_cli.load.texts import read_texts
 
@@ -31,10 +29,7 @@ def main(
     specs = [spec for spec in ALL if spec.precision != "bf16" or has_bf16()]
     lines = read_texts(texts)[:MOST_TEXTS]
     figures = measure(model_folder(model), specs, lines, rounds, seconds)
-    found = section(figures, "Engines without a server", "python -m bench.engines")
-    found.show(console)
-    if save:
-        record("engines", found)
+    report("engines", "Engines without a server", figures, save)
 
 
 if __name__ == "__main__":

@@ -124,6 +124,14 @@ def section(figures: dict[EngineSpec, EngineFigures], title: str, command: str) 
     )
 
 
+def report(key: str, title: str, figures: dict[EngineSpec, EngineFigures], save: bool) -> None:
+    """Print the figures of `python -m bench.KEY`, and keep them if asked to."""
+    found = section(figures, title, f"python -m bench.{key}")
+    found.show(console)
+    if save:
+        record(key, found)
+
+
 Texts = Annotated[Path | None, typer.Option(help="A text a line, or a .csv. Default: samples.")]
 Model = Annotated[str, typer.Option(help="Model of the local mesh. Default: one made here.")]
 Rounds = Annotated[int, typer.Option(min=1)]
@@ -141,10 +149,7 @@ def main(
     """Measure and print the limit of the engine that replicas choose here."""
     lines = read_texts(texts)[:MOST_TEXTS]
     figures = measure(model_folder(model), [served_engine()], lines, rounds, seconds)
-    found = section(figures, "The limit: the engine without a server", "python -m bench.limit")
-    found.show(console)
-    if save:
-        record("limit", found)
+    report("limit", "The limit: the engine without a server", figures, save)
 
 
 if __name__ == "__main__":

@@ -131,14 +131,20 @@ async def test_a_split_prepares_the_challenger_everywhere_and_survives_a_restart
     assert await mesh.traffic.get("reviews") == TRIAL
 
 
-async def test_weights_alone_reach_envoy_before_they_are_recorded() -> None:
-    mesh = on_trial()
-    await mesh.traffic.set("reviews", TRIAL)
+async def moved_but_not_recorded(mesh: TwinMesh) -> tuple[asyncio.Event, asyncio.Task[Split]]:
+    """Envoy has new weights, and the registry holds back their tag until the event is set."""
     recorded = mesh.registry.hold_tags = asyncio.Event()
     moving = asyncio.create_task(mesh.traffic.set("reviews", MORE))
     async with asyncio.timeout(5):
         while mesh.envoy.topology.splits != (("reviews", MORE),):
             await asyncio.sleep(0)
+    return recorded, moving
+
+
+async def test_weights_alone_reach_envoy_before_they_are_recorded() -> None:
+    mesh = on_trial()
+    await mesh.traffic.set("reviews", TRIAL)
+    recorded, moving = await moved_but_not_recorded(mesh)
     # What the registry says meanwhile does not count.
     await mesh.upkeep.look()
     assert mesh.envoy.topology.splits == (("reviews", MORE),)
@@ -171,11 +177,7 @@ async def test_another_challenger_that_cannot_be_prepared_leaves_the_weights() -
 async def test_weights_that_cannot_be_recorded_are_put_back() -> None:
     mesh = on_trial()
     await mesh.traffic.set("reviews", TRIAL)
-    recorded = mesh.registry.hold_tags = asyncio.Event()
-    moving = asyncio.create_task(mesh.traffic.set("reviews", MORE))
-    async with asyncio.timeout(5):
-        while mesh.envoy.topology.splits != (("reviews", MORE),):
-            await asyncio.sleep(0)
+    recorded, moving = await moved_but_not_recorded(mesh)
     mesh.registry.up = False
     recorded.set()
     with pytest.raises(Unavailable):
