@@ -19,9 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.steered import control_plane_process, with_steered_mesh
-from control_plane.service import ControlPlane
-from service_kit.server import GrpcServer
+from bench.steered import control_plane_process, with_steered_mesh, without_its_control_plane
 from tests.steered_mesh import SteeredMesh
 
 # Messages of its log, in the order in which they come.
@@ -65,15 +63,13 @@ async def _restart(mesh: SteeredMesh) -> Mapping[str, float]:
 
 async def _measure(mesh: SteeredMesh, starts: int) -> None:
     await mesh.served("reviews")
-    await mesh.control.__aexit__()
-    found = [await _restart(mesh) for _ in range(starts)]
+    async with without_its_control_plane(mesh):
+        found = [await _restart(mesh) for _ in range(starts)]
     table = Table("from the start of the process to", "median ms", "max ms")
     for stage in (CPU, *STAGES.values(), FLEET):
         taken = [stages[stage] for stages in found]
         table.add_row(stage, f"{np.median(taken):.0f}", f"{max(taken):.0f}")
     console.print(table)
-    mesh.control = GrpcServer(ControlPlane(mesh.settings), mesh.settings)
-    await mesh.control.__aenter__()
 
 
 def main(starts: Annotated[int, typer.Option(help="Restarts to time.")] = 10) -> None:

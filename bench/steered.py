@@ -11,7 +11,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from control_plane.service import ControlPlane
 from control_plane.settings import ControlPlaneSettings
+from service_kit.server import GrpcServer
 from tests.mlflow_server import running_mlflow
 from tests.postgres import running_postgres
 from tests.steered_mesh import SteeredMesh, steered_mesh
@@ -34,6 +36,15 @@ def with_steered_mesh(measure: Callable[[SteeredMesh], Awaitable[None]], console
             running_mlflow(folder / "mlflow") as mlflow_url,
         ):
             asyncio.run(run(folder / "mesh", mlflow_url, postgres_url))
+
+
+@asynccontextmanager
+async def without_its_control_plane(mesh: SteeredMesh) -> AsyncIterator[None]:
+    """The mesh's own control plane, which shares this process, is away meanwhile."""
+    await mesh.control.__aexit__()
+    yield
+    mesh.control = GrpcServer(ControlPlane(mesh.settings), mesh.settings)
+    await mesh.control.__aenter__()
 
 
 def _environment(settings: ControlPlaneSettings) -> dict[str, str]:

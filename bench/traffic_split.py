@@ -18,10 +18,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bench.steered import control_plane_process, with_steered_mesh
-from control_plane.service import ControlPlane
+from bench.steered import control_plane_process, with_steered_mesh, without_its_control_plane
 from mesh.v1 import predict_pb2, predict_pb2_grpc, reload_pb2, reload_pb2_grpc
-from service_kit.server import GrpcServer
 from tests.steered_mesh import SteeredMesh
 
 MODEL = "split"
@@ -67,8 +65,8 @@ async def _measure(mesh: SteeredMesh, changes: int, calls: int) -> None:
     champion = await mesh.served(MODEL)
     challenger = await mesh.challenged(MODEL)
     # In a process of its own, so that it need not wait for the client and the replicas.
-    await mesh.control.__aexit__()
     async with (
+        without_its_control_plane(mesh),
         control_plane_process(mesh.settings),
         aio.insecure_channel(mesh.envoy.address) as channel,
     ):
@@ -104,8 +102,6 @@ async def _measure(mesh: SteeredMesh, changes: int, calls: int) -> None:
             total = sum(found.values())
             table.add_row(str(share), f"{100 * found[challenger] / total:.2f}", f"{total:,}")
         console.print(table)
-    mesh.control = GrpcServer(ControlPlane(mesh.settings), mesh.settings)
-    await mesh.control.__aenter__()
 
 
 def main(
