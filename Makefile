@@ -15,7 +15,7 @@ PIP_FLAGS := --quiet --no-compile --disable-pip-version-check --no-input --progr
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down test lint format protos proto-lint clean
+.PHONY: help install demo up down test chaos lint format protos proto-lint clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -35,6 +35,9 @@ down: ## Stop the mesh; its state stays
 # Two at a time: the acceptance tests, which come first and mostly wait, beside all others.
 test: install ## Run every test
 	@$(VENV)/bin/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
+
+chaos: install ## Put faults into every part, and print which invariants hold
+	@$(VENV)/bin/python -m pytest tests/chaos -m "" --timeout 1800 $(ARGS)
 
 lint: install ## Check style, types and the contract's rules
 	$(VENV)/bin/ruff format --check .
