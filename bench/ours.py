@@ -20,6 +20,7 @@ from bench.model import MODEL
 from bench.processes import ServerProcess
 from inference_svc.cache import VersionInfo
 from mesh_cli.health import grpc_health
+from mesh_cli.parts import envoy_workers
 from mesh_cli.ports import internal_ports
 
 VERSION = "1"
@@ -113,6 +114,7 @@ def _envoy(folder: Path, replicas: list[str], port: int, admin_port: int) -> Ser
     command = [
         *(str(Path(sys.executable).parent / "envoy"), "-c", str(config)),
         *("--disable-hot-restart", "--log-level", "warning"),
+        *("--concurrency", str(envoy_workers())),
     ]
     return ServerProcess(
         "envoy", command, _all_healthy(admin_port, len(replicas)), folder / "envoy.log"

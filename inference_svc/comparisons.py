@@ -76,8 +76,7 @@ class Comparisons:
             return
         names = model.spec.labels
         agreed = sum(
-            names[column] == label
-            for column, label in zip(answer.best.tolist(), labels, strict=True)
+            names[column] == label for column, label in zip(answer.best, labels, strict=True)
         )
         challenger.stats.count_comparison(agreed, len(texts) - agreed)
 

@@ -77,15 +77,16 @@ class LoadedModel:
 
         Raises ValueError when the model's output is not a probability for each label.
         """
-        longest = max(len(text.ids) for text in texts)
+        lengths = [len(text.ids) for text in texts]
+        longest = max(lengths)
         shape = padded_texts(len(texts)), padded_tokens(longest, self.spec.max_tokens)
         self.shapes.add(shape)
         ids = np.full(shape, self.pad_id, dtype=np.int64)
-        mask = np.zeros(shape, dtype=np.int64)
-        mask[len(texts) :, 0] = 1  # attention to nothing at all is not a number
+        # Of an empty row one token counts: attention to nothing at all is not a number.
+        used = np.array(lengths + [1] * (shape[0] - len(texts)))
+        mask = (np.arange(shape[1]) < used[:, np.newaxis]).astype(np.int64)
         for row, text in enumerate(texts):
             ids[row, : len(text.ids)] = text.ids
-            mask[row, : len(text.ids)] = 1
         scores = self.classifier.run(ids, mask)[: len(texts)]
         if scores.shape != (len(texts), len(self.spec.labels)):
             raise ValueError(f"{len(self.spec.labels)} labels, but scores of shape {scores.shape}")

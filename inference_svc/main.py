@@ -3,6 +3,8 @@
 import os
 import sys
 
+import uvloop
+
 from inference import open_inference_pb2
 from inference_svc.engines import EngineUnavailable, create_engine
 from inference_svc.service import InferenceService
@@ -33,7 +35,13 @@ def main() -> None:
     settings = InferenceSettings()
     os.nice(settings.nice)
     try:
-        run("inference", settings, lambda: make_service(settings), REFLECTED)
+        run(
+            "inference",
+            settings,
+            lambda: make_service(settings),
+            REFLECTED,
+            uvloop.new_event_loop,
+        )
     except EngineUnavailable as error:
         sys.exit(f"cannot start: {error}")
     except OSError as error:

@@ -10,16 +10,14 @@ from mesh.v1 import predict_pb2
 
 def predict_response(answer: Answer, all_scores: bool, replica: str) -> predict_pb2.PredictResponse:
     """Build the response of one request."""
-    scores = answer.classified.scores
+    found = answer.classified
     labels = answer.served.prepared.model.spec.labels
-    best = answer.classified.best.tolist()
-    top = scores.max(axis=1).tolist()
     predictions = [
         predict_pb2.Prediction(label=labels[column], score=score, truncated=truncated)
-        for column, score, truncated in zip(best, top, answer.classified.truncated, strict=True)
+        for column, score, truncated in zip(found.best, found.top, found.truncated, strict=True)
     ]
     if all_scores:
-        for prediction, row in zip(predictions, scores, strict=True):
+        for prediction, row in zip(predictions, found.rows, strict=True):
             prediction.scores.extend(
                 predict_pb2.LabelScore(label=labels[column], score=float(row[column]))
                 for column in np.argsort(-row, kind="stable")
@@ -28,7 +26,7 @@ def predict_response(answer: Answer, all_scores: bool, replica: str) -> predict_
         predictions=predictions,
         model=_served_model(answer.served),
         replica=replica,
-        timing=_timing(answer.classified.timing),
+        timing=_timing(found.timing),
     )
 
 

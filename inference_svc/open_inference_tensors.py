@@ -124,14 +124,14 @@ def output_tensor(name: str, answer: Answer) -> OutputTensor:
 
 def _label(answer: Answer) -> OutputTensor:
     labels = answer.served.prepared.model.spec.labels
-    values = [labels[column] for column in answer.classified.best.tolist()]
+    values = [labels[column] for column in answer.classified.best]
     raw = join_elements([value.encode() for value in values])
     return OutputTensor(LABEL, BYTES, (len(values),), values, raw)
 
 
 def _score(answer: Answer) -> OutputTensor:
-    best = answer.classified.scores.max(axis=1).astype("<f4")
-    return OutputTensor(SCORE, FP32, best.shape, best.tolist(), best.tobytes())
+    top = np.array(answer.classified.top, "<f4")
+    return OutputTensor(SCORE, FP32, top.shape, top.tolist(), top.tobytes())
 
 
 def _scores(answer: Answer) -> OutputTensor:

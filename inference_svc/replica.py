@@ -97,7 +97,7 @@ class Replica:
         champion = self.slots.served(Slot(model, CHAMPION))
         if champion is not None:
             names = answer.served.prepared.model.spec.labels
-            labels = [names[column] for column in answer.classified.best.tolist()]
+            labels = [names[column] for column in answer.classified.best]
             self.comparisons.compare(answer.served, champion, texts, labels)
         return answer
 

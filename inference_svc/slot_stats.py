@@ -2,9 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from service_kit.histogram import BUCKETS, bucket_of
 
 
@@ -18,7 +15,7 @@ class SlotStats:
         self.texts = 0
         self.latency = [0] * BUCKETS
         self.compute = [0] * BUCKETS
-        self.labels: NDArray[np.int64] = np.zeros(len(self.label_names), np.int64)
+        self.labels = [0] * len(self.label_names)
         self.latency_ms = 0.0
         """Sum over all answered requests."""
         self.compared = 0
@@ -26,14 +23,15 @@ class SlotStats:
         self.disagreed = 0
         self.not_compared = 0
 
-    def count_answer(self, ms: float, compute_ms: float, labels: NDArray[np.int64]) -> None:
-        """Add a request; `labels` [texts] are indices into `label_names`."""
+    def count_answer(self, ms: float, compute_ms: float, labels: Sequence[int]) -> None:
+        """Add a request; `labels` are an index into `label_names` for each text."""
         self.answered += 1
         self.texts += len(labels)
         self.latency[bucket_of(ms)] += 1
         self.compute[bucket_of(compute_ms)] += 1
         self.latency_ms += ms
-        self.labels += np.bincount(labels, minlength=len(self.labels))
+        for label in labels:
+            self.labels[label] += 1
 
     def count_comparison(self, agreed: int, disagreed: int) -> None:
         """Add a mirrored request that the Champion has answered as well."""
@@ -43,4 +41,4 @@ class SlotStats:
 
     def by_label(self) -> dict[str, int]:
         """Texts answered with each label."""
-        return dict(zip(self.label_names, self.labels.tolist(), strict=True))
+        return dict(zip(self.label_names, self.labels, strict=True))

@@ -54,6 +54,9 @@ class MeshSettings(BaseSettings):
     airflow_port: int = 8080
     """Airflow's UI and API."""
 
+    envoy_workers: int = Field(default=0, ge=0)
+    """Envoy's worker threads; 0: one for every four cores."""
+
     replicas: int = Field(default=2, ge=1, le=64)
     """Inference replicas."""
 

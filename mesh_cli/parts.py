@@ -12,6 +12,9 @@ from mesh_cli.secrets import AIRFLOW_USER, Secrets
 from mesh_cli.supervisor import Program
 
 REPLICA = "replica-"
+# Measured on two cores: with a worker each, Envoy and the replicas took 30 % more CPU a request, in
+# waking each other for fewer messages at a time. One worker does thousands of requests a second.
+CORES_PER_ENVOY_WORKER = 4
 _BIN = Path(sys.executable).parent
 
 # Prefix of the environment variables of each service's settings.
@@ -40,6 +43,11 @@ class Part:
 def replica_names(count: int) -> list[str]:
     """Names of the inference replicas, the oldest first."""
     return [f"{REPLICA}{n}" for n in range(1, count + 1)]
+
+
+def envoy_workers() -> int:
+    """Worker threads for an Envoy beside replicas on the cores that this process may use."""
+    return max(1, len(os.sched_getaffinity(0)) // CORES_PER_ENVOY_WORKER)
 
 
 def service_ports(services: Iterable[str]) -> list[str]:
@@ -178,6 +186,7 @@ class Parts:
             *(str(_BIN / "envoy"), "-c", str(self._home.envoy_config)),
             # Parallel meshes on one machine must not meet in shared memory.
             *("--disable-hot-restart", "--log-level", "warning"),
+            *("--concurrency", str(self._settings.envoy_workers or envoy_workers())),
             *("--drain-time-s", "5", "--parent-shutdown-time-s", "6"),
         ]
         url = f"http://127.0.0.1:{self._settings.port}"

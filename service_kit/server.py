@@ -124,12 +124,14 @@ def run(
     settings: ServiceSettings,
     make_service: Callable[[], Service],
     reflected: Sequence[str] | None = None,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> None:
     """Run a service until SIGTERM or SIGINT; the process's `main`."""
     configure_logging(name, settings.log_level)
     if settings.metrics_port:
         start_http_server(settings.metrics_port, settings.host)
-    asyncio.run(_run(settings, make_service, reflected))
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(_run(settings, make_service, reflected))
 
 
 async def _run(

@@ -10,6 +10,7 @@ from inference_svc import metrics
 from inference_svc.batching.job import Batch, Classified, Job, Lane
 from inference_svc.batching.queue import TextQueue
 from inference_svc.batching.tokenizing import TokenizeThread
+from inference_svc.engines.base import FloatArray
 from inference_svc.loaded_model import LoadedModel
 from service_kit.errors import Exhausted, MeshError
 
@@ -28,17 +29,20 @@ class Batcher:
         self._enter_compute_thread = enter_compute_thread
         self._tokenizing = TokenizeThread(queue.put, self._tokenize_failed)
         self._compute_thread = threading.Thread(target=self._run, name="compute", daemon=True)
+        self._arrived: list[Job] = []
         self._waiting_for_room: list[asyncio.Future[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
         """Start computing, for the running event loop."""
         self._loop = asyncio.get_running_loop()
+        metrics.QUEUED_TEXTS.set_function(lambda: len(self._queue))
         self._tokenizing.start()
         self._compute_thread.start()
 
     async def close(self) -> None:
         """Answer what waits, then stop."""
+        self._tokenize_arrived()
         await asyncio.to_thread(self._tokenizing.close)
         self._queue.close()
         if self._compute_thread.is_alive():
@@ -58,8 +62,7 @@ class Batcher:
         """
         job = Job(model, texts, lane, deadline, asyncio.get_running_loop().create_future())
         self._queue.admit(job)
-        self._tokenizing.submit(job)
-        metrics.QUEUED_TEXTS.set(len(self._queue))
+        self._tokenize_soon(job)
         try:
             return await job.answer
         except asyncio.CancelledError:
@@ -77,6 +80,20 @@ class Batcher:
                 self._waiting_for_room.append(room)
                 await room
 
+    def _tokenize_soon(self, job: Job) -> None:
+        """Hand it over with the others that this turn of the event loop brings.
+
+        One by one they would wake the thread each, and the two would contend for the interpreter.
+        """
+        if not self._arrived:
+            job.answer.get_loop().call_soon(self._tokenize_arrived)
+        self._arrived.append(job)
+
+    def _tokenize_arrived(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        if arrived:
+            self._tokenizing.submit(arrived)
+
     def _tokenize_failed(self, job: Job, error: Exception) -> None:
         self._fail([job], "tokenising failed", error)
 
@@ -89,9 +106,7 @@ class Batcher:
         started = time.monotonic()
         error: Exception | None = None
         try:
-            scores = batch.model.run([text.tokens for text in batch.texts])
-            for text, row in zip(batch.texts, scores, strict=True):
-                text.job.scores[text.index] = row
+            _fill_in(batch, batch.model.run([text.tokens for text in batch.texts]))
         except Exception as failure:
             error = failure
         seconds = time.monotonic() - started
@@ -99,7 +114,6 @@ class Batcher:
             self._fail({text.job for text in batch.texts}, "a batch failed", error)
         _account(batch, started, seconds)
         ended = self._queue.complete(batch, seconds)
-        metrics.QUEUED_TEXTS.set(len(self._queue))
         self._call_loop(self._deliver, ended)
 
     def _fail(self, jobs: Sequence[Job] | set[Job], what: str, error: Exception) -> None:
@@ -131,6 +145,14 @@ class Batcher:
         for room in waiting:
             if not room.done():
                 room.set_result(None)
+
+
+def _fill_in(batch: Batch, scores: FloatArray) -> None:
+    """Give every text its part of `scores` [texts, labels]."""
+    # For the whole batch at once: on one text each of these calls takes as long.
+    best, top = scores.argmax(axis=1).tolist(), scores.max(axis=1).tolist()
+    for text, column, score, row in zip(batch.texts, best, top, scores, strict=True):
+        text.job.fill_in(text.index, column, score, row)
 
 
 def _account(batch: Batch, started: float, seconds: float) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from inference_svc.engines.base import FloatArray
 from inference_svc.loaded_model import LoadedModel, Tokens
@@ -16,6 +15,7 @@ from inference_svc.shapes import padded_texts, padded_tokens
 # Enough to guess the work of a text before it is tokenised.
 CHARACTERS_PER_TOKEN = 4
 SPECIAL_TOKENS = 2
+_NONE: FloatArray = np.empty(0, np.float32)
 
 
 class Lane(enum.Enum):
@@ -39,17 +39,26 @@ class Timing:
 
 @dataclass(frozen=True)
 class Classified:
-    """Probabilities [texts, labels] and which texts were cut, in the order of the request."""
+    """The answers to the texts of a request, in their order."""
 
-    scores: FloatArray
-    truncated: tuple[bool, ...]
+    best: Sequence[int]
+    """Column of the most probable label of each text."""
+
+    top: Sequence[float]
+    """Its probability."""
+
+    rows: Sequence[FloatArray]
+    """Probabilities of each text [labels]."""
+
+    truncated: Sequence[bool]
+    """Which texts were cut."""
+
     timing: Timing
 
     @cached_property
-    def best(self) -> NDArray[np.int64]:
-        """Column of the most probable label [texts]."""
-        best: NDArray[np.int64] = self.scores.argmax(axis=1)
-        return best
+    def scores(self) -> FloatArray:
+        """Probabilities [texts, labels]."""
+        return np.stack(self.rows)
 
 
 class Job:
@@ -73,14 +82,21 @@ class Job:
         self.left = len(texts)
         self.ended = False
         self.tokens: list[Tokens] = []
-        self.scores: FloatArray = np.empty((len(texts), len(model.spec.labels)), np.float32)
         self.timing = Timing()
+        self._best = [0] * len(texts)
+        self._top = [0.0] * len(texts)
+        self._rows: list[FloatArray] = [_NONE] * len(texts)
+
+    def fill_in(self, index: int, best: int, top: float, row: FloatArray) -> None:
+        """The answer to one text: column of its label, that one's probability, and all of them."""
+        self._best[index] = best
+        self._top[index] = top
+        self._rows[index] = row
 
     def classified(self) -> Classified:
         """The answer, once every text is computed."""
-        return Classified(
-            self.scores, tuple(tokens.truncated for tokens in self.tokens), self.timing
-        )
+        truncated = [tokens.truncated for tokens in self.tokens]
+        return Classified(self._best, self._top, self._rows, truncated, self.timing)
 
 
 def _cost(text: str, max_tokens: int) -> int:

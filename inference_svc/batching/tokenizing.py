@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 from inference_svc.batching.job import Job
 from inference_svc.loaded_model import Tokens
 
-# Texts that are tokenised together: what waits for less than a millisecond each.
+# With so many texts at hand no more are fetched.
 MOST_TEXTS = 64
 
 
@@ -24,16 +24,16 @@ class TokenizeThread:
         """Both are called by the thread, once a job one of them."""
         self._tokenized = tokenized
         self._failed = failed
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Sequence[Job] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="tokenize", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
-    def submit(self, job: Job) -> None:
-        """Tokenise a job soon."""
-        self._jobs.put(job)
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Tokenise jobs soon."""
+        self._jobs.put(jobs)
 
     def close(self) -> None:
         """Tokenise what waits, then stop. Blocks."""
@@ -52,14 +52,14 @@ class TokenizeThread:
         """Wait for jobs; returns some, and whether they are the last."""
         jobs: list[Job] = []
         texts = 0
-        job = self._jobs.get()
-        while job is not None:
-            jobs.append(job)
-            texts += len(job.texts)
+        arrived = self._jobs.get()
+        while arrived is not None:
+            jobs.extend(arrived)
+            texts += sum(len(job.texts) for job in arrived)
             if texts >= MOST_TEXTS:
                 return jobs, False
             try:
-                job = self._jobs.get_nowait()
+                arrived = self._jobs.get_nowait()
             except Empty:
                 return jobs, False
         return jobs, True
