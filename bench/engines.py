@@ -1,10 +1,11 @@
 """Every engine in every number format, without a server: `python -m bench.engines`"""
 
+from typing import Annotated
+
 import typer
 
 from bench.limit import (
     ALL,
-    MOST_TEXTS,
     Model,
     Rounds,
     Save,
@@ -17,6 +18,9 @@ from bench.model import model_folder
 from inference_svc.engines.cpu import has_bf16
 from mesh_cli.load.texts import read_texts
 
+# To tell engines apart; a pass of the slowest over all texts takes half a minute.
+ENOUGH_TEXTS = 512
+
 
 def main(
     texts: Texts = None,
@@ -24,12 +28,13 @@ def main(
     rounds: Rounds = 3,
     seconds: Seconds = 5.0,
     save: Save = True,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
     """Measure in alternating rounds and print the table for this machine."""
     specs = [spec for spec in ALL if spec.precision != "bf16" or has_bf16()]
-    lines = read_texts(texts)[:MOST_TEXTS]
+    lines = read_texts(texts)[:ENOUGH_TEXTS]
     figures = measure(model_folder(model), specs, lines, rounds, seconds)
-    report("engines", "Engines without a server", figures, save)
+    report("engines", "Engines without a server", figures, save, json)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ One process a core with one thread each, texts tokenised beforehand, length-sort
 server: what a server is compared with. Also the engine alone with one text at a time.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -124,10 +125,19 @@ def section(figures: dict[EngineSpec, EngineFigures], title: str, command: str) 
     )
 
 
-def report(key: str, title: str, figures: dict[EngineSpec, EngineFigures], save: bool) -> None:
+def report(
+    key: str,
+    title: str,
+    figures: dict[EngineSpec, EngineFigures],
+    save: bool,
+    as_json: bool = False,
+) -> None:
     """Print the figures of `python -m bench.KEY`, and keep them if asked to."""
     found = section(figures, title, f"python -m bench.{key}")
-    found.show(console)
+    if as_json:
+        print(json.dumps(found.data, indent=1))
+    else:
+        found.show(console)
     if save:
         record(key, found)
 

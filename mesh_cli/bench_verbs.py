@@ -1,8 +1,10 @@
 """The verb bench: load on the mesh, and what it does to latency."""
 
+import subprocess
+import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -11,7 +13,8 @@ from mesh.errors import MeshError
 from mesh_cli import context, output
 from mesh_cli.data_verbs import Model
 from mesh_cli.durations import seconds
-from mesh_cli.errors import EXIT_FAILED, BadInput
+from mesh_cli.errors import EXIT_FAILED, BadInput, CliError
+from mesh_cli.home import project_folder
 from mesh_cli.load import (
     ClosedLoop,
     LoadProcess,
@@ -81,6 +84,10 @@ def bench(
         typer.Option(help="Versions to reload to in turn, as 1,2; then back. Default: Champion."),
     ] = "",
     address: Annotated[str, typer.Option(help="host:port. Default: the mesh that is up.")] = "",
+    engines: Annotated[
+        bool,
+        typer.Option("--engines", help="No load: every engine without a server, on this machine."),
+    ] = False,
     plot: Annotated[Path | None, typer.Option(help="Write a PNG.")] = None,
     json: Json = False,
 ) -> None:
@@ -90,6 +97,8 @@ def bench(
     stall of the mesh is seen by every request that it held up.
     Example: `mesh bench reviews --rate 200 --duration 30s --reload-every 10s --plot bench.png`
     """
+    if engines:
+        _engines(model, texts, json)
     if rate is not None and clients is not None:
         raise BadInput("give --rate (open loop) or --clients (closed loop), one of them")
     if find and (clients is not None or plot or reload_at or reload_every):
@@ -136,6 +145,19 @@ def bench(
         draw(result, plot, f"{model}: {result.throughput():,.0f} answers/s over {protocol}")
     if not result.latencies():
         raise typer.Exit(EXIT_FAILED)
+
+
+def _engines(model: str, texts: Path | None, json: bool) -> NoReturn:
+    """Have the benchmark of the engines run in a process of its own, and end as it does."""
+    folder = project_folder()
+    if not (folder / "bench" / "engines.py").exists():
+        raise CliError(f"--engines runs the project's benchmarks; there are none in {folder}/bench")
+    command = [sys.executable, "-m", "bench.engines", "--model", model, "--no-save"]
+    if texts is not None:
+        command += ["--texts", str(texts.absolute())]
+    if json:
+        command.append("--json")
+    raise typer.Exit(subprocess.run(command, cwd=folder).returncode)
 
 
 @dataclass(frozen=True)
