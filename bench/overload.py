@@ -43,6 +43,9 @@ BASE_SHARE = 0.5
 # An answer is as before when it comes within so many times the p99 of then.
 RECOVERED = 2.0
 STRETCH_S = 0.25
+# The generator shares the cores of what it measures: with one text a request it would take as much
+# of them for three times the capacity as a replica.
+PER_REQUEST_HELP = "More of them leave more of the cores to the servers."
 EXHAUSTED = ("RESOURCE_EXHAUSTED", "HTTP 429")
 
 console = Console()
@@ -159,7 +162,9 @@ def _cpu_s(ours: OurSide) -> float:
     return sum(server.cpu_s() for server in ours.servers)
 
 
-def section(rounds: Sequence[Round], texts: int, seconds: float, times: float) -> Section:
+def section(
+    rounds: Sequence[Round], texts: int, texts_a_request: int, seconds: float, times: float
+) -> Section:
     """The medians as a table."""
 
     def of(name: str) -> float:
@@ -197,7 +202,7 @@ def section(rounds: Sequence[Round], texts: int, seconds: float, times: float) -
             ("neither answered nor refused", str(sum(one.failed for one in rounds)), "", "", "0"),
         ),
         notes=(
-            f"{len(rounds)} rounds, {texts:,} distinct texts, one a request, gRPC, no deadline; "
+            f"{len(rounds)} rounds, {texts:,} distinct texts, {texts_a_request} a request, gRPC, no deadline; "
             f"offered {of('offered'):,.0f}/s, refused {sum(one.refused for one in rounds):,}.",
             f"On the same cores: servers {of('servers_cores'):.2f}, load generator "
             f"{of('generator_cores'):.2f}, others {of('others_cores'):.2f} cores; the generator "
@@ -214,6 +219,7 @@ def main(
     rounds: Annotated[int, typer.Option(min=1)] = 1,
     seconds: Annotated[float, typer.Option(help="Of the overload.", min=1)] = 60.0,
     times: Annotated[float, typer.Option(help="Of the capacity.", min=1)] = 3.0,
+    texts_a_request: Annotated[int, typer.Option(help=PER_REQUEST_HELP, min=1)] = 4,
     save: Save = True,
 ) -> None:
     """Measure and print."""
@@ -230,11 +236,12 @@ def main(
                     model=MODEL,
                     loop=ClosedLoop(CLIENTS),
                     texts=tuple(lines),
+                    texts_per_request=texts_a_request,
                     duration_s=CAPACITY_S,
                     warm_up_s=WARM_UP_S,
                 )
                 found.append(run_round(ours, spec, seconds, times))
-    result = section(found, len(lines), seconds, times)
+    result = section(found, len(lines), texts_a_request, seconds, times)
     result.show(console)
     if save:
         record("overload", result)

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from google.rpc import error_details_pb2
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
-from control_plane.topology import Limits
+from control_plane.topology import CALLS_PER_REPLICA, Limits
 from mesh.v1 import predict_pb2, predict_pb2_grpc
+from tests.steered_mesh import steered_mesh
 from tests.toy_mesh import ToyMesh, running_mesh
 
 ROOM = 4
@@ -37,10 +39,13 @@ async def full_mesh(folder: Path) -> AsyncIterator[ToyMesh]:
             await asyncio.gather(*calls, return_exceptions=True)
 
 
-async def predict(mesh: ToyMesh, model: str = "reviews") -> predict_pb2.PredictResponse:
+async def predict(
+    mesh: ToyMesh, model: str = "reviews", request_id: str = "any"
+) -> predict_pb2.PredictResponse:
     stub: Any = predict_pb2_grpc.PredictServiceStub(mesh.channel)
     request = predict_pb2.PredictRequest(model=model, texts=["a"])
-    answer: predict_pb2.PredictResponse = await stub.Predict(request, timeout=60)
+    metadata = (("x-request-id", request_id),)
+    answer: predict_pb2.PredictResponse = await stub.Predict(request, timeout=60, metadata=metadata)
     return answer
 
 
@@ -108,3 +113,27 @@ async def test_cancelled_calls_make_room_at_once(tmp_path: Path) -> None:
             while (await mesh.envoy.stats(f"^{name}$"))[name]:
                 await asyncio.sleep(0.01)
         assert (await predict(mesh)).predictions[0].label == "1"
+
+
+async def test_few_refusals_are_logged(tmp_path: Path) -> None:
+    async with full_mesh(tmp_path) as mesh:
+        for _ in range(200):
+            with pytest.raises(aio.AioRpcError):
+                await predict(mesh, request_id="refused")
+        await mesh.http.get("/v1/models/reviews", headers={"x-request-id": "last"})
+        await mesh.envoy.logged(["last"])
+        lines = mesh.envoy.access_log.read_text().splitlines()
+        assert sum('"refused"' in line for line in lines) < 50
+
+
+async def test_the_limit_follows_the_fleet(
+    tmp_path: Path, mlflow_url: str, postgres_url: str
+) -> None:
+    async with steered_mesh(tmp_path, mlflow_url, postgres_url, size=3) as mesh:
+        entries: dict[str, Any] = {}
+        async with asyncio.timeout(10), httpx.AsyncClient() as http:
+            while entries.get("final_value") != str(3 * CALLS_PER_REPLICA):
+                await asyncio.sleep(0.05)
+                runtime = (await http.get(f"{mesh.envoy.admin_url}/runtime")).json()
+                name = "circuit_breakers.champion.default.max_requests"
+                entries = runtime["entries"].get(name, {})
