@@ -202,8 +202,8 @@ def section(
             ("neither answered nor refused", str(sum(one.failed for one in rounds)), "", "", "0"),
         ),
         notes=(
-            f"{len(rounds)} rounds, {texts:,} distinct texts, {texts_a_request} a request, gRPC, no deadline; "
-            f"offered {of('offered'):,.0f}/s, refused {sum(one.refused for one in rounds):,}.",
+            f"{len(rounds)} rounds, {texts:,} distinct texts, {texts_a_request} a request, gRPC, no "
+            f"deadline; offered {of('offered'):,.0f}/s, refused {sum(one.refused for one in rounds):,}.",
             f"On the same cores: servers {of('servers_cores'):.2f}, load generator "
             f"{of('generator_cores'):.2f}, others {of('others_cores'):.2f} cores; the generator "
             f"sent {of('lag_p99'):.1f} ms late at p99, which every latency contains.",
