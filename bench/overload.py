@@ -25,7 +25,6 @@ from bench.results import Section, record
 from mesh_cli.load import (
     ClosedLoop,
     LoadProcess,
-    LoadResult,
     LoadSpec,
     OpenLoop,
     Request,
@@ -126,7 +125,9 @@ def run_round(ours: OurSide, spec: LoadSpec, seconds: float, times: float) -> Ro
         refused_p50=_percentile(refused, 50),
         refused_p99=_percentile(refused, 99),
         failed=len(within) - len(good) - len(refused),
-        recovery_s=recovery_s(kept, begin + seconds, RECOVERED * _percentile(calm, 99) / 1e3),
+        recovery_s=recovery_s(
+            kept.requests(), begin + seconds, RECOVERED * _percentile(calm, 99) / 1e3
+        ),
         calm_p99=_percentile(calm, 99),
         lag_p99=surged.generator.lag_p99_ms,
         servers_cores=cpu / seconds,
@@ -136,13 +137,13 @@ def run_round(ours: OurSide, spec: LoadSpec, seconds: float, times: float) -> Ro
     )
 
 
-def recovery_s(kept: LoadResult, end: float, limit_s: float) -> float:
+def recovery_s(requests: Iterable[Request], end: float, limit_s: float) -> float:
     """Seconds from `end` until a stretch of the load is as it was before, and all after it too.
 
     So it is when at most one request in twenty was refused, or answered later than `limit_s`.
     """
     stretches: dict[int, list[bool]] = {}
-    for one in kept.requests():
+    for one in requests:
         if one.due >= end:
             bad = one.code != OK or one.latency_s > limit_s
             stretches.setdefault(int((one.due - end) / STRETCH_S), []).append(bad)
@@ -202,8 +203,9 @@ def section(
             ("neither answered nor refused", str(sum(one.failed for one in rounds)), "", "", "0"),
         ),
         notes=(
-            f"{len(rounds)} rounds, {texts:,} distinct texts, {texts_a_request} a request, gRPC, no "
-            f"deadline; offered {of('offered'):,.0f}/s, refused {sum(one.refused for one in rounds):,}.",
+            f"{len(rounds)} rounds, {texts:,} distinct texts, {texts_a_request} a request, gRPC, "
+            f"no deadline; offered {of('offered'):,.0f}/s, refused "
+            f"{sum(one.refused for one in rounds):,}.",
             f"On the same cores: servers {of('servers_cores'):.2f}, load generator "
             f"{of('generator_cores'):.2f}, others {of('others_cores'):.2f} cores; the generator "
             f"sent {of('lag_p99'):.1f} ms late at p99, which every latency contains.",
