@@ -13,11 +13,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from control_plane.topology import Address, MeshTopology, Split
 from control_plane.xds import build_snapshot
-from control_plane.xds.resources import CDS, EDS, LDS, ORDER, RDS, Encoder, Resources
+from control_plane.xds.resources import CDS, EDS, LDS, ORDER, RDS, RTDS, Encoder, Resources
 from control_plane.xds.stream import AdsStream
 from tests.unit.test_control_plane_snapshot import TOPOLOGY
 
-NAMED = {EDS: ["challenger", "champion", "champion-http"], RDS: ["mesh"]}
+NAMED = {EDS: ["challenger", "champion", "champion-http"], RDS: ["mesh"], RTDS: ["limits"]}
 # Each round trip settles one step of an order that has four.
 MOST_ROUNDS = 12
 
@@ -26,6 +26,7 @@ TOPOLOGIES = [
     TOPOLOGY,
     replace(TOPOLOGY, replicas=()),
     replace(TOPOLOGY, replicas=TOPOLOGY.replicas[:1]),
+    replace(TOPOLOGY, replicas=(*TOPOLOGY.replicas, Address("127.0.0.1", 1007))),
     replace(TOPOLOGY, replicas_http=(Address("127.0.0.1", 1006),)),
     replace(TOPOLOGY, training=Address("127.0.0.1", 2001)),
     replace(TOPOLOGY, splits=(("reviews", Split(90, 10)),)),
