@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 MAX_BODY_BYTES = 8 * 1024 * 1024
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 # Predictions that wait or run. Beyond it Envoy refuses, for a tenth of what a replica's refusal
-# costs: more calls in flight make answers later, not more. Enough to fill two batches.
-CALLS_PER_REPLICA = 64
-# 64 clients of two replicas find room when one of the two is gone.
-CALLS_AT_LEAST = 128
+# costs: more calls in flight make answers later, not more. 64 clients of two replicas keep both
+# busy; half as many more, and an answer takes one and a half times as long as theirs.
+CALLS_PER_REPLICA = 48
+# Those 64 still find room when one of the two is gone.
+CALLS_AT_LEAST = 96
 # What is no prediction; and predictions until the fleet's own limit is known.
 UNCOUNTED_CALLS = 131_072
 CALLS_PER_SERVICE = 1024
