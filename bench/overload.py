@@ -109,6 +109,7 @@ def run_round(ours: OurSide, spec: LoadSpec, seconds: float, times: float) -> Ro
         kept = steady.result()
     # The machine may be slower or faster by now.
     again = run_load(spec)
+    at_capacity = [one * 1e3 for one in (*first.latencies(), *again.latencies())]
     requests = [*kept.requests(), *surged.requests()]
     within = [one for one in requests if begin <= one.due < begin + seconds]
     answered = sum(
@@ -121,7 +122,7 @@ def run_round(ours: OurSide, spec: LoadSpec, seconds: float, times: float) -> Ro
     return Round(
         capacity=(capacity + again.throughput()) / 2,
         capacity_before=capacity,
-        capacity_p99=_percentile(_ms([*first.requests(), *again.requests()]), 99),
+        capacity_p99=_percentile(at_capacity, 99),
         offered=len(within) / seconds,
         goodput=answered / seconds,
         accepted_p50=_percentile(good, 50),
