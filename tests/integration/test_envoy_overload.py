@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
-from control_plane.topology import CALLS_PER_REPLICA, Limits
+from control_plane.topology import CALLS_AT_LEAST, CALLS_PER_REPLICA, Address, Limits
+from control_plane.xds import DiscoveryServer, build_snapshot
 from mesh.v1 import predict_pb2, predict_pb2_grpc
-from tests.steered_mesh import steered_mesh
+from tests.envoy import RunningEnvoy, running_envoy
+from tests.postgres import free_port
 from tests.toy_mesh import ToyMesh, running_mesh
+from tests.unit.test_control_plane_snapshot import TOPOLOGY
 
 ROOM = 4
 
@@ -126,14 +130,35 @@ async def test_few_refusals_are_logged(tmp_path: Path) -> None:
         assert sum('"refused"' in line for line in lines) < 50
 
 
-async def test_the_limit_follows_the_fleet(
-    tmp_path: Path, mlflow_url: str, postgres_url: str
-) -> None:
-    async with steered_mesh(tmp_path, mlflow_url, postgres_url, size=3) as mesh:
-        entries: dict[str, Any] = {}
-        async with asyncio.timeout(10), httpx.AsyncClient() as http:
-            while entries.get("final_value") != str(3 * CALLS_PER_REPLICA):
-                await asyncio.sleep(0.05)
-                runtime = (await http.get(f"{mesh.envoy.admin_url}/runtime")).json()
-                name = "circuit_breakers.champion.default.max_requests"
-                entries = runtime["entries"].get(name, {})
+async def test_the_limit_follows_the_fleet(tmp_path: Path) -> None:
+    discovery, server = DiscoveryServer(), aio.server()
+    discovery.register(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    topology = replace(
+        TOPOLOGY,
+        control_plane=Address("127.0.0.1", port),
+        port=free_port(),
+        admin_port=free_port(),
+    )
+    discovery.publish(build_snapshot(topology))
+    try:
+        async with running_envoy(tmp_path, topology, dynamic=True) as envoy:
+            await limit_becomes(envoy, CALLS_AT_LEAST)
+            addresses = tuple(Address("127.0.0.1", 1001 + number) for number in range(3))
+            discovery.publish(build_snapshot(replace(topology, replicas=addresses)))
+            await limit_becomes(envoy, 3 * CALLS_PER_REPLICA)
+    finally:
+        discovery.close()
+        await server.stop(0)
+
+
+async def limit_becomes(envoy: RunningEnvoy, calls: int) -> None:
+    """Wait until so many calls may be in flight."""
+    name = "circuit_breakers.champion.default.max_requests"
+    found = ""
+    async with asyncio.timeout(10), httpx.AsyncClient() as http:
+        while found != str(calls):
+            await asyncio.sleep(0.05)
+            entries = (await http.get(f"{envoy.admin_url}/runtime")).json()["entries"]
+            found = entries.get(name, {}).get("final_value", "")
