@@ -192,7 +192,8 @@ def _json(
     status: HTTPStatus = HTTPStatus.OK,
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
-    body = json.dumps(value, ensure_ascii=False).encode()
+    # An error quotes what was sent, half of a surrogate pair too.
+    body = json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace")
     return web.Response(body=body, status=status, content_type=_JSON, headers=headers)
 
 

@@ -5,6 +5,7 @@ header says how long the object is.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ from service_kit.errors import InvalidArgument
 
 # Ways to ask for something else than the tensor; silence would be a wrong answer.
 _NOT_TAKEN = ("classification", "shared_memory_region")
+# More digits than any body has bytes cost a refusal only, and int() takes no more than 4,300.
+_LENGTH = re.compile(r"[0-9]{1,20}")
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ def write_answer(
     """Write an answer; the tensors that `binary` names go behind the JSON."""
     outputs = [_output(tensor, tensor.name in binary) for tensor in tensors]
     answer = json.dumps({**head, "outputs": outputs}, ensure_ascii=False, separators=(",", ":"))
-    content = answer.encode()
+    # Half of a surrogate pair, which JSON can say and UTF-8 cannot, goes back as it came.
+    content = answer.encode(errors="backslashreplace")
     raw = [tensor.raw for tensor in tensors if tensor.name in binary]
     return Body(b"".join((content, *raw)), len(content) if raw else None)
 
@@ -87,7 +91,7 @@ def write_answer(
 def _parts(body: bytes, json_bytes: str | None) -> tuple[bytes, bytes]:
     if json_bytes is None:
         return body, b""
-    if not (json_bytes.isascii() and json_bytes.isdecimal() and int(json_bytes) <= len(body)):
+    if not (_LENGTH.fullmatch(json_bytes) and int(json_bytes) <= len(body)):
         raise InvalidArgument(
             "Inference-Header-Content-Length",
             f"is {json_bytes[:20]!r}; the body has {len(body):,} bytes",

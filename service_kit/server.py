@@ -30,6 +30,10 @@ SERVER_OPTIONS: list[tuple[str, int]] = [
     # Envoy's keepalive pings would otherwise be answered by GOAWAY.
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # Calls that have come and that Python has not looked at yet. Beyond the first number gRPC drops
+    # some without a word to their callers, who see CANCELLED; it would do so at 1,000 already.
+    ("grpc.server.max_pending_requests", 16_384),
+    ("grpc.server.max_pending_requests_hard_limit", 32_768),
 ]
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

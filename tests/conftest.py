@@ -1,14 +1,21 @@
 """Fixtures that every test may use."""
 
+import os
 import uuid
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling, Scheduling
 
 from tests.mlflow_server import running_mlflow
 from tests.postgres import execute, running_postgres, with_database
+
+# How many examples: `HYPOTHESIS_PROFILE=long` looks for new faults, the default repeats its own.
+settings.register_profile("fast", max_examples=50, deadline=None, derandomize=True)
+settings.register_profile("long", max_examples=5_000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 
 class OneMesh(LoadFileScheduling):  # type: ignore[misc]  # xdist is untyped

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 from grpc import aio
 
-from control_plane.topology import Address, MeshTopology
+from control_plane.topology import Address, Limits, MeshTopology
 from service_kit.server import GrpcServer
 from tests.envoy import RunningEnvoy, running_envoy
 from tests.postgres import free_port
@@ -37,7 +37,9 @@ class ToyMesh:
 
 
 @asynccontextmanager
-async def running_mesh(folder: Path, origins: tuple[str, ...] = ()) -> AsyncIterator[ToyMesh]:
+async def running_mesh(
+    folder: Path, origins: tuple[str, ...] = (), limits: Limits | None = None
+) -> AsyncIterator[ToyMesh]:
     """Two replicas and one of each other service, behind Envoy."""
     replicas, train = [ToyPredict("r1"), ToyPredict("r2")], ToyTrain()
     async with AsyncExitStack() as stack:
@@ -61,6 +63,7 @@ async def running_mesh(folder: Path, origins: tuple[str, ...] = ()) -> AsyncIter
             port=free_port(),
             admin_port=free_port(),
             allowed_origins=origins,
+            limits=limits or Limits(),
         )
         envoy = await stack.enter_async_context(running_envoy(folder, topology))
         await envoy.wait_healthy("champion", len(replicas))

@@ -8,7 +8,14 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from control_plane.canary.judge import Rules
 from control_plane.discovery import replica_address
-from control_plane.topology import DEFAULT_HOST, DEFAULT_PORT, Address, MeshTopology
+from control_plane.topology import (
+    CALLS_PER_REPLICA,
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    Address,
+    Limits,
+    MeshTopology,
+)
 from service_kit.settings import ServiceSettings
 
 
@@ -56,6 +63,9 @@ class ControlPlaneSettings(ServiceSettings):
     envoy_port: int = DEFAULT_PORT
     """Port on which Envoy listens for clients."""
 
+    calls_per_replica: int = Field(default=CALLS_PER_REPLICA, ge=1)
+    """Predictions that may wait or run for each replica; Envoy refuses what is beyond that."""
+
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins whose pages browsers may let in (CORS), separated by commas; "*": all."""
 
@@ -71,6 +81,7 @@ class ControlPlaneSettings(ServiceSettings):
             host=self.envoy_host,
             port=self.envoy_port,
             allowed_origins=self.allowed_origins,
+            limits=Limits(calls_per_replica=self.calls_per_replica),
         )
 
     @field_validator("allowed_origins", mode="before")

@@ -5,10 +5,14 @@ from dataclasses import dataclass, field, replace
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
-# More than a replica queues, so that the replica answers RESOURCE_EXHAUSTED and not Envoy 503.
-CALLS_PER_REPLICA = 2048
-# A cluster whose limits change is built anew, so they are those of a fleet as large as can be.
-MOST_REPLICAS = 64
+# Predictions that wait or run. Beyond it Envoy refuses, for a tenth of what a replica's refusal
+# costs: more calls in flight make answers later, not more. 64 clients of two replicas keep both
+# busy; half as many more, and an answer takes one and a half times as long as theirs.
+CALLS_PER_REPLICA = 48
+# Those 64 still find room when one of the two is gone.
+CALLS_AT_LEAST = 96
+# What is no prediction; and predictions until the fleet's own limit is known.
+UNCOUNTED_CALLS = 131_072
 CALLS_PER_SERVICE = 1024
 MAX_CLIENT_CONNECTIONS = 50_000
 DEFAULT_HOST = "127.0.0.1"
@@ -77,7 +81,10 @@ class Limits:
     """Largest answer that is turned into JSON."""
 
     calls_per_replica: int = CALLS_PER_REPLICA
-    """Calls in flight, queued ones included, for each replica."""
+    """Predictions in flight, queued ones included, for each replica; beyond that Envoy refuses."""
+
+    calls_at_least: int = CALLS_AT_LEAST
+    """The same for all replicas together, however few they are."""
 
     calls_per_service: int = CALLS_PER_SERVICE
     """Calls in flight for each of the other services."""

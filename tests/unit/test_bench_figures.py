@@ -4,9 +4,11 @@ import pytest
 
 from bench.engine_worker import length_sorted
 from bench.measure import Figures, busiest, medians
+from bench.overload import recovery_s
 from bench.results import Section, markdown, record
 from bench.serve import Comparison, Limit, section
 from inference_svc.loaded_model import Tokens
+from mesh_cli.load import Request
 
 
 def figures(texts_per_s: float, failed: int = 0, **cpu_ms: float) -> Figures:
@@ -45,6 +47,23 @@ def test_ratios_are_against_the_limit_and_each_peer() -> None:
         ("champion-mesh json", "400", "0.80", ""),
         ("peer fp32", "100", "0.20", "4.0"),
     ]
+
+
+def test_recovery_ends_with_the_last_stretch_that_is_not_as_before() -> None:
+    def requests(slow_until: float, code: str = "OK") -> list[Request]:
+        due = [8 + number / 100 for number in range(1000)]
+        return [
+            Request(
+                at, 0.5 if 10 <= at < slow_until else 0.01, code if at < slow_until else "OK", None
+            )
+            for at in due
+        ]
+
+    assert recovery_s(requests(10), 10, 0.1) == 0
+    assert recovery_s(requests(10.9), 10, 0.1) == 1.0
+    # One answer late among a hundred is no overload.
+    assert recovery_s(requests(10.005), 10, 0.1) == 0
+    assert recovery_s(requests(11.4, "RESOURCE_EXHAUSTED"), 10, 9.0) == 1.5
 
 
 def test_a_section_takes_the_place_of_the_last_of_its_key(tmp_path: Path) -> None:

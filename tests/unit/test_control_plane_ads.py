@@ -9,11 +9,11 @@ from envoy_data_plane.google.rpc import Status
 
 from control_plane.topology import Address, MeshTopology, Split
 from control_plane.xds import build_snapshot
-from control_plane.xds.resources import CDS, EDS, LDS, RDS, Encoder, Resources
+from control_plane.xds.resources import CDS, EDS, LDS, RDS, RTDS, Encoder, Resources
 from control_plane.xds.stream import AdsStream
 from tests.unit.test_control_plane_snapshot import SPLIT, TOPOLOGY
 
-NAMES = {EDS: ["champion", "challenger"], RDS: ["mesh"]}
+NAMES = {EDS: ["champion", "challenger"], RDS: ["mesh"], RTDS: ["limits"]}
 NODE = Node(id="envoy-1")
 
 
@@ -158,6 +158,15 @@ def test_a_split_sends_routes_only() -> None:
     envoy.follow(resources(SPLIT))
     other = replace(SPLIT, splits=(("reviews", Split(50, 50)),))
     assert types(envoy.follow(resources(other))) == [RDS]
+
+
+def test_limits_are_sent_only_when_the_fleet_grows_beyond_their_floor() -> None:
+    envoy = Envoy(CDS, EDS, LDS, RDS, RTDS)
+    envoy.follow(resources())
+    fewer = replace(TOPOLOGY, replicas=TOPOLOGY.replicas[:1])
+    assert types(envoy.follow(resources(fewer))) == [EDS]
+    more = replace(TOPOLOGY, replicas=(*TOPOLOGY.replicas, Address("127.0.0.1", 2001)))
+    assert types(envoy.follow(resources(more))) == [EDS, RTDS]
 
 
 def test_endpoints_come_again_with_a_cluster_that_changed() -> None:

@@ -88,6 +88,14 @@ def test_endpoints_are_encoded_as_their_message_would_be() -> None:
         assert ClusterLoadAssignment.parse(bytes(endpoints)) == endpoints.message()
 
 
+def test_the_limit_of_calls_grows_with_the_fleet_but_has_a_floor() -> None:
+    def calls(replicas: int) -> int:
+        addresses = tuple(Address("127.0.0.1", 1000 + number) for number in range(replicas))
+        return build_snapshot(replace(TOPOLOGY, replicas=addresses)).runtime.replica_calls
+
+    assert [calls(replicas) for replicas in (0, 1, 2, 3, 10)] == [96, 96, 96, 144, 480]
+
+
 def test_a_split_changes_routes_and_nothing_else() -> None:
     before, after = build_snapshot(SPLIT), build_snapshot(replace(SPLIT, splits=()))
     assert bytes(before.routes[0]) != bytes(after.routes[0])
@@ -117,6 +125,7 @@ def test_endpoints_that_nobody_asks_for_are_refused() -> None:
     snapshot = build_snapshot(TOPOLOGY)
     with pytest.raises(InconsistentSnapshot, match="nobody asks for endpoints champion"):
         Snapshot(
+            runtime=snapshot.runtime,
             clusters=tuple(c for c in snapshot.clusters if c.name != "champion"),
             endpoints=snapshot.endpoints,
             listeners=snapshot.listeners,

@@ -129,6 +129,16 @@ def test_a_bad_request_is_told_what_is_wrong(request_: Any, problem: str) -> Non
     assert str(refused.value).startswith(problem)
 
 
+def test_a_length_of_five_thousand_digits_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="Inference-Header-Content-Length"):
+        read_request(encoded(body()), "9" * 5000)
+
+
+def test_half_of_a_surrogate_pair_goes_back_as_it_came() -> None:
+    id_ = read_request(encoded(body() | {"id": "\ud800"}), None).id
+    assert json.loads(write_answer({"id": id_}, [], frozenset()).content)["id"] == "\ud800"
+
+
 def test_text_that_is_not_utf8_is_named() -> None:
     with pytest.raises(InvalidArgument, match=r"text\[1\]: is not UTF-8"):
         texts_of([b"a", b"\xff"], 2)

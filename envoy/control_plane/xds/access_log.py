@@ -1,8 +1,16 @@
 """The access log: a JSON object a line on standard output. Never a query string or a body."""
 
-from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
+from envoy_data_plane.envoy.config.accesslog.v3 import (
+    AccessLog,
+    AccessLogFilter,
+    GrpcStatusFilter,
+    GrpcStatusFilterStatus,
+    OrFilter,
+    RuntimeFilter,
+)
 from envoy_data_plane.envoy.config.core.v3 import SubstitutionFormatString
 from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StdoutAccessLog
+from envoy_data_plane.envoy.type.v3 import FractionalPercent
 from envoy_data_plane.google.protobuf import Any
 
 from control_plane.xds.messages import struct
@@ -36,10 +44,29 @@ FIELDS = {
 }
 
 
+# Of the refusals of a mesh that is full, percent: an overload must not fill the disk.
+LOGGED_REFUSALS = 1
+
+
 def access_log() -> AccessLog:
     """The log of the listener."""
     log_format = SubstitutionFormatString(json_format=struct(FIELDS), omit_empty_values=True)
     return AccessLog(
         name="envoy.access_loggers.stdout",
+        filter=AccessLogFilter(or_filter=OrFilter(filters=[_not_refused(), _sampled()])),
         typed_config=Any.pack(StdoutAccessLog(log_format=log_format)),
     )
+
+
+def _not_refused() -> AccessLogFilter:
+    refusals = GrpcStatusFilter(statuses=[GrpcStatusFilterStatus.RESOURCE_EXHAUSTED], exclude=True)
+    return AccessLogFilter(grpc_status_filter=refusals)
+
+
+def _sampled() -> AccessLogFilter:
+    sample = RuntimeFilter(
+        runtime_key="mesh.none",
+        percent_sampled=FractionalPercent(numerator=LOGGED_REFUSALS),
+        use_independent_randomness=True,
+    )
+    return AccessLogFilter(runtime_filter=sample)

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from control_plane.topology import MAX_CLIENT_CONNECTIONS, Address
+from control_plane.xds import names
 from control_plane.xds.clusters import control_plane_cluster, with_endpoints
 from control_plane.xds.lean_messages import lean_messages
 from control_plane.xds.listener import route_name, with_routes
@@ -15,6 +16,9 @@ with lean_messages():
         Bootstrap,
         BootstrapDynamicResources,
         BootstrapStaticResources,
+        LayeredRuntime,
+        RuntimeLayer,
+        RuntimeLayerRtdsLayer,
     )
     from envoy_data_plane.envoy.config.cluster.v3 import Cluster
     from envoy_data_plane.envoy.config.core.v3 import (
@@ -66,6 +70,12 @@ def dynamic_bootstrap(
         dynamic_resources=BootstrapDynamicResources(
             ads_config=stream, cds_config=ADS, lds_config=ADS
         ),
+        layered_runtime=_runtime(
+            RuntimeLayer(
+                name=names.RUNTIME,
+                rtds_layer=RuntimeLayerRtdsLayer(name=names.RUNTIME, rtds_config=ADS),
+            )
+        ),
         overload_manager=OverloadManager(resource_monitors=[_connections(max_connections)]),
     )
     return bytes(message)
@@ -90,9 +100,16 @@ def bootstrap(snapshot: Snapshot, max_connections: int = MAX_CLIENT_CONNECTIONS)
         node=Node(id=snapshot.node_id, cluster=NODE_CLUSTER),
         admin=Admin(address=socket_address(snapshot.admin)),
         static_resources=resources,
+        layered_runtime=_runtime(
+            RuntimeLayer(name=snapshot.runtime.name, static_layer=snapshot.runtime.layer())
+        ),
         overload_manager=OverloadManager(resource_monitors=[_connections(max_connections)]),
     )
     return bytes(message)
+
+
+def _runtime(layer: RuntimeLayer) -> LayeredRuntime:
+    return LayeredRuntime(layers=[layer])
 
 
 def _connections(limit: int) -> ResourceMonitor:

@@ -5,7 +5,7 @@ from functools import lru_cache
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 
-from control_plane.topology import ADMIN_HOST, MOST_REPLICAS, Address, MeshTopology
+from control_plane.topology import ADMIN_HOST, UNCOUNTED_CALLS, Address, Limits, MeshTopology
 from control_plane.xds import names
 from control_plane.xds.clusters import (
     replica_cluster,
@@ -15,6 +15,7 @@ from control_plane.xds.clusters import (
 from control_plane.xds.endpoints import Endpoints
 from control_plane.xds.listener import listener
 from control_plane.xds.routes import route_table
+from control_plane.xds.runtime import RuntimeLimits, runtime_limits
 from control_plane.xds.snapshot import Snapshot
 
 
@@ -34,9 +35,15 @@ def build_snapshot(topology: MeshTopology) -> Snapshot:
         ),
         listeners=(_listener(topology.fixed),),
         routes=(route_table(topology.fixed, topology.splits),),
+        runtime=_runtime(topology.limits, len(topology.replicas)),
         node_id=topology.node_id,
         admin=Address(ADMIN_HOST, topology.admin_port),
     )
+
+
+@lru_cache(maxsize=16)
+def _runtime(limits: Limits, replicas: int) -> RuntimeLimits:
+    return runtime_limits(limits, replicas)
 
 
 @lru_cache(maxsize=4)
@@ -48,17 +55,16 @@ def _listener(topology: MeshTopology) -> Listener:
 def _clusters(topology: MeshTopology) -> tuple[Cluster, ...]:
     """The clusters of Champion and Challenger are always there: a canary changes routes only."""
     limits = topology.limits
-    replica_calls = MOST_REPLICAS * limits.calls_per_replica
     services = (
         (names.TRAINING, topology.training, names.TRAIN_SERVICE),
         (names.TRIGGER, topology.trigger, names.DATA_SERVICE),
         (names.CONTROL_PLANE, topology.control_plane, names.RELOAD_SERVICE),
     )
     clusters = [
-        replica_cluster(name, names.PREDICT_SERVICE, replica_calls)
+        replica_cluster(name, names.PREDICT_SERVICE, UNCOUNTED_CALLS)
         for name in (names.CHAMPION, names.CHALLENGER)
     ]
-    clusters.append(replica_http_cluster(names.CHAMPION_HTTP, replica_calls))
+    clusters.append(replica_http_cluster(names.CHAMPION_HTTP, UNCOUNTED_CALLS))
     clusters += [
         service_cluster(name, address, service, limits.calls_per_service)
         for name, address, service in services

@@ -19,6 +19,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     Http1ProtocolOptions,
     Http2ProtocolOptions,
     KeepaliveSettings,
+    RoutingPriority,
 )
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
     HttpProtocolOptions,
@@ -180,12 +181,16 @@ def _outlier_detection() -> OutlierDetection:
 
 
 def _circuit_breakers(calls: int) -> CircuitBreakers:
-    limits = CircuitBreakersThresholds(
-        max_connections=1024,
-        max_pending_requests=calls,
-        max_requests=calls,
-        # All calls of a replica that died are sent again at once.
-        max_retries=calls,
-        track_remaining=True,
-    )
-    return CircuitBreakers(thresholds=[limits])
+    limits = [
+        CircuitBreakersThresholds(
+            priority=priority,
+            max_connections=1024,
+            max_pending_requests=calls,
+            max_requests=calls,
+            # All calls of a replica that died are sent again at once.
+            max_retries=calls,
+            track_remaining=True,
+        )
+        for priority in (RoutingPriority.DEFAULT, RoutingPriority.HIGH)
+    ]
+    return CircuitBreakers(thresholds=limits)

@@ -3,8 +3,10 @@
 A gRPC client keeps what it understands, a status and a plain message.
 """
 
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 
 from envoy_data_plane.envoy.config.accesslog.v3 import (
     AccessLogFilter,
@@ -18,6 +20,9 @@ from envoy_data_plane.envoy.config.accesslog.v3 import (
 )
 from envoy_data_plane.envoy.config.core.v3 import (
     DataSource,
+    HeaderValue,
+    HeaderValueOption,
+    HeaderValueOptionHeaderAppendAction,
     RuntimeUInt32,
     SubstitutionFormatString,
 )
@@ -30,10 +35,16 @@ from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from control_plane.topology import Limits
 from control_plane.xds.messages import struct
+from service_kit.errors import Exhausted
 
+_EXHAUSTED = 8
 # Envoy's response flags.
 NO_ROUTE = "NR"
 TOO_LATE = "UMSDR"
+TOO_MUCH = "UO"
+FULL = "the mesh has as much to do as it can; try again a little later"
+# By then whatever was let in is answered.
+RETRY_S = 0.5
 # What the filter, router or codec that refused the request has to say.
 _ITS_OWN_WORDS = "%LOCAL_REPLY_BODY%"
 
@@ -74,6 +85,7 @@ def replies(limits: Limits) -> tuple[Reply, ...]:
         Reply(500, 13),
         Reply(501, 12),
         Reply(502, 14),
+        Reply(503, _EXHAUSTED, FULL, flag=TOO_MUCH, as_http=429),
         Reply(503, 14),
         Reply(504, 4),
     )
@@ -84,7 +96,9 @@ def local_reply_config(limits: Limits) -> LocalReplyConfig:
     table = replies(limits)
     open_inference = [_mapper(reply, {"error": reply.message}, _of_v2()) for reply in table]
     over_http = [_mapper(reply, _contract_body(reply), _over_http()) for reply in table]
-    return LocalReplyConfig(mappers=[*open_inference, *over_http, _no_such_method()])
+    return LocalReplyConfig(
+        mappers=[*open_inference, *over_http, _no_such_method(), _too_much_over_grpc()]
+    )
 
 
 def _no_such_method() -> ResponseMapper:
@@ -95,6 +109,36 @@ def _no_such_method() -> ResponseMapper:
             text_format_source=DataSource(inline_string="there is no such method")
         ),
     )
+
+
+def _too_much_over_grpc() -> ResponseMapper:
+    """Envoy itself says UNAVAILABLE, which clients try again at once."""
+    return ResponseMapper(
+        filter=_flag(TOO_MUCH),
+        # gRPC-Web has none but what HTTP's statuses stand for: it is told UNAVAILABLE.
+        status_code=429,
+        headers_to_add=_exhausted(),
+        body_format_override=SubstitutionFormatString(
+            text_format_source=DataSource(inline_string=FULL)
+        ),
+    )
+
+
+def _exhausted() -> list[HeaderValueOption]:
+    """RESOURCE_EXHAUSTED with a retry delay, for gRPC and for HTTP."""
+    status = Exhausted(FULL, RETRY_S).status().SerializeToString()
+    headers = {
+        "grpc-status": str(_EXHAUSTED),
+        "grpc-status-details-bin": b64encode(status).decode().rstrip("="),
+        "retry-after": str(ceil(RETRY_S)),
+    }
+    return [
+        HeaderValueOption(
+            header=HeaderValue(key=name, value=value),
+            append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+        )
+        for name, value in headers.items()
+    ]
 
 
 def _contract_body(reply: Reply) -> dict[str, str | int | list[str]]:
@@ -111,6 +155,7 @@ def _mapper(
     return ResponseMapper(
         filter=AccessLogFilter(and_filter=AndFilter(filters=conditions)),
         status_code=reply.as_http,
+        headers_to_add=_exhausted() if reply.flag == TOO_MUCH else [],
         body_format_override=SubstitutionFormatString(
             json_format=struct(body), content_type="application/json"
         ),

@@ -10,6 +10,7 @@ DISCOVERY = "discovery"
 
 LISTENER = "mesh"
 ROUTES = "mesh"
+RUNTIME = "limits"
 
 PREDICT_SERVICE = "mesh.v1.PredictService"
 TRAIN_SERVICE = "mesh.v1.TrainService"

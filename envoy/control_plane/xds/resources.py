@@ -16,8 +16,9 @@ CDS = f"{_PREFIX}cluster.v3.Cluster"
 EDS = f"{_PREFIX}endpoint.v3.ClusterLoadAssignment"
 LDS = f"{_PREFIX}listener.v3.Listener"
 RDS = f"{_PREFIX}route.v3.RouteConfiguration"
+RTDS = "type.googleapis.com/envoy.service.runtime.v3.Runtime"
 # The order in which a change is sent, so that nothing is named before it is there.
-ORDER = (CDS, EDS, LDS, RDS)
+ORDER = (CDS, EDS, LDS, RDS, RTDS)
 # More than a snapshot has of a type; few, since the route table of many models is large.
 REMEMBERED = 16
 
@@ -62,6 +63,7 @@ class Encoder:
             EDS: self._typed(EDS, ((e.cluster_name, e) for e in snapshot.endpoints)),
             LDS: self._typed(LDS, ((x.name, x) for x in snapshot.listeners)),
             RDS: self._typed(RDS, ((r.name, r) for r in snapshot.routes)),
+            RTDS: self._typed(RTDS, ((snapshot.runtime.name, snapshot.runtime),)),
         }
 
     def _typed(self, type_url: str, messages: Iterable[tuple[str, SupportsBytes]]) -> ByName:

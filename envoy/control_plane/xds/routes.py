@@ -11,6 +11,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     HeaderValue,
     HeaderValueOption,
     HeaderValueOptionHeaderAppendAction,
+    RoutingPriority,
     RuntimeFractionalPercent,
 )
 from envoy_data_plane.envoy.config.route.v3 import (
@@ -85,6 +86,8 @@ class Rule:
     transcoded: bool = True
     mirrored: bool = False
     """Copies may be sent to the Challenger; of a stream they would double all its work."""
+    predicts: bool = False
+    """It is work for the engine that somebody waits for: of such calls only so many are let in."""
 
     @property
     def model_field(self) -> str:
@@ -103,6 +106,7 @@ RULES = (
         PREDICT_S,
         _ANYWHERE_ELSE,
         mirrored=True,
+        predicts=True,
     ),
     Rule(f"/{names.PREDICT_SERVICE}/", names.CHAMPION, PREDICT_S, _ANYWHERE_ELSE),
     Rule(
@@ -111,6 +115,7 @@ RULES = (
         PREDICT_S,
         _ANYWHERE_ELSE,
         mirrored=True,
+        predicts=True,
     ),
     Rule(f"/{names.OPEN_INFERENCE_SERVICE}/", names.CHAMPION, SHORT_S, _ANYWHERE_ELSE),
     Rule(f"/{names.TRAIN_SERVICE}/WatchTraining", names.TRAINING, retry_on=_REPEATABLE),
@@ -123,7 +128,15 @@ RULES = (
     Rule("/grpc.reflection.v1.ServerReflection/", names.CHAMPION),
     Rule("/grpc.reflection.v1alpha.ServerReflection/", names.CHAMPION),
     Rule("/v2", names.CHAMPION_HTTP, SHORT_S, _ANYWHERE_ELSE_HTTP, transcoded=False),
-    Rule("/v2/", names.CHAMPION_HTTP, PREDICT_S, _ANYWHERE_ELSE_HTTP, transcoded=False),
+    Rule("/v2/health/", names.CHAMPION_HTTP, SHORT_S, _ANYWHERE_ELSE_HTTP, transcoded=False),
+    Rule(
+        "/v2/",
+        names.CHAMPION_HTTP,
+        PREDICT_S,
+        _ANYWHERE_ELSE_HTTP,
+        transcoded=False,
+        predicts=True,
+    ),
 )
 
 
@@ -251,6 +264,8 @@ def _route(rule: Rule, max_body_bytes: int) -> Route:
     idle_s = STREAM_IDLE_S if rule.limit_s is None else rule.limit_s + _IDLE_MARGIN_S
     action = RouteAction(
         cluster=rule.cluster,
+        # Each priority is counted by itself: a fleet that is full still tells how it is.
+        priority=RoutingPriority.DEFAULT if rule.predicts else RoutingPriority.HIGH,
         # Envoy's own timeout would ignore a client's shorter deadline; 0 switches it off.
         timeout=seconds(0),
         idle_timeout=seconds(idle_s),

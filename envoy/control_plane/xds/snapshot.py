@@ -11,6 +11,7 @@ from control_plane.xds.endpoints import Endpoints
 from control_plane.xds.identity import once_for_each
 from control_plane.xds.listener import route_name
 from control_plane.xds.route_table import RouteTable
+from control_plane.xds.runtime import RuntimeLimits
 
 
 class InconsistentSnapshot(ValueError):
@@ -25,6 +26,7 @@ class Snapshot:
     endpoints: tuple[Endpoints, ...]
     listeners: tuple[Listener, ...]
     routes: tuple[RouteTable, ...]
+    runtime: RuntimeLimits
     node_id: str
     admin: Address
 

@@ -1,0 +1,42 @@
+"""Limits that grow with the fleet, as values of Envoy's runtime.
+
+In the clusters themselves they would have every cluster built anew when a replica comes or goes.
+"""
+
+from dataclasses import dataclass
+
+from envoy_data_plane.envoy.service.runtime.v3 import Runtime
+from envoy_data_plane.google.protobuf import Struct
+
+from control_plane.topology import Limits
+from control_plane.xds import names
+from control_plane.xds.messages import struct
+
+
+@dataclass(frozen=True)
+class RuntimeLimits:
+    """A layer of the runtime."""
+
+    name: str
+    replica_calls: int
+    """Calls that may be in flight in each of the clusters of replicas."""
+
+    def layer(self) -> Struct:
+        """Keys and values."""
+        clusters = (names.CHAMPION, names.CHALLENGER, names.CHAMPION_HTTP)
+        return struct(
+            {
+                f"circuit_breakers.{name}.default.max_requests": self.replica_calls
+                for name in clusters
+            }
+        )
+
+    def __bytes__(self) -> bytes:
+        """As a resource."""
+        return bytes(Runtime(name=self.name, layer=self.layer()))
+
+
+def runtime_limits(limits: Limits, replicas: int) -> RuntimeLimits:
+    """The limits of a fleet of that many replicas."""
+    calls = max(limits.calls_at_least, limits.calls_per_replica * replicas)
+    return RuntimeLimits(names.RUNTIME, calls)
