@@ -35,7 +35,8 @@ class Versions:
         found = self._call(
             lambda registry: registry.versions_with_tag(self._model, TAG_JOB_ID, job_id)
         )
-        return found[0] if found else None
+        # Only the first stays: see Tracker.register.
+        return found[-1] if found else None
 
     def ensure_model(self) -> None:
         """Create the registered model unless it is there."""
