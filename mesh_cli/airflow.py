@@ -82,6 +82,8 @@ def write_config(home: MeshHome, settings: MeshSettings, secrets: Secrets, port:
             # Seconds without a sign of life after which a task is tried again.
             "task_instance_heartbeat_timeout": 30,
         },
+        # So many times 5 s a task outlives an API server that is away.
+        "workers": {"max_failed_heartbeats": 12},
         "dag_processor": {"refresh_interval": 5},
         "logging": {"base_log_folder": home.logs / "airflow", "logging_level": "INFO"},
         "usage_data_collection": {"enabled": False},

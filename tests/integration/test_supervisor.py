@@ -135,13 +135,14 @@ time.sleep(600)
 async def test_a_killed_program_takes_its_children_with_it(
     home: MeshHome, supervisor: Supervisor
 ) -> None:
-    supervisor.update(
-        [program(home, "first"), Program("parent", [sys.executable, "-c", PARENT])],
-    )
+    script = home.root / "parent.py"
+    script.write_text(PARENT)
+    parent = Program("parent", [sys.executable, str(script)])
+    supervisor.update([program(home, "first"), parent])
     supervisor.start_program("parent")
     killed = await running(supervisor, "parent")
     log = home.logs / "parent.log"
-    await until(lambda: log.exists() and log.read_text().endswith("\n"))
+    await until(lambda: log.read_text().endswith("\n"))
     child = int(log.read_text())
     os.kill(killed, signal.SIGKILL)
     await until(lambda: not psutil.pid_exists(child))

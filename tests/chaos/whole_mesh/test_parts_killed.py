@@ -50,7 +50,11 @@ async def test_turn_completes(
     story = turn.story()
     print(f"{part} at {step}: back {back_s:.1f} s, turn {ended_s:.1f} s later, {seen}, {story}")
     after = parts.pids()
-    restarted = [name for name, pid in after.items() if pid != before[name] and name != part]
+    # Airflow's own parts end when their database goes away, and are started again.
+    spared = {part} | (
+        {name for name in after if "airflow" in name} if part == "postgres" else set()
+    )
+    restarted = [name for name in after.keys() - spared if after[name] != before[name]]
     hold("0 failed Predicts", failed == 0, seen)
     hold(
         "the turn completes by itself",

@@ -1,0 +1,36 @@
+"""Parts of the running mesh, killed one after the other during a single turn of the loop."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+from tests.acceptance.running_mesh import Mesh
+from tests.chaos.whole_mesh.clients import Clients
+from tests.chaos.whole_mesh.parts import PartsOf
+from tests.chaos.whole_mesh.turns import begin
+
+# At each step, what is at work just then, and a replica.
+KILLED = {
+    "sealed": ("trigger", "replica-1"),
+    "training": ("training", "airflow-scheduler"),
+    "reloading": ("control-plane", "replica-2"),
+}
+
+
+async def test_the_turn_completes_and_no_request_fails(
+    mesh: Mesh, reviews: str, tmp_path: Path
+) -> None:
+    parts = PartsOf(mesh)
+    async with Clients(mesh.address, reviews) as clients:
+        turn = await begin(mesh, parts.database_url, tmp_path)
+        for step, names in KILLED.items():
+            await turn.reached(step)
+            for name in names:
+                killed = parts.signal(name, signal.SIGKILL)
+                back_s = await parts.back(name, killed)
+                print(f"{name} is back after {back_s:.1f} s")
+        ended_s = await turn.ended(mesh.address)
+        assert clients.failed.total() == 0, clients.seen
+    story = await asyncio.to_thread(turn.story)
+    assert (story["batches"], story["jobs"], story["version"]) == (1, 1, "1"), story
+    print(f"the turn ended {ended_s:.1f} s after the last one; {clients.seen}")
