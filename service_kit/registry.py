@@ -161,9 +161,9 @@ class Registry:
 
         The version goes last: without it nobody would find the files.
         """
-        name = {"name": version.name, "version": version.version}
+        query = {"name": version.name, "version": version.version}
         try:
-            answer = await self._call("GET", "model-versions/get-download-uri", name)
+            answer = await self._call("GET", "model-versions/get-download-uri", query)
             base, path = self._artifact_location(answer["artifact_uri"])
             await self._send("DELETE", f"{base}{_ARTIFACTS_API}/{quote(path)}")
         except NotFound:
@@ -172,8 +172,12 @@ class Registry:
         if not scheme and "/" not in logged_model:
             with suppress(NotFound):
                 await self._call("DELETE", f"logged-models/{logged_model}", {})
+        await self.unregister(version.name, version.version)
+
+    async def unregister(self, name: str, version: str) -> None:
+        """Delete a version and leave its files; nothing to do when it is not there."""
         with suppress(NotFound):
-            await self._call("DELETE", "model-versions/delete", name)
+            await self._call("DELETE", "model-versions/delete", {"name": name, "version": version})
 
     async def set_alias(self, name: str, alias: str, version: str) -> None:
         """Point an alias to a version. Last write wins: see promotion.py for who may."""
