@@ -150,7 +150,7 @@ class Loop:
     database_url: str
     registry: Registry
     folder: Path
-    mlflow_artifacts: Path
+    session_folder: Path
     models: list[str]
 
     async def turn(self, model: str) -> None:
@@ -187,7 +187,9 @@ class Loop:
             "versions": sum(map(len, versions)),
             "cached versions": len(list((self.folder / "cache").glob("*/*/mesh-version.json"))),
             "job folders": len(list((self.folder / "state" / "jobs").iterdir())),
-            "artifact files": sum(p.is_file() for p in self.mlflow_artifacts.rglob("weights")),
+            "artifact files": sum(
+                p.is_file() for p in self.session_folder.glob("mlflow*/artifacts/**/weights")
+            ),
             "open files": psutil.Process().num_fds(),
             "tasks": len(asyncio.all_tasks()),
         }
@@ -195,7 +197,7 @@ class Loop:
 
 @asynccontextmanager
 async def running_loop(
-    postgres_url: str, mlflow_url: str, folder: Path, artifacts: Path
+    postgres_url: str, mlflow_url: str, folder: Path, session_folder: Path
 ) -> AsyncIterator[Loop]:
     database = Database(postgres_url, "training service")
     await apply_schema(database, "training jobs", training_store.SCHEMA)
@@ -221,7 +223,7 @@ async def running_loop(
         ) as client:
             for model in models:
                 await client.import_examples(model, examples(4), no_train=True)
-            yield Loop(postgres_url, registry, folder, artifacts, models)
+            yield Loop(postgres_url, registry, folder, session_folder, models)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -240,8 +242,9 @@ async def test_nothing_grows(
     hold: Hold,
     turns: int,
 ) -> None:
-    [artifacts] = tmp_path_factory.getbasetemp().glob("mlflow*/artifacts")
-    async with running_loop(postgres_url, mlflow_url, tmp_path, artifacts) as loop:
+    async with running_loop(
+        postgres_url, mlflow_url, tmp_path, tmp_path_factory.getbasetemp()
+    ) as loop:
         await loop.turns(max(MODELS * (KEEP_VERSIONS + 1), turns // 5))
         before, rss = await loop.sizes(), psutil.Process().memory_info().rss
         await loop.turns(turns)

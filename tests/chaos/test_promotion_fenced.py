@@ -19,7 +19,7 @@ from service_kit.registry import CHAMPION, Registry
 from tests.chaos.conftest import Hold
 from tests.postgres import execute
 
-ROUNDS = 10
+ROUNDS = 5
 CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'promotion'"
 
 

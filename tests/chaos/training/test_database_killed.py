@@ -38,7 +38,7 @@ async def test_job_goes_on(
             )
             backends = postmaster.children()
             postmaster.send_signal(signal.SIGKILL)
-            psutil.wait_procs(backends, timeout=20)
+            psutil.wait_procs([postmaster, *backends], timeout=20)
             await asyncio.sleep(AWAY_S)
             second.enter_context(running_postgres(folder, port))
             job = await service.ended("r1")

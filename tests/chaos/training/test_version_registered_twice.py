@@ -33,6 +33,7 @@ async def test_one_is_left(
         "name": model,
         "source": first.source,
         "run_id": first.run_id,
+        "model_id": first.source.removeprefix("models:/"),
         "tags": [{"key": key, "value": value} for key, value in first.tags.items()],
     }
     url = f"{mlflow_url}/api/2.0/mlflow/model-versions/create"
