@@ -188,7 +188,7 @@ class Loop:
             "cached versions": len(list((self.folder / "cache").glob("*/*/mesh-version.json"))),
             "job folders": len(list((self.folder / "state" / "jobs").iterdir())),
             "artifact files": sum(
-                p.is_file() for p in self.session_folder.glob("mlflow*/artifacts/**/weights")
+                p.is_file() for p in self.session_folder.glob("mlflow[0-9]*/artifacts/**/weights")
             ),
             "open files": psutil.Process().num_fds(),
             "tasks": len(asyncio.all_tasks()),
