@@ -73,7 +73,17 @@ def write_config(home: MeshHome, settings: MeshSettings, secrets: Secrets, port:
             "secret_key": secrets.airflow_jwt_secret(),
         },
         "api_auth": {"jwt_secret": secrets.airflow_jwt_secret()},
-        "scheduler": {"scheduler_idle_sleep_time": 0.5},
+        "scheduler": {
+            "scheduler_idle_sleep_time": 0.5,
+            # A scheduler that was killed takes its tasks with it. The next one takes those up when
+            # the first has been silent for so long; by default it would look after 5 minutes only.
+            "scheduler_health_check_threshold": 15,
+            "orphaned_tasks_check_interval": 10,
+            # Seconds without a sign of life after which a task is tried again.
+            "task_instance_heartbeat_timeout": 30,
+        },
+        # So many times 5 s a task outlives an API server that is away.
+        "workers": {"max_failed_heartbeats": 12},
         "dag_processor": {"refresh_interval": 5},
         "logging": {"base_log_folder": home.logs / "airflow", "logging_level": "INFO"},
         "usage_data_collection": {"enabled": False},

@@ -5,7 +5,15 @@ import sys
 import typer
 
 from mesh import errors as call_errors
-from mesh_cli import bench_verbs, canary_verb, data_verbs, demo, local_verbs, model_verbs
+from mesh_cli import (
+    bench_verbs,
+    canary_verb,
+    data_verbs,
+    demo,
+    gc_verb,
+    local_verbs,
+    model_verbs,
+)
 from mesh_cli.errors import CliError, exit_code_of
 from mesh_cli.output import errors
 
@@ -17,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-for module in (local_verbs, data_verbs, model_verbs, canary_verb, bench_verbs, demo):
+for module in (local_verbs, data_verbs, model_verbs, canary_verb, bench_verbs, gc_verb, demo):
     module.register(app)
 
 

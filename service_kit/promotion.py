@@ -3,6 +3,10 @@
 MLflow's aliases are last-write-wins. Here a move is compare-and-set: a PostgreSQL row of the model
 is locked, the Champion that the decision was made against must still be the Champion, and each
 move counts the epoch up. Moves are idempotent, so a crash in between is mended by doing it again.
+
+A mover that was held up so long that it lost its lock may still write an alias after the next one
+has moved. It cannot commit its epoch then, has to try again, sees a later epoch's Champion in the
+row, puts that back and is told to compare again: of two movers one learns that it lost.
 """
 
 import asyncio
@@ -11,10 +15,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from psycopg2.extensions import cursor as Cursor
+import psycopg2
+from psycopg2.extensions import connection as Connection
 
 from service_kit.database import connect
-from service_kit.errors import Aborted, FailedPrecondition
+from service_kit.errors import Aborted, FailedPrecondition, Unavailable
 from service_kit.registry import (
     CHALLENGER,
     CHAMPION,
@@ -49,8 +54,11 @@ class Promotions:
 
         Raises Aborted when another version became Champion meanwhile.
         """
-        async with self._locked(model) as (cursor, registered):
+        async with self._locked(model) as (lock, registered):
             champion = registered.aliases.get(CHAMPION, "")
+            if champion == version and lock.champion not in ("", version, expected_champion):
+                await self._put_back(lock)
+                champion = lock.champion
             if champion not in (expected_champion, version):
                 raise Aborted(
                     f"version {champion} of {model} became the Champion after version {version} "
@@ -59,11 +67,11 @@ class Promotions:
                     champion=champion,
                 )
             if expected_champion and expected_champion != version:
-                await self._registry.set_alias(model, PREVIOUS, expected_champion)
-            await self._registry.set_alias(model, CHAMPION, version)
+                await self._set(lock, PREVIOUS, expected_champion)
+            await self._set(lock, CHAMPION, version)
             if registered.aliases.get(CHALLENGER) == version:
                 await self._registry.delete_alias(model, CHALLENGER)
-            return await asyncio.to_thread(_record, cursor, model, version, expected_champion)
+            return await lock.record(version, expected_champion)
 
     async def demote(self, model: str, expected_champion: str) -> Promoted:
         """Make the previous Champion the Champion again, and the Champion the previous one.
@@ -71,7 +79,7 @@ class Promotions:
         Raises FailedPrecondition when there is no previous one, and Aborted when
         `expected_champion` is not the Champion any more.
         """
-        async with self._locked(model) as (cursor, registered):
+        async with self._locked(model) as (lock, registered):
             champion = registered.aliases.get(CHAMPION, "")
             previous = registered.aliases.get(PREVIOUS, "")
             if not previous:
@@ -82,40 +90,74 @@ class Promotions:
                     reason="CHAMPION_CHANGED",
                     champion=champion,
                 )
-            await self._registry.set_alias(model, CHAMPION, previous)
-            await self._registry.set_alias(model, PREVIOUS, champion)
-            return await asyncio.to_thread(_record, cursor, model, previous, champion)
+            await self._set(lock, CHAMPION, previous)
+            await self._set(lock, PREVIOUS, champion)
+            return await lock.record(previous, champion)
 
     async def challenge(self, model: str, version: str) -> None:
         """Make `version` the Challenger."""
-        async with self._locked(model):
-            await self._registry.set_alias(model, CHALLENGER, version)
+        async with self._locked(model) as (lock, _):
+            await self._set(lock, CHALLENGER, version)
+
+    async def _set(self, lock: "_Lock", alias: str, version: str) -> None:
+        await lock.check()
+        await self._registry.set_alias(lock.model, alias, version)
+
+    async def _put_back(self, lock: "_Lock") -> None:
+        """Undo a write that came after a later epoch's."""
+        await self._set(lock, CHAMPION, lock.champion)
+        if lock.previous:
+            await self._set(lock, PREVIOUS, lock.previous)
 
     @asynccontextmanager
-    async def _locked(self, model: str) -> AsyncIterator[tuple[Cursor, RegisteredModel]]:
+    async def _locked(self, model: str) -> AsyncIterator[tuple["_Lock", RegisteredModel]]:
+        """Hold the model's row; what was recorded is committed at the end.
+
+        Raises Unavailable when PostgreSQL is away, or went away meanwhile: then nothing is
+        recorded, and whoever moves next finds out how far this move had come.
+        """
         connection = await asyncio.to_thread(connect, self._database_url, "promotion")
         try:
-            with connection, connection.cursor() as cursor:
-                await asyncio.to_thread(_lock, cursor, model)
-                yield cursor, await registered_model(self._registry, model)
+            lock = await asyncio.to_thread(_Lock, connection, model)
+            yield lock, await registered_model(self._registry, model)
+            await asyncio.to_thread(connection.commit)
+        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+            raise Unavailable(f"the lock of {model}'s promotions was lost: {error}") from error
         finally:
             await asyncio.to_thread(connection.close)
 
 
-def _lock(cursor: Cursor, model: str) -> None:
-    cursor.execute("SET LOCAL lock_timeout = %s", (LOCK_TIMEOUT_MS,))
-    cursor.execute(
-        "INSERT INTO mesh.promotions (model) VALUES (%s) ON CONFLICT DO NOTHING", (model,)
-    )
-    cursor.execute("SELECT 1 FROM mesh.promotions WHERE model = %s FOR UPDATE", (model,))
+class _Lock:
+    """The locked row of a model: the Champion and the previous one of its last epoch."""
 
+    def __init__(self, connection: Connection, model: str) -> None:
+        self.model = model
+        self._cursor = connection.cursor()
+        self._cursor.execute("SET LOCAL lock_timeout = %s", (LOCK_TIMEOUT_MS,))
+        self._cursor.execute(
+            "INSERT INTO mesh.promotions (model) VALUES (%s) ON CONFLICT DO NOTHING", (model,)
+        )
+        self._cursor.execute(
+            "SELECT champion, previous FROM mesh.promotions WHERE model = %s FOR UPDATE", (model,)
+        )
+        row = self._cursor.fetchone()
+        assert row is not None
+        self.champion, self.previous = str(row[0]), str(row[1])
 
-def _record(cursor: Cursor, model: str, champion: str, previous: str) -> Promoted:
-    cursor.execute(
-        "UPDATE mesh.promotions SET epoch = epoch + 1, champion = %s, previous = %s,"
-        " changed_at = now() WHERE model = %s RETURNING epoch",
-        (champion, previous, model),
-    )
-    row = cursor.fetchone()
-    assert row is not None
-    return Promoted(champion, previous, int(row[0]))
+    async def check(self) -> None:
+        """Raise psycopg2.OperationalError when the lock is lost with its connection."""
+        await asyncio.to_thread(self._cursor.execute, "SELECT 1")
+
+    async def record(self, champion: str, previous: str) -> Promoted:
+        """Begin the next epoch, which counts once it is committed."""
+        return await asyncio.to_thread(self._record, champion, previous)
+
+    def _record(self, champion: str, previous: str) -> Promoted:
+        self._cursor.execute(
+            "UPDATE mesh.promotions SET epoch = epoch + 1, champion = %s, previous = %s,"
+            " changed_at = now() WHERE model = %s RETURNING epoch",
+            (champion, previous, self.model),
+        )
+        row = self._cursor.fetchone()
+        assert row is not None
+        return Promoted(champion, previous, int(row[0]))

@@ -5,9 +5,11 @@ version are a few HTTP calls.
 """
 
 import asyncio
+import logging
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +18,8 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from service_kit.errors import MeshError, NotFound, Unavailable
+
+log = logging.getLogger(__name__)
 
 CHAMPION = "Champion"
 CHALLENGER = "Challenger"
@@ -138,6 +142,42 @@ class Registry:
         answer = await self._call("GET", "model-versions/search", query)
         versions = [_version(item) for item in answer.get("model_versions", [])]
         return sorted(versions, key=lambda found: -int(found.version))
+
+    async def list_versions(self, name: str) -> list[ModelVersion]:
+        """Return every version of a model, newest first."""
+        versions: list[ModelVersion] = []
+        token = ""
+        while True:
+            query = {"filter": f"name='{name}'", "max_results": str(_PAGE)}
+            query |= {"page_token": token} if token else {}
+            answer = await self._call("GET", "model-versions/search", query)
+            versions += map(_version, answer.get("model_versions", []))
+            token = answer.get("next_page_token", "")
+            if not token:
+                return sorted(versions, key=lambda found: -int(found.version))
+
+    async def delete_version(self, version: ModelVersion) -> None:
+        """Delete a version with its files; its run stays. Done again after a failure, it goes on.
+
+        The version goes last: without it nobody would find the files.
+        """
+        query = {"name": version.name, "version": version.version}
+        try:
+            answer = await self._call("GET", "model-versions/get-download-uri", query)
+            base, path = self._artifact_location(answer["artifact_uri"])
+            await self._send("DELETE", f"{base}{_ARTIFACTS_API}/{quote(path)}")
+        except NotFound:
+            log.info("no files", extra={"model": version.name, "version": version.version})
+        scheme, _, logged_model = version.source.partition("models:/")
+        if not scheme and "/" not in logged_model:
+            with suppress(NotFound):
+                await self._call("DELETE", f"logged-models/{logged_model}", {})
+        await self.unregister(version.name, version.version)
+
+    async def unregister(self, name: str, version: str) -> None:
+        """Delete a version and leave its files; nothing to do when it is not there."""
+        with suppress(NotFound):
+            await self._call("DELETE", "model-versions/delete", {"name": name, "version": version})
 
     async def set_alias(self, name: str, alias: str, version: str) -> None:
         """Point an alias to a version. Last write wins: see promotion.py for who may."""

@@ -28,7 +28,7 @@ SERVER_OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_send_message_length", _TRANSPORT_LIMIT_BYTES),
     ("grpc.so_reuseport", 0),
     # Envoy's keepalive pings would otherwise be answered by GOAWAY.
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 2_000),
     ("grpc.keepalive_permit_without_calls", 1),
     # Calls that have come and that Python has not looked at yet. Beyond the first number gRPC drops
     # some without a word to their callers, who see CANCELLED; it would do so at 1,000 already.

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from training_svc.files import sync
+
 STAGING = "staging"
 FINGERPRINT = "fingerprint.txt"
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -51,6 +53,8 @@ class CheckpointStore:
         if not staged.is_dir():
             return
         (staged / FINGERPRINT).write_text(self._job)
+        # Else a machine that stops now may keep the new name, the old one's removal, and no data.
+        sync(staged)
         target = self._folder / staged.name
         shutil.rmtree(target, ignore_errors=True)
         os.replace(staged, target)

@@ -1,10 +1,34 @@
-"""Small files that are whole or not there, whenever the process is killed."""
+"""Files that are whole or not there, whenever the process is killed or the machine stops."""
 
+import os
+import shutil
 from pathlib import Path
+
+# With less than this left a write that failed has failed for want of room.
+FULL_BYTES = 1 << 20
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replace the file's content at once."""
+    """Replace the file's content at once, on the disk when this returns."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text)
+    sync(partial)
     partial.replace(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Have a file, or a folder with all below it, on the disk."""
+    if path.is_dir():
+        for child in path.iterdir():
+            sync(child)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_full(folder: Path) -> bool:
+    """Whether the disk of a folder has no room left."""
+    return shutil.disk_usage(folder).free < FULL_BYTES

@@ -50,6 +50,11 @@ class JobFolders:
         """Remove the folder of an attempt."""
         shutil.rmtree(self._root / name, ignore_errors=True)
 
+    def lighten(self, name: str) -> None:
+        """Keep the small files of a failed attempt for a look; no later attempt needs the rest."""
+        for path in (self._root / name).glob("*/"):
+            shutil.rmtree(path, ignore_errors=True)
+
     def sweep(self, in_use: Collection[str]) -> None:
         """Remove every folder that is not in use, but for the newest of failed attempts."""
         idle = [path for path in self._root.iterdir() if path.name not in in_use]

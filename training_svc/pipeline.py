@@ -15,7 +15,7 @@ from typing import Any
 from training_svc.decision import Decision, decide
 from training_svc.devices import choose_device
 from training_svc.evaluate import Evaluation, evaluate
-from training_svc.files import write_whole
+from training_svc.files import sync, write_whole
 from training_svc.finetune import FineTuneParams, fine_tune
 from training_svc.golden import write_golden
 from training_svc.graph import try_export
@@ -98,6 +98,7 @@ class Pipeline:
                 "resumed_from_step": result.resumed_from_step,
             },
         )
+        sync(model_dir)
         write_whole(noted, json.dumps(asdict(result) | {"model_dir": str(model_dir)}))
         return model_dir
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from service_kit.database import until_available
@@ -28,7 +28,10 @@ class Cancelled(Exception):
 
 
 class Runner:
-    """The one worker of a device. `notify(job)` is called for every job that has ended."""
+    """The one worker of a device.
+
+    `notify(job)` is called for every job that has ended, then `tidy_up(model)`, which never raises.
+    """
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class Runner:
         promoter: Promoter,
         folders: JobFolders,
         notify: Callable[[Job], None],
+        tidy_up: Callable[[str], Awaitable[None]],
     ) -> None:
         self._store = store
         self._changes = changes
@@ -45,6 +49,7 @@ class Runner:
         self._promoter = promoter
         self._folders = folders
         self._notify = notify
+        self._tidy_up = tidy_up
         self._woken = asyncio.Event()
         self._job_id = ""
         self._worker: Worker | None = None
@@ -91,8 +96,11 @@ class Runner:
         )
         self._changes.publish(ended)
         self._notify(ended)
-        if ended.state is not State.FAILED:
+        if ended.state is State.FAILED:
+            self._folders.lighten(ended.folder_name)
+        else:
             self._folders.remove(ended.folder_name)
+        await self._tidy_up(ended.model)
 
     async def _ended(self, job: Job) -> Job:
         """Everything from start to end; returns the job in its final state."""
@@ -107,6 +115,11 @@ class Runner:
             return await self._ended_early(live.job.ended(State.CANCELLED))
         except TrainingFailed as error:
             return await self._ended_early(live.job.ended(State.FAILED, str(error)))
+        except OSError as error:
+            # Most of all no room for the job's folder.
+            log.warning("no training process", extra={"job": job.id, "why": str(error)})
+            message = f"the training process cannot be started: {error}"
+            return await self._ended_early(live.job.ended(State.FAILED, message))
         except Exception as error:
             log.exception("a training job failed in the service", extra={"job": job.id})
             message = str(error) if isinstance(error, MeshError) else f"internal error: {error!r}"

@@ -16,6 +16,7 @@ from training_svc.changes import Changes
 from training_svc.folders import JobFolders
 from training_svc.process import ProcessLauncher
 from training_svc.promoter import MlflowPromoter
+from training_svc.retention import Retention
 from training_svc.runner import Runner
 from training_svc.servicer import TrainServicer
 from training_svc.settings import TrainingSettings
@@ -44,6 +45,7 @@ class TrainingService:
             MlflowPromoter(self._registry, promotions),
             self._folders,
             self._slack.notify,
+            Retention(self._registry, jobs, settings.keep_versions).apply,
         )
         self.trainings = Trainings(
             jobs, self.changes, self._registry, self._runner.wake, self._runner.cancel

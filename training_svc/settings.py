@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
+from service_kit.retention import KEEP_VERSIONS
 from service_kit.settings import ServiceSettings
 
 
@@ -44,6 +45,9 @@ class TrainingSettings(ServiceSettings):
 
     keep_failed_jobs: int = Field(default=3, ge=0)
     """Folders of failed jobs that are kept for a look; those of other ended jobs are removed."""
+
+    keep_versions: int = Field(default=KEEP_VERSIONS, ge=1)
+    """Newest versions of a model that are kept, besides those with an alias."""
 
     checkpoint_seconds: float = Field(default=30.0, gt=0)
     """Seconds of training that an interruption may cost; a checkpoint takes about 0.3 s."""

@@ -53,6 +53,9 @@ class JobStore(Protocol):
     async def save(self, job: Job) -> None:
         """Write what happened to a job."""
 
+    async def forget_old(self, days: int) -> None:
+        """Delete the jobs that ended more than so many days ago."""
+
     async def request_cancel(self, any_id: str) -> Job:
         """Cancel a queued job; of a running one note that it shall be. Raises NotFound."""
 
@@ -85,6 +88,11 @@ class PostgresJobs:
     async def save(self, job: Job) -> None:
         """See JobStore."""
         await self._run(lambda cursor: _save(cursor, job))
+
+    async def forget_old(self, days: int) -> None:
+        """See JobStore."""
+        sql = "DELETE FROM mesh.training_jobs WHERE ended_at < now() - make_interval(days => %s)"
+        await self._run(lambda cursor: cursor.execute(sql, (days,)))
 
     async def request_cancel(self, any_id: str) -> Job:
         """See JobStore."""

@@ -149,12 +149,9 @@ class Tracker:
 
     def _find_or_create_version(self, model_id: str) -> str:
         spec = self._spec
-        found = self._client.search_model_versions(
-            f"name = '{spec.model}' and tags.`{TAG_JOB_ID}` = '{spec.job_id}'"
-        )
-        if found:
-            return str(found[0].version)
-        version = self._client.create_model_version(
+        if (found := self._only_version()) is not None:
+            return found
+        self._client.create_model_version(
             spec.model,
             source=f"models:/{model_id}",
             run_id=self.run_id,
@@ -162,7 +159,22 @@ class Tracker:
             tags=self.tags(),
             await_creation_for=0,
         )
-        return str(version.version)
+        created = self._only_version()
+        assert created is not None
+        return created
+
+    def _only_version(self) -> str | None:
+        """The job's version. An earlier request that MLflow was slow to carry out may have made
+        another one beside it: the first stays.
+        """
+        spec = self._spec
+        found = self._client.search_model_versions(
+            f"name = '{spec.model}' and tags.`{TAG_JOB_ID}` = '{spec.job_id}'"
+        )
+        versions = sorted(int(version.version) for version in found)
+        for version in versions[1:]:
+            self._client.delete_model_version(spec.model, str(version))
+        return str(versions[0]) if versions else None
 
     def _log_model(self, model_dir: Path, base_model: str) -> str:
         model, tokenizer = load_trained(model_dir)

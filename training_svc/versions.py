@@ -31,11 +31,18 @@ class Versions:
         return self._alias(PREVIOUS)
 
     def of_job(self, job_id: str) -> ModelVersion | None:
-        """The version that a job has registered, if it has."""
-        found = self._call(
-            lambda registry: registry.versions_with_tag(self._model, TAG_JOB_ID, job_id)
-        )
-        return found[0] if found else None
+        """The version that a job has registered, if it has.
+
+        A request that MLflow carried out late may have registered it twice: the first one stays.
+        """
+
+        async def find(registry: Registry) -> ModelVersion | None:
+            found = await registry.versions_with_tag(self._model, TAG_JOB_ID, job_id)
+            for second in found[:-1]:
+                await registry.unregister(self._model, second.version)
+            return found[-1] if found else None
+
+        return self._call(find)
 
     def ensure_model(self) -> None:
         """Create the registered model unless it is there."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from service_kit.errors import MeshError
 from service_kit.logs import configure_logging
+from training_svc.files import is_full
 from training_svc.rows import CheckedRows, UnusableRows, check, freeze, thaw
 from training_svc.snapshot import read_rows
 from training_svc.spec import DATABASE_URL_VARIABLE, MLFLOW_URL_VARIABLE, JobSpec
@@ -43,14 +44,19 @@ def main(arguments: list[str]) -> int:
         _run(folder, report)
     except (UnusableRows, MeshError, OSError, ValueError) as error:
         log.error("training failed", extra={"why": str(error)}, exc_info=True)
-        report({"error": str(error) or type(error).__name__})
+        report({"error": _told(folder, str(error) or type(error).__name__)})
         return 1
     except Exception as error:
         log.exception("training failed")
-        report({"error": f"{type(error).__name__}: {error}"})
+        report({"error": _told(folder, f"{type(error).__name__}: {error}")})
         return 1
     log.info("worker done", extra={"cpu_seconds": round(time.process_time(), 1)})
     return 0
+
+
+def _told(folder: Path, error: str) -> str:
+    """The error, with what the libraries do not say: they know only that a write failed."""
+    return f"the disk of {folder} is full: {error}" if is_full(folder) else error
 
 
 def _run(folder: Path, report: Report) -> None:

@@ -121,3 +121,29 @@ async def test_a_killed_program_runs_again_at_once(supervisor: Supervisor) -> No
             await asyncio.sleep(0.01)
         taken.append(time.monotonic() - moment)
     assert min(taken) < 0.5, taken
+
+
+# A program with a child of its own, which would outlive it.
+PARENT = """\
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+async def test_a_killed_program_takes_its_children_with_it(
+    home: MeshHome, supervisor: Supervisor
+) -> None:
+    script = home.root / "parent.py"
+    script.write_text(PARENT)
+    parent = Program("parent", [sys.executable, str(script)])
+    supervisor.update([program(home, "first"), parent])
+    supervisor.start_program("parent")
+    killed = await running(supervisor, "parent")
+    log = home.logs / "parent.log"
+    await until(lambda: log.read_text().endswith("\n"))
+    child = int(log.read_text())
+    os.kill(killed, signal.SIGKILL)
+    await until(lambda: not psutil.pid_exists(child))
+    await until(lambda: supervisor.programs()["parent"]["pid"] not in (0, killed))

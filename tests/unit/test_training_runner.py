@@ -40,7 +40,15 @@ class Bench:
         self.jobs_folder = folder / "jobs"
         folders = JobFolders(folder, keep_failed=1)
         folders.lock()
-        runner = Runner(self.store, self.changes, launcher, promoter, folders, self.notified.append)
+        self.tidied: list[str] = []
+
+        async def tidy_up(model: str) -> None:
+            self.tidied.append(model)
+
+        runner = Runner(
+            *(self.store, self.changes, launcher, promoter, folders),
+            *(self.notified.append, tidy_up),
+        )
         everything = httpx.MockTransport(
             lambda request: httpx.Response(200, json={"registered_model": {"name": "reviews"}})
         )

@@ -65,6 +65,9 @@ class MemoryJobs:
         self.jobs[job.id] = job
         self.saves.append(job)
 
+    async def forget_old(self, days: int) -> None:
+        self._check()
+
     async def request_cancel(self, any_id: str) -> Job:
         job = await self.get(any_id)
         if job.state is State.QUEUED:

@@ -39,9 +39,10 @@ HEALTH_TIMEOUT_S = 3.0
 # One that is back gets calls again after so long at most.
 HEALTH_RETRY_S = 0.25
 SLOW_START_S = 5.0
-# Pings find a machine that vanished without closing its connections.
-KEEPALIVE_INTERVAL_S = 10.0
-KEEPALIVE_TIMEOUT_S = 10.0
+# Pings find a machine that vanished without closing its connections, or a process that hangs: its
+# calls in flight then go to another one, long before their deadlines.
+KEEPALIVE_INTERVAL_S = 4.0
+KEEPALIVE_TIMEOUT_S = 4.0
 EJECTION_S = 2.0
 # A stream each; Envoy opens another connection beyond that.
 STREAMS_PER_CONNECTION = 1024

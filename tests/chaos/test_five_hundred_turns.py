@@ -1,0 +1,267 @@
+"""Many turns of the loop, after which nothing has grown that has a retention.
+
+Fault: none but time. PostgreSQL, MLflow, the trigger service, the training service's runner with
+its folders and its retention, and a replica's cache are real; the trainer registers a small file as
+its version, and Airflow is the one in memory.
+Invariants: versions, their files, cached copies, folders of jobs, rows beyond their days and memory
+stay where they were after the first turns.
+"""
+
+import asyncio
+import gc
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from inference_svc.cache import ModelCache
+from service_kit import promotion
+from service_kit.database import Database, apply_schema
+from service_kit.promotion import Promotions
+from service_kit.registry import CHAMPION, TAG_JOB_ID, Registry
+from tests.chaos.conftest import Hold
+from tests.trigger import examples, query, running_trigger
+from training_svc import store as training_store
+from training_svc.changes import Changes
+from training_svc.folders import JobFolders
+from training_svc.jobs import Job, Params, State
+from training_svc.jobs import Promotion as PromotionMode
+from training_svc.process import Ended
+from training_svc.promoter import MlflowPromoter
+from training_svc.retention import Retention
+from training_svc.runner import Runner
+from training_svc.store import PostgresJobs
+from training_svc.trainings import Trainings
+from trigger_svc.airflow import Run, RunState
+from trigger_svc.airflow_memory import MemoryAirflow
+
+MODELS = 5  # whose turns go on side by side, one at a time each
+KEEP_VERSIONS = 3
+KEEP_CACHED = 2
+MODEL_BYTES = 50_000
+LOOK_S = 0.2
+# Of one process that runs everything here; a leak of 100 kB a turn is 50 MB.
+MORE_MIB = 25.0
+
+
+class StubTrainer:
+    """Launches workers that register a small file as the job's version, always the better one."""
+
+    def __init__(self, mlflow_url: str) -> None:
+        self._http = httpx.AsyncClient(base_url=f"{mlflow_url}/api/2.0")
+        self._registry = Registry(mlflow_url)
+
+    async def launch(self, job: Job, folder: Path) -> "StubWorker":
+        (folder / "checkpoints").mkdir(exist_ok=True)
+        (folder / "checkpoints" / "weights").write_bytes(bytes(MODEL_BYTES))
+        return StubWorker(await self._registered(job))
+
+    async def _registered(self, job: Job) -> Mapping[str, Any]:
+        found = await self._registry.find_model(job.model)
+        champion = found.aliases.get(CHAMPION, "") if found else ""
+        run = (await self._post("runs/create", {"experiment_id": "0"}))["run"]["info"]
+        base = run["artifact_uri"].removeprefix("mlflow-artifacts:/")
+        path = f"/mlflow-artifacts/artifacts/{base.strip('/')}/model/weights"
+        (await self._http.put(path, content=bytes(MODEL_BYTES))).raise_for_status()
+        version = await self._post(
+            "model-versions/create",
+            {
+                "name": job.model,
+                "source": f"{run['artifact_uri']}/model",
+                "run_id": run["run_id"],
+                "tags": [{"key": TAG_JOB_ID, "value": job.id}],
+            },
+        )
+        decision = {
+            "outcome": "PROMOTED",
+            "reason": "better",
+            "champion_version": champion,
+            "champion_accuracy": 0.8,
+            "challenger_accuracy": 0.9,
+            "p_value": 0.01,
+        }
+        return {"version": version["model_version"]["version"], "decision": decision}
+
+    async def _post(self, method: str, body: Mapping[str, Any]) -> Any:
+        answer = await self._http.post(f"/mlflow/{method}", json=body)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+        await self._registry.close()
+
+
+@dataclass
+class StubWorker:
+    """Reports one thing and ends."""
+
+    report: Mapping[str, Any]
+
+    async def reports(self) -> AsyncIterator[Mapping[str, Any]]:
+        yield self.report
+
+    async def wait(self) -> Ended:
+        return Ended(0)
+
+    def kill(self) -> None:
+        raise AssertionError("nobody kills it")
+
+
+@dataclass
+class StubAirflow(MemoryAirflow):
+    """Runs the DAG's steps: train, then have a replica fetch the new version."""
+
+    trainings: Trainings
+    cache: ModelCache
+    registry: Registry
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    async def start_run(self, run: Run) -> None:
+        await super().start_run(run)
+        task = asyncio.create_task(self._run(run))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _run(self, run: Run) -> None:
+        model = run.conf["model"]
+        job = await self.trainings.submit(model, run.id, Params(), PromotionMode.AUTO)
+        async for seen in self.trainings.watch(job.id):
+            job = seen
+        assert job.state is State.SUCCEEDED, job
+        await self.cache.fetch(self.registry, model, job.version)
+        self.cache.prune(model, {job.version})
+        self.end(run.id, RunState.SUCCEEDED)
+
+
+@dataclass
+class Loop:
+    """Everything that a turn touches."""
+
+    database_url: str
+    registry: Registry
+    folder: Path
+    session_folder: Path
+    models: list[str]
+
+    async def turn(self, model: str) -> None:
+        """Insert a row; return when its batch has succeeded."""
+        before = await self._succeeded(model)
+        sql = f"INSERT INTO training.{model} (text, label) VALUES (%s, 'a')"
+        await asyncio.to_thread(query, self.database_url, sql, uuid.uuid4().hex)
+        async with asyncio.timeout(120):
+            while await self._succeeded(model) == before:
+                await asyncio.sleep(LOOK_S)
+
+    async def _succeeded(self, model: str) -> int:
+        """How many batches of a model have succeeded."""
+        sql = "SELECT count(*) FROM mesh.batches WHERE model = %s AND state = 'SUCCEEDED'"
+        [[count]] = await asyncio.to_thread(query, self.database_url, sql, model)
+        return int(count)
+
+    async def turns(self, count: int) -> None:
+        """So many turns of all models together."""
+
+        async def of(model: str) -> None:
+            for _ in range(count // len(self.models)):
+                await self.turn(model)
+
+        async with asyncio.TaskGroup() as group:
+            for model in self.models:
+                group.create_task(of(model))
+
+    async def sizes(self) -> dict[str, float]:
+        """What must not grow: a number each."""
+        versions = [await self.registry.list_versions(model) for model in self.models]
+        gc.collect()
+        return {
+            "versions": sum(map(len, versions)),
+            "cached versions": len(list((self.folder / "cache").glob("*/*/mesh-version.json"))),
+            "job folders": len(list((self.folder / "state" / "jobs").iterdir())),
+            "artifact files": sum(
+                p.is_file() for p in self.session_folder.glob("mlflow[0-9]*/artifacts/**/weights")
+            ),
+            "open files": psutil.Process().num_fds(),
+            "tasks": len(asyncio.all_tasks()),
+        }
+
+
+@asynccontextmanager
+async def running_loop(
+    postgres_url: str, mlflow_url: str, folder: Path, session_folder: Path
+) -> AsyncIterator[Loop]:
+    database = Database(postgres_url, "training service")
+    await apply_schema(database, "training jobs", training_store.SCHEMA)
+    await apply_schema(database, "promotions", promotion.SCHEMA)
+    registry, trainer, changes = Registry(mlflow_url), StubTrainer(mlflow_url), Changes()
+    jobs = PostgresJobs(database)
+    folders = JobFolders(folder / "state", keep_failed=1)
+    folders.lock()
+    runner = Runner(
+        *(jobs, changes, trainer),
+        MlflowPromoter(registry, Promotions(postgres_url, registry)),
+        *(folders, lambda job: None, Retention(registry, jobs, KEEP_VERSIONS).apply),
+    )
+    trainings = Trainings(jobs, changes, registry, runner.wake, runner.cancel)
+    cache = ModelCache(folder / "cache", KEEP_CACHED)
+    cache.open()
+    running = asyncio.create_task(runner.run())
+    airflow = StubAirflow(trainings, cache, registry)
+    models = [f"m{uuid.uuid4().hex[:12]}" for _ in range(MODELS)]
+    try:
+        async with running_trigger(
+            postgres_url, airflow, seal_quiet_ms=0, mlflow_url=mlflow_url
+        ) as client:
+            for model in models:
+                await client.import_examples(model, examples(4), no_train=True)
+            yield Loop(postgres_url, registry, folder, session_folder, models)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await trainer.close()
+        await registry.close()
+        await database.close()
+        folders.unlock()
+
+
+@pytest.mark.parametrize("turns", [20, pytest.param(500, marks=pytest.mark.chaos_full)])
+async def test_nothing_grows(
+    postgres_url: str,
+    mlflow_url: str,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    hold: Hold,
+    turns: int,
+) -> None:
+    async with running_loop(
+        postgres_url, mlflow_url, tmp_path, tmp_path_factory.getbasetemp()
+    ) as loop:
+        await loop.turns(max(MODELS * (KEEP_VERSIONS + 1), turns // 5))
+        before, rss = await loop.sizes(), psutil.Process().memory_info().rss
+        await loop.turns(turns)
+        after, more = await loop.sizes(), (psutil.Process().memory_info().rss - rss) / 2**20
+        for name, size in after.items():
+            hold(f"no growth: {name}", size <= before[name], f"{before[name]} → {size}")
+        hold(
+            "no growth: versions beyond their retention",
+            # The Champion and the previous one are among the newest.
+            after["versions"] == MODELS * KEEP_VERSIONS,
+            f"{after['versions']} of {MODELS} models that keep {KEEP_VERSIONS}",
+        )
+        hold("no growth: memory", more <= MORE_MIB, f"{more:+.1f} MiB in {turns} turns")
+        # A month later the rows go as well.
+        for column in ("ended_at", "created_at"):
+            sql = f"UPDATE mesh.training_jobs SET {column} = {column} - interval '31 days'"
+            query(postgres_url, sql)
+        await loop.turns(MODELS)
+        [[rows]] = query(postgres_url, "SELECT count(*) FROM mesh.training_jobs")
+        hold("no growth: rows of old jobs", rows <= MODELS, f"{rows} rows of jobs")

@@ -1,0 +1,134 @@
+"""Two trainings that finish at once, and a promotion that is held up until it has lost its lock.
+
+Fault: both promote in the same moment; the lock's connection is cut between a promotion's check and
+its write, as when PostgreSQL restarts while the training service is stopped.
+Invariants: of two promotions against the same Champion one succeeds and the other is told to
+compare again; the Champion is the one that succeeded.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from service_kit.errors import Aborted, Unavailable
+from service_kit.promotion import SCHEMA, Promoted, Promotions
+from service_kit.registry import CHAMPION, Registry
+from tests.chaos.conftest import Hold
+from tests.postgres import execute
+
+ROUNDS = 5
+CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'promotion'"
+
+
+class HeldUp(Registry):
+    """A registry whose first write of the Champion waits until it is let go."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.reached = asyncio.Event()
+        self.go = asyncio.Event()
+
+    async def set_alias(self, name: str, alias: str, version: str) -> None:
+        if alias == CHAMPION:
+            self.reached.set()
+            await self.go.wait()
+        await super().set_alias(name, alias, version)
+
+
+@pytest.fixture
+async def model(postgres_url: str, mlflow_url: str) -> AsyncIterator[str]:
+    """A model with versions 1 to 3, the first of them the Champion."""
+    name = f"m{uuid.uuid4().hex[:12]}"
+    execute(postgres_url, SCHEMA.read_text())
+    registry = Registry(mlflow_url)
+    await registry.ensure_model(name)
+    async with httpx.AsyncClient(base_url=f"{mlflow_url}/api/2.0/mlflow") as http:
+        for _ in range(3):
+            body = {"name": name, "source": "s3://nowhere/model"}
+            (await http.post("/model-versions/create", json=body)).raise_for_status()
+    await Promotions(postgres_url, registry).promote(name, "1", "")
+    yield name
+    await registry.close()
+
+
+async def aliases(url: str, name: str) -> dict[str, str]:
+    registry = Registry(url)
+    found = await registry.find_model(name)
+    await registry.close()
+    assert found is not None
+    return dict(found.aliases)
+
+
+@pytest.mark.parametrize("round_", range(ROUNDS))
+async def test_two_finish_at_once(
+    postgres_url: str, mlflow_url: str, model: str, hold: Hold, round_: int
+) -> None:
+    registries = [Registry(mlflow_url), Registry(mlflow_url)]
+    ends = await asyncio.gather(
+        *(
+            Promotions(postgres_url, registry).promote(model, version, "1")
+            for registry, version in zip(registries, ("2", "3"), strict=True)
+        ),
+        return_exceptions=True,
+    )
+    for registry in registries:
+        await registry.close()
+    won = [end for end in ends if isinstance(end, Promoted)]
+    lost = [end for end in ends if isinstance(end, Aborted)]
+    found = await aliases(mlflow_url, model)
+    hold(
+        "one promotion wins, the other learns it",
+        (len(won), len(lost)) == (1, 1)
+        and found == {"Champion": won[0].champion, "Previous": "1"}
+        and won[0].epoch == 2,
+        f"{found}, {ends}",
+    )
+
+
+async def test_held_up_promotion(
+    postgres_url: str, mlflow_url: str, model: str, hold: Hold
+) -> None:
+    slow, quick = HeldUp(mlflow_url), Registry(mlflow_url)
+    held_up = Promotions(postgres_url, slow)
+    first_try = asyncio.create_task(held_up.promote(model, "2", "1"))
+    await slow.reached.wait()
+    execute(postgres_url, CUT)
+    won = await Promotions(postgres_url, quick).promote(model, "3", "1")
+    slow.go.set()
+    # It wrote too late, and cannot commit.
+    with pytest.raises(Unavailable):
+        await first_try
+    with pytest.raises(Aborted) as lost:
+        await held_up.promote(model, "2", "1")
+    found = await aliases(mlflow_url, model)
+    await slow.close()
+    await quick.close()
+    hold(
+        "one promotion wins, the other learns it",
+        found == {"Champion": "3", "Previous": "1"} and won.epoch == 2,
+        f"{found}; the other was told: {lost.value}",
+    )
+
+
+async def test_promotion_that_lost_its_lock_is_done_by_the_next_try(
+    postgres_url: str, mlflow_url: str, model: str, hold: Hold
+) -> None:
+    registry = HeldUp(mlflow_url)
+    promotions = Promotions(postgres_url, registry)
+    first_try = asyncio.create_task(promotions.promote(model, "2", "1"))
+    await registry.reached.wait()
+    execute(postgres_url, CUT)
+    registry.go.set()
+    with pytest.raises(Unavailable):
+        await first_try
+    again = await promotions.promote(model, "2", "1")
+    found = await aliases(mlflow_url, model)
+    await registry.close()
+    hold(
+        "one promotion wins, the other learns it",
+        found == {"Champion": "2", "Previous": "1"} and again.epoch == 2,
+        f"{found}, epoch {again.epoch}",
+    )

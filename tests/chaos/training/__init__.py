@@ -1,0 +1,1 @@
+"""Faults put into the training service, its database, its MLflow and its disk; tiny models."""

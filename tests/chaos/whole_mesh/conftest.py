@@ -1,0 +1,61 @@
+"""One mesh with a tiny model that serves; gone, with all its processes, before other tests run."""
+
+import asyncio
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.running_mesh import ROOT, Mesh, new_mesh
+from tests.chaos.whole_mesh.parts import PartsOf
+from tests.chaos.whole_mesh.turns import Undisturbed, begin
+from tests.integration.training_rig import make_tiny_bert
+
+SETTINGS = {
+    "TRIGGER_SEAL_QUIET_MS": "300",
+    "TRAINING_CHECKPOINT_SECONDS": "0.5",
+    "MESH_DAGS": str(ROOT / "dags"),
+}
+
+
+@pytest.fixture(scope="package")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    """A whole mesh, Airflow included, that trains a tiny model within seconds."""
+    if not (ROOT / ".venv-airflow" / "bin" / "airflow").exists():
+        pytest.fail("Airflow's environment is missing: run `make install`")
+    base = make_tiny_bert(tmp_path_factory.mktemp("tiny-base"))
+    mesh = new_mesh(tmp_path_factory.mktemp("mesh"))
+    settings = {**SETTINGS, "TRAINING_BASE_MODEL": str(base)}
+    mesh = replace(mesh, environment=mesh.environment | settings)
+    mesh.run("up", "--detach")
+    try:
+        yield mesh
+    finally:
+        mesh.run("down")
+    left = subprocess.run(["pgrep", "-f", str(mesh.home)], capture_output=True, text=True)
+    assert left.stdout == "", f"`mesh down` left processes behind: {left.stdout}"
+
+
+@pytest.fixture(scope="package")
+def parts(mesh: Mesh) -> PartsOf:
+    """Its processes."""
+    return PartsOf(mesh)
+
+
+@pytest.fixture(scope="package")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for files to import."""
+    return tmp_path_factory.mktemp("rows")
+
+
+@pytest.fixture(scope="package")
+def served(mesh: Mesh, parts: PartsOf, folder: Path) -> Undisturbed:
+    """A model in service."""
+
+    async def serve() -> Undisturbed:
+        turn = await begin(mesh, parts.database_url, folder)
+        return Undisturbed(turn.model, await turn.ended(mesh.address))
+
+    return asyncio.run(serve())

@@ -1,0 +1,33 @@
+"""Which versions of a model are kept."""
+
+import pytest
+
+from service_kit.registry import TAG_JOB_ID, ModelVersion
+from service_kit.retention import expired
+
+
+def version(number: int, *, ours: bool = True) -> ModelVersion:
+    tags = {TAG_JOB_ID: f"job-{number}"} if ours else {}
+    return ModelVersion("reviews", str(number), "run", "models:/m-1", tags)
+
+
+@pytest.mark.parametrize(
+    ("aliased", "keep", "gone"),
+    [
+        ((), 2, ["1", "2", "8", "9"]),
+        (("8", "1"), 2, ["2", "9"]),
+        (("12",), 1, ["1", "2", "8", "9", "10"]),
+        ((), 6, []),
+        ((), 100, []),
+    ],
+)
+def test_those_with_an_alias_and_the_newest_stay(
+    aliased: tuple[str, ...], keep: int, gone: list[str]
+) -> None:
+    versions = [version(number) for number in (12, 1, 9, 2, 10, 8)]
+    assert [found.version for found in expired(versions, aliased, keep)] == gone
+
+
+def test_versions_of_others_neither_go_nor_count() -> None:
+    versions = [version(1), version(2, ours=False), version(3), version(4, ours=False)]
+    assert [found.version for found in expired(versions, (), 1)] == ["1"]
