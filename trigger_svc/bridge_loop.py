@@ -10,9 +10,9 @@ from prometheus_client import Gauge
 from service_kit.database import Database
 from service_kit.errors import Unavailable
 from trigger_svc.airflow import Airflow
-from trigger_svc.bridge import Bridge
+from trigger_svc.bridge import Bridge, Turn
 from trigger_svc.settings import TriggerSettings
-from trigger_svc.store import BatchStore
+from trigger_svc.store import BatchStore, Superseded
 from trigger_svc.wakeups import Wakeups
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,8 @@ class BridgeLoop:
                 if not away:
                     log.warning("bridge lost PostgreSQL", extra={"why": str(error).strip()})
                 away = True
+            except Superseded:
+                log.warning("bridge stops: another one has followed it")
             except Exception:
                 log.exception("bridge failed; it starts again")
             await asyncio.sleep(RECONNECT_S)
@@ -58,16 +60,17 @@ class BridgeLoop:
     async def _lead(self, wakeups: Wakeups) -> None:
         if not await wakeups.lead():
             log.info("bridge stands by: another one is at work")
-        while not wakeups.leading:
+        while wakeups.epoch is None:
             await wakeups.wait(STANDBY_S)
             await wakeups.lead()
+        self._store.lead(wakeups.epoch)
         LEADS.set(1)
         log.info("bridge at work")
         # A bridge before this one may have been awake when a transaction in flight wrote.
         fence: int | None = await wakeups.fence()
         while True:
             oldest = await self._store.oldest_transaction() if fence is not None else 0
-            turn = await self._bridge.turn()
+            turn = await self._turn(wakeups)
             pause = turn.due_in
             if turn.rows_wait:
                 await wakeups.stay_awake()
@@ -82,6 +85,17 @@ class BridgeLoop:
             await self._clean_up()
             if not await wakeups.wait(min(pause, LIVENESS_S)):
                 await wakeups.check()
+
+    async def _turn(self, wakeups: Wakeups) -> Turn:
+        """One turn, given up when the session, and with it the leadership, is lost meanwhile."""
+        turn = asyncio.create_task(self._bridge.turn())
+        try:
+            while not (await asyncio.wait({turn}, timeout=LIVENESS_S))[0]:
+                await wakeups.check()
+            return turn.result()
+        finally:
+            turn.cancel()
+            await asyncio.gather(turn, return_exceptions=True)
 
     async def _clean_up(self) -> None:
         if time.monotonic() >= self._clean_up_at:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from service_kit.settings import ServiceSettings
@@ -42,6 +43,10 @@ class TriggerSettings(ServiceSettings):
 
     seal_age_ms: int = 60_000
     """Age of the oldest waiting row that seals a batch; mesh.models.seal_age_ms overrides."""
+
+    keep_days: int = Field(default=30, ge=1)
+    """Days after which batches that have ended, recorded deletions and given answers are
+    forgotten; a model's newest 100 batches stay."""
 
     import_max_bytes: int = 4 * 1024**3
     """Most bytes of rows that one import may have."""

@@ -10,6 +10,9 @@ from trigger_svc.queries import QUERIES
 _KEY = "hashtext('champion-mesh'), hashtext"
 _LEAD = f"SELECT pg_try_advisory_lock({_KEY}('bridge'))"
 _WAKE = f"SELECT pg_try_advisory_lock({_KEY}('bridge awake'))"
+# A session that says nothing for so long belongs to a process that is stopped or cut off: it ends,
+# and the standby follows. The bridge at work speaks every LIVENESS_S seconds.
+_SILENCE = "SET idle_session_timeout = '30s'"
 _SLEEP = f"SELECT pg_advisory_unlock({_KEY}('bridge awake'))"
 
 
@@ -19,7 +22,8 @@ class Wakeups:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.awake = False
-        self.leading = False
+        self.epoch: int | None = None
+        """Set while it leads: every bridge that comes to lead has a higher one."""
 
     @classmethod
     async def open(cls, url: str) -> "Wakeups":
@@ -28,6 +32,7 @@ class Wakeups:
         connection.autocommit = True
         wakeups = cls(connection)
         try:
+            await wakeups._execute(_SILENCE)
             await wakeups._execute("LISTEN mesh_outbox")
         except BaseException:
             connection.close()
@@ -39,9 +44,13 @@ class Wakeups:
         self._connection.close()
 
     async def lead(self) -> bool:
-        """Become the bridge that works; False when another one is."""
-        self.leading = bool(await self._execute(_LEAD))
-        return self.leading
+        """Become the bridge that works; False when another one is.
+
+        From now on, what the bridges before this one still write is refused.
+        """
+        if await self._execute(_LEAD):
+            self.epoch = int(str(await self._execute(QUERIES["lead"])))
+        return self.epoch is not None
 
     async def stay_awake(self) -> None:
         """Tell writers not to wake the bridge: it looks by itself."""
