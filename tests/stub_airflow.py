@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -40,6 +41,8 @@ class StubAirflow:
     port: int = 0
     created: list[str] = field(default_factory=list)
     """Ids of runs in the order in which they were created."""
+    created_at: list[float] = field(default_factory=list)
+    """And when, by time.perf_counter."""
     repeats: int = 0
     """Posts of a run that was there already, each answered by 409."""
     faults: int = 0
@@ -71,6 +74,7 @@ class StubAirflow:
             self.repeats += 1
             return 409, {"detail": {"reason": "Unique constraint violation"}}
         self._questions[run] = 0
+        self.created_at.append(time.perf_counter())
         self.created.append(run)
         return 200, {"dag_run_id": run, "state": "queued"}
 

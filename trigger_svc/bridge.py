@@ -47,10 +47,12 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class Turn:
-    """What one turn left: seconds until the next thing is due, and whether rows wait."""
+    """What one turn left: seconds until the next thing is due, and whether rows still wait."""
 
     due_in: float
     rows_wait: bool
+    scan_s: float = 0.0
+    """Seconds that the look at what waits took."""
 
 
 @dataclass
@@ -90,7 +92,9 @@ class Bridge:
 
     async def turn(self) -> Turn:
         """Seal, post and ask whatever is due now."""
+        begin = self.clock()
         works = await self.store.scan()
+        scan_s = self.clock() - begin
         self._time_waiting(works)
         batches: list[OpenBatch] = []
         due_in = IDLE_S
@@ -108,8 +112,7 @@ class Bridge:
                     due_in = min(due_in, LOOK_S)
         self._next = {batch.id: self._next.get(batch.id, _Next()) for batch in batches}
         dues = await _all(map(self._advance, batches))
-        rows_wait = any(work.waiting is not None for work in works)
-        return Turn(min(due_in, *dues, IDLE_S), rows_wait)
+        return Turn(min(due_in, *dues, IDLE_S), bool(self._waits), scan_s)
 
     def _time_waiting(self, works: list[ModelWork]) -> None:
         now = self.clock()

@@ -17,7 +17,9 @@ from trigger_svc.wakeups import Wakeups
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 1.0  # between two looks at the outbox while no writer wakes the bridge
+LOOK_S = 0.1  # between two looks at the outbox while no writer wakes the bridge
+_LOOK_SHARE = 20  # and so many times what a look takes: a long outbox is not read all the time
+FENCE_S = 0.5  # between two looks while a transaction may write that left the wake-up out
 LIVENESS_S = 10.0  # between two checks of a silent session
 STANDBY_S = 1.0
 RECONNECT_S = 1.0
@@ -74,14 +76,15 @@ class BridgeLoop:
             pause = turn.due_in
             if turn.rows_wait:
                 await wakeups.stay_awake()
-                pause, fence = min(pause, LOOK_S), None if wakeups.awake else fence
+                look = max(LOOK_S, turn.scan_s * _LOOK_SHARE)
+                pause, fence = min(pause, look), None if wakeups.awake else fence
             elif wakeups.awake:
                 pause, fence = 0.0, await wakeups.fall_asleep()
             elif fence is not None:
                 if oldest >= fence:
                     fence = None
                 else:
-                    pause = min(pause, LOOK_S)
+                    pause = min(pause, FENCE_S)
             await self._clean_up()
             if not await wakeups.wait(min(pause, LIVENESS_S)):
                 await wakeups.check()

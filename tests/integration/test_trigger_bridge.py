@@ -56,7 +56,9 @@ async def test_an_insert_starts_a_run_after_its_quiet_time(postgres_url: str) ->
 
 async def test_many_rows_are_sealed_at_once(postgres_url: str) -> None:
     airflow = MemoryAirflow()
-    async with running_trigger(postgres_url, airflow, seal_quiet_ms=60_000) as client:
+    async with running_trigger(
+        postgres_url, airflow, seal_quiet_ms=60_000, seal_rows=1_000
+    ) as client:
         await imported(client)
         query(
             postgres_url,
