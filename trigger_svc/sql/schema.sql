@@ -108,25 +108,18 @@ BEGIN
     IF TG_OP = 'INSERT' THEN
         -- All rows are named, which makes one range of them; those to train on are counted.
         INSERT INTO mesh.outbox (model, op, row_count, row_ids)
-        SELECT TG_ARGV[0], TG_OP, counted, ids
-        FROM (
-            SELECT count(*) FILTER (WHERE split = 'train') AS counted,
-                   range_agg(int8range(id, id, '[]')) AS ids
-            FROM new_rows
-        ) AS added
-        WHERE counted > 0;
+        SELECT TG_ARGV[0], TG_OP, count(*) FILTER (WHERE split = 'train'),
+               range_agg(int8range(id, id, '[]'))
+        FROM new_rows HAVING count(*) FILTER (WHERE split = 'train') > 0;
     ELSE
         INSERT INTO mesh.outbox (model, op, row_count, row_ids)
-        SELECT TG_ARGV[0], TG_OP, counted, ids
-        FROM (
-            SELECT count(*) AS counted,
-                   range_agg(int8range(new_rows.id, new_rows.id, '[]')) AS ids
-            FROM new_rows LEFT JOIN old_rows USING (id)
-            WHERE new_rows.split = 'train'
-              AND (old_rows.text, old_rows.label, old_rows.split)
-                  IS DISTINCT FROM (new_rows.text, new_rows.label, new_rows.split)
-        ) AS changed
-        WHERE counted > 0;
+        SELECT TG_ARGV[0], TG_OP, count(*),
+               range_agg(int8range(new_rows.id, new_rows.id, '[]'))
+        FROM new_rows LEFT JOIN old_rows USING (id)
+        WHERE new_rows.split = 'train'
+          AND (old_rows.text, old_rows.label, old_rows.split)
+              IS DISTINCT FROM (new_rows.text, new_rows.label, new_rows.split)
+        HAVING count(*) > 0;
     END IF;
     -- Wakes the bridge, but only when it sleeps: while it is awake it holds this lock and looks by
     -- itself. A NOTIFY at every commit would make all writers queue for one global lock.
