@@ -115,7 +115,7 @@ class World:
     def _leads(self) -> bool:
         return bool(
             self.query(
-                "SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)"
+                "SELECT 1 FROM pg_locks JOIN pg_stat_activity USING (pid)"
                 " WHERE locktype = 'advisory' AND application_name = 'mesh-bridge' LIMIT 1"
             )
         )

@@ -51,6 +51,8 @@ class Turn:
 
     due_in: float
     rows_wait: bool
+    rows: int = 0
+    """Rows that waited at its beginning."""
     scan_s: float = 0.0
     """Seconds that the look at what waits took."""
 
@@ -95,6 +97,7 @@ class Bridge:
         begin = self.clock()
         works = await self.store.scan()
         scan_s = self.clock() - begin
+        rows = sum(work.waiting.rows for work in works if work.waiting is not None)
         self._time_waiting(works)
         batches: list[OpenBatch] = []
         due_in = IDLE_S
@@ -112,7 +115,7 @@ class Bridge:
                     due_in = min(due_in, LOOK_S)
         self._next = {batch.id: self._next.get(batch.id, _Next()) for batch in batches}
         dues = await _all(map(self._advance, batches))
-        return Turn(min(due_in, *dues, IDLE_S), bool(self._waits), scan_s)
+        return Turn(min(due_in, *dues, IDLE_S), bool(self._waits), rows, scan_s)
 
     def _time_waiting(self, works: list[ModelWork]) -> None:
         now = self.clock()

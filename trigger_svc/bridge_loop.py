@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.1  # between two looks at the outbox while no writer wakes the bridge
 _LOOK_SHARE = 20  # and so many times what a look takes: a long outbox is not read all the time
+# After so many rows at once more are likely: their writers need not wake it, for a while.
+BUSY_ROWS = 50
+BUSY_S = 1.0
 FENCE_S = 0.5  # between two looks while a transaction may write that left the wake-up out
 LIVENESS_S = 10.0  # between two checks of a silent session
 STANDBY_S = 1.0
@@ -70,11 +73,14 @@ class BridgeLoop:
         log.info("bridge at work")
         # A bridge before this one may have been awake when a transaction in flight wrote.
         fence: int | None = await wakeups.fence()
+        busy_until = 0.0
         while True:
             oldest = await self._store.oldest_transaction() if fence is not None else 0
             turn = await self._turn(wakeups)
             pause = turn.due_in
-            if turn.rows_wait:
+            if turn.rows >= BUSY_ROWS:
+                busy_until = time.monotonic() + BUSY_S
+            if turn.rows_wait or time.monotonic() < busy_until:
                 await wakeups.stay_awake()
                 look = max(LOOK_S, turn.scan_s * _LOOK_SHARE)
                 pause, fence = min(pause, look), None if wakeups.awake else fence

@@ -11,6 +11,7 @@ from trigger_svc.queries import QUERIES, of_model
 from trigger_svc.sealing import ModelWork, SealPolicy, Waiting
 from trigger_svc.settings import TriggerSettings
 
+_ON_DEMAND = (BatchReason.MANUAL, BatchReason.IMPORT)  # by somebody else than the bridge
 KEEP_BATCHES = 100  # of each model, however old they are
 
 
@@ -118,7 +119,7 @@ def seal(
     cursor.execute(QUERIES["take"], {"model": model})
     statements, ids = _row(cursor)
     rows = count_rows(cursor, model, ids)
-    if not rows and reason not in (BatchReason.MANUAL, BatchReason.IMPORT):
+    if not rows and reason not in _ON_DEMAND:
         return None
     values = {
         "id": name,
@@ -132,7 +133,8 @@ def seal(
     }
     cursor.execute(QUERIES["create_batch"], values)
     cursor.execute(QUERIES["count_batch_up"], {"model": model})
-    cursor.execute(QUERIES["wake_bridge"])
+    if reason in _ON_DEMAND:
+        cursor.execute(QUERIES["wake_bridge"])
     return find_batch(cursor, name)
 
 

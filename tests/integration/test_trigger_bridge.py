@@ -103,7 +103,7 @@ async def test_rows_deleted_before_the_seal_start_nothing(postgres_url: str) -> 
         query(postgres_url, "DELETE FROM training.reviews WHERE text = 'new'")
 
         async def taken() -> bool:
-            return query(postgres_url, "SELECT FROM mesh.outbox") == []
+            return query(postgres_url, "SELECT count(*) FROM mesh.outbox") == [(0,)]
 
         await until(taken)
         assert await client.list_batches("reviews") == []

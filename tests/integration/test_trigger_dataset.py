@@ -252,4 +252,4 @@ async def test_a_hundred_thousand_rows_are_one_outbox_row(
     assert query(postgres_url, "SELECT rows, statements, row_ids::text FROM mesh.batches") == [
         (80_000, 1, "{[1,100001)}")
     ]
-    assert query(postgres_url, "SELECT FROM mesh.outbox") == []
+    assert query(postgres_url, "SELECT count(*) FROM mesh.outbox") == [(0,)]

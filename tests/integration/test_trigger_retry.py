@@ -179,6 +179,24 @@ async def test_what_a_superseded_bridge_writes_is_refused(
     assert query(postgres_url, "SELECT state FROM mesh.batches") == [("RUNNING",)]
 
 
+async def test_a_writer_in_the_way_leaves_the_bridge_to_be_woken(
+    postgres_url: str, database: Database
+) -> None:
+    wakeups = await Wakeups.open(postgres_url)
+    with closing(psycopg2.connect(postgres_url)) as slow:
+        slow.cursor().execute(INSERT)  # it has seen the bridge asleep, and will wake it
+        await wakeups.stay_awake()
+        assert not wakeups.awake
+        slow.commit()
+        await wakeups.stay_awake()
+        assert wakeups.awake
+    query(postgres_url, INSERT)
+    await wakeups.check()
+    assert await wakeups.wait(5.0)  # the slow one's
+    assert not await wakeups.wait(0.1)
+    wakeups.close()
+
+
 async def test_every_row_can_be_told_its_batch(postgres_url: str, database: Database) -> None:
     store = BatchStore(database, settings(postgres_url))
     (await leading(postgres_url, store)).close()
