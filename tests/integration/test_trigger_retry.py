@@ -185,11 +185,12 @@ async def test_a_writer_in_the_way_leaves_the_bridge_to_be_woken(
     wakeups = await Wakeups.open(postgres_url)
     with closing(psycopg2.connect(postgres_url)) as slow:
         slow.cursor().execute(INSERT)  # it has seen the bridge asleep, and will wake it
-        await wakeups.stay_awake()
-        assert not wakeups.awake
-        slow.commit()
-        await wakeups.stay_awake()
-        assert wakeups.awake
+        told = []
+        for end in (slow.commit, slow.close):
+            await wakeups.stay_awake()
+            told.append(wakeups.awake)
+            end()
+        assert told == [False, True]
     query(postgres_url, INSERT)
     await wakeups.check()
     assert await wakeups.wait(5.0)  # the slow one's
