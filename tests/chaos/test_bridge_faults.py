@@ -8,6 +8,7 @@ A run is planned by its seed, which a failure names; CHAOS_SEED=… repeats that
 """
 
 import asyncio
+import io
 import os
 import random
 from collections import Counter
@@ -157,7 +158,7 @@ def _statement(
     cursor: Cursor, dice: random.Random, model: str, ledger: Ledger
 ) -> tuple[list[int], list[int]]:
     """Run one statement; return the ids that it wrote, the anchor first, and those it deleted."""
-    kind = dice.choice(("insert", "insert", "insert", "many", "update", "delete"))
+    kind = dice.choice(("insert", "insert", "insert", "many", "copy", "update", "delete"))
     known = [row for name, row in ledger.rows if name == model and (name, row) not in ledger.gone]
     if kind == "update" and known:
         stays = [row for row in known if (model, row) not in ledger.loose]
@@ -172,6 +173,13 @@ def _statement(
         chosen = dice.sample(loose, dice.randint(1, min(3, len(loose))))
         cursor.execute(f"DELETE FROM training.{model} WHERE id = ANY(%s)", (chosen,))
         return [], chosen
+    if kind == "copy":
+        rows = io.StringIO("".join(f"copied {n}\ta\n" for n in range(dice.choice((5, 40)))))
+        cursor.copy_expert(f"COPY training.{model} (text, label) FROM STDIN", rows)
+        cursor.execute(
+            f"SELECT id FROM training.{model} WHERE xmin = pg_current_xact_id()::xid ORDER BY id"
+        )
+        return [row[0] for row in cursor.fetchall()], []
     count = dice.choice((5, 40)) if kind == "many" else 1
     cursor.execute(
         f"INSERT INTO training.{model} (text, label)"
