@@ -22,6 +22,7 @@ _LOOK_SHARE = 20  # and so many times what a look takes: a long outbox is not re
 # After so many rows at once more are likely: their writers need not wake it, for a while.
 BUSY_ROWS = 50
 BUSY_S = 1.0
+BUSY_LOOK_S = 0.25  # between two looks then: a stream of rows has the processors for itself
 FENCE_S = 0.5  # between two looks while a transaction may write that left the wake-up out
 LIVENESS_S = 10.0  # between two checks of a silent session
 STANDBY_S = 1.0
@@ -82,7 +83,8 @@ class BridgeLoop:
                 busy_until = time.monotonic() + BUSY_S
             if turn.rows_wait or time.monotonic() < busy_until:
                 await wakeups.stay_awake()
-                look = max(LOOK_S, turn.scan_s * _LOOK_SHARE)
+                look = BUSY_LOOK_S if turn.rows >= BUSY_ROWS else LOOK_S
+                look = max(look, turn.scan_s * _LOOK_SHARE)
                 pause, fence = min(pause, look), None if wakeups.awake else fence
             elif wakeups.awake:
                 pause, fence = 0.0, await wakeups.fall_asleep()

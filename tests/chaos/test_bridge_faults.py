@@ -52,6 +52,7 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bridge, "POLL_S", 0.02)
     monkeypatch.setattr(bridge, "LOOK_S", 0.02)
     monkeypatch.setattr(bridge_loop, "LOOK_S", 0.05)
+    monkeypatch.setattr(bridge_loop, "BUSY_LOOK_S", 0.05)
     monkeypatch.setattr(bridge_loop, "STANDBY_S", 0.05)
     monkeypatch.setattr(bridge_loop, "RECONNECT_S", 0.02)
 
