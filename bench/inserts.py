@@ -26,7 +26,7 @@ from psycopg2.extensions import connection as Connection
 from rich.console import Console
 
 from bench.limit import Save
-from bench.processes import ServerProcess
+from bench.processes import ServerProcess, end_as_by_control_c
 from bench.results import Section, record
 from tests.postgres import BINARIES, SETTINGS, free_port, running_postgres
 from tests.stub_airflow import StubAirflow, running_stub_airflow
@@ -277,6 +277,7 @@ def main(
     save: Save = True,
 ) -> None:
     """Measure, print, and keep the figures if asked to."""
+    end_as_by_control_c()
     rows: list[tuple[str, ...]] = []
     with tempfile.TemporaryDirectory() as name, world(Path(name)) as made:
         # The service makes the tables at its start.
