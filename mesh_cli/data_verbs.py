@@ -1,10 +1,12 @@
-"""Verbs about rows and turns of the loop: import, add, dataset, trigger, batches, retry."""
+"""Verbs about rows and turns of the loop: import, add, dataset, trigger, retry, batches."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich.progress import Progress
 
 from mesh import errors as call_errors
@@ -15,6 +17,7 @@ from mesh_cli.errors import EXIT_FAILED, BadInput
 from mesh_cli.output import Json, console
 
 Model = Annotated[str, typer.Argument(help="Name of the model: [a-z][a-z0-9_]{0,39}.")]
+_BATCH = re.compile(r"retrain__(?P<model>[a-z][a-z0-9_]*)__[0-9]+")
 Wait = Annotated[bool, typer.Option("--wait", help="Follow the turn of the loop to its end.")]
 
 
@@ -24,6 +27,7 @@ def register(app: typer.Typer) -> None:
     app.command()(add)
     app.command()(dataset)
     app.command()(trigger)
+    app.command()(retry)
     app.command()(batches)
 
 
@@ -176,6 +180,31 @@ def trigger(model: Model, wait: Wait = False, json: Json = False) -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
+def retry(
+    what: Annotated[
+        str, typer.Argument(metavar="MODEL|BATCH", help="A batch, or a model: its newest of those.")
+    ],
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Send a batch again that Airflow refused or whose run failed; `mesh status` shows them.
+
+    Its run begins again, and its training job has its next attempt.
+    Example: `mesh retry reviews --wait`
+    """
+    named = _BATCH.fullmatch(what)
+    with context.client() as client:
+        batch = client.retry(named["model"] if named else what, what if named else "")
+        if wait:
+            batch = watch.follow_batch(client, batch.model, batch.id)
+    if json:
+        output.print_json(batch)
+    else:
+        _print_batch(batch)
+    if wait and batch.state != data_pb2.BATCH_STATE_SUCCEEDED:
+        raise typer.Exit(EXIT_FAILED)
+
+
 def batches(
     model: Model,
     limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=1000)] = 20,
@@ -192,7 +221,7 @@ def batches(
         return
     output.print_table(
         "",
-        ("batch", "rows", "reason", "state", "version", "sealed", "error"),
+        ("batch", "rows", "reason", "state", "version", "sealed", "first answer", "error"),
         (
             (
                 batch.id,
@@ -200,7 +229,8 @@ def batches(
                 _word(data_pb2.BatchReason.Name(batch.reason)),
                 _word(data_pb2.BatchState.Name(batch.state)),
                 batch.version,
-                batch.sealed_at.ToDatetime().isoformat(sep=" ", timespec="seconds"),
+                _moment(batch.sealed_at),
+                _moment(batch.first_answer_at) if batch.HasField("first_answer_at") else "",
                 batch.error,
             )
             for batch in found
@@ -213,6 +243,10 @@ def _print_batch(batch: data_pb2.Batch) -> None:
     version = f", version {batch.version}" if batch.version else ""
     why = f": {batch.error}" if batch.error else ""
     console.print(f"batch {batch.id}: {state}{version}{why}", highlight=False, markup=False)
+
+
+def _moment(stamp: Timestamp) -> str:
+    return stamp.ToDatetime().isoformat(sep=" ", timespec="seconds")
 
 
 def _word(enum_name: str) -> str:

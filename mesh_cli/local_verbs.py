@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from mesh.client import MeshClient
 from mesh.errors import MeshError
-from mesh.v1 import reload_pb2
+from mesh.v1 import data_pb2, reload_pb2
 from mesh_cli import output
 from mesh_cli.context import local_mesh
 from mesh_cli.errors import EXIT_FAILED, BadInput, NotUp
@@ -117,7 +117,7 @@ def _scaled(scaled: Scaled) -> str:
 
 
 def status(json: Json = False) -> None:
-    """Show every part, what is not healthy and why, the models, and the URLs.
+    """Show every part, what is not healthy and why, the models, stuck batches, and the URLs.
 
     Exits with 0 only when everything is healthy. Example: `mesh status --json`
     """
@@ -137,6 +137,12 @@ def status(json: Json = False) -> None:
                 "",
                 ("model", "version", "alias"),
                 ((m["name"], m["version"] or "–", m["alias"] or "–") for m in document["models"]),
+            )
+        if document["batches"]:
+            output.print_table(
+                "these wait for `mesh retry BATCH`",
+                ("batch", "state", "rows", "error"),
+                ((b["id"], b["state"], b["rows"], b["error"]) for b in document["batches"]),
             )
         print_urls(mesh)
     if not document["healthy"]:
@@ -167,6 +173,7 @@ def _document(mesh: LocalMesh, statuses: list[PartStatus]) -> dict[str, Any]:
         "parts": [asdict(status) for status in statuses],
         "urls": urls(mesh),
         "models": _models(mesh),
+        "batches": _unresolved_batches(mesh),
         "airflow": {"user": AIRFLOW_USER, "password": mesh.secrets.airflow_password()},
         "ports": mesh.record["ports"],
         "home": str(mesh.home.root),
@@ -197,6 +204,27 @@ def _models(mesh: LocalMesh) -> list[dict[str, str]]:
     return [
         {"name": model.name, "version": model.serving_version, "alias": _alias(model)}
         for model in fleet.models
+    ]
+
+
+def _unresolved_batches(mesh: LocalMesh) -> list[dict[str, Any]]:
+    """Batches that Airflow refused, or whose run failed and that none has followed."""
+    if not mesh.is_up():
+        return []
+    with MeshClient(mesh.address) as client:
+        try:
+            batches = client.list_batches(unresolved=True)
+        except MeshError:
+            return []
+    return [
+        {
+            "id": batch.id,
+            "model": batch.model,
+            "state": "dead" if batch.state == data_pb2.BATCH_STATE_DEAD else "failed",
+            "rows": batch.rows,
+            "error": batch.error,
+        }
+        for batch in batches
     ]
 
 

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -61,7 +61,9 @@ def execute(url: str, sql: str) -> None:
 
 
 @contextmanager
-def running_postgres(folder: Path, port: int = 0) -> Iterator[str]:
+def running_postgres(
+    folder: Path, port: int = 0, settings: Mapping[str, str] = SETTINGS
+) -> Iterator[str]:
     """Run a server with its data in `folder` and yield the URL of database `postgres`.
 
     The data stay, so that the same folder and port can be started again.
@@ -72,7 +74,7 @@ def running_postgres(folder: Path, port: int = 0) -> Iterator[str]:
         _initialise(prefix, data, password_file)
     port = port or free_port()
     url = f"postgresql://mesh:{password_file.read_text()}@127.0.0.1:{port}/postgres"
-    options = [f"--{key}={value}" for key, value in SETTINGS.items()]
+    options = [f"--{key}={value}" for key, value in settings.items()]
     with (folder / "postgres.log").open("ab") as log:
         server = subprocess.Popen(
             [*prefix, str(BINARIES / "postgres"), "-D", str(data), "-p", str(port), *options],

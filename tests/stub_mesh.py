@@ -43,6 +43,15 @@ class StubMesh(
             model=request.model, rows=data_pb2.SplitCounts(train=train, test=20)
         )
 
+    def Retry(
+        self, request: data_pb2.RetryRequest, context: grpc.ServicerContext
+    ) -> data_pb2.Batch:
+        self.calls.append(request)
+        name = request.batch_id or f"retrain__{request.model}__1"
+        return data_pb2.Batch(
+            id=name, model=request.model, state=data_pb2.BATCH_STATE_SEALED, retries=1
+        )
+
     def Train(
         self, request: train_pb2.TrainRequest, context: grpc.ServicerContext
     ) -> train_pb2.TrainingJob:

@@ -36,6 +36,9 @@ class Airflow(Protocol):
     async def start_run(self, run: Run) -> None:
         """Make the run unless it is there already. Raises Refused."""
 
+    async def restart_run(self, run_id: str) -> None:
+        """Let a run that has ended begin again, all its tasks. Raises Refused."""
+
     async def run_state(self, run_id: str) -> RunState:
         """Tell how the run stands."""
 

@@ -42,12 +42,14 @@ class HttpAirflow:
         body = {"dag_run_id": run.id, "logical_date": None, "conf": run.conf}
         response = await self._call("POST", self._runs, json=body)
         # 409: the run is there, by an earlier attempt whose answer got lost.
-        if response.is_success or response.status_code == 409:
-            return
-        problem = f"Airflow answered {response.status_code}: {_detail(response)}"
-        if response.status_code in (400, 422) and _HAS_IMPORT_ERRORS not in problem:
-            raise Refused(problem)
-        raise Unavailable(problem)
+        if response.status_code != 409:
+            _check_taken(response)
+
+    async def restart_run(self, run_id: str) -> None:
+        """Let a run that has ended begin again, all its tasks. Raises Refused or Unavailable."""
+        # All of them: those of a run that outlasted its time are skipped and not failed.
+        body = {"dry_run": False, "only_failed": False}
+        _check_taken(await self._call("POST", f"{self._runs}/{run_id}/clear", json=body))
 
     async def run_state(self, run_id: str) -> RunState:
         """Tell how the run stands. Raises Unavailable."""
@@ -92,6 +94,15 @@ class HttpAirflow:
                 f"Airflow did not log {user} in, {response.status_code}: {_detail(response)}"
             )
         return _field(response, "access_token")
+
+
+def _check_taken(response: httpx.Response) -> None:
+    if response.is_success:
+        return
+    problem = f"Airflow answered {response.status_code}: {_detail(response)}"
+    if response.status_code in (400, 422) and _HAS_IMPORT_ERRORS not in problem:
+        raise Refused(problem)
+    raise Unavailable(problem)
 
 
 def _password(settings: TriggerSettings) -> str:

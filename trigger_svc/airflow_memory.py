@@ -13,6 +13,8 @@ class MemoryAirflow:
         """Raised by the next calls, one each."""
         self.posts: list[str] = []
         """Ids of every attempt to start a run."""
+        self.restarts: list[str] = []
+        """Ids of every attempt to let a run begin again."""
 
     async def start_run(self, run: Run) -> None:
         """Make the run unless it is there already."""
@@ -21,6 +23,12 @@ class MemoryAirflow:
         if run.id not in self.runs:
             self.runs[run.id] = run
             self.states[run.id] = RunState.ACTIVE
+
+    async def restart_run(self, run_id: str) -> None:
+        """Let a run that has ended begin again."""
+        self.restarts.append(run_id)
+        self._fail()
+        self.states[run_id] = RunState.ACTIVE
 
     async def run_state(self, run_id: str) -> RunState:
         """Tell how the run stands."""

@@ -36,6 +36,8 @@ class Batch:
     state: BatchState
     sealed_at: datetime
     posted_at: datetime | None = None
+    ended_at: datetime | None = None
+    retries: int = 0
     error: str = ""
 
 
@@ -48,6 +50,8 @@ class OpenBatch:
     rows: int
     reason: BatchReason
     state: BatchState
+    retries: int = 0
+    """How often somebody had it sent again."""
     running_s: float = 0.0
     """Seconds since Airflow accepted its run."""
 

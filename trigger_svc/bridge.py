@@ -1,16 +1,17 @@
 """The bridge: seals batches, posts their DAG runs, and follows them to their end.
 
-A batch is SEALED → RUNNING → SUCCEEDED or FAILED, or SEALED → DEAD. A model has at most one batch
-RUNNING, and none is sealed for it automatically while one is open. All state is in PostgreSQL: a
-bridge that dies is followed by another one that goes on where it was.
+A batch is SEALED → RUNNING → SUCCEEDED or FAILED, or SEALED → DEAD; one that is FAILED or DEAD is
+SEALED again when somebody has it sent again. A model has at most one batch RUNNING, and none is
+sealed for it automatically while one is open. All state is in PostgreSQL: a bridge that dies is
+followed by another one that goes on where it was.
 """
 
 import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from prometheus_client import Counter
@@ -19,7 +20,7 @@ from service_kit.errors import Unavailable
 from trigger_svc.airflow import Airflow, Refused, Run, RunState
 from trigger_svc.backoff import backoff_s
 from trigger_svc.batches import Batch, BatchReason, BatchState, OpenBatch
-from trigger_svc.sealing import ModelWork, seal_due_in, seal_reason
+from trigger_svc.sealing import ModelWork, Waiting, seal_due_in, seal_reason
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +47,14 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class Turn:
-    """What one turn left: seconds until the next thing is due, and whether rows wait."""
+    """What one turn left: seconds until the next thing is due, and whether rows still wait."""
 
     due_in: float
     rows_wait: bool
+    rows: int = 0
+    """Rows that waited at its beginning."""
+    scan_s: float = 0.0
+    """Seconds that the look at what waits took."""
 
 
 @dataclass
@@ -58,6 +63,22 @@ class _Next:
 
     at: float = 0.0
     failures: int = 0
+
+
+@dataclass(frozen=True)
+class _Wait:
+    """How long rows have waited by the bridge's own clock, which nobody sets back."""
+
+    rows: int
+    begun_at: float
+    changed_at: float
+
+    def at_least(self, waiting: Waiting, now: float) -> Waiting:
+        return Waiting(
+            waiting.rows,
+            max(waiting.oldest_s, now - self.begun_at),
+            max(waiting.newest_s, now - self.changed_at),
+        )
 
 
 @dataclass
@@ -69,32 +90,52 @@ class Bridge:
     clock: Callable[[], float] = time.monotonic
     jitter: random.Random = field(default_factory=random.Random)
     _next: dict[str, _Next] = field(default_factory=dict)
+    _waits: dict[str, _Wait] = field(default_factory=dict)
 
     async def turn(self) -> Turn:
         """Seal, post and ask whatever is due now."""
+        begin = self.clock()
         works = await self.store.scan()
+        scan_s = self.clock() - begin
+        rows = sum(work.waiting.rows for work in works if work.waiting is not None)
+        self._time_waiting(works)
         batches: list[OpenBatch] = []
         due_in = IDLE_S
         for work in works:
             if work.batch is not None:
                 batches.append(work.batch)
             elif work.waiting is not None:
-                reason = seal_reason(work.waiting, work.policy)
+                waiting = self._waits[work.model].at_least(work.waiting, self.clock())
+                reason = seal_reason(waiting, work.policy)
                 if reason is None:
-                    due_in = min(due_in, LOOK_S, seal_due_in(work.waiting, work.policy))
+                    due_in = min(due_in, LOOK_S, seal_due_in(waiting, work.policy))
                 elif (sealed := await self._seal(work.model, reason)) is not None:
                     batches.append(sealed)
                 else:
                     due_in = min(due_in, LOOK_S)
         self._next = {batch.id: self._next.get(batch.id, _Next()) for batch in batches}
-        dues = await asyncio.gather(*map(self._advance, batches))
-        rows_wait = any(work.waiting is not None for work in works)
-        return Turn(min(due_in, *dues, IDLE_S), rows_wait)
+        dues = await _all(map(self._advance, batches))
+        return Turn(min(due_in, *dues, IDLE_S), bool(self._waits), rows, scan_s)
+
+    def _time_waiting(self, works: list[ModelWork]) -> None:
+        now = self.clock()
+        waits: dict[str, _Wait] = {}
+        for work in works:
+            if work.waiting is not None:
+                rows = work.waiting.rows
+                wait = self._waits.get(work.model)
+                if wait is None or rows < wait.rows:
+                    wait = _Wait(rows, now, now)
+                elif rows > wait.rows:
+                    wait = replace(wait, rows=rows, changed_at=now)
+                waits[work.model] = wait
+        self._waits = waits
 
     async def _seal(self, model: str, reason: BatchReason) -> OpenBatch | None:
         batch = await self.store.seal(model, reason)
         if batch is None:
             return None
+        self._waits.pop(model, None)
         SEALED.labels(reason).inc()
         log.info("batch sealed", extra={"batch": batch.id, "rows": batch.rows, "reason": reason})
         return OpenBatch(batch.id, model, batch.rows, reason, batch.state)
@@ -125,10 +166,15 @@ class Bridge:
         }
         try:
             # An attempt that seemed to fail may have got through: asking first spares Airflow's
-            # log the error that a second run with the same id leaves there.
-            started = failures and (await self.airflow.run_state(batch.id) is not RunState.GONE)
-            if not started:
+            # log the error that a second run with the same id leaves there. A batch that is sent
+            # again has its run already, unless that was deleted or never accepted.
+            state = RunState.GONE
+            if failures or batch.retries:
+                state = await self.airflow.run_state(batch.id)
+            if state is RunState.GONE:
                 await self.airflow.start_run(Run(batch.id, conf))
+            elif state is RunState.FAILED and batch.retries:
+                await self.airflow.restart_run(batch.id)
         except Refused as refusal:
             POSTS.labels("refused").inc()
             log.error("batch refused", extra={"batch": batch.id, "why": str(refusal)})
@@ -154,6 +200,15 @@ class Bridge:
             await self.store.deferred(batch.id, error)
         if failures == 1:
             log.warning("batch waits for Airflow", extra={"batch": batch.id, "why": error})
+
+
+async def _all(steps: Iterable[Awaitable[float]]) -> list[float]:
+    """Await every step before the first error is raised: none goes on beside the next turn."""
+    results = await asyncio.gather(*steps, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]
 
 
 _ENDS = {

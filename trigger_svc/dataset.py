@@ -7,7 +7,7 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor
 
 from service_kit.database import Database
-from service_kit.errors import FailedPrecondition, InvalidArgument, NotFound
+from service_kit.errors import FailedPrecondition, InvalidArgument, MeshError, NotFound
 from trigger_svc.batches import Batch, BatchReason
 from trigger_svc.examples import Example, Spool, check_example
 from trigger_svc.queries import QUERIES, model_table, of_model
@@ -154,12 +154,41 @@ class Dataset:
 
         return await self._database.run(work)
 
-    async def batches(self, model: str, limit: int) -> list[Batch]:
-        """Return the newest batches of a model, newest first. Raises NotFound."""
+    async def retry(self, model: str, batch: str, request_id: str) -> Batch:
+        """Send a batch again that failed or was refused; empty: the model's newest of those.
+
+        Raises NotFound, FailedPrecondition, AlreadyExists.
+        """
+
+        def work(cursor: Cursor) -> Batch:
+            _check_known(cursor, model)
+
+            def send_again() -> Answer:
+                # As for sealing, so that batches queue up in the order in which they are committed.
+                cursor.execute(QUERIES["lock_model"], {"model": model})
+                name = batch or _last_ended_badly(cursor, model)
+                cursor.execute(QUERIES["send_again"], {"id": name, "model": model})
+                if not cursor.rowcount:
+                    raise _not_to_be_sent(cursor, model, name)
+                cursor.execute(QUERIES["wake_bridge"])
+                return {"batch": name}
+
+            answer = once(cursor, request_id, "Retry", model, send_again)
+            return find_batch(cursor, answer["batch"])
+
+        return await self._database.run(work)
+
+    async def batches(self, model: str, limit: int, unresolved: bool = False) -> list[Batch]:
+        """Return the newest batches of a model, newest first; of every model when it is empty.
+
+        `unresolved`: only those that nothing but `retry` moves on. Raises NotFound.
+        """
 
         def work(cursor: Cursor) -> list[Batch]:
-            _check_known(cursor, model)
-            cursor.execute(QUERIES["find_batches"], {"model": model, "limit": limit})
+            if model:
+                _check_known(cursor, model)
+            values = {"model": model, "limit": limit, "unresolved": unresolved}
+            cursor.execute(QUERIES["find_batches"], values)
             return [to_batch(row) for row in cursor.fetchall()]
 
         return await self._database.run(work)
@@ -169,6 +198,25 @@ def _check_known(cursor: Cursor, model: str) -> None:
     cursor.execute(QUERIES["has_model"], {"model": model})
     if not _row(cursor)[0]:
         raise NotFound(f"no model {model!r}: import rows first: mesh import {model} FILE.csv")
+
+
+def _last_ended_badly(cursor: Cursor, model: str) -> str:
+    cursor.execute(QUERIES["last_ended_badly"], {"model": model})
+    row = cursor.fetchone()
+    if row is None:
+        raise FailedPrecondition(f"no batch of {model} has failed or was refused")
+    name: str = row[0]
+    return name
+
+
+def _not_to_be_sent(cursor: Cursor, model: str, name: str) -> MeshError:
+    cursor.execute(QUERIES["find_batch_state"], {"model": model, "id": name})
+    row = cursor.fetchone()
+    if row is None:
+        return NotFound(f"{model} has no batch {name!r}")
+    return FailedPrecondition(
+        f"batch {name} is {row[0].lower()}: only one that failed or was refused is sent again"
+    )
 
 
 def _ensure_model(cursor: Cursor, model: str) -> bool:

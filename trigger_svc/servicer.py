@@ -91,21 +91,32 @@ class DataServicer(data_pb2_grpc.DataServiceServicer):
         """Seal a batch now."""
         model = check_model_name(request.model)
         batch = await self._dataset.trigger(model, check_request_id(request.request_id))
-        outcomes = await self._timeline.outcomes(model, [batch.id])
-        return _batch(batch, outcomes.get(batch.id, Outcome()))
+        return await self._told(batch)
+
+    async def Retry(self, request: data_pb2.RetryRequest, context: Context) -> data_pb2.Batch:
+        """Send a batch again."""
+        model = check_model_name(request.model)
+        request_id = check_request_id(request.request_id)
+        return await self._told(await self._dataset.retry(model, request.batch_id, request_id))
 
     async def ListBatches(
         self, request: data_pb2.ListBatchesRequest, context: Context
     ) -> data_pb2.ListBatchesResponse:
-        """List the newest batches of a model."""
-        model = check_model_name(request.model)
+        """List the newest batches of a model, or of all."""
+        model = check_model_name(request.model) if request.model else ""
         if not 0 <= request.limit <= MAX_LIMIT:
             raise InvalidArgument("limit", f"is {request.limit}; it may be 0 to {MAX_LIMIT:,}")
-        batches = await self._dataset.batches(model, request.limit or DEFAULT_LIMIT)
-        outcomes = await self._timeline.outcomes(model, [batch.id for batch in batches])
+        batches = await self._dataset.batches(
+            model, request.limit or DEFAULT_LIMIT, request.unresolved
+        )
+        outcomes = await self._timeline.outcomes(batches)
         return data_pb2.ListBatchesResponse(
             batches=[_batch(batch, outcomes.get(batch.id, Outcome())) for batch in batches]
         )
+
+    async def _told(self, batch: Batch) -> data_pb2.Batch:
+        outcomes = await self._timeline.outcomes([batch])
+        return _batch(batch, outcomes.get(batch.id, Outcome()))
 
 
 def _header(message: data_pb2.ImportExamplesRequest) -> data_pb2.ImportHeader:
@@ -156,6 +167,9 @@ def _batch(batch: Batch, outcome: Outcome) -> data_pb2.Batch:
         reloaded_at=_timestamp(outcome.reloaded_at),
         first_answer_at=_timestamp(outcome.first_answer_at),
         error=batch.error,
+        accepted_at=_timestamp(batch.posted_at),
+        ended_at=_timestamp(batch.ended_at),
+        retries=batch.retries,
     )
 
 

@@ -11,14 +11,24 @@ from trigger_svc.queries import QUERIES, of_model
 from trigger_svc.sealing import ModelWork, SealPolicy, Waiting
 from trigger_svc.settings import TriggerSettings
 
-KEEP_DAYS = 30  # how long taken outbox entries and given answers are kept
+_ON_DEMAND = (BatchReason.MANUAL, BatchReason.IMPORT)  # by somebody else than the bridge
+KEEP_BATCHES = 100  # of each model, however old they are
+
+
+class Superseded(Exception):
+    """Another bridge leads: what this one decided may be out of date."""
 
 
 class BatchStore:
-    """Batches and outbox of every model."""
+    """Batches and outbox of every model.
+
+    Whatever changes something raises Superseded, and changes nothing, once another bridge leads.
+    """
 
     def __init__(self, database: Database, settings: TriggerSettings) -> None:
         self._database = database
+        self._keep_days = settings.keep_days
+        self._epoch = 0
         self._defaults = {
             "seal_rows": settings.seal_rows,
             "seal_quiet_ms": settings.seal_quiet_ms,
@@ -34,6 +44,10 @@ class BatchStore:
 
         return await self._database.run(work)
 
+    def lead(self, epoch: int) -> None:
+        """Write as the bridge of this epoch from now on."""
+        self._epoch = epoch
+
     async def oldest_transaction(self) -> int:
         """Return the oldest transaction id that may still be at work."""
 
@@ -46,7 +60,10 @@ class BatchStore:
     async def seal(self, model: str, reason: BatchReason) -> Batch | None:
         """Seal the waiting rows of `model`; None when somebody else is at it, or none are left."""
 
+        epoch = self._epoch
+
         def work(cursor: Cursor) -> Batch | None:
+            _check_lead(cursor, epoch)
             cursor.execute(QUERIES["try_lock_model"], {"model": model})
             if cursor.fetchone() is None:
                 return None
@@ -75,10 +92,17 @@ class BatchStore:
 
     async def forget_old(self) -> None:
         """Delete what nobody asks for any more."""
-        await self._execute("forget_old", days=KEEP_DAYS)
+        await self._execute("forget_old", days=self._keep_days, newest=KEEP_BATCHES)
 
     async def _execute(self, query: str, **values: Any) -> None:
-        await self._database.run(lambda cursor: cursor.execute(QUERIES[query], values))
+        # Now, not in the thread, which may outlive this bridge's time.
+        epoch = self._epoch
+
+        def work(cursor: Cursor) -> None:
+            _check_lead(cursor, epoch)
+            cursor.execute(QUERIES[query], values)
+
+        await self._database.run(work)
 
 
 def seal(
@@ -92,15 +116,25 @@ def seal(
     cursor.execute(QUERIES["lock_model"], {"model": model})
     number = _one(cursor)
     name = batch_id(model, number)
-    cursor.execute(QUERIES["take"], {"model": model, "batch": name})
-    rows = count_rows(cursor, model, _one(cursor))
-    if not rows and reason not in (BatchReason.MANUAL, BatchReason.IMPORT):
-        cursor.execute(QUERIES["untie"], {"batch": name})
+    cursor.execute(QUERIES["take"], {"model": model})
+    statements, ids = _row(cursor)
+    rows = count_rows(cursor, model, ids)
+    if not rows and reason not in _ON_DEMAND:
         return None
-    values = {"id": name, "model": model, "number": number, "rows": rows}
-    cursor.execute(QUERIES["create_batch"], values | {"reason": reason, "request_id": request_id})
+    values = {
+        "id": name,
+        "model": model,
+        "number": number,
+        "rows": rows,
+        "statements": statements,
+        "row_ids": ids,
+        "reason": reason,
+        "request_id": request_id,
+    }
+    cursor.execute(QUERIES["create_batch"], values)
     cursor.execute(QUERIES["count_batch_up"], {"model": model})
-    cursor.execute(QUERIES["wake_bridge"])
+    if reason in _ON_DEMAND:
+        cursor.execute(QUERIES["wake_bridge"])
     return find_batch(cursor, name)
 
 
@@ -116,17 +150,13 @@ def count_rows(cursor: Cursor, model: str, ids: str) -> int:
 def find_batch(cursor: Cursor, name: str) -> Batch:
     """Return the batch with this id."""
     cursor.execute(QUERIES["find_batch"], {"id": name})
-    row = cursor.fetchone()
-    assert row is not None
-    return to_batch(row)
+    return to_batch(_row(cursor))
 
 
 def to_batch(row: tuple[Any, ...]) -> Batch:
     """Make a Batch from a row of the queries `find_batch` and `find_batches`."""
-    name, model, rows, reason, state, sealed_at, posted_at, error = row
-    return Batch(
-        name, model, rows, BatchReason(reason), BatchState(state), sealed_at, posted_at, error
-    )
+    name, model, rows, reason, state, *rest = row
+    return Batch(name, model, rows, BatchReason(reason), BatchState(state), *rest)
 
 
 def _model_work(row: tuple[Any, ...]) -> ModelWork:
@@ -140,11 +170,23 @@ def _model_work(row: tuple[Any, ...]) -> ModelWork:
 
 
 def _open_batch(
-    model: str, name: str, rows: int, reason: str, state: str, running_s: Decimal | None
+    model: str,
+    name: str,
+    rows: int,
+    reason: str,
+    state: str,
+    retries: int,
+    running_s: Decimal | None,
 ) -> OpenBatch:
     return OpenBatch(
-        name, model, rows, BatchReason(reason), BatchState(state), _seconds(running_s or 0)
+        name, model, rows, BatchReason(reason), BatchState(state), retries, _seconds(running_s or 0)
     )
+
+
+def _check_lead(cursor: Cursor, epoch: int) -> None:
+    cursor.execute(QUERIES["check_lead"], {"epoch": epoch})
+    if not _one(cursor):
+        raise Superseded
 
 
 def _seconds(value: Decimal | float) -> float:
@@ -152,6 +194,10 @@ def _seconds(value: Decimal | float) -> float:
 
 
 def _one(cursor: Cursor) -> Any:
+    return _row(cursor)[0]
+
+
+def _row(cursor: Cursor) -> tuple[Any, ...]:
     row = cursor.fetchone()
     assert row is not None
-    return row[0]
+    return row

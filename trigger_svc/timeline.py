@@ -10,9 +10,11 @@ from psycopg2.extensions import cursor as Cursor
 from service_kit.database import Database
 from service_kit.errors import MeshError
 from service_kit.registry import TAG_FIRST_ANSWER_AT, TAG_RELOADED_AT, Registry
+from trigger_svc.batches import Batch
 from trigger_svc.queries import QUERIES
 
 REGISTRY_TIMEOUT_S = 3.0  # for all versions of one call together
+KEPT_OUTCOMES = 10_000
 _AT_ONCE = 8
 
 
@@ -35,17 +37,18 @@ class Timeline:
         # Both times never change once they are there.
         self._complete: dict[str, Outcome] = {}
 
-    async def outcomes(self, model: str, batches: Iterable[str]) -> Mapping[str, Outcome]:
+    async def outcomes(self, batches: Iterable[Batch]) -> Mapping[str, Outcome]:
         """Return what is known of these batches by their ids.
 
         Raises Unavailable when PostgreSQL is away; while MLflow is away, times are left out.
         """
-        ids = list(batches)
+        models = {batch.id: batch.model for batch in batches}
+        ids = list(models)
         known = {name: self._complete[name] for name in ids if name in self._complete}
         jobs = await self._jobs([name for name in ids if name not in known])
         limit = asyncio.Semaphore(_AT_ONCE)
         timed = {
-            name: asyncio.create_task(self._timed(limit, model, outcome))
+            name: asyncio.create_task(self._timed(limit, models[name], outcome))
             for name, outcome in jobs.items()
             if outcome.version
         }
@@ -60,6 +63,8 @@ class Timeline:
             for name, outcome in found.items()
             if outcome.reloaded_at and outcome.first_answer_at
         }
+        for name in list(self._complete)[:-KEPT_OUTCOMES]:
+            del self._complete[name]
         return known | jobs | found
 
     async def _jobs(self, ids: list[str]) -> dict[str, Outcome]:

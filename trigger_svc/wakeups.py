@@ -2,6 +2,7 @@
 
 import asyncio
 
+import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from service_kit.database import connect
@@ -9,7 +10,12 @@ from trigger_svc.queries import QUERIES
 
 _KEY = "hashtext('champion-mesh'), hashtext"
 _LEAD = f"SELECT pg_try_advisory_lock({_KEY}('bridge'))"
-_WAKE = f"SELECT pg_try_advisory_lock({_KEY}('bridge awake'))"
+# Not pg_try_…: of several busy writers one always holds it shared. Those who come while we wait
+# for it already take it as held.
+_WAKE = f"SET lock_timeout = '100ms'; SELECT pg_advisory_lock({_KEY}('bridge awake'))"
+# A session that says nothing for so long belongs to a process that is stopped or cut off: it ends,
+# and the standby follows. The bridge at work speaks every LIVENESS_S seconds.
+_SILENCE = "SET idle_session_timeout = '30s'"
 _SLEEP = f"SELECT pg_advisory_unlock({_KEY}('bridge awake'))"
 
 
@@ -19,7 +25,8 @@ class Wakeups:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.awake = False
-        self.leading = False
+        self.epoch: int | None = None
+        """Set while it leads: every bridge that comes to lead has a higher one."""
 
     @classmethod
     async def open(cls, url: str) -> "Wakeups":
@@ -28,6 +35,7 @@ class Wakeups:
         connection.autocommit = True
         wakeups = cls(connection)
         try:
+            await wakeups._execute(_SILENCE)
             await wakeups._execute("LISTEN mesh_outbox")
         except BaseException:
             connection.close()
@@ -39,14 +47,26 @@ class Wakeups:
         self._connection.close()
 
     async def lead(self) -> bool:
-        """Become the bridge that works; False when another one is."""
-        self.leading = bool(await self._execute(_LEAD))
-        return self.leading
+        """Become the bridge that works; False when another one is.
+
+        From now on, what the bridges before this one still write is refused.
+        """
+        if await self._execute(_LEAD):
+            self.epoch = int(str(await self._execute(QUERIES["lead"])))
+        return self.epoch is not None
 
     async def stay_awake(self) -> None:
-        """Tell writers not to wake the bridge: it looks by itself."""
-        if not self.awake:
-            self.awake = bool(await self._execute(_WAKE))
+        """Tell writers not to wake the bridge: it looks by itself.
+
+        Not so while a transaction that woke it goes on: then writers go on to wake it.
+        """
+        if self.awake:
+            return
+        try:
+            await self._execute(_WAKE)
+            self.awake = True
+        except psycopg2.errors.LockNotAvailable:
+            self.awake = False
 
     async def fall_asleep(self) -> int:
         """Tell writers to wake the bridge again.

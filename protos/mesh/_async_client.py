@@ -236,9 +236,23 @@ class AsyncMeshClient:
         request = data_pb2.TriggerRequest(model=model, request_id=calls.new_id(request_id))
         return await _call(self._data.Trigger, request)
 
-    async def list_batches(self, model: str, *, limit: int = 0) -> list[data_pb2.Batch]:
-        """The batches of a model, newest first."""
-        request = data_pb2.ListBatchesRequest(model=model, limit=limit)
+    async def retry(
+        self, model: str, batch_id: str = "", *, request_id: str = ""
+    ) -> data_pb2.Batch:
+        """Send a batch again that failed or was refused; empty: the model's newest of those."""
+        request = data_pb2.RetryRequest(
+            model=model, batch_id=batch_id, request_id=calls.new_id(request_id)
+        )
+        return await _call(self._data.Retry, request)
+
+    async def list_batches(
+        self, model: str = "", *, limit: int = 0, unresolved: bool = False
+    ) -> list[data_pb2.Batch]:
+        """The batches of a model, or of all models, newest first.
+
+        `unresolved`: only those that nothing but `retry` moves on.
+        """
+        request = data_pb2.ListBatchesRequest(model=model, limit=limit, unresolved=unresolved)
         return list((await _call(self._data.ListBatches, request)).batches)
 
 

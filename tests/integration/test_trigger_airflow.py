@@ -126,6 +126,24 @@ async def test_every_turn_of_the_loop_ends_as_its_training_does(
     assert not any(SECRET in text for text in logs)
 
 
+async def test_a_failed_batch_that_is_sent_again_is_the_same_run_and_the_jobs_next_attempt(
+    client: AsyncMeshClient, airflow: RunningAirflow, mesh: tuple[StubMesh, str]
+) -> None:
+    model = "broken"
+    (failed,) = (await ends(client, [model])).values()
+    assert failed.state == data_pb2.BATCH_STATE_FAILED
+    attempts = mesh[0].jobs[failed.id].attempt
+    await client.retry(model)
+
+    async def failed_again() -> bool:
+        batch = (await client.list_batches(model))[0]
+        return batch.state == data_pb2.BATCH_STATE_FAILED and batch.retries == 1
+
+    await until(failed_again, RUN_S)
+    assert mesh[0].jobs[failed.id].attempt > attempts
+    assert airflow.run_state(failed.id) == "failed"
+
+
 async def test_parameters_that_break_a_rule_are_refused(airflow: RunningAirflow) -> None:
     broken: list[dict[str, object]] = [
         {},

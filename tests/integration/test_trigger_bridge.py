@@ -56,7 +56,9 @@ async def test_an_insert_starts_a_run_after_its_quiet_time(postgres_url: str) ->
 
 async def test_many_rows_are_sealed_at_once(postgres_url: str) -> None:
     airflow = MemoryAirflow()
-    async with running_trigger(postgres_url, airflow, seal_quiet_ms=60_000) as client:
+    async with running_trigger(
+        postgres_url, airflow, seal_quiet_ms=60_000, seal_rows=1_000
+    ) as client:
         await imported(client)
         query(
             postgres_url,
@@ -101,7 +103,7 @@ async def test_rows_deleted_before_the_seal_start_nothing(postgres_url: str) -> 
         query(postgres_url, "DELETE FROM training.reviews WHERE text = 'new'")
 
         async def taken() -> bool:
-            return query(postgres_url, "SELECT FROM mesh.outbox WHERE taken_at IS NULL") == []
+            return query(postgres_url, "SELECT count(*) FROM mesh.outbox") == [(0,)]
 
         await until(taken)
         assert await client.list_batches("reviews") == []

@@ -249,6 +249,7 @@ async def test_a_hundred_thousand_rows_are_one_outbox_row(
 ) -> None:
     answer = await client.import_examples("reviews", examples(100_000))
     assert answer.rows.train + answer.rows.test == 100_000
-    assert query(postgres_url, "SELECT op, row_count, row_ids::text FROM mesh.outbox") == [
-        ("INSERT", 80_000, "{[1,100001)}")
+    assert query(postgres_url, "SELECT rows, statements, row_ids::text FROM mesh.batches") == [
+        (80_000, 1, "{[1,100001)}")
     ]
+    assert query(postgres_url, "SELECT count(*) FROM mesh.outbox") == [(0,)]

@@ -53,6 +53,19 @@ async def test_a_run_that_is_there_already_is_accepted() -> None:
     await client(FakeAirflow(httpx.Response(409, json={"detail": {}}))).start_run(RUN)
 
 
+async def test_a_run_begins_again_with_all_its_tasks() -> None:
+    fake = FakeAirflow(httpx.Response(200, json={}))
+    await client(fake).restart_run(RUN.id)
+    assert fake.calls[0].url.path.endswith(f"/dagRuns/{RUN.id}/clear")
+    assert json.loads(fake.calls[0].content) == {"dry_run": False, "only_failed": False}
+
+
+@pytest.mark.parametrize(("status", "error"), [(422, Refused), (404, Unavailable)])
+async def test_a_run_that_cannot_begin_again(status: int, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        await client(FakeAirflow(httpx.Response(status, text="…"))).restart_run(RUN.id)
+
+
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_bad_token_is_renewed_once(status: int) -> None:
     fake = FakeAirflow(httpx.Response(status), httpx.Response(200, json={}))

@@ -1,5 +1,6 @@
 """The bridge's rules, with a store and an Airflow in memory and a clock that the test turns."""
 
+import asyncio
 import random
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from service_kit.errors import Unavailable
 from trigger_svc.airflow import Refused, RunState
 from trigger_svc.airflow_memory import MemoryAirflow
 from trigger_svc.batches import Batch, BatchReason, BatchState, OpenBatch, batch_id
-from trigger_svc.bridge import IDLE_S, LONGEST_POLL_S, LOOK_S, POLL_S, Bridge
+from trigger_svc.bridge import IDLE_S, LONGEST_POLL_S, LOOK_S, POLL_S, Bridge, _all
 from trigger_svc.sealing import ModelWork, SealPolicy, Waiting
 
 POLICY = SealPolicy(rows=100, quiet_s=2.0, age_s=60.0)
@@ -173,6 +174,57 @@ async def test_a_refused_batch_is_dead_and_the_next_one_follows(world: World) ->
     await world.turns(1)
     assert world.store.ends == {FIRST: (BatchState.DEAD, "no such parameter")}
     assert list(world.airflow.runs) == [batch_id("reviews", 2)]
+
+
+def sent_again(world: World) -> None:
+    world.store.add_batch(1)
+    world.store.batches[FIRST] = replace(world.store.batches[FIRST], retries=1)
+
+
+async def test_a_batch_that_is_sent_again_lets_its_run_begin_again(world: World) -> None:
+    sent_again(world)
+    world.airflow.states[FIRST] = RunState.FAILED
+    await world.bridge.turn()
+    assert (world.airflow.posts, world.airflow.restarts) == ([], [FIRST])
+    assert world.store.batches[FIRST].state is BatchState.RUNNING
+
+
+async def test_a_run_that_began_again_already_is_left_alone(world: World) -> None:
+    sent_again(world)
+    world.airflow.states[FIRST] = RunState.ACTIVE  # by an attempt whose answer got lost
+    await world.bridge.turn()
+    assert (world.airflow.posts, world.airflow.restarts) == ([], [])
+    assert world.store.batches[FIRST].state is BatchState.RUNNING
+
+
+async def test_a_batch_that_is_sent_again_and_has_no_run_gets_one(world: World) -> None:
+    sent_again(world)
+    await world.bridge.turn()
+    assert (world.airflow.posts, world.airflow.restarts) == ([FIRST], [])
+
+
+async def test_rows_wait_no_longer_because_the_databases_clock_is_set_back(world: World) -> None:
+    world.store.waiting = Waiting(5, 0.0, 0.0)  # for an hour, as the database sees it
+    await world.turns(1.5)
+    assert world.airflow.posts == []
+    await world.turns(1.0)
+    assert world.airflow.posts == [FIRST]
+
+
+async def test_one_steps_error_waits_for_the_other_steps(world: World) -> None:
+    ended: list[str] = []
+
+    async def fails() -> float:
+        raise Unavailable("PostgreSQL is away")
+
+    async def goes_on() -> float:
+        await asyncio.sleep(0)
+        ended.append("step")
+        return 1.0
+
+    with pytest.raises(Unavailable):
+        await _all([fails(), goes_on()])
+    assert ended == ["step"]
 
 
 async def test_a_question_that_fails_does_not_end_the_batch(world: World) -> None:

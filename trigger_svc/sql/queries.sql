@@ -1,5 +1,6 @@
 -- name: scan
--- Every model for which there is something to do, with the first of its open batches.
+-- Every model for which there is something to do, with the one of its open batches that is next:
+-- what runs, else what has waited longest for Airflow.
 SELECT models.name,
        coalesce(models.seal_rows, %(seal_rows)s),
        coalesce(models.seal_quiet_ms, %(seal_quiet_ms)s) / 1000.0,
@@ -7,19 +8,30 @@ SELECT models.name,
        waiting.rows,
        extract(epoch FROM clock_timestamp() - waiting.oldest),
        extract(epoch FROM clock_timestamp() - waiting.newest),
-       first.id, first.rows, first.reason, first.state,
-       extract(epoch FROM clock_timestamp() - first.posted_at)
+       next.id, next.rows, next.reason, next.state, next.retries,
+       extract(epoch FROM clock_timestamp() - next.posted_at)
 FROM mesh.models
+LEFT JOIN (
+    SELECT model, sum(row_count)::bigint AS rows,
+           min(created_at) AS oldest, max(created_at) AS newest
+    FROM mesh.outbox GROUP BY model
+) AS waiting ON waiting.model = models.name
 LEFT JOIN LATERAL (
-    SELECT sum(row_count)::bigint AS rows, min(created_at) AS oldest, max(created_at) AS newest
-    FROM mesh.outbox WHERE model = models.name AND taken_at IS NULL
-) AS waiting ON true
-LEFT JOIN LATERAL (
-    SELECT id, rows, reason, state, posted_at FROM mesh.batches
-    WHERE model = models.name AND state IN ('SEALED', 'RUNNING') ORDER BY number LIMIT 1
-) AS first ON true
-WHERE waiting.rows IS NOT NULL OR first.id IS NOT NULL
+    SELECT id, rows, reason, state, retries, posted_at FROM mesh.batches
+    WHERE model = models.name AND state IN ('SEALED', 'RUNNING')
+    ORDER BY state = 'RUNNING' DESC, queued_at, number LIMIT 1
+) AS next ON true
+WHERE waiting.rows IS NOT NULL OR next.id IS NOT NULL
 ORDER BY models.name
+
+-- name: lead
+UPDATE mesh.bridge SET epoch = epoch + 1 RETURNING epoch
+
+-- name: check_lead
+-- Holds the next bridge's first step up until this transaction has ended, which a process that is
+-- stopped in the middle of it must not do for ever.
+SET LOCAL idle_in_transaction_session_timeout = '20s';
+SELECT epoch = %(epoch)s FROM mesh.bridge FOR SHARE
 
 -- name: oldest_transaction
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint
@@ -39,18 +51,11 @@ SELECT EXISTS (
 )
 
 -- name: take
-WITH taken AS (
-    UPDATE mesh.outbox SET taken_at = clock_timestamp(), batch_id = %(batch)s
-    WHERE model = %(model)s AND taken_at IS NULL RETURNING row_ids
-)
-SELECT coalesce(range_agg(row_ids), '{}')::text FROM taken
-
--- name: untie
-UPDATE mesh.outbox SET batch_id = NULL WHERE batch_id = %(batch)s
+WITH taken AS (DELETE FROM mesh.outbox WHERE model = %(model)s RETURNING row_ids)
+SELECT count(*), coalesce(range_agg(row_ids), '{}')::text FROM taken
 
 -- name: take_without_batch
-UPDATE mesh.outbox SET taken_at = clock_timestamp()
-WHERE model = %(model)s AND taken_at IS NULL AND row_ids <@ %(ids)s::int8multirange
+DELETE FROM mesh.outbox WHERE model = %(model)s AND row_ids <@ %(ids)s::int8multirange
 
 -- name: count_rows
 SELECT count(*) FROM training.{table}
@@ -59,17 +64,18 @@ WHERE id >= lower(%(ids)s::int8multirange) AND id < upper(%(ids)s::int8multirang
 
 -- name: waiting_ids
 SELECT coalesce(range_agg(row_ids), '{}')::text
-FROM mesh.outbox WHERE model = %(model)s AND taken_at IS NULL
+FROM mesh.outbox WHERE model = %(model)s
 
 -- name: create_batch
-INSERT INTO mesh.batches (id, model, number, rows, reason, request_id)
-VALUES (%(id)s, %(model)s, %(number)s, %(rows)s, %(reason)s, %(request_id)s)
+INSERT INTO mesh.batches (id, model, number, rows, statements, row_ids, reason, request_id)
+VALUES (%(id)s, %(model)s, %(number)s, %(rows)s, %(statements)s, %(row_ids)s, %(reason)s,
+        %(request_id)s)
 
 -- name: count_batch_up
 UPDATE mesh.models SET next_batch = next_batch + 1 WHERE name = %(model)s
 
 -- name: wake_bridge
-SELECT pg_notify('mesh_outbox', '')
+NOTIFY mesh_outbox
 
 -- name: batch_accepted
 UPDATE mesh.batches
@@ -89,11 +95,29 @@ WHERE id = %(id)s AND state = 'SEALED'
 UPDATE mesh.batches SET state = %(state)s, error = %(error)s, ended_at = clock_timestamp()
 WHERE id = %(id)s AND state = 'RUNNING'
 
+-- name: send_again
+UPDATE mesh.batches
+SET state = 'SEALED', retries = retries + 1, error = '', ended_at = NULL,
+    queued_at = clock_timestamp()
+WHERE id = %(id)s AND model = %(model)s AND state IN ('FAILED', 'DEAD')
+
+-- name: find_batch_state
+SELECT state FROM mesh.batches WHERE id = %(id)s AND model = %(model)s
+
+-- name: last_ended_badly
+SELECT id FROM mesh.batches
+WHERE model = %(model)s AND state IN ('FAILED', 'DEAD') ORDER BY number DESC LIMIT 1
+
 -- name: forget_old
+-- A batch's request goes with it or before it, since its answer names the batch.
 WITH old_requests AS (
     DELETE FROM mesh.requests WHERE created_at < now() - make_interval(days => %(days)s)
+), old_removals AS (
+    DELETE FROM mesh.removals WHERE created_at < now() - make_interval(days => %(days)s)
 )
-DELETE FROM mesh.outbox WHERE taken_at < now() - make_interval(days => %(days)s)
+DELETE FROM mesh.batches USING mesh.models
+WHERE models.name = batches.model AND batches.number < models.next_batch - %(newest)s
+  AND batches.ended_at < now() - make_interval(days => %(days)s)
 
 -- name: begin_request
 INSERT INTO mesh.requests (id, method, model) VALUES (%(id)s, %(method)s, %(model)s)
@@ -205,11 +229,18 @@ FROM training.{table} GROUP BY label ORDER BY label COLLATE "C"
 SELECT id FROM mesh.batches WHERE model = %(model)s ORDER BY number DESC LIMIT 1
 
 -- name: find_batches
-SELECT id, model, rows, reason, state, sealed_at, posted_at, error
-FROM mesh.batches WHERE model = %(model)s ORDER BY number DESC LIMIT %(limit)s
+-- Unresolved: refused, or failed and no later batch of the model took its rows along.
+SELECT id, model, rows, reason, state, sealed_at, posted_at, ended_at, retries, error
+FROM mesh.batches
+WHERE (%(model)s = '' OR model = %(model)s)
+  AND (NOT %(unresolved)s OR state = 'DEAD' OR state = 'FAILED' AND NOT EXISTS (
+      SELECT FROM mesh.batches AS later
+      WHERE later.model = batches.model AND later.number > batches.number
+  ))
+ORDER BY CASE WHEN %(model)s = '' THEN sealed_at END DESC, number DESC LIMIT %(limit)s
 
 -- name: find_batch
-SELECT id, model, rows, reason, state, sealed_at, posted_at, error
+SELECT id, model, rows, reason, state, sealed_at, posted_at, ended_at, retries, error
 FROM mesh.batches WHERE id = %(id)s
 
 -- name: has_training_jobs

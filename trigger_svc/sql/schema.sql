@@ -1,4 +1,5 @@
--- Tables and functions of the trigger service. Idempotent: run at every start.
+-- Tables and functions of the trigger service. Idempotent: run at every start, while rows come in:
+-- nothing here locks mesh.outbox or a training table once they are there.
 CREATE SCHEMA IF NOT EXISTS mesh;
 CREATE SCHEMA IF NOT EXISTS training;
 
@@ -19,13 +20,19 @@ CREATE TABLE IF NOT EXISTS mesh.batches (
     model       text NOT NULL REFERENCES mesh.models,
     number      integer NOT NULL,
     rows        integer NOT NULL,
+    -- Entries of the outbox that went into it, and the rows that they named.
+    statements  integer NOT NULL DEFAULT 0,
+    row_ids     int8multirange NOT NULL DEFAULT '{}',
     reason      text NOT NULL CHECK (reason IN ('COUNT', 'QUIET', 'AGE', 'MANUAL', 'IMPORT')),
     state       text NOT NULL DEFAULT 'SEALED'
                 CHECK (state IN ('SEALED', 'RUNNING', 'SUCCEEDED', 'FAILED', 'DEAD')),
     sealed_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- When it joined the queue for Airflow: as it was sealed, or sent again.
+    queued_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     posted_at   timestamptz,
     ended_at    timestamptz,
     attempts    integer NOT NULL DEFAULT 0,
+    retries     integer NOT NULL DEFAULT 0,
     error       text NOT NULL DEFAULT '',
     request_id  text UNIQUE,
     UNIQUE (model, number)
@@ -35,20 +42,50 @@ CREATE INDEX IF NOT EXISTS batches_open
 CREATE UNIQUE INDEX IF NOT EXISTS batches_one_running_a_model
     ON mesh.batches (model) WHERE state = 'RUNNING';
 
--- One row a statement that changed training rows. It waits until it is taken, by a batch or, with
--- batch_id left null, because it is no reason to train. No constraint here may fail an INSERT.
+-- The bridge at work has the highest epoch; what one before it still writes is refused.
+CREATE TABLE IF NOT EXISTS mesh.bridge (
+    single  boolean PRIMARY KEY DEFAULT true CHECK (single),
+    epoch   bigint NOT NULL DEFAULT 0
+);
+INSERT INTO mesh.bridge DEFAULT VALUES ON CONFLICT DO NOTHING;
+
+-- One row a statement that changed training rows, until a batch takes it. Neither a key nor an
+-- index nor a constraint: each would cost every INSERT, and may not fail one.
 CREATE TABLE IF NOT EXISTS mesh.outbox (
-    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     model       text NOT NULL,
     op          text NOT NULL,
     row_count   bigint NOT NULL,
     row_ids     int8multirange NOT NULL,
-    created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
-    taken_at    timestamptz,
-    batch_id    text
+    created_at  timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-CREATE INDEX IF NOT EXISTS outbox_waiting ON mesh.outbox (model) WHERE taken_at IS NULL;
-CREATE INDEX IF NOT EXISTS outbox_of_batch ON mesh.outbox (batch_id) WHERE batch_id IS NOT NULL;
+
+-- Before there was mesh.removals, entries stayed here when they were taken.
+DO $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM pg_attribute
+        WHERE attrelid = 'mesh.outbox'::regclass AND attname = 'taken_at' AND NOT attisdropped
+    ) THEN
+        DELETE FROM mesh.outbox WHERE taken_at IS NOT NULL;
+        ALTER TABLE mesh.outbox
+            DROP COLUMN id, DROP COLUMN taken_at, DROP COLUMN batch_id;
+        ALTER TABLE mesh.batches
+            ADD COLUMN statements integer NOT NULL DEFAULT 0,
+            ADD COLUMN row_ids int8multirange NOT NULL DEFAULT '{}',
+            ADD COLUMN queued_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            ADD COLUMN retries integer NOT NULL DEFAULT 0;
+    END IF;
+END
+$$;
+
+-- One row a statement that took training rows away. No reason to train.
+CREATE TABLE IF NOT EXISTS mesh.removals (
+    model       text NOT NULL,
+    op          text NOT NULL,
+    row_count   bigint NOT NULL,
+    row_ids     int8multirange NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+);
 
 -- Answers already given, by request id.
 CREATE TABLE IF NOT EXISTS mesh.requests (
@@ -59,43 +96,37 @@ CREATE TABLE IF NOT EXISTS mesh.requests (
     created_at  timestamptz NOT NULL DEFAULT now()
 );
 
--- Wakes the bridge, but only when it sleeps: while it is awake it holds this lock and looks by
--- itself. A NOTIFY at every commit would make all writers queue for one global lock.
-CREATE OR REPLACE FUNCTION mesh.wake_bridge() RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    IF pg_try_advisory_xact_lock_shared(hashtext('champion-mesh'), hashtext('bridge awake')) THEN
-        PERFORM pg_notify('mesh_outbox', '');
-    END IF;
-END
-$$;
-
 -- Training rows that were added or changed. Rows of the test split alone are no reason to train:
 -- they are not counted, and a statement without any other row leaves no trace.
 --
 -- A failure in here is a warning, never an error of the user's statement: an entry that is lost
--- only delays the next training, which takes every row of the table anyway.
+-- only delays the next training, which takes every row of the table anyway. Each INSERT pays for
+-- what is done here, so it is one statement and no call of another function.
 CREATE OR REPLACE FUNCTION mesh.after_write() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    counted bigint;
-    ids int8multirange;
 BEGIN
     IF TG_OP = 'INSERT' THEN
         -- All rows are named, which makes one range of them; those to train on are counted.
-        SELECT count(*) FILTER (WHERE split = 'train'), range_agg(int8range(id, id, '[]'))
-        INTO counted, ids FROM new_rows;
+        INSERT INTO mesh.outbox (model, op, row_count, row_ids)
+        SELECT TG_ARGV[0], TG_OP, count(*) FILTER (WHERE split = 'train'),
+               range_agg(int8range(id, id, '[]'))
+        FROM new_rows HAVING count(*) FILTER (WHERE split = 'train') > 0;
     ELSE
-        SELECT count(*), range_agg(int8range(new_rows.id, new_rows.id, '[]')) INTO counted, ids
+        INSERT INTO mesh.outbox (model, op, row_count, row_ids)
+        SELECT TG_ARGV[0], TG_OP, count(*),
+               range_agg(int8range(new_rows.id, new_rows.id, '[]'))
         FROM new_rows LEFT JOIN old_rows USING (id)
         WHERE new_rows.split = 'train'
           AND (old_rows.text, old_rows.label, old_rows.split)
-              IS DISTINCT FROM (new_rows.text, new_rows.label, new_rows.split);
+              IS DISTINCT FROM (new_rows.text, new_rows.label, new_rows.split)
+        HAVING count(*) > 0;
     END IF;
-    IF counted > 0 THEN
-        INSERT INTO mesh.outbox (model, op, row_count, row_ids)
-        VALUES (TG_ARGV[0], TG_OP, counted, ids);
-        PERFORM mesh.wake_bridge();
+    -- Wakes the bridge, but only when it sleeps: while it is awake it holds this lock and looks by
+    -- itself. A NOTIFY at every commit would make all writers queue for one global lock.
+    IF FOUND AND pg_try_advisory_xact_lock_shared(
+        hashtext('champion-mesh'), hashtext('bridge awake')
+    ) THEN
+        PERFORM pg_notify('mesh_outbox', '');
     END IF;
     RETURN NULL;
 EXCEPTION WHEN OTHERS THEN
@@ -113,8 +144,8 @@ DECLARE
 BEGIN
     SELECT count(*), range_agg(int8range(id, id, '[]')) INTO counted, ids FROM old_rows;
     IF counted > 0 THEN
-        INSERT INTO mesh.outbox (model, op, row_count, row_ids, taken_at)
-        VALUES (TG_ARGV[0], TG_OP, counted, ids, clock_timestamp());
+        INSERT INTO mesh.removals (model, op, row_count, row_ids)
+        VALUES (TG_ARGV[0], TG_OP, counted, ids);
     END IF;
     RETURN NULL;
 EXCEPTION WHEN OTHERS THEN
@@ -126,8 +157,8 @@ $$;
 CREATE OR REPLACE FUNCTION mesh.after_truncate() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    INSERT INTO mesh.outbox (model, op, row_count, row_ids, taken_at)
-    VALUES (TG_ARGV[0], TG_OP, 0, '{}', clock_timestamp());
+    INSERT INTO mesh.removals (model, op, row_count, row_ids)
+    VALUES (TG_ARGV[0], TG_OP, 0, '{}');
     RETURN NULL;
 EXCEPTION WHEN OTHERS THEN
     RAISE WARNING 'mesh: the truncation is not recorded: %', SQLERRM;

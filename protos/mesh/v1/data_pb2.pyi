@@ -146,8 +146,18 @@ class TriggerRequest(_message.Message):
     request_id: str
     def __init__(self, model: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
+class RetryRequest(_message.Message):
+    __slots__ = ("model", "batch_id", "request_id")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    batch_id: str
+    request_id: str
+    def __init__(self, model: _Optional[str] = ..., batch_id: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
 class Batch(_message.Message):
-    __slots__ = ("id", "model", "rows", "reason", "state", "sealed_at", "dag_run_id", "training_id", "version", "reloaded_at", "first_answer_at", "error")
+    __slots__ = ("id", "model", "rows", "reason", "state", "sealed_at", "dag_run_id", "training_id", "version", "reloaded_at", "first_answer_at", "error", "accepted_at", "ended_at", "retries")
     ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
@@ -160,6 +170,9 @@ class Batch(_message.Message):
     RELOADED_AT_FIELD_NUMBER: _ClassVar[int]
     FIRST_ANSWER_AT_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_AT_FIELD_NUMBER: _ClassVar[int]
+    ENDED_AT_FIELD_NUMBER: _ClassVar[int]
+    RETRIES_FIELD_NUMBER: _ClassVar[int]
     id: str
     model: str
     rows: int
@@ -172,15 +185,20 @@ class Batch(_message.Message):
     reloaded_at: _timestamp_pb2.Timestamp
     first_answer_at: _timestamp_pb2.Timestamp
     error: str
-    def __init__(self, id: _Optional[str] = ..., model: _Optional[str] = ..., rows: _Optional[int] = ..., reason: _Optional[_Union[BatchReason, str]] = ..., state: _Optional[_Union[BatchState, str]] = ..., sealed_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., dag_run_id: _Optional[str] = ..., training_id: _Optional[str] = ..., version: _Optional[str] = ..., reloaded_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., first_answer_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...
+    accepted_at: _timestamp_pb2.Timestamp
+    ended_at: _timestamp_pb2.Timestamp
+    retries: int
+    def __init__(self, id: _Optional[str] = ..., model: _Optional[str] = ..., rows: _Optional[int] = ..., reason: _Optional[_Union[BatchReason, str]] = ..., state: _Optional[_Union[BatchState, str]] = ..., sealed_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., dag_run_id: _Optional[str] = ..., training_id: _Optional[str] = ..., version: _Optional[str] = ..., reloaded_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., first_answer_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[str] = ..., accepted_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., retries: _Optional[int] = ...) -> None: ...
 
 class ListBatchesRequest(_message.Message):
-    __slots__ = ("model", "limit")
+    __slots__ = ("model", "limit", "unresolved")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
+    UNRESOLVED_FIELD_NUMBER: _ClassVar[int]
     model: str
     limit: int
-    def __init__(self, model: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+    unresolved: bool
+    def __init__(self, model: _Optional[str] = ..., limit: _Optional[int] = ..., unresolved: bool = ...) -> None: ...
 
 class ListBatchesResponse(_message.Message):
     __slots__ = ("batches",)

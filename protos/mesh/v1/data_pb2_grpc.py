@@ -60,6 +60,11 @@ class DataServiceStub(object):
                 request_serializer=mesh_dot_v1_dot_data__pb2.TriggerRequest.SerializeToString,
                 response_deserializer=mesh_dot_v1_dot_data__pb2.Batch.FromString,
                 _registered_method=True)
+        self.Retry = channel.unary_unary(
+                '/mesh.v1.DataService/Retry',
+                request_serializer=mesh_dot_v1_dot_data__pb2.RetryRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_data__pb2.Batch.FromString,
+                _registered_method=True)
         self.ListBatches = channel.unary_unary(
                 '/mesh.v1.DataService/ListBatches',
                 request_serializer=mesh_dot_v1_dot_data__pb2.ListBatchesRequest.SerializeToString,
@@ -101,8 +106,16 @@ class DataServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Retry(self, request, context):
+        """Sends a batch again that failed or was refused: the same batch, the same run in Airflow, the
+        next attempt of the same training job.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListBatches(self, request, context):
-        """Lists the batches of a model, newest first.
+        """Lists the batches of a model, or of all models, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,6 +142,11 @@ def add_DataServiceServicer_to_server(servicer, server):
             'Trigger': grpc.unary_unary_rpc_method_handler(
                     servicer.Trigger,
                     request_deserializer=mesh_dot_v1_dot_data__pb2.TriggerRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_data__pb2.Batch.SerializeToString,
+            ),
+            'Retry': grpc.unary_unary_rpc_method_handler(
+                    servicer.Retry,
+                    request_deserializer=mesh_dot_v1_dot_data__pb2.RetryRequest.FromString,
                     response_serializer=mesh_dot_v1_dot_data__pb2.Batch.SerializeToString,
             ),
             'ListBatches': grpc.unary_unary_rpc_method_handler(
@@ -245,6 +263,33 @@ class DataService(object):
             target,
             '/mesh.v1.DataService/Trigger',
             mesh_dot_v1_dot_data__pb2.TriggerRequest.SerializeToString,
+            mesh_dot_v1_dot_data__pb2.Batch.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Retry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.v1.DataService/Retry',
+            mesh_dot_v1_dot_data__pb2.RetryRequest.SerializeToString,
             mesh_dot_v1_dot_data__pb2.Batch.FromString,
             options,
             channel_credentials,

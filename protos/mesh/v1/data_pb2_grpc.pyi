@@ -89,6 +89,22 @@ _DataServiceTriggerType = typing_extensions.TypeVar(
     ],
 )
 
+_DataServiceRetryType = typing_extensions.TypeVar(
+    '_DataServiceRetryType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.data_pb2.RetryRequest,
+        mesh.v1.data_pb2.Batch,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.data_pb2.RetryRequest,
+        mesh.v1.data_pb2.Batch,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.data_pb2.RetryRequest,
+        mesh.v1.data_pb2.Batch,
+    ],
+)
+
 _DataServiceListBatchesType = typing_extensions.TypeVar(
     '_DataServiceListBatchesType',
     grpc.UnaryUnaryMultiCallable[
@@ -105,7 +121,7 @@ _DataServiceListBatchesType = typing_extensions.TypeVar(
     ],
 )
 
-class DataServiceStub(typing.Generic[_DataServiceAddExamplesType, _DataServiceImportExamplesType, _DataServiceGetDatasetType, _DataServiceTriggerType, _DataServiceListBatchesType]):
+class DataServiceStub(typing.Generic[_DataServiceAddExamplesType, _DataServiceImportExamplesType, _DataServiceGetDatasetType, _DataServiceTriggerType, _DataServiceRetryType, _DataServiceListBatchesType]):
     """Rows and batches. Served by the trigger service."""
 
     @typing.overload
@@ -124,6 +140,10 @@ class DataServiceStub(typing.Generic[_DataServiceAddExamplesType, _DataServiceIm
         ],
         grpc.UnaryUnaryMultiCallable[
             mesh.v1.data_pb2.TriggerRequest,
+            mesh.v1.data_pb2.Batch,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.data_pb2.RetryRequest,
             mesh.v1.data_pb2.Batch,
         ],
         grpc.UnaryUnaryMultiCallable[
@@ -151,6 +171,10 @@ class DataServiceStub(typing.Generic[_DataServiceAddExamplesType, _DataServiceIm
             mesh.v1.data_pb2.Batch,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.data_pb2.RetryRequest,
+            mesh.v1.data_pb2.Batch,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             mesh.v1.data_pb2.ListBatchesRequest,
             mesh.v1.data_pb2.ListBatchesResponse,
         ],
@@ -171,8 +195,13 @@ class DataServiceStub(typing.Generic[_DataServiceAddExamplesType, _DataServiceIm
     Trigger: _DataServiceTriggerType
     """Seals a batch now, with whatever rows wait, none included, and so starts one turn of the loop."""
 
+    Retry: _DataServiceRetryType
+    """Sends a batch again that failed or was refused: the same batch, the same run in Airflow, the
+    next attempt of the same training job.
+    """
+
     ListBatches: _DataServiceListBatchesType
-    """Lists the batches of a model, newest first."""
+    """Lists the batches of a model, or of all models, newest first."""
 
 DataServiceAsyncStub: typing_extensions.TypeAlias = DataServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -189,6 +218,10 @@ DataServiceAsyncStub: typing_extensions.TypeAlias = DataServiceStub[
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         mesh.v1.data_pb2.TriggerRequest,
+        mesh.v1.data_pb2.Batch,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.data_pb2.RetryRequest,
         mesh.v1.data_pb2.Batch,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
@@ -236,11 +269,21 @@ class DataServiceServicer(metaclass=abc.ABCMeta):
         """Seals a batch now, with whatever rows wait, none included, and so starts one turn of the loop."""
 
     @abc.abstractmethod
+    def Retry(
+        self,
+        request: mesh.v1.data_pb2.RetryRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[mesh.v1.data_pb2.Batch, collections.abc.Awaitable[mesh.v1.data_pb2.Batch]]:
+        """Sends a batch again that failed or was refused: the same batch, the same run in Airflow, the
+        next attempt of the same training job.
+        """
+
+    @abc.abstractmethod
     def ListBatches(
         self,
         request: mesh.v1.data_pb2.ListBatchesRequest,
         context: _ServicerContext,
     ) -> typing.Union[mesh.v1.data_pb2.ListBatchesResponse, collections.abc.Awaitable[mesh.v1.data_pb2.ListBatchesResponse]]:
-        """Lists the batches of a model, newest first."""
+        """Lists the batches of a model, or of all models, newest first."""
 
 def add_DataServiceServicer_to_server(servicer: DataServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
