@@ -10,8 +10,14 @@ from weakref import WeakValueDictionary
 import numpy as np
 from tokenizers import Tokenizer
 
-from inference_svc.engines.base import Classifier, FloatArray
+from inference_svc.engines.base import (
+    AnyClassifier,
+    Classifier,
+    FloatArray,
+    PackingClassifier,
+)
 from inference_svc.model_files import InvalidModel, ModelSpec
+from inference_svc.packing import blank, lay_out, pack
 from inference_svc.shapes import padded_texts, padded_tokens
 
 
@@ -68,18 +74,54 @@ class LoadedModel:
     spec: ModelSpec
     pad_id: int
     tokenizer: TextTokenizer
-    classifier: Classifier
+    classifier: AnyClassifier
     shapes: set[tuple[int, int]] = field(default_factory=set)
-    """Texts and tokens of the batches so far, padded; versions of a model may share the set."""
+    """Rows and tokens of the batches so far, padded; versions of a model may share the set."""
+    packs: bool = field(init=False)
+    """Whether several texts share a row."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "packs", isinstance(self.classifier, PackingClassifier))
 
     def run(self, texts: Sequence[Tokens]) -> FloatArray:
-        """Pad and classify one batch; returns probabilities [texts, labels].
+        """Classify one batch; returns probabilities [texts, labels].
 
         Raises ValueError when the model's output is not a probability for each label.
         """
+        if isinstance(self.classifier, PackingClassifier):
+            scores = self._run_packed(self.classifier, texts)
+        else:
+            scores = self._run_padded(self.classifier, texts)
+        if scores.shape != (len(texts), len(self.spec.labels)):
+            raise ValueError(f"{len(self.spec.labels)} labels, but scores of shape {scores.shape}")
+        if not np.isfinite(scores).all():
+            raise ValueError("the model's scores are not finite")
+        return scores
+
+    def computed_tokens(self, lengths: Sequence[int]) -> int:
+        """Tokens that a batch of texts of these lengths makes, padding included."""
+        if self.packs:
+            layout = lay_out(lengths)
+            return layout.rows * layout.tokens
+        return padded_texts(len(lengths)) * padded_tokens(max(lengths), self.spec.max_tokens)
+
+    def warm_up(self, rows: int, tokens: int) -> None:
+        """Let the engine meet a shape."""
+        if isinstance(self.classifier, PackingClassifier):
+            self.classifier.run_packed(blank(rows, tokens))
+        else:
+            ids = np.full((rows, tokens), self.pad_id, dtype=np.int64)
+            self.classifier.run(ids, np.ones_like(ids))
+
+    def _run_packed(self, classifier: PackingClassifier, texts: Sequence[Tokens]) -> FloatArray:
+        layout = lay_out([len(text.ids) for text in texts])
+        self.shapes.add((layout.rows, layout.tokens))
+        packed = pack([text.ids for text in texts], layout, self.pad_id)
+        return classifier.run_packed(packed)[: len(texts)]
+
+    def _run_padded(self, classifier: Classifier, texts: Sequence[Tokens]) -> FloatArray:
         lengths = [len(text.ids) for text in texts]
-        longest = max(lengths)
-        shape = padded_texts(len(texts)), padded_tokens(longest, self.spec.max_tokens)
+        shape = padded_texts(len(texts)), padded_tokens(max(lengths), self.spec.max_tokens)
         self.shapes.add(shape)
         ids = np.full(shape, self.pad_id, dtype=np.int64)
         # Of an empty row one token counts: attention to nothing at all is not a number.
@@ -87,9 +129,4 @@ class LoadedModel:
         mask = (np.arange(shape[1]) < used[:, np.newaxis]).astype(np.int64)
         for row, text in enumerate(texts):
             ids[row, : len(text.ids)] = text.ids
-        scores = self.classifier.run(ids, mask)[: len(texts)]
-        if scores.shape != (len(texts), len(self.spec.labels)):
-            raise ValueError(f"{len(self.spec.labels)} labels, but scores of shape {scores.shape}")
-        if not np.isfinite(scores).all():
-            raise ValueError("the model's scores are not finite")
-        return scores
+        return classifier.run(ids, mask)[: len(texts)]

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from inference_svc import metrics
 from inference_svc.cache import CachedVersion, ModelCache, ModelSource, VersionInfo
 from inference_svc.engines.base import Engine
-from inference_svc.loaded_model import LoadedModel, Tokenizers, Tokens
+from inference_svc.loaded_model import LoadedModel, Tokenizers
 from inference_svc.model_files import (
     TOKENIZER_FILE,
     WEIGHTS_FOLDER,
@@ -24,6 +24,7 @@ from inference_svc.model_files import (
     read_pad_id,
     read_spec,
 )
+from inference_svc.packing import ROW_TOKENS
 from inference_svc.progress import Dropped, Progress
 from service_kit.errors import Aborted, MeshError, Unavailable
 
@@ -34,8 +35,8 @@ PREPARE_FAILED = "PREPARE_FAILED"
 
 _GOLDEN_BATCH = 8
 # Shapes that the engine meets first here and not under traffic.
-_WARM_UP_TEXTS = (1, 8)
-_WARM_UP_TOKENS = (8, 32, 128, 512)
+_FIRST_TOKENS = (8, 16, 24, 32, 64, 128)
+_FIRST_ROWS = 8
 
 
 class PrepareFailed(Aborted):
@@ -160,14 +161,18 @@ def _step(step: str, progress: Progress) -> Iterator[None]:
 
 def _warm_up(model: LoadedModel) -> None:
     """Run the first shapes, and those that versions before it have met in the traffic."""
-    filler = model.tokenizer.encode(["a"])[0].ids[0]
     longest = model.spec.max_tokens
-    first = {
-        (texts, min(tokens, longest)) for texts in _WARM_UP_TEXTS for tokens in _WARM_UP_TOKENS
-    }
-    met = {(texts, tokens) for texts, tokens in tuple(model.shapes) if tokens <= longest}
-    for texts, tokens in sorted(first | met | {(1, longest)}):
-        model.run([Tokens([filler] * tokens, truncated=False)] * texts)
+    if model.packs:
+        first = {(1, tokens) for tokens in _FIRST_TOKENS}
+        first |= {(rows, ROW_TOKENS) for rows in range(2, _FIRST_ROWS + 1)}
+        met = set(model.shapes)
+    else:
+        first = {(texts, min(tokens, longest)) for texts in (1, 8) for tokens in _FIRST_TOKENS}
+        first.add((1, longest))
+        met = {(texts, tokens) for texts, tokens in tuple(model.shapes) if tokens <= longest}
+    for rows, tokens in sorted(first | met):
+        model.warm_up(rows, tokens)
+    model.run(model.tokenizer.encode(["a"]))
 
 
 def check_golden_set(model: LoadedModel) -> None:

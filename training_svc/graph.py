@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel
+from transformers import BertForSequenceClassification, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
 from service_kit.telemetry import refuse_openvino_telemetry
@@ -28,6 +28,39 @@ TOLERANCE = 1e-3
 _TRACED_SHAPE = (2, 8)  # texts, tokens
 _CHECKED_SHAPES = ((1, 5), (3, 16), (2, 8))
 _LEAST_TOKENS = 2  # of a text in a checked batch, before the padding
+# Tokens of texts, row by row; of a row that is not full the end is padding.
+_PACKED_LENGTHS = (((5, 3), (4,)), ((9,),), ((2, 7, 3), (6, 6), (1,)))
+
+
+class _PackingClassifier(torch.nn.Module):
+    """Several texts in a row, so that short ones need no padding; probabilities [texts, labels].
+
+    In: token ids, the number of the text that each token belongs to (0: padding), its position in
+    that text [rows, tokens]; where each text begins, as an index into the flattened rows [texts].
+    """
+
+    def __init__(self, model: BertForSequenceClassification) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        ids: torch.Tensor,
+        numbers: torch.Tensor,
+        positions: torch.Tensor,
+        first: torch.Tensor,
+    ) -> torch.Tensor:
+        # A token sees those of its own text.
+        same = numbers[:, None, :, None] == numbers[:, None, None, :]
+        mask = torch.where(same, 0.0, torch.finfo(torch.float32).min)
+        bert = self.model.bert
+        assert bert.pooler is not None
+        hidden = bert(input_ids=ids, attention_mask=mask, position_ids=positions)[0]
+        begins = hidden.reshape(-1, hidden.shape[-1])[first]
+        # The pooler takes the first token of each row: now each text's first is a row.
+        pooled = bert.pooler(begins[:, None, :])
+        scores: torch.Tensor = self.model.classifier(pooled).float().softmax(-1)
+        return scores
 
 
 class _Classifier(torch.nn.Module):
@@ -74,17 +107,55 @@ def _export(model_dir: Path, folder: Path) -> None:
     """Export and check. Raises whatever goes wrong, ValueError when the graph computes wrongly."""
     # The plain attention, whose pattern OpenVINO replaces by a kernel of its own.
     model = load_trained_model(model_dir, attention="eager")
+    with _silent(), torch.inference_mode():
+        if isinstance(model, BertForSequenceClassification):
+            _export_packing(model, folder)
+        else:
+            _export_padding(model, folder)
+
+
+def _export_packing(model: BertForSequenceClassification, folder: Path) -> None:
+    _save(_PackingClassifier(model).eval(), _packed(model, _PACKED_LENGTHS[0]), folder)
+    alone = _Classifier(model).eval()
+    compiled = _compiled(folder)
+    for lengths in _PACKED_LENGTHS:
+        arrays = _packed(model, lengths)
+        ids, numbers = arrays["ids"], arrays["numbers"]
+        texts = [ids[numbers == number][None] for number in range(1, int(numbers.max()) + 1)]
+        expected = torch.cat([alone(text, torch.ones_like(text)) for text in texts])
+        scores = compiled([array.numpy() for array in arrays.values()])[0]
+        _check(torch.from_numpy(scores), expected, f"texts of {lengths} tokens")
+
+
+def _export_padding(model: PreTrainedModel, folder: Path) -> None:
     classifier = _Classifier(model).eval()
     ids, mask = _batch(model, _TRACED_SHAPE)
-    with _silent(), torch.inference_mode():
-        graph = openvino.convert_model(
-            classifier, example_input={"input_ids": ids, "attention_mask": mask}
-        )
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        # In 16 bits the weights would be rounded twice where bf16 computes.
-        openvino.save_model(graph, folder / GRAPH_FILE, compress_to_fp16=False)
-        _check(classifier, folder / GRAPH_FILE)
+    _save(classifier, {"input_ids": ids, "attention_mask": mask}, folder)
+    compiled = _compiled(folder)
+    for shape in _CHECKED_SHAPES:
+        ids, mask = _batch(model, shape)
+        scores = compiled([ids.numpy(), mask.numpy()])[0]
+        what = f"{shape[0]} x {shape[1]} tokens"
+        _check(torch.from_numpy(scores), classifier(ids, mask), what)
+
+
+def _save(module: torch.nn.Module, example: dict[str, torch.Tensor], folder: Path) -> None:
+    graph = openvino.convert_model(module, example_input=example)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    # In 16 bits the weights would be rounded twice where bf16 computes.
+    openvino.save_model(graph, folder / GRAPH_FILE, compress_to_fp16=False)
+
+
+def _compiled(folder: Path) -> openvino.CompiledModel:
+    exact = {"INFERENCE_PRECISION_HINT": openvino.Type.f32}
+    return openvino.Core().compile_model(folder / GRAPH_FILE, "CPU", exact)
+
+
+def _check(scores: torch.Tensor, expected: torch.Tensor, what: str) -> None:
+    off = float((scores - expected).abs().max())
+    if not off <= TOLERANCE:
+        raise ValueError(f"for {what} the graph is off by {off:.4f}")
 
 
 @contextmanager
@@ -100,16 +171,29 @@ def _silent() -> Iterator[None]:
         hf_logging.set_verbosity(verbosity)
 
 
-def _check(classifier: _Classifier, graph: Path) -> None:
-    exact = {"INFERENCE_PRECISION_HINT": openvino.Type.f32}
-    compiled = openvino.Core().compile_model(graph, "CPU", exact)
-    for shape in _CHECKED_SHAPES:
-        ids, mask = _batch(classifier.model, shape)
-        expected = classifier(ids, mask)
-        scores = torch.from_numpy(compiled([ids.numpy(), mask.numpy()])[0])
-        off = float((scores - expected).abs().max())
-        if not off <= TOLERANCE:
-            raise ValueError(f"for {shape[0]} x {shape[1]} tokens the graph is off by {off:.4f}")
+def _packed(
+    model: PreTrainedModel, lengths: tuple[tuple[int, ...], ...]
+) -> dict[str, torch.Tensor]:
+    """Random texts of these numbers of tokens, in rows; see _PackingClassifier."""
+    generator = torch.Generator().manual_seed(0)
+    words = int(model.get_input_embeddings().num_embeddings)  # type: ignore[arg-type]
+    shape = len(lengths), max(map(sum, lengths))
+    ids = torch.randint(0, words, shape, generator=generator)
+    numbers, positions = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
+    first = []
+    for row, texts in enumerate(lengths):
+        begin = 0
+        for length in texts:
+            first.append(row * shape[1] + begin)
+            numbers[row, begin : begin + length] = len(first)
+            positions[row, begin : begin + length] = torch.arange(length)
+            begin += length
+    return {
+        "ids": ids,
+        "numbers": numbers,
+        "positions": positions,
+        "first": torch.tensor(first),
+    }
 
 
 def _batch(model: PreTrainedModel, shape: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,12 +21,15 @@ class BatchLimits:
 
 
 def cut_batch(waiting: Sequence[QueuedText], limits: BatchLimits) -> Batch:
-    """Return the first waiting text with those nearest to it in length.
+    """Return the first waiting text with others of its model.
 
-    `waiting` is not empty and ordered by rank. Texts are added while the padding stays cheaper
-    than one more batch would be, and only those of the same model.
+    `waiting` is not empty and ordered by rank. A model that packs takes them in that order. For
+    one that pads, those nearest in length are taken, while the padding stays cheaper than one more
+    batch would be.
     """
     first = waiting[0]
+    if first.job.model.packs:
+        return _cut_in_order(waiting, limits)
     nearby = [
         text for text in waiting[: LOOK_AHEAD * limits.texts] if text.job.model is first.job.model
     ]
@@ -53,3 +56,17 @@ def cut_batch(waiting: Sequence[QueuedText], limits: BatchLimits) -> Batch:
         order.append(text)
         low, high = min(low, chosen), max(high, chosen)
     return Batch(tuple(order[: full_texts(len(order))]))
+
+
+def _cut_in_order(waiting: Sequence[QueuedText], limits: BatchLimits) -> Batch:
+    first = waiting[0]
+    order: list[QueuedText] = []
+    tokens = 0
+    for text in waiting:
+        if text.job.model is not first.job.model:
+            continue
+        tokens += text.length
+        if order and (tokens > limits.tokens or len(order) == limits.texts):
+            break
+        order.append(text)
+    return Batch(tuple(order))

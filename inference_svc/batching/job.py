@@ -10,7 +10,6 @@ import numpy as np
 
 from inference_svc.engines.base import FloatArray
 from inference_svc.loaded_model import LoadedModel, Tokens
-from inference_svc.shapes import padded_texts, padded_tokens
 
 # Enough to guess the work of a text before it is tokenised.
 CHARACTERS_PER_TOKEN = 4
@@ -135,5 +134,4 @@ class Batch:
     def pad_waste(self) -> float:
         """Share of the computed tokens that is padding, 0..1."""
         lengths = [text.length for text in self.texts]
-        tokens = padded_tokens(max(lengths), self.model.spec.max_tokens)
-        return 1 - sum(lengths) / (tokens * padded_texts(len(lengths)))
+        return 1 - sum(lengths) / self.model.computed_tokens(lengths)

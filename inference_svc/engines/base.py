@@ -1,7 +1,7 @@
 """What an engine has to offer. Batching, tokenising and slots know no more of it than this."""
 
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,21 @@ class EngineUnavailable(Exception):
     """The engine or device that was asked for is not there."""
 
 
+class PackedTexts(NamedTuple):
+    """A batch with several texts in a row; see packing.py."""
+
+    ids: IntArray
+    """Token ids [rows, tokens]."""
+    numbers: IntArray
+    """Which text a token belongs to [rows, tokens], from 1; 0 for padding."""
+    positions: IntArray
+    """Which token of its text a token is [rows, tokens], from 0."""
+    first: IntArray
+    """Where each text begins [texts], as an index into the flattened rows."""
+
+
 class Classifier(Protocol):
-    """One loaded model. Used by one thread at a time."""
+    """One loaded model that takes a text a row. Used by one thread at a time."""
 
     @property
     def engine(self) -> str:
@@ -36,6 +49,25 @@ class Classifier(Protocol):
         """
 
 
+@runtime_checkable
+class PackingClassifier(Protocol):
+    """One loaded model that takes several texts a row. Used by one thread at a time."""
+
+    @property
+    def engine(self) -> str:
+        """See Classifier."""
+
+    @property
+    def score_tolerance(self) -> float:
+        """See Classifier."""
+
+    def run_packed(self, texts: PackedTexts) -> FloatArray:
+        """Classify one batch; returns probabilities [texts, labels], rows summing to 1."""
+
+
+AnyClassifier: TypeAlias = Classifier | PackingClassifier
+
+
 class Engine(Protocol):
     """Loads models for one device."""
 
@@ -50,7 +82,7 @@ class Engine(Protocol):
     def enter_thread(self, computes: bool) -> None:
         """Prepare the calling thread: with all threads to compute, with one to load and check."""
 
-    def load(self, weights: Path, graph: Path | None) -> Classifier:
+    def load(self, weights: Path, graph: Path | None) -> AnyClassifier:
         """Load a model.
 
         `weights` is a folder with config.json and model.safetensors; `graph` is the OpenVINO

@@ -5,7 +5,14 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from inference_svc.engines.base import Classifier, Engine, FloatArray, IntArray
+from inference_svc.engines.base import (
+    AnyClassifier,
+    Classifier,
+    Engine,
+    FloatArray,
+    IntArray,
+    PackingClassifier,
+)
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +53,7 @@ class CpuEngine:
         self._thread.computes = computes
         self._thread.entered = None
 
-    def load(self, weights: Path, graph: Path | None) -> Classifier:
+    def load(self, weights: Path, graph: Path | None) -> AnyClassifier:
         """See Engine.load."""
         if graph is not None:
             try:
@@ -59,7 +66,9 @@ class CpuEngine:
             self._torch = self._make_torch()
         torch = self._torch
         self._enter(torch)
-        return _EnteringClassifier(torch.load(weights, None), lambda: self._enter(torch))
+        classifier = torch.load(weights, None)
+        assert not isinstance(classifier, PackingClassifier)
+        return _EnteringClassifier(classifier, lambda: self._enter(torch))
 
     def _enter(self, engine: Engine) -> None:
         if getattr(self._thread, "entered", None) is not engine:

@@ -3,7 +3,13 @@
 import gc
 from pathlib import Path
 
-from inference_svc.engines.base import TOLERANCE, EngineUnavailable, FloatArray, IntArray
+from inference_svc.engines.base import (
+    TOLERANCE,
+    EngineUnavailable,
+    FloatArray,
+    IntArray,
+    PackedTexts,
+)
 from inference_svc.engines.cpu import describe_cpu, has_bf16, usable_cores
 from inference_svc.engines.memory import trim_heap
 from service_kit.telemetry import refuse_openvino_telemetry
@@ -17,23 +23,38 @@ BATCH_TOKENS = 1024
 _PRECISION = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}
 
 
-class OpenVinoClassifier:
-    """A compiled graph: token ids and mask in, probabilities out."""
+class _CompiledGraph:
+    """A compiled graph: arrays in, probabilities out."""
 
     def __init__(self, compiled: openvino.CompiledModel, number_format: str) -> None:
         self._request = compiled.create_infer_request()
         self.engine = f"openvino {number_format}"
         self.score_tolerance = TOLERANCE[number_format]
 
-    def run(self, ids: IntArray, mask: IntArray) -> FloatArray:
-        """See Classifier.run."""
+    def _infer(self, *arrays: IntArray) -> FloatArray:
         request = self._request
-        request.set_input_tensor(0, openvino.Tensor(ids, shared_memory=True))
-        request.set_input_tensor(1, openvino.Tensor(mask, shared_memory=True))
+        for index, array in enumerate(arrays):
+            request.set_input_tensor(index, openvino.Tensor(array, shared_memory=True))
         request.infer()
         # Copied: the next batch writes its own scores to the same place.
         scores: FloatArray = request.get_output_tensor(0).data.copy()
         return scores
+
+
+class OpenVinoClassifier(_CompiledGraph):
+    """A graph that takes a text a row."""
+
+    def run(self, ids: IntArray, mask: IntArray) -> FloatArray:
+        """See Classifier.run."""
+        return self._infer(ids, mask)
+
+
+class PackingOpenVinoClassifier(_CompiledGraph):
+    """A graph that takes several texts a row."""
+
+    def run_packed(self, texts: PackedTexts) -> FloatArray:
+        """See PackingClassifier.run_packed."""
+        return self._infer(*texts)
 
 
 class OpenVinoEngine:
@@ -56,7 +77,9 @@ class OpenVinoEngine:
     def enter_thread(self, computes: bool) -> None:
         """See Engine.enter_thread. Each graph has its number of threads from `load`."""
 
-    def load(self, weights: Path, graph: Path | None) -> OpenVinoClassifier:
+    def load(
+        self, weights: Path, graph: Path | None
+    ) -> OpenVinoClassifier | PackingOpenVinoClassifier:
         """See Engine.load. The weights are those of the graph, mapped into memory."""
         if graph is None:
             raise EngineUnavailable("this version has no OpenVINO graph")
@@ -71,6 +94,8 @@ class OpenVinoEngine:
                 "ENABLE_CPU_PINNING": False,
             },
         )
+        if len(compiled.inputs) == len(PackedTexts._fields):
+            return PackingOpenVinoClassifier(compiled, self._format)
         return OpenVinoClassifier(compiled, self._format)
 
     def release_memory(self) -> None:

@@ -30,13 +30,12 @@ import sys
 from inference_svc.main import make_service, create_engine
 from inference_svc.settings import InferenceSettings
 from pathlib import Path
-import numpy as np
+from inference_svc.packing import blank
 service = make_service(InferenceSettings(device="cpu", state_dir=Path(sys.argv[1]) / "state"))
 engine = create_engine("auto", "cpu", "auto", 1)
 folder = Path(sys.argv[1])
 classifier = engine.load(folder / "model", folder / "openvino" / "model.xml")
-ids = np.ones((2, 8), np.int64)
-assert classifier.run(ids, ids).shape == (2, 2)
+assert classifier.run_packed(blank(2, 64)).shape == (8, 2)
 heavy = {"torch", "transformers", "mlflow", "openvino_telemetry", "pandas", "scipy"}
 print(sorted(name for name in heavy if sys.modules.get(name)))
 """
