@@ -57,7 +57,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.closed = False
 
     def teardown(self) -> None:
-        for job in [job for job in self.held if job not in self.waiting and not job.ended]:
+        for job in [job for job in self.held if not (job.tokens or job.ended)]:
             self._put(job, 3)
         while self.waiting:
             self.complete(self.take(), 0.01)
