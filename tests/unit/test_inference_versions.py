@@ -18,7 +18,7 @@ from inference_svc.cache import ModelCache
 from inference_svc.loaded_model import Tokenizers
 from inference_svc.preparation import PrepareFailed, Preparer
 from inference_svc.preparations import Preparations, State
-from inference_svc.priority import IDLE_NICE, idle_executor
+from inference_svc.priority import PREPARE_NICE, idle_executor
 from inference_svc.replica import Replica
 from inference_svc.restorer import Restorer
 from inference_svc.served_versions import ServedVersions
@@ -268,7 +268,7 @@ async def test_idle_threads_have_the_lowest_priority_and_others_keep_theirs() ->
         nice = executor.submit(
             lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
         ).result()
-    assert nice == IDLE_NICE
+    assert nice == PREPARE_NICE
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
 
 
