@@ -50,7 +50,7 @@ class Tokenizers:
     """Loads tokenizers; those in memory are found again by what their files hold.
 
     Versions of a model mostly share one. The library loads a file with the interpreter's lock
-    held: on a thread of idle priority that stopped every request for 0.1 s and more.
+    held: on a thread of low priority that stopped every request for 0.1 s and more.
     """
 
     def __init__(self) -> None:

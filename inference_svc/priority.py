@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 log = logging.getLogger(__name__)
 
-# Not the lowest: the thread comes back from each native call for Python's lock, and whoever hands it
-# over waits until the thread runs. At 19 beside busy cores that took 0.1 s and more, each time.
+# Not the lowest: the thread comes back from each native call for Python's lock, and whoever hands
+# it over waits until the thread runs. At 19 beside busy cores that took 0.1 s and more, each time.
 PREPARE_NICE = 5
 
 
-def idle_executor(name: str) -> ThreadPoolExecutor:
+def background_executor(name: str) -> ThreadPoolExecutor:
     """Return an executor of one thread that gives way to the traffic."""
     return ThreadPoolExecutor(1, thread_name_prefix=name, initializer=lower_thread_priority)
 

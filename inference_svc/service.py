@@ -22,7 +22,7 @@ from inference_svc.open_inference_servicer import OpenInferenceServicer
 from inference_svc.predict_servicer import PredictServicer
 from inference_svc.preparation import Preparer
 from inference_svc.preparations import Preparations
-from inference_svc.priority import idle_executor
+from inference_svc.priority import background_executor
 from inference_svc.replica import Replica
 from inference_svc.replica_servicer import ReplicaServicer
 from inference_svc.restorer import Restorer
@@ -72,7 +72,7 @@ class InferenceService:
         self._batcher = Batcher(
             TextQueue(settings.max_queue_texts, limits), lambda: engine.enter_thread(computes=True)
         )
-        self._idle = idle_executor("prepare")
+        self._idle = background_executor("prepare")
         preparer = Preparer(self._cache, engine, open_source)
         self._preparations = Preparations(preparer, self._idle, self._release_memory)
         self._replica = Replica(

@@ -18,7 +18,7 @@ from inference_svc.cache import ModelCache
 from inference_svc.loaded_model import Tokenizers
 from inference_svc.preparation import PrepareFailed, Preparer
 from inference_svc.preparations import Preparations, State
-from inference_svc.priority import PREPARE_NICE, idle_executor
+from inference_svc.priority import PREPARE_NICE, background_executor
 from inference_svc.replica import Replica
 from inference_svc.restorer import Restorer
 from inference_svc.served_versions import ServedVersions
@@ -264,7 +264,7 @@ async def test_restoring_goes_on_until_the_registry_was_seen(
 
 async def test_idle_threads_have_the_lowest_priority_and_others_keep_theirs() -> None:
     own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-    with idle_executor("test") as executor:
+    with background_executor("test") as executor:
         nice = executor.submit(
             lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
         ).result()
