@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 log = logging.getLogger(__name__)
 
 # Not the lowest: the thread comes back from each native call for Python's lock, and whoever hands
-# it over waits until the thread runs. At 19 beside busy cores that took 0.1 s and more, each time.
+# it over waits until the thread runs, which beside busy cores may take its time.
 PREPARE_NICE = 5
 
 
