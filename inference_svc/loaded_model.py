@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 from weakref import WeakValueDictionary
@@ -77,11 +78,11 @@ class LoadedModel:
     classifier: AnyClassifier
     shapes: set[tuple[int, int]] = field(default_factory=set)
     """Rows and tokens of the batches so far, padded; versions of a model may share the set."""
-    packs: bool = field(init=False)
-    """Whether several texts share a row."""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "packs", isinstance(self.classifier, PackingClassifier))
+    @cached_property
+    def packs(self) -> bool:
+        """Whether several texts share a row."""
+        return isinstance(self.classifier, PackingClassifier)
 
     def run(self, texts: Sequence[Tokens]) -> FloatArray:
         """Classify one batch; returns probabilities [texts, labels].

@@ -5,12 +5,13 @@ of the batch costs. Few distinct shapes come out of it, since an engine keeps co
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from inference_svc.engines.base import PackedTexts
-from inference_svc.shapes import padded_tokens
+from inference_svc.shapes import padded_tokens, round_up
 
 # Long enough for two or three sentences; attention costs little at this length. A row that has to
 # hold a longer text is a multiple of the step.
@@ -32,8 +33,14 @@ class Layout(NamedTuple):
 
 def lay_out(lengths: Sequence[int]) -> Layout:
     """Place texts of these lengths, the longest first, each into the first row with room."""
+    return _lay_out(tuple(lengths))
+
+
+# A batch is laid out when it is computed, and asked about when it is accounted for.
+@lru_cache(maxsize=4)
+def _lay_out(lengths: tuple[int, ...]) -> Layout:
     longest, total = max(lengths), sum(lengths)
-    row_tokens = max(ROW_TOKENS, _up(longest, _ROW_STEP))
+    row_tokens = max(ROW_TOKENS, round_up(longest, _ROW_STEP))
     if total <= row_tokens:
         row_tokens = padded_tokens(total, total + ROW_TOKENS)
     used: list[int] = []
@@ -55,7 +62,7 @@ def pack(texts: Sequence[Sequence[int]], layout: Layout, pad_id: int) -> PackedT
     ids = np.full(shape, pad_id, dtype=np.int64)
     numbers = np.zeros(shape, dtype=np.int64)
     positions = np.zeros(shape, dtype=np.int64)
-    first = np.zeros(_up(len(texts), _TEXT_STEP), dtype=np.int64)
+    first = np.zeros(round_up(len(texts), _TEXT_STEP), dtype=np.int64)
     for index, (text, (row, begin)) in enumerate(zip(texts, layout.places, strict=True)):
         end = begin + len(text)
         ids[row, begin:end] = text
@@ -69,7 +76,3 @@ def blank(rows: int, tokens: int) -> PackedTexts:
     """A batch of a shape, with nothing in it."""
     nothing = np.zeros((rows, tokens), dtype=np.int64)
     return PackedTexts(nothing, nothing, nothing, np.zeros(_TEXT_STEP, dtype=np.int64))
-
-
-def _up(value: int, step: int) -> int:
-    return -(-value // step) * step

@@ -72,9 +72,9 @@ class InferenceService:
         self._batcher = Batcher(
             TextQueue(settings.max_queue_texts, limits), lambda: engine.enter_thread(computes=True)
         )
-        self._idle = background_executor("prepare")
+        self._background = background_executor("prepare")
         preparer = Preparer(self._cache, engine, open_source)
-        self._preparations = Preparations(preparer, self._idle, self._release_memory)
+        self._preparations = Preparations(preparer, self._background, self._release_memory)
         self._replica = Replica(
             Slots(self._release_memory),
             self._preparations,
@@ -143,7 +143,7 @@ class InferenceService:
         self._preparations.close()
         self._registered.close()
         await self._replica.comparisons.close()
-        await asyncio.to_thread(self._idle.shutdown, cancel_futures=True)
+        await asyncio.to_thread(self._background.shutdown, cancel_futures=True)
         await self._batcher.close()
         await self._source.close()
 
@@ -161,4 +161,4 @@ class InferenceService:
         asyncio.get_running_loop().call_later(RELEASE_DELAY_S, self._release_memory_now)
 
     def _release_memory_now(self) -> None:
-        self._idle.submit(self._engine.release_memory)
+        self._background.submit(self._engine.release_memory)

@@ -15,14 +15,14 @@ _TEXT_STEP = 4
 def padded_tokens(longest: int, max_tokens: int) -> int:
     """Tokens to which a batch is padded when its longest text has `longest`."""
     step = next((step for limit, step in _TOKEN_STEPS if longest <= limit), _LONG_STEP)
-    return max(longest, min(_up(longest, step), max_tokens))
+    return max(longest, min(round_up(longest, step), max_tokens))
 
 
 def padded_texts(texts: int) -> int:
     """Rows to which a batch of so many texts is padded."""
     if texts == 1:
         return 1
-    return _up(texts, 2 if texts <= _FEW_TEXTS else _TEXT_STEP)
+    return round_up(texts, 2 if texts <= _FEW_TEXTS else _TEXT_STEP)
 
 
 def full_texts(texts: int) -> int:
@@ -33,5 +33,6 @@ def full_texts(texts: int) -> int:
     return texts if texts <= _FEW_TEXTS else texts - texts % _TEXT_STEP
 
 
-def _up(value: int, step: int) -> int:
+def round_up(value: int, step: int) -> int:
+    """The next multiple of `step`."""
     return -(-value // step) * step

@@ -13,7 +13,7 @@ from mesh_cli.errors import CliError
 from mesh_cli.mesh import LocalMesh
 from mesh_cli.parts import REPLICA
 from service_kit.registry import ModelVersion, RegisteredModel, Registry
-from service_kit.retention import expired_versions
+from service_kit.retention import expired
 
 _DAY_S = 86_400.0
 
@@ -54,9 +54,8 @@ class Collector:
         found = []
         kept: dict[str, set[str]] = {}
         for model in models:
-            versions, expired = await self._versions(model)
-            kept[model.name] = versions
-            found += expired
+            kept[model.name], gone = await self._versions(model)
+            found += gone
         return [*found, *self._caches(kept), *self._jobs(), *self._task_logs()]
 
     async def remove(self, garbage: Garbage) -> None:
@@ -68,13 +67,13 @@ class Collector:
                 shutil.rmtree(folder, ignore_errors=True)
 
     async def _versions(self, model: RegisteredModel) -> tuple[set[str], list[Garbage]]:
-        expired = await expired_versions(self._registry, model, self._keep)
-        versions = {found.version for found in await self._registry.list_versions(model.name)}
-        kept = versions - {found.version for found in expired}
+        versions = await self._registry.list_versions(model.name)
+        gone = expired(versions, set(model.aliases.values()), self._keep)
+        kept = {found.version for found in versions if found not in gone}
         why = f"no alias, and not among the newest {self._keep}"
         return kept, [
             Garbage("version", f"{model.name} {found.version}", why, self._files(found), found)
-            for found in expired
+            for found in gone
         ]
 
     def _files(self, version: ModelVersion) -> tuple[Path, ...]:
