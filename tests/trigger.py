@@ -59,3 +59,14 @@ async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = WAI
     async with asyncio.timeout(timeout_s):
         while not await condition():
             await asyncio.sleep(0.02)
+
+
+async def until_state(client: AsyncMeshClient, state: data_pb2.BatchState) -> data_pb2.Batch:
+    """Wait until the newest batch of `reviews` is in this state; return it."""
+
+    async def reached() -> bool:
+        batches = await client.list_batches("reviews")
+        return bool(batches) and batches[0].state == state
+
+    await until(reached)
+    return (await client.list_batches("reviews"))[0]

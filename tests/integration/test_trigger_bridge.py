@@ -11,7 +11,7 @@ from mesh.client import AsyncMeshClient
 from mesh.v1 import data_pb2
 from service_kit.errors import Unavailable
 from tests.postgres import free_port, running_postgres
-from tests.trigger import examples, query, running_trigger, until
+from tests.trigger import examples, query, running_trigger, until, until_state
 from trigger_svc.airflow import RunState
 from trigger_svc.airflow_memory import MemoryAirflow
 
@@ -28,15 +28,6 @@ async def until_posted(airflow: MemoryAirflow, count: int) -> None:
         return len(airflow.runs) >= count
 
     await until(posted)
-
-
-async def until_state(client: AsyncMeshClient, state: data_pb2.BatchState) -> data_pb2.Batch:
-    async def reached() -> bool:
-        batches = await client.list_batches("reviews")
-        return bool(batches) and batches[0].state == state
-
-    await until(reached)
-    return (await client.list_batches("reviews"))[0]
 
 
 async def test_an_insert_starts_a_run_after_its_quiet_time(postgres_url: str) -> None:

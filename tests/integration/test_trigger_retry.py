@@ -10,7 +10,7 @@ from mesh import errors
 from mesh.client import AsyncMeshClient
 from mesh.v1 import data_pb2
 from service_kit.database import Database, apply_schema
-from tests.trigger import examples, query, running_trigger, settings, until
+from tests.trigger import examples, query, running_trigger, settings, until, until_state
 from trigger_svc.airflow import Refused, RunState
 from trigger_svc.airflow_memory import MemoryAirflow
 from trigger_svc.batches import BatchReason, BatchState
@@ -34,13 +34,12 @@ async def client(postgres_url: str, airflow: MemoryAirflow) -> AsyncIterator[Asy
         yield running
 
 
-async def until_state(client: AsyncMeshClient, state: data_pb2.BatchState) -> data_pb2.Batch:
-    async def reached() -> bool:
-        batches = await client.list_batches("reviews")
-        return bool(batches) and batches[0].state == state
-
-    await until(reached)
-    return (await client.list_batches("reviews"))[0]
+async def failed_batch(client: AsyncMeshClient, airflow: MemoryAirflow) -> data_pb2.Batch:
+    """The first batch of the model, whose run has failed."""
+    await client.import_examples("reviews", examples(10))
+    await until_state(client, data_pb2.BATCH_STATE_RUNNING)
+    airflow.end(FIRST, RunState.FAILED)
+    return await until_state(client, data_pb2.BATCH_STATE_FAILED)
 
 
 async def test_a_refused_batch_is_shown_until_it_is_sent_again(
@@ -64,10 +63,7 @@ async def test_a_refused_batch_is_shown_until_it_is_sent_again(
 async def test_a_failed_batch_keeps_its_run_when_it_is_sent_again(
     client: AsyncMeshClient, airflow: MemoryAirflow
 ) -> None:
-    await client.import_examples("reviews", examples(10))
-    await until_state(client, data_pb2.BATCH_STATE_RUNNING)
-    airflow.end(FIRST, RunState.FAILED)
-    failed = await until_state(client, data_pb2.BATCH_STATE_FAILED)
+    failed = await failed_batch(client, airflow)
     assert failed.HasField("ended_at")
     assert [batch.id for batch in await client.list_batches(unresolved=True)] == [FIRST]
 
@@ -82,10 +78,7 @@ async def test_a_failed_batch_keeps_its_run_when_it_is_sent_again(
 async def test_a_failed_batch_that_another_followed_is_resolved(
     client: AsyncMeshClient, airflow: MemoryAirflow
 ) -> None:
-    await client.import_examples("reviews", examples(10))
-    await until_state(client, data_pb2.BATCH_STATE_RUNNING)
-    airflow.end(FIRST, RunState.FAILED)
-    await until_state(client, data_pb2.BATCH_STATE_FAILED)
+    await failed_batch(client, airflow)
     await client.trigger("reviews")
     assert await client.list_batches(unresolved=True) == []
 
@@ -93,10 +86,7 @@ async def test_a_failed_batch_that_another_followed_is_resolved(
 async def test_a_batch_that_is_sent_again_queues_behind_what_waits_already(
     client: AsyncMeshClient, airflow: MemoryAirflow
 ) -> None:
-    await client.import_examples("reviews", examples(10))
-    await until_state(client, data_pb2.BATCH_STATE_RUNNING)
-    airflow.end(FIRST, RunState.FAILED)
-    await until_state(client, data_pb2.BATCH_STATE_FAILED)
+    await failed_batch(client, airflow)
     second = await client.trigger("reviews")
     third = await client.trigger("reviews")
     await client.retry("reviews", FIRST)
