@@ -44,6 +44,8 @@ from trigger_svc.airflow_memory import MemoryAirflow
 MODELS = 5  # whose turns go on side by side, one at a time each
 KEEP_VERSIONS = 3
 KEEP_CACHED = 2
+# Pools open a connection when one more call than ever before is under way: one a model, at most.
+LATE_CONNECTIONS = MODELS
 MODEL_BYTES = 50_000
 LOOK_S = 0.2
 # Of one process that runs everything here; a leak of 100 kB a turn is 50 MB.
@@ -250,7 +252,8 @@ async def test_nothing_grows(
         await loop.turns(turns)
         after, more = await loop.sizes(), (psutil.Process().memory_info().rss - rss) / 2**20
         for name, size in after.items():
-            hold(f"no growth: {name}", size <= before[name], f"{before[name]} → {size}")
+            late = LATE_CONNECTIONS if name == "open files" else 0
+            hold(f"no growth: {name}", size <= before[name] + late, f"{before[name]} → {size}")
         hold(
             "no growth: versions beyond their retention",
             # The Champion and the previous one are among the newest.
