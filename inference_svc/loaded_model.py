@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -76,8 +76,6 @@ class LoadedModel:
     pad_id: int
     tokenizer: TextTokenizer
     classifier: AnyClassifier
-    shapes: set[tuple[int, int]] = field(default_factory=set)
-    """Rows and tokens of the batches so far, padded; versions of a model may share the set."""
 
     @cached_property
     def packs(self) -> bool:
@@ -116,14 +114,12 @@ class LoadedModel:
 
     def _run_packed(self, classifier: PackingClassifier, texts: Sequence[Tokens]) -> FloatArray:
         layout = lay_out([len(text.ids) for text in texts])
-        self.shapes.add((layout.rows, layout.tokens))
         packed = pack([text.ids for text in texts], layout, self.pad_id)
         return classifier.run_packed(packed)[: len(texts)]
 
     def _run_padded(self, classifier: Classifier, texts: Sequence[Tokens]) -> FloatArray:
         lengths = [len(text.ids) for text in texts]
         shape = padded_texts(len(texts)), padded_tokens(max(lengths), self.spec.max_tokens)
-        self.shapes.add(shape)
         ids = np.full(shape, self.pad_id, dtype=np.int64)
         # Of an empty row one token counts: attention to nothing at all is not a number.
         used = np.array(lengths + [1] * (shape[0] - len(texts)))

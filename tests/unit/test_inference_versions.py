@@ -316,14 +316,3 @@ def test_versions_with_equal_tokenizers_share_one(tmp_path: Path) -> None:
     del first
     gc.collect()
     assert known() is None
-
-
-async def test_a_version_has_met_the_traffic_of_the_one_before_it(parts: Parts) -> None:
-    await parts.reload("1")
-    await parts.replica.predict(REVIEWS, ["good"] * 5)
-    met = parts.engine.loaded[0].batches[-1].shape
-    await parts.replica.prepare(REVIEWS, "2")
-    assert met in {batch.shape for batch in parts.engine.loaded[1].batches}
-    # It is the traffic's shape, none that every version starts with.
-    await parts.replica.prepare(Slot("other"), "1")
-    assert met not in {batch.shape for batch in parts.engine.loaded[2].batches}
