@@ -3,9 +3,12 @@
 import random
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from math import comb
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from bench.canary_decisions import SCENARIOS, Scenario, simulate
 from control_plane.canary.held_out import HeldOut
@@ -112,6 +115,27 @@ def test_the_texts_of_one_request_count_as_one_observation() -> None:
 def test_nothing_seen_yet_is_no_reason_to_act() -> None:
     nothing = answered(0)
     assert Judge().during_step(nothing, nothing, LAST).action is Action.CONTINUE
+
+
+@pytest.mark.parametrize("hits", [0, 1, 7, 60, 400, 1500])
+def test_the_tails_are_those_of_scipy(hits: int) -> None:
+    close = partial(pytest.approx, rel=1e-6, abs=1e-12)
+    fisher = stats.fisher_exact([[hits, 2000 - hits], [90, 2910]], "greater").pvalue
+    assert more_often(hits, 2000, 90, 3000) == close(fisher)
+    assert above(hits, 2000, 0.03) == close(stats.binom.sf(hits - 1, 2000, 0.03))
+    assert upper_bound(hits, 2000, 0.95) == close(stats.beta.ppf(0.95, hits + 1, 2000 - hits))
+
+
+def test_rank_and_chi_squared_tests_are_those_of_scipy() -> None:
+    mine, theirs = [5, 30, 60, 20, 9], [40, 90, 70, 10, 1]
+    ranks = [np.repeat(np.arange(5), counts) for counts in (mine, theirs)]
+    expected = stats.mannwhitneyu(*ranks, alternative="greater", method="asymptotic").pvalue
+    assert slower(mine, theirs, shift=0) == pytest.approx(expected)
+    for labels in range(2, 6):
+        table = [[30, 44, 31, 9, 50][:labels], [60, 70, 80, 30, 75][:labels]]
+        sides = [{str(n): count for n, count in enumerate(row)} for row in table]
+        expected = stats.chi2_contingency(table, correction=False).pvalue
+        assert drifted(*sides, 1.0, 1.0) == pytest.approx(expected)
 
 
 def test_fishers_test_is_the_hypergeometric_tail() -> None:
