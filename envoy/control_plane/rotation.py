@@ -105,6 +105,7 @@ class Rotation:
                 self._topology,
                 replicas=_addresses(champions),
                 replicas_http=self._http_addresses(champions),
+                preparing=any(self._locks.taken(model.name) for model in models),
                 splits=_splits(demands, champions),
             )
         )

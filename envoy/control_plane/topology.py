@@ -9,6 +9,9 @@ MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 # costs: more calls in flight make answers later, not more. 32 keep a replica busy; with twice as
 # many an answer takes twice as long.
 CALLS_PER_REPLICA = 64
+# So many times as many while replicas prepare a version: for a second or two they are slower, and a
+# request that waits is better off than one that is refused.
+CALLS_WHILE_PREPARING = 2
 # What two replicas take, so that one that is left alone does not refuse at once.
 CALLS_AT_LEAST = 128
 # What is no prediction; and predictions until the fleet's own limit is known.
@@ -107,6 +110,9 @@ class MeshTopology:
     replicas_http: tuple[Address, ...] = ()
     """HTTP addresses of those that have one (Open Inference Protocol)."""
 
+    preparing: bool = False
+    """Replicas prepare a version beside their work, so that requests may wait for longer."""
+
     splits: tuple[tuple[str, Split], ...] = ()
     """Model and split, ordered by model; a model that is not here is its Champion's alone."""
 
@@ -125,8 +131,8 @@ class MeshTopology:
 
     @property
     def fixed(self) -> "MeshTopology":
-        """The part that never changes while Envoy runs: all but replicas and splits."""
-        return replace(self, replicas=(), replicas_http=(), splits=())
+        """The part that never changes while Envoy runs: all but replicas, splits and limits."""
+        return replace(self, replicas=(), replicas_http=(), preparing=False, splits=())
 
     def __post_init__(self) -> None:
         if not Address(self.host, self.port).is_ip:

@@ -85,10 +85,13 @@ async def test_a_change_takes_nobody_out_while_it_runs() -> None:
     mesh.registry.aliases["Serving"] = "2"  # recorded, and nobody has activated it yet
     await mesh.upkeep.look()
     assert mesh.envoy.replicas == ["r1", "r2"]
+    assert mesh.envoy.topology.preparing
     mesh.replicas[0].gate.set()
     await change
     assert mesh.envoy.replicas == ["r1", "r2"]
     assert mesh.served == ["2", "2"]
+    await mesh.upkeep.look()
+    assert not mesh.envoy.topology.preparing
 
 
 async def test_a_replica_that_does_not_answer_once_keeps_its_place() -> None:

@@ -96,6 +96,14 @@ def test_the_limit_of_calls_grows_with_the_fleet_but_has_a_floor() -> None:
     assert [calls(replicas) for replicas in (0, 1, 2, 3, 10)] == [128, 128, 128, 192, 640]
 
 
+def test_more_requests_may_wait_while_a_version_is_prepared() -> None:
+    before, after = build_snapshot(TOPOLOGY), build_snapshot(replace(TOPOLOGY, preparing=True))
+    assert after.runtime.replica_calls == 2 * before.runtime.replica_calls
+    assert before.clusters is after.clusters
+    assert before.listeners[0] is after.listeners[0]
+    assert bytes(before.routes[0]) == bytes(after.routes[0])
+
+
 def test_a_split_changes_routes_and_nothing_else() -> None:
     before, after = build_snapshot(SPLIT), build_snapshot(replace(SPLIT, splits=()))
     assert bytes(before.routes[0]) != bytes(after.routes[0])

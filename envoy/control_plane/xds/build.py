@@ -35,15 +35,15 @@ def build_snapshot(topology: MeshTopology) -> Snapshot:
         ),
         listeners=(_listener(topology.fixed),),
         routes=(route_table(topology.fixed, topology.splits),),
-        runtime=_runtime(topology.limits, len(topology.replicas)),
+        runtime=_runtime(topology.limits, len(topology.replicas), topology.preparing),
         node_id=topology.node_id,
         admin=Address(ADMIN_HOST, topology.admin_port),
     )
 
 
 @lru_cache(maxsize=16)
-def _runtime(limits: Limits, replicas: int) -> RuntimeLimits:
-    return runtime_limits(limits, replicas)
+def _runtime(limits: Limits, replicas: int, preparing: bool) -> RuntimeLimits:
+    return runtime_limits(limits, replicas, preparing)
 
 
 @lru_cache(maxsize=4)

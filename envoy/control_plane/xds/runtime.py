@@ -1,4 +1,4 @@
-"""Limits that grow with the fleet, as values of Envoy's runtime.
+"""Limits that follow what the fleet is and does, as values of Envoy's runtime.
 
 In the clusters themselves they would have every cluster built anew when a replica comes or goes.
 """
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from envoy_data_plane.envoy.service.runtime.v3 import Runtime
 from envoy_data_plane.google.protobuf import Struct
 
-from control_plane.topology import Limits
+from control_plane.topology import CALLS_WHILE_PREPARING, Limits
 from control_plane.xds import names
 from control_plane.xds.messages import struct
 
@@ -36,7 +36,9 @@ class RuntimeLimits:
         return bytes(Runtime(name=self.name, layer=self.layer()))
 
 
-def runtime_limits(limits: Limits, replicas: int) -> RuntimeLimits:
-    """The limits of a fleet of that many replicas."""
+def runtime_limits(limits: Limits, replicas: int, preparing: bool) -> RuntimeLimits:
+    """The limits of a fleet of that many replicas, which may be preparing a version."""
     calls = max(limits.calls_at_least, limits.calls_per_replica * replicas)
+    if preparing:
+        calls *= CALLS_WHILE_PREPARING
     return RuntimeLimits(names.RUNTIME, calls)
