@@ -119,8 +119,19 @@ def _resolve(base_model: str) -> tuple[str, dict[str, Any]]:
         return base_model, {"local_files_only": True}
     if base_model.startswith((".", "/", "~")):
         raise BaseModelNotFound(f"base model: there is no folder {base_model}")
-    token = os.environ.get("HUGGINGFACE_TOKEN") or os.environ.get("HF_TOKEN") or None
-    return base_model, {"token": token}
+    return base_model, {"token": _hub_token()}
+
+
+def _hub_token() -> str | None:
+    """The hub's token: HUGGINGFACE_TOKEN, HF_TOKEN, or what the file HUGGINGFACE_TOKEN_FILE holds.
+
+    Raises OSError when that file cannot be read.
+    """
+    token = os.environ.get("HUGGINGFACE_TOKEN") or os.environ.get("HF_TOKEN")
+    file = os.environ.get("HUGGINGFACE_TOKEN_FILE")
+    if not token and file:
+        token = Path(file).read_text().strip()
+    return token or None
 
 
 def _load_model(

@@ -37,6 +37,12 @@ def _torch_engine(device: str, precision: str, threads: int) -> Engine:
     # default a thousand of them stay.
     for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
         os.environ.setdefault(name, str(KEPT_KERNELS))
-    from inference_svc.engines.torch_engine import TorchEngine
+    try:
+        from inference_svc.engines.torch_engine import TorchEngine
+    except ModuleNotFoundError as error:
+        raise EngineUnavailable(
+            f"{error.name} is not installed here, and without it only versions with an OpenVINO "
+            "graph can be served, on a CPU"
+        ) from error
 
     return TorchEngine(device, precision, threads)
