@@ -1,0 +1,13 @@
+#!/bin/bash
+# First start: a role and a database for each that needs one. Passwords go by standard input, so that
+# no command line shows them.
+set -euo pipefail
+for role in mesh:training mlflow:mlflow airflow:airflow; do
+  user=${role%%:*} database=${role##*:}
+  password=$(cut -d: -f5 "/run/mesh/${user}_pgpass")
+  psql --quiet --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname postgres <<SQL
+CREATE ROLE $user LOGIN PASSWORD '$password';
+CREATE DATABASE $database OWNER $user;
+REVOKE CONNECT ON DATABASE $database FROM PUBLIC;
+SQL
+done

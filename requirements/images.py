@@ -1,0 +1,67 @@
+"""`python requirements/images.py`: writes what each image installs, out of services.txt.
+
+Named here is what a service imports; what that needs in turn is looked up in this environment.
+"""
+
+import re
+from importlib.metadata import distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+HERE = Path(__file__).parent
+GRPC = ("grpcio", "grpcio-health-checking", "grpcio-reflection", "googleapis-common-protos")
+SERVICE = (*GRPC, "httpx", "prometheus-client", "pydantic-settings")
+IMAGES = {
+    "inference": (*SERVICE, "aiohttp", "numpy", "openvino", "tokenizers", "uvloop"),
+    # On top of `inference` where torch computes: on a GPU, or without OpenVINO graphs.
+    "inference-torch": ("safetensors", "transformers"),
+    "training": (
+        *(*SERVICE, "huggingface_hub", "mlflow", "numpy", "openvino", "psycopg2-binary"),
+        *("safetensors", "scipy", "transformers"),
+    ),
+    "trigger": (*SERVICE, "psycopg2-binary"),
+    "control-plane": (*SERVICE, "envoy_data_plane", "psycopg2-binary", "typer"),
+    "mlflow": ("mlflow", "psycopg2-binary"),
+    # What the client brings into Airflow's image.
+    "airflow-client": ("grpcio", "googleapis-common-protos", "protobuf"),
+}
+# torch has a file of its own, for it comes from its own index; the reporter reports on its users.
+LEFT_OUT = {"torch", "openvino-telemetry"}
+
+
+def pins() -> dict[str, str]:
+    """Lines of services.txt by name."""
+    lines = (HERE / "services.txt").read_text().split()
+    return {canonicalize_name(re.split("==", line)[0]): line for line in lines}
+
+
+def closure(names: tuple[str, ...]) -> set[str]:
+    """These distributions and all that they need, canonical names."""
+    found: set[str] = set()
+    waiting = [canonicalize_name(name) for name in names]
+    while waiting:
+        name = waiting.pop()
+        if name in found or name in LEFT_OUT:
+            continue
+        found.add(name)
+        needs = map(Requirement, distribution(name).requires or ())
+        waiting += [
+            canonicalize_name(need.name)
+            for need in needs
+            if need.marker is None or need.marker.evaluate({"extra": ""})
+        ]
+    return found
+
+
+def render(image: str) -> str:
+    """Text of an image's file."""
+    known = pins()
+    lines = [known[name] for name in sorted(closure(IMAGES[image]))]
+    return "\n".join(("# Written by images.py out of services.txt.", *lines, ""))
+
+
+if __name__ == "__main__":
+    for image in IMAGES:
+        (HERE / f"{image}.txt").write_text(render(image))

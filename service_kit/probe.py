@@ -1,0 +1,27 @@
+"""`python -m service_kit.probe HOST:PORT`: exits with 0 when the gRPC server there is serving.
+
+For the health checks of containers.
+"""
+
+import sys
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+TIMEOUT_S = 3.0
+
+
+def is_serving(address: str) -> bool:
+    """Ask the server's health service about the server as a whole."""
+    with grpc.insecure_channel(address) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S
+            )
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+if __name__ == "__main__":
+    sys.exit(0 if is_serving(sys.argv[1]) else 1)
