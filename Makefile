@@ -15,7 +15,7 @@ PIP_FLAGS := --quiet --no-compile --disable-pip-version-check --no-input --progr
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down test chaos lint format protos proto-lint clean
+.PHONY: help install demo up down test chaos compose-test lint format protos proto-lint clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -38,6 +38,9 @@ test: install ## Run every test
 
 chaos: install ## Put faults into every part, and print which invariants hold
 	@$(VENV)/bin/python -m pytest tests/chaos -m "" --timeout 1800 $(ARGS)
+
+compose-test: install ## Run the mesh in containers, disturb it, and print figures (needs Docker)
+	@$(VENV)/bin/python -m pytest tests/compose -m compose -p no:cacheprovider -x $(ARGS)
 
 lint: install ## Check style, types and the contract's rules
 	$(VENV)/bin/ruff format --check .

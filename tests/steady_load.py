@@ -39,11 +39,11 @@ class Load:
 
 
 @asynccontextmanager
-async def under_load(address: str, model: str) -> AsyncIterator[Load]:
+async def under_load(address: str, model: str, count: int = CLIENTS) -> AsyncIterator[Load]:
     load, stop = Load(model), asyncio.Event()
     async with aio.insecure_channel(address) as channel:
         stub: Any = predict_pb2_grpc.PredictServiceStub(channel)
-        clients = [asyncio.create_task(load.client(stub, stop)) for _ in range(CLIENTS)]
+        clients = [asyncio.create_task(load.client(stub, stop)) for _ in range(count)]
         await load.more()
         yield load
         await load.more()
