@@ -1,27 +1,24 @@
-"""`mesh demo`: the whole loop once, on real processes, with what it did in a table."""
+"""`mesh demo`: the whole loop once, on the real system, with what it did in a table."""
 
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from typing import Any
 
 import grpc
-import psycopg2
 import typer
-from psycopg2 import sql
 
 from mesh.client import MeshClient
 from mesh.errors import MeshError, NotFound
 from mesh.v1 import data_pb2, train_pb2
-from mesh_cli import local_verbs, output, watch
-from mesh_cli.context import local_mesh
+from mesh_cli import context, output, watch
 from mesh_cli.csv_files import Columns, Row, read_rows
+from mesh_cli.deployment import Deployment
 from mesh_cli.errors import CliError
-from mesh_cli.mesh import LocalMesh
 from mesh_cli.output import Json, console
+from mesh_cli.status_document import doors, print_doors
 
 MODEL = "reviews"
 TURN_TIMEOUT_S = 300.0
@@ -56,22 +53,22 @@ def demo(json: Json = False) -> None:
 
     Starts the mesh unless it is up, and leaves it running. Example: `mesh demo`
     """
-    mesh = local_mesh()
+    mesh = context.deployment()
     if not mesh.is_up():
-        local_verbs.start(mesh)
+        mesh.start()
     with MeshClient(mesh.address) as client:
         result = _run(mesh, client)
     if json:
-        output.print_json({**result.__dict__, "urls": local_verbs.urls(mesh)})
+        output.print_json({**result.__dict__, "urls": mesh.urls()})
     else:
         _print(result)
-        local_verbs.print_urls(mesh)
-        console.print("`mesh status` shows the parts, `make down` stops them.")
+        print_doors(doors(mesh))
+        console.print(f"`mesh status` shows the parts, `{mesh.stop_command}` stops them.")
     if result.failed:
         raise CliError(f"{result.failed} requests failed")
 
 
-def _run(mesh: LocalMesh, client: MeshClient) -> Result:
+def _run(mesh: Deployment, client: MeshClient) -> Result:
     model = _unused_name(client)
     first, more, held_out = (_sample(name) for name in ("first", "more", "test"))
     _step(f"importing {len(first)} reviews into {model}, {len(held_out)} more are held out")
@@ -84,7 +81,8 @@ def _run(mesh: LocalMesh, client: MeshClient) -> Result:
     _step(f"version {before.version} serves: {_ask(client, model)}")
     with _Traffic(mesh.address, model) as traffic:
         _step(f"inserting {len(more)} reviews by SQL, while requests go on")
-        committed = _insert(mesh, model, more)
+        mesh.insert(model, more)
+        committed = time.monotonic()
         after, first_answer = _await_switch(client, model, before.version, traffic)
     _step(f"version {after.version} serves: {_ask(client, model)}")
     counts = traffic.counts
@@ -129,22 +127,6 @@ def _turn(client: MeshClient, model: str, batch_id: str) -> data_pb2.Batch:
     if batch.state != data_pb2.BATCH_STATE_SUCCEEDED:
         raise CliError(f"batch {batch_id} did not succeed: {batch.error}")
     return batch
-
-
-def _insert(mesh: LocalMesh, model: str, rows: Sequence[Row]) -> float:
-    """Insert the rows in one statement; returns the moment of the commit."""
-    connection = psycopg2.connect(mesh.database_url)
-    try:
-        with connection, connection.cursor() as cursor:
-            values = sql.SQL(", ").join([sql.SQL("(%s, %s)")] * len(rows))
-            statement = sql.SQL("INSERT INTO training.{} (text, label) VALUES ").format(
-                sql.Identifier(model)
-            )
-            cells = [cell for row in rows for cell in (row.text, row.label)]
-            cursor.execute(statement + values, cells)
-    finally:
-        connection.close()
-    return time.monotonic()
 
 
 def _await_switch(

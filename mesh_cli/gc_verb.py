@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mesh_cli import output
+from mesh_cli import context, output
 from mesh_cli.context import local_mesh
 from mesh_cli.errors import CliError, NotUp
 from mesh_cli.garbage import Collector, Garbage
@@ -39,6 +39,11 @@ def gc(
 
     Example: `mesh gc --dry-run`
     """
+    if context.chosen() != context.LOCAL:
+        raise CliError(
+            "`mesh gc` tidies the folders of a local mesh; in containers the training service "
+            "and the replicas remove what nothing keeps by themselves"
+        )
     mesh = local_mesh()
     if not mesh.is_up():
         raise NotUp(f"no mesh is up in {mesh.home.root}: run `mesh up`")

@@ -23,6 +23,12 @@ def project_folder() -> Path:
     return prefix.parent if prefix.name == ".venv" else Path.cwd()
 
 
+def compose_folder() -> Path:
+    """The folder of compose.yaml: MESH_COMPOSE_FOLDER, else the project's."""
+    named = os.environ.get("MESH_COMPOSE_FOLDER")
+    return Path(named).absolute() if named else project_folder()
+
+
 class MeshSettings(BaseSettings):
     """Settings of a local mesh, read from MESH_… variables."""
 

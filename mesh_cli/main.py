@@ -1,6 +1,7 @@
 """The `mesh` command."""
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -8,11 +9,13 @@ from mesh import errors as call_errors
 from mesh_cli import (
     bench_verbs,
     canary_verb,
+    context,
     data_verbs,
     demo,
     gc_verb,
-    local_verbs,
+    init_verb,
     model_verbs,
+    run_verbs,
 )
 from mesh_cli.errors import CliError, exit_code_of
 from mesh_cli.output import errors
@@ -25,8 +28,34 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-for module in (local_verbs, data_verbs, model_verbs, canary_verb, bench_verbs, gc_verb, demo):
+VERBS = (
+    init_verb,
+    run_verbs,
+    data_verbs,
+    model_verbs,
+    canary_verb,
+    bench_verbs,
+    gc_verb,
+    demo,
+)
+for module in VERBS:
     module.register(app)
+
+
+@app.callback()
+def choose(
+    which: Annotated[
+        str,
+        typer.Option(
+            "--context",
+            envvar="MESH_CONTEXT",
+            metavar="local|compose",
+            help="Speak to the local processes or to the containers.",
+        ),
+    ] = context.LOCAL,
+) -> None:
+    """Options of every verb."""
+    context.choose(which)
 
 
 def main() -> None:

@@ -7,11 +7,11 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from mesh_cli import airflow, postgres
+from mesh_cli.deployment import PartStatus
 from mesh_cli.errors import CliError
 from mesh_cli.home import MeshHome, MeshSettings, write_private
 from mesh_cli.parts import Part, Parts, internal_names, replica_names
@@ -24,17 +24,6 @@ POLL_S = 0.25
 
 # Called with the name of each part that has become healthy.
 Report = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class PartStatus:
-    """State of one part: healthy, or in `detail` why not."""
-
-    name: str
-    healthy: bool
-    pid: int | None
-    url: str
-    detail: str
 
 
 class LocalMesh:

@@ -8,7 +8,7 @@ import typer
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 console = Console()
@@ -55,6 +55,12 @@ def progress() -> Progress:
         console=errors,
         transient=True,
     )
+
+
+def advance(progress: Progress, task: TaskID, step: str) -> None:
+    """Show that a step is done."""
+    progress.console.print(f"[green]✓[/] {step}", highlight=False)
+    progress.update(task, advance=1, note=step)
 
 
 def mark(good: bool) -> str:

@@ -1,39 +1,21 @@
 """Changes the number of inference replicas of a local mesh while traffic goes on."""
 
 import os
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from mesh.errors import MeshError
 from mesh.v1 import reload_pb2
-from mesh_cli.errors import CliError, NotUp
+from mesh_cli import fleet_wait
+from mesh_cli.deployment import Report, Scaled
+from mesh_cli.errors import CliError
+from mesh_cli.fleet_wait import GetFleet
 from mesh_cli.mesh import LocalMesh
 from mesh_cli.parts import REPLICA, replica_names, service_ports
 from mesh_cli.ports import internal_ports
 from mesh_cli.supervisor import STOPPED, STOPPING
 
 MAX_REPLICAS = 16
-# Importing torch and loading every model, beside traffic.
-ELIGIBLE_TIMEOUT_S = 180.0
-GONE_TIMEOUT_S = 30.0
 # Longer than supervisord gives a replica before it kills it.
 STOP_TIMEOUT_S = 70.0
-POLL_S = 0.2
-
-# Asks the control plane. Raises MeshError.
-GetFleet = Callable[[], reload_pb2.Fleet]
-# Called with what became of each replica, and with how many are added or removed in all.
-Report = Callable[[str, int], None]
-
-
-@dataclass(frozen=True)
-class Scaled:
-    """What was done, names of replicas."""
-
-    replicas: list[str]
-    added: list[str]
-    removed: list[str]
 
 
 class Scaling:
@@ -142,7 +124,7 @@ class Scaling:
                 for address, detail in details.items()
             )
 
-        self._await(look, ELIGIBLE_TIMEOUT_S, "no traffic for the new replicas")
+        self._await(look, fleet_wait.ELIGIBLE_TIMEOUT_S, "no traffic for the new replicas")
 
     def _await_gone(self, names: Sequence[str]) -> None:
         leaving = self._addresses(names)
@@ -151,25 +133,14 @@ class Scaling:
             left = (leaving[r.address] for r in fleet.replicas if r.address in leaving)
             return ", ".join(sorted(left))
 
-        self._await(look, GONE_TIMEOUT_S, "the control plane still sends traffic to old replicas")
+        failure = "the control plane still sends traffic to old replicas"
+        self._await(look, fleet_wait.GONE_TIMEOUT_S, failure)
 
-    def _await(
-        self, look: Callable[[reload_pb2.Fleet], str], timeout_s: float, failure: str
-    ) -> None:
-        """Ask for the fleet until `look` finds nothing that is missing."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                problem = look(self._get_fleet())
-            except MeshError as error:
-                problem = str(error)
-            if not problem:
-                return
-            if not self._mesh.is_up():
-                raise NotUp("the mesh was stopped while it was being scaled")
-            if time.monotonic() > deadline:
-                raise CliError(f"{failure} after {timeout_s:.0f} s: {problem}; nothing was changed")
-            time.sleep(POLL_S)
+    def _await(self, look: fleet_wait.Look, timeout_s: float, failure: str) -> None:
+        """Wait for the fleet. A failure is before the point at which anything stays changed."""
+        fleet_wait.await_fleet(
+            self._get_fleet, look, timeout_s, f"nothing was changed: {failure}", self._mesh.is_up
+        )
 
     def _addresses(self, names: Sequence[str]) -> dict[str, str]:
         ports = self._mesh.record["ports"]

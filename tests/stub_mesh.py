@@ -1,6 +1,6 @@
 """A mesh of scripted answers for the DAG: what it is told to do depends on the model's name."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -34,6 +34,7 @@ class StubMesh(
         self.reloads: list[reload_pb2.ReloadRequest] = []
         self.canaries: dict[str, reload_pb2.Canary] = {}
         self.calls: list[Any] = []
+        self.replicas: Callable[[], list[reload_pb2.Replica]] = list
 
     def GetDataset(
         self, request: data_pb2.GetDatasetRequest, context: grpc.ServicerContext
@@ -93,7 +94,8 @@ class StubMesh(
         models = [
             reload_pb2.FleetModel(name=name, champion_version="1") for name in ("reviews", "paused")
         ]
-        return reload_pb2.Fleet(models=[*models, reload_pb2.FleetModel(name="new")])
+        models.append(reload_pb2.FleetModel(name="new"))
+        return reload_pb2.Fleet(models=models, replicas=self.replicas())
 
     def StartCanary(
         self, request: reload_pb2.StartCanaryRequest, context: grpc.ServicerContext

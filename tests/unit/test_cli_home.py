@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mesh_cli.errors import CliError, NotUp
-from mesh_cli.home import MeshHome, MeshSettings
+from mesh_cli.home import MeshHome, MeshSettings, compose_folder, project_folder
 from mesh_cli.ports import internal_ports, require_free
 from mesh_cli.secrets import AIRFLOW_USER, Secrets
 
@@ -18,6 +18,16 @@ def test_settings_come_from_the_environment(
     monkeypatch.setenv("MESH_PORT", "18000")
     settings = MeshSettings()
     assert (settings.home, settings.port) == (tmp_path, 18000)
+
+
+def test_the_folder_of_compose_yaml_is_the_projects_or_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("MESH_COMPOSE_FOLDER", raising=False)
+    assert compose_folder() == project_folder()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MESH_COMPOSE_FOLDER", "here")
+    assert compose_folder() == tmp_path / "here"
 
 
 def test_secrets_are_made_once_and_only_for_the_owner(tmp_path: Path) -> None:

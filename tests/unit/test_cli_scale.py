@@ -11,14 +11,16 @@ from typer.testing import CliRunner
 
 from mesh.errors import Unavailable
 from mesh.v1 import reload_pb2
-from mesh_cli import scale
+from mesh_cli import fleet_wait
+from mesh_cli.deployment import Report, Scaled
 from mesh_cli.errors import BadInput, CliError, NotUp
+from mesh_cli.fleet_wait import GetFleet
 from mesh_cli.home import MeshSettings
 from mesh_cli.main import app
 from mesh_cli.mesh import LocalMesh
 from mesh_cli.parts import internal_names, replica_names
 from mesh_cli.ports import internal_ports
-from mesh_cli.scale import GetFleet, Report, Scaled, Scaling
+from mesh_cli.scale import Scaling
 from mesh_cli.supervisor import Program
 
 
@@ -134,9 +136,9 @@ class ScaledMesh:
 
 @pytest.fixture
 def scaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScaledMesh:
-    monkeypatch.setattr(scale, "POLL_S", 0)
-    monkeypatch.setattr(scale, "ELIGIBLE_TIMEOUT_S", 0)
-    monkeypatch.setattr(scale, "GONE_TIMEOUT_S", 0)
+    monkeypatch.setattr(fleet_wait, "POLL_S", 0)
+    monkeypatch.setattr(fleet_wait, "ELIGIBLE_TIMEOUT_S", 0)
+    monkeypatch.setattr(fleet_wait, "GONE_TIMEOUT_S", 0)
     return ScaledMesh(tmp_path)
 
 
@@ -223,7 +225,7 @@ def test_what_was_broken_off_is_finished_by_asking_again(scaled: ScaledMesh) -> 
 def test_a_control_plane_that_is_away_for_a_moment_is_waited_for(
     scaled: ScaledMesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scale, "ELIGIBLE_TIMEOUT_S", 10)
+    monkeypatch.setattr(fleet_wait, "ELIGIBLE_TIMEOUT_S", 10)
     scaled.fleet.away = 2
     scaled.to(3)
     assert scaled.holds(3)
@@ -275,8 +277,8 @@ def test_json_names_what_was_done(scaled: ScaledMesh, monkeypatch: pytest.Monkey
     def scaling(mesh: LocalMesh, _: GetFleet, report: Report) -> Scaling:
         return Scaling(mesh, scaled.fleet.get, report)
 
-    monkeypatch.setattr("mesh_cli.local_verbs.local_mesh", lambda: scaled.mesh)
-    monkeypatch.setattr("mesh_cli.local_verbs.Scaling", scaling)
+    monkeypatch.setattr("mesh_cli.context.local_mesh", lambda: scaled.mesh)
+    monkeypatch.setattr("mesh_cli.local.Scaling", scaling)
     result = CliRunner().invoke(app, ["scale", "3", "--json"])
     assert json.loads(result.stdout) == {
         "replicas": ["replica-1", "replica-2", "replica-3"],

@@ -1,0 +1,122 @@
+"""The `docker` command, in the folder of compose.yaml."""
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, Protocol
+
+from mesh_cli.errors import CliError
+
+# Building or pulling images is shown and takes what it takes; this is for everything else.
+COMMAND_TIMEOUT_S = 600.0
+
+
+# Where a command's standard output goes; what is not captured comes as it is printed.
+Output = Literal["captured", "stdout", "stderr"]
+
+
+class Run(Protocol):
+    """Runs a command to its end."""
+
+    def __call__(
+        self, command: Sequence[str], *, folder: Path, stdin: str, output: Output
+    ) -> "subprocess.CompletedProcess[str]":
+        """Its output is returned when it is captured.
+
+        Raises FileNotFoundError and subprocess.TimeoutExpired.
+        """
+
+
+def run(
+    command: Sequence[str], *, folder: Path, stdin: str, output: Output
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command on this machine."""
+    if output != "captured":
+        to = sys.stderr if output == "stderr" else None
+        return subprocess.run(command, cwd=folder, stdout=to, text=True, check=False)
+    return subprocess.run(
+        command,
+        cwd=folder,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_TIMEOUT_S,
+        check=False,
+    )
+
+
+class Engine:
+    """Docker, and Compose on the project in `folder`."""
+
+    def __init__(self, folder: Path, run: Run = run) -> None:
+        self.folder = folder.absolute()
+        self._run = run
+
+    def compose_command(self, *arguments: str) -> list[str]:
+        """The whole `docker compose …` command."""
+        return ["docker", "compose", "--project-directory", str(self.folder), *arguments]
+
+    def compose(self, *arguments: str, stdin: str = "") -> str:
+        """What `docker compose …` prints. Raises CliError with what it complains about."""
+        return self._output(self.compose_command(*arguments), stdin)
+
+    def docker(self, *arguments: str) -> str:
+        """What `docker …` prints. Raises CliError with what it complains about."""
+        return self._output(["docker", *arguments], "")
+
+    def show(self, *arguments: str) -> None:
+        """Let `docker compose …` show what it does. Raises CliError when it fails."""
+        # Standard output is for the verb's own result.
+        if self._start(self.compose_command(*arguments), "", "stderr").returncode:
+            raise CliError(f"`docker compose {arguments[0]}` failed, as it says above")
+
+    def pass_through(self, *arguments: str) -> int:
+        """Let `docker compose …` print what was asked for; its exit code."""
+        return self._start(self.compose_command(*arguments), "", "stdout").returncode
+
+    @contextmanager
+    def only_one(self) -> Iterator[None]:
+        """Keep apart what changes which containers there are. Raises CliError."""
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise CliError(
+                f"the mesh in {self.folder} is already starting, being scaled or rolled: "
+                "try again when that has ended"
+            ) from None
+        finally:
+            os.close(descriptor)
+
+    def _output(self, command: list[str], stdin: str) -> str:
+        result = self._start(command, stdin, "captured")
+        if result.returncode:
+            lines = result.stderr.strip().splitlines() or [f"exit status {result.returncode}"]
+            raise CliError(f"`{_short(command)}` failed: {lines[-1]}")
+        return result.stdout
+
+    def _start(
+        self, command: list[str], stdin: str, output: Output
+    ) -> "subprocess.CompletedProcess[str]":
+        if not (self.folder / "compose.yaml").exists():
+            raise CliError(
+                f"there is no compose.yaml in {self.folder}: set MESH_COMPOSE_FOLDER to its folder"
+            )
+        try:
+            return self._run(command, folder=self.folder, stdin=stdin, output=output)
+        except FileNotFoundError:
+            raise CliError("there is no `docker` here: install Docker and Compose v2") from None
+        except subprocess.TimeoutExpired:
+            raise CliError(
+                f"`{_short(command)}` did not end in {COMMAND_TIMEOUT_S:.0f} s"
+            ) from None
+
+
+def _short(command: Sequence[str]) -> str:
+    """`docker compose up` of a long command line."""
+    return " ".join(command[:2] if command[1] != "compose" else [*command[:2], command[4]])

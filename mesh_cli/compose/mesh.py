@@ -1,0 +1,151 @@
+"""The mesh in containers, as the verbs see it."""
+
+import csv
+import io
+import shlex
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from mesh.client import MeshClient
+from mesh_cli.compose.containers import INFERENCE, part_statuses, published_address, read_ps
+from mesh_cli.compose.engine import Engine
+from mesh_cli.compose.initialise import initialise, secrets_folder
+from mesh_cli.compose.replicas import Replicas
+from mesh_cli.compose.secrets import ComposeSecrets
+from mesh_cli.csv_files import Row
+from mesh_cli.deployment import PartStatus, Report, Scaled
+from mesh_cli.errors import BadInput, CliError, NotUp
+
+ENVOY, MLFLOW, AIRFLOW = "envoy", "mlflow", "airflow-api-server"
+# Ports inside the containers that are published on this machine.
+CONTAINER_PORTS = {ENVOY: 8000, MLFLOW: 5000, AIRFLOW: 8080}
+# Of everything together, images and databases being there: longer than any health check's patience.
+UP_TIMEOUT_S = 600
+UP = "mesh --context compose up"
+_URL_NAMES = {"mesh": ENVOY, "mlflow": MLFLOW, "airflow": AIRFLOW}
+_PSQL = ("exec", "postgres", "psql", "-U", "postgres", "training")
+
+
+class ComposeMesh:
+    """Implements Deployment."""
+
+    ends_with_terminal = False
+    stop_command = "docker compose down"
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @property
+    def home(self) -> str:
+        return str(self._engine.folder)
+
+    @property
+    def address(self) -> str:
+        try:
+            found = self._published(ENVOY)
+        except CliError as error:
+            raise NotUp(f"no mesh is up in containers ({error}): run `{UP}`") from error
+        if found is None:
+            raise NotUp(f"no mesh is up in containers: run `{UP}`")
+        return found
+
+    def is_up(self) -> bool:
+        try:
+            return bool(self.address)
+        except NotUp:
+            return False
+
+    def start(self) -> None:
+        initialise(self._engine.folder)
+        with self._engine.only_one():
+            self._engine.show(
+                *("up", "--detach", "--build", "--wait", "--wait-timeout", str(UP_TIMEOUT_S))
+            )
+
+    def stop(self) -> None:
+        self._engine.show("down")
+
+    def statuses(self) -> list[PartStatus]:
+        containers = read_ps(self._engine.compose("ps", "--all", "--format", "json"))
+        if not containers:
+            raise NotUp(f"no mesh is in containers here: run `{UP}`")
+        services = self._engine.compose("config", "--services").split()
+        urls = {service: f"http://{address}" for service, address in self._addresses.items()}
+        return part_statuses(containers, sorted(services), urls)
+
+    def urls(self) -> dict[str, str]:
+        return {
+            name: f"http://{self._addresses[service]}"
+            for name, service in _URL_NAMES.items()
+            if service in self._addresses
+        }
+
+    def ports(self) -> dict[str, int]:
+        return {
+            service: int(address.rpartition(":")[2]) for service, address in self._addresses.items()
+        }
+
+    def airflow_password(self) -> str:
+        return ComposeSecrets(secrets_folder(self._engine.folder)).airflow_password()
+
+    def database(self) -> str:
+        if Path.cwd() == self._engine.folder:
+            return shlex.join(["docker", "compose", *_PSQL])
+        return shlex.join(self._engine.compose_command(*_PSQL))
+
+    def show_log(self, part: str, follow: bool, lines: int) -> int:
+        statuses = self.statuses()
+        services = self._engine.compose("config", "--services").split()
+        options = ["--tail", str(lines), *(["--follow"] if follow else [])]
+        if part not in services:
+            if part not in {status.name for status in statuses}:
+                known = dict.fromkeys([*services, *(status.name for status in statuses)])
+                raise BadInput(f"no part {part!r}; there are {', '.join(known)}")
+            part, _, number = part.rpartition("-")
+            options += ["--index", number]
+        return self._engine.pass_through("logs", *options, part)
+
+    def scale(self, count: int, report: Report) -> Scaled:
+        with MeshClient(self.address) as client:
+            return self._replicas(client, report).scale(count)
+
+    def build(self) -> None:
+        self._engine.show("build", INFERENCE)
+
+    def roll(self, report: Report) -> Scaled:
+        with MeshClient(self.address) as client:
+            return self._replicas(client, report).roll()
+
+    def insert(self, model: str, rows: Sequence[Row]) -> None:
+        text = io.StringIO()
+        # Quoted, so that an empty text is one and not NULL.
+        writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
+        writer.writerows((row.text, row.label) for row in rows)
+        self._engine.compose(
+            *("exec", "-T", "postgres", "psql", "-U", "postgres", "-d", "training"),
+            *("-q", "-v", "ON_ERROR_STOP=1"),
+            *("-c", f'COPY training."{model}" (text, label) FROM STDIN WITH (FORMAT csv)'),
+            stdin=text.getvalue(),
+        )
+
+    def _replicas(self, client: MeshClient, report: Report) -> Replicas:
+        return Replicas(self._engine, client.get_fleet, self.is_up, report)
+
+    @cached_property
+    def _addresses(self) -> dict[str, str]:
+        """host:port of each service that is published now."""
+        found = {service: self._published_or_none(service) for service in CONTAINER_PORTS}
+        return {service: address for service, address in found.items() if address}
+
+    def _published_or_none(self, service: str) -> str | None:
+        try:
+            return self._published(service)
+        except CliError:
+            # Its container, which `statuses` tells of, is not there.
+            return None
+
+    def _published(self, service: str) -> str | None:
+        text = self._engine.compose("port", service, str(CONTAINER_PORTS[service]))
+        found = published_address(text)
+        return f"{found[0]}:{found[1]}" if found else None

@@ -1,0 +1,168 @@
+"""Changes the inference containers while traffic goes on: more, fewer, or all of them new."""
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from mesh.v1 import reload_pb2
+from mesh_cli import fleet_wait
+from mesh_cli.compose.containers import (
+    INFERENCE,
+    Container,
+    image_id,
+    inference_containers,
+    inference_service,
+    names,
+)
+from mesh_cli.compose.engine import Engine
+from mesh_cli.compose.env_file import EnvFile
+from mesh_cli.deployment import Report, Scaled
+from mesh_cli.errors import CliError
+from mesh_cli.fleet_wait import GetFleet
+
+REPLICAS_VARIABLE = "MESH_REPLICAS"
+# Docker's name server drops a stopped container at once; the control plane asks every few seconds.
+GONE_TIMEOUT_S = 60.0
+
+
+class Replicas:
+    """The inference containers of a mesh that is up.
+
+    It looks at what there is, so that asking again finishes what was broken off.
+    """
+
+    def __init__(
+        self, engine: Engine, get_fleet: GetFleet, is_up: Callable[[], bool], report: Report
+    ) -> None:
+        self._engine = engine
+        self._await = partial(fleet_wait.await_fleet, get_fleet, is_up=is_up)
+        self._report = report
+        self._steps = 0
+        # A start costs a core some seconds; traffic is to keep the others.
+        self._starting_at_once = max(1, len(os.sched_getaffinity(0)) // 2)
+
+    def scale(self, count: int) -> Scaled:
+        """Add containers, or stop the newest, until there are `count`; `up` keeps the number.
+
+        Raises CliError when a new one gets no traffic in time, which leaves those that there were,
+        or when the control plane still lists one that has stopped.
+        """
+        with self._engine.only_one():
+            running = self._tidied()
+            stay, surplus = running[:count], running[count:][::-1]
+            self._steps = abs(count - len(running))
+            added = self._grow(running, count)
+            EnvFile(self._engine.folder / ".env").set(REPLICAS_VARIABLE, str(count))
+            self._retire(surplus)
+            return Scaled(names([*stay, *added]), names(added), names(surplus))
+
+    def roll(self) -> Scaled:
+        """Replace every container by one of the current image, the new ones first.
+
+        Raises CliError as `scale` does. Compose by itself would stop all of them at once.
+        """
+        with self._engine.only_one():
+            service = inference_service(self._engine)
+            running = self._tidied()
+            fresh = self._already_rolled(running, service.replicas, service.image)
+            old = [container for container in running if container not in fresh]
+            missing = service.replicas - len(fresh)
+            self._steps = missing + len(old)
+            added = self._grow(running, len(running) + missing)
+            self._retire(old)
+            return Scaled(names([*fresh, *added]), names(added), names(old))
+
+    def _tidied(self) -> list[Container]:
+        """Those that run, the oldest first. The others go: Compose would start them again."""
+        found = inference_containers(self._engine)
+        for container in found:
+            if not container.present:
+                self._remove(container)
+        return [container for container in found if container.present]
+
+    def _already_rolled(
+        self, running: Sequence[Container], count: int, image: str
+    ) -> list[Container]:
+        """New containers that a broken-off roll left beside old ones."""
+        if len(running) <= count:
+            return []
+        current = image_id(self._engine, image)
+        return [container for container in running[-count:] if container.image_id == current]
+
+    def _grow(self, before: Sequence[Container], count: int) -> list[Container]:
+        """Add containers until there are `count`, all with traffic; returns the new ones."""
+        there = list(before)
+        try:
+            while len(there) < count:
+                wanted = min(count, len(there) + self._starting_at_once)
+                self._engine.compose(
+                    *("up", "--detach", "--no-deps", "--no-recreate"),
+                    *("--scale", f"{INFERENCE}={wanted}", INFERENCE),
+                )
+                new = self._new(there)
+                if len(new) != wanted - len(there):
+                    raise CliError(
+                        f"Compose started {len(new)} replicas, not {wanted - len(there)}"
+                    )
+                self._await_eligible(new)
+                there += new
+        except BaseException:
+            for container in self._new(before):
+                self._stop(container)
+            raise
+        return there[len(before) :]
+
+    def _new(self, before: Sequence[Container]) -> list[Container]:
+        known = {container.id for container in before}
+        return [found for found in inference_containers(self._engine) if found.id not in known]
+
+    def _retire(self, containers: Sequence[Container]) -> None:
+        """Stop containers one after the other; each answers what it has first."""
+        for container in containers:
+            self._stop(container)
+            self._report(f"{container.name} left", self._steps)
+        if containers:
+            self._await_gone(containers)
+
+    def _stop(self, container: Container) -> None:
+        # Waits for as long as compose.yaml grants it.
+        self._engine.docker("stop", container.id)
+        self._remove(container)
+
+    def _remove(self, container: Container) -> None:
+        self._engine.docker("rm", "--force", "--volumes", container.id)
+
+    def _await_eligible(self, containers: Sequence[Container]) -> None:
+        waiting = {address: c.name for c in containers for address in c.addresses}
+        left = dict.fromkeys(names(containers), "")
+
+        def look(fleet: reload_pb2.Fleet) -> str:
+            details = dict.fromkeys(left, "is not known to the control plane")
+            for replica in fleet.replicas:
+                name = waiting.get(_host(replica))
+                if name in left and replica.eligible:
+                    del left[name], details[name]
+                    self._report(f"{name} joined", self._steps)
+                elif name in left:
+                    details[name] = replica.detail
+            return "; ".join(
+                f"{name} {detail}, see `mesh --context compose logs {name}`"
+                for name, detail in details.items()
+            )
+
+        failure = "nothing was changed: no traffic for the new replicas"
+        self._await(look, fleet_wait.ELIGIBLE_TIMEOUT_S, failure)
+
+    def _await_gone(self, containers: Sequence[Container]) -> None:
+        leaving = {address: c.name for c in containers for address in c.addresses}
+
+        def look(fleet: reload_pb2.Fleet) -> str:
+            left = (leaving.get(_host(replica), "") for replica in fleet.replicas)
+            return ", ".join(sorted(filter(None, left)))
+
+        failure = "the control plane still lists replicas that have stopped"
+        self._await(look, GONE_TIMEOUT_S, failure)
+
+
+def _host(replica: reload_pb2.Replica) -> str:
+    return replica.address.rpartition(":")[0].strip("[]")

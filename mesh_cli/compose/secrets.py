@@ -1,0 +1,116 @@
+"""Passwords and keys of a mesh in containers: made once, readable by those who run it only."""
+
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from mesh_cli.errors import CliError
+from mesh_cli.home import write_private
+from mesh_cli.secrets import AIRFLOW_USER
+
+DATABASE_ROLES = ("mesh", "mlflow", "airflow")
+# Given by an operator, in these variables or in the files; empty: not used.
+GIVEN = {"huggingface_token": "HUGGINGFACE_TOKEN", "slack_url": "SLACK_URL"}
+# Airflow's image wants its users in the group of root, and has this one itself.
+CONTAINER_UID = 50_000
+CONTAINER_GID = 0
+
+Outcome = Literal["made", "kept", "replaced"]
+# Changes the owner of a path: user id, group id. Raises OSError.
+ChangeOwner = Callable[[Path, int, int], None]
+
+
+@dataclass(frozen=True)
+class User:
+    """Who runs the containers."""
+
+    uid: int
+    gid: int
+
+
+def container_user(uid: int) -> User:
+    """Who runs the containers of an operator: the operator, but nobody as root."""
+    return User(uid or CONTAINER_UID, CONTAINER_GID)
+
+
+@dataclass
+class ComposeSecrets:
+    """The files that compose.yaml mounts as secrets."""
+
+    folder: Path
+    owner: User | None = None
+    """Who has to be able to read them, when that is not who makes them."""
+    change_owner: ChangeOwner = field(default=os.chown)
+
+    def airflow_password(self) -> str:
+        """Password of Airflow's user. Raises CliError."""
+        path = self.folder / "airflow_passwords.json"
+        try:
+            password: str = json.loads(path.read_text())[AIRFLOW_USER]
+        except OSError as error:
+            raise CliError(f"{path} cannot be read ({error.strerror}): run `mesh init`") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise CliError(f"{path} names no password of {AIRFLOW_USER}: remove it") from error
+        return password
+
+    def make(self, environment: Mapping[str, str]) -> dict[str, Outcome]:
+        """Make what is missing, and what the environment gives anew; what became of each file.
+
+        Raises CliError when a file cannot be written.
+        """
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.chmod(0o700)
+            outcomes: dict[str, Outcome] = {}
+            for name, make in self._made():
+                outcomes[name] = self._once(name, make)
+            for name, variable in GIVEN.items():
+                outcomes[name] = self._given(name, environment.get(variable, "").strip())
+            for name in outcomes:
+                self._protect(self.folder / name)
+        except OSError as error:
+            raise CliError(
+                f"{error.filename or self.folder} cannot be written ({error.strerror}): "
+                f"run `mesh init` as the user who owns {self.folder}"
+            ) from error
+        return outcomes
+
+    def _made(self) -> Iterator[tuple[str, Callable[[], str]]]:
+        yield "postgres_password", secrets.token_urlsafe
+        for role in DATABASE_ROLES:
+            yield f"{role}.pgpass", partial(_pgpass, role)
+        yield "airflow_passwords.json", lambda: json.dumps({AIRFLOW_USER: secrets.token_urlsafe()})
+        yield "airflow_jwt_secret", lambda: secrets.token_urlsafe(64)
+        # 32 bytes, URL-safe base64 with its padding.
+        yield "airflow_fernet_key", lambda: secrets.token_urlsafe(32) + "="
+
+    def _once(self, name: str, make: Callable[[], str]) -> Outcome:
+        path = self.folder / name
+        if path.exists():
+            return "kept"
+        write_private(path, make())
+        return "made"
+
+    def _given(self, name: str, value: str) -> Outcome:
+        outcome = self._once(name, lambda: value)
+        path = self.folder / name
+        if outcome == "made" or not value or path.read_text().strip() == value:
+            return outcome
+        write_private(path, value)
+        return "replaced"
+
+    def _protect(self, path: Path) -> None:
+        """Mend what an editor may have changed as well."""
+        path.chmod(0o600)
+        if self.owner is not None:
+            self.change_owner(path, self.owner.uid, self.owner.gid)
+
+
+def _pgpass(role: str) -> str:
+    """A line of libpq's password file, for every database of the container `postgres`."""
+    return f"postgres:5432:*:{role}:{secrets.token_urlsafe()}\n"

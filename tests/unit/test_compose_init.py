@@ -1,0 +1,216 @@
+"""`mesh init`: what it makes, for whom, and that it makes it once."""
+
+import base64
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mesh_cli.compose.env_file import EnvFile
+from mesh_cli.compose.initialise import Initialised, initialise
+from mesh_cli.compose.secrets import ComposeSecrets
+from mesh_cli.errors import CliError
+from mesh_cli.main import app
+
+FILES = {
+    "postgres_password",
+    "mesh.pgpass",
+    "mlflow.pgpass",
+    "airflow.pgpass",
+    "airflow_passwords.json",
+    "airflow_jwt_secret",
+    "airflow_fernet_key",
+    "huggingface_token",
+    "slack_url",
+}
+OPERATOR = 1234
+
+
+class Init:
+    """Runs it in a folder of the test's own and notes who was made an owner."""
+
+    def __init__(self, project: Path) -> None:
+        self.project = project
+        self.owners: dict[str, tuple[int, int]] = {}
+
+    def __call__(self, uid: int = OPERATOR, **environment: str) -> Initialised:
+        def change_owner(path: Path, uid: int, gid: int) -> None:
+            self.owners[path.name] = uid, gid
+
+        return initialise(self.project, environment, uid, change_owner)
+
+    def read(self, name: str) -> str:
+        return (self.project / "secrets" / name).read_text()
+
+    def contents(self) -> dict[str, str]:
+        return {name: self.read(name) for name in FILES}
+
+    def mode(self, name: str) -> int:
+        return stat.S_IMODE((self.project / name).stat().st_mode)
+
+
+@pytest.fixture
+def init(tmp_path: Path) -> Init:
+    return Init(tmp_path)
+
+
+def test_everything_is_made_for_the_owner_only(init: Init) -> None:
+    found = init()
+    assert found.secrets == dict.fromkeys(FILES, "made")
+    assert {path.name for path in (init.project / "secrets").iterdir()} == FILES
+    assert init.mode("secrets") == 0o700
+    for name in (*(f"secrets/{name}" for name in FILES), ".env"):
+        assert init.mode(name) == 0o600
+
+
+def test_a_wide_umask_makes_no_file_wider(init: Init) -> None:
+    before = os.umask(0)
+    try:
+        init()
+    finally:
+        os.umask(before)
+    assert init.mode("secrets") == 0o700
+    assert {init.mode(f"secrets/{name}") for name in FILES} == {0o600}
+
+
+def test_the_second_time_nothing_changes(init: Init) -> None:
+    init(HUGGINGFACE_TOKEN="hf_1")
+    before, env = init.contents(), (init.project / ".env").stat()
+    assert init() == Initialised(init.project / "secrets", dict.fromkeys(FILES, "kept"), {})
+    assert init.contents() == before
+    assert (init.project / ".env").stat() == env
+
+
+def test_each_file_has_the_form_that_its_reader_wants(init: Init) -> None:
+    init()
+    passwords = {init.read("postgres_password")}
+    for role in ("mesh", "mlflow", "airflow"):
+        *address, password = init.read(f"{role}.pgpass").removesuffix("\n").split(":")
+        assert address == ["postgres", "5432", "*", role]
+        passwords.add(password)
+    [(user, airflow_password)] = json.loads(init.read("airflow_passwords.json")).items()
+    assert user == "admin"
+    passwords |= {airflow_password, init.read("airflow_jwt_secret")}
+    assert len(passwords) == 6
+    assert all(len(password) >= 32 and "\n" not in password for password in passwords)
+    assert len(base64.urlsafe_b64decode(init.read("airflow_fernet_key"))) == 32
+    assert ComposeSecrets(init.project / "secrets").airflow_password() == airflow_password
+
+
+def test_tokens_are_taken_from_the_environment(init: Init) -> None:
+    found = init(HUGGINGFACE_TOKEN="hf_1")
+    assert found.secrets["huggingface_token"] == "made"
+    assert (init.read("huggingface_token"), init.read("slack_url")) == ("hf_1", "")
+    found = init(HUGGINGFACE_TOKEN="hf_1", SLACK_URL="https://hooks.example/x\n")
+    assert (found.secrets["huggingface_token"], found.secrets["slack_url"]) == ("kept", "replaced")
+    assert (init.read("huggingface_token"), init.read("slack_url")) == (
+        "hf_1",
+        "https://hooks.example/x",
+    )
+
+
+def test_what_an_operator_wrote_stays_and_is_closed_again(init: Init) -> None:
+    init()
+    path = init.project / "secrets" / "huggingface_token"
+    path.write_text("hf_by_hand\n")
+    path.chmod(0o644)
+    assert init().secrets["huggingface_token"] == "kept"
+    assert path.read_text() == "hf_by_hand\n"
+    assert init.mode("secrets/huggingface_token") == 0o600
+
+
+def test_containers_run_as_the_operator(init: Init) -> None:
+    assert init().env == {"MESH_UID": "1234", "MESH_GID": "0"}
+    assert (init.project / ".env").read_text() == "MESH_UID=1234\nMESH_GID=0\n"
+    assert init.owners == {}
+
+
+def test_containers_of_root_run_as_somebody_who_owns_the_secrets(init: Init) -> None:
+    assert init(uid=0).env == {"MESH_UID": "50000", "MESH_GID": "0"}
+    assert init.owners == dict.fromkeys(FILES, (50_000, 0))
+
+
+def test_root_gives_the_secrets_to_the_user_of_the_env_file(init: Init) -> None:
+    (init.project / ".env").write_text('MESH_GID=0\nexport MESH_UID="77"\n')
+    assert init(uid=0).env == {}
+    assert init.owners == dict.fromkeys(FILES, (77, 0))
+    (init.project / ".env").write_text("MESH_UID=nobody\nMESH_GID=0\n")
+    with pytest.raises(CliError, match=r"MESH_UID=nobody .* numbers"):
+        init(uid=0)
+
+
+def test_the_folder_is_a_setting(init: Init, tmp_path: Path) -> None:
+    (init.project / ".env").write_text("MESH_SECRETS=./elsewhere\n")
+    assert init().folder == init.project / "elsewhere"
+    assert {path.name for path in (init.project / "elsewhere").iterdir()} == FILES
+    found = init(MESH_SECRETS=str(tmp_path / "absolute"))
+    assert found.folder == tmp_path / "absolute"
+    assert set(found.secrets.values()) == {"made"}
+
+
+def test_other_lines_of_the_env_file_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("# MESH_UID=1\n\nMESH_PORT = 9\nMESH_REPLICAS=2\nOTHER=a=b\n")
+    env = EnvFile(path)
+    assert env.add_missing({"MESH_UID": "5", "MESH_PORT": "1"}) == {"MESH_UID": "5"}
+    env.set("MESH_REPLICAS", "4")
+    env.set("NEW", "x")
+    assert path.read_text() == (
+        "# MESH_UID=1\n\nMESH_PORT = 9\nMESH_REPLICAS=4\nOTHER=a=b\nMESH_UID=5\nNEW=x\n"
+    )
+    assert [env.get(name) for name in ("MESH_PORT", "OTHER", "NONE")] == ["9", "a=b", ""]
+
+
+def test_a_folder_that_cannot_be_written_is_said(init: Init) -> None:
+    (init.project / "secrets").write_text("a file where the folder should be")
+    with pytest.raises(CliError, match=r"secrets cannot be written .*run `mesh init` as the user"):
+        init()
+
+
+def test_an_env_file_that_cannot_be_written_is_said(init: Init) -> None:
+    (init.project / ".env").mkdir()
+    with pytest.raises(CliError, match=r"\.env cannot be read and written .*as the user"):
+        init()
+
+
+def test_owners_that_cannot_be_changed_are_said(init: Init) -> None:
+    def refuse(path: Path, uid: int, gid: int) -> None:
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    with pytest.raises(CliError, match=r"cannot be written \(Operation not permitted\)"):
+        initialise(init.project, {}, 0, refuse)
+
+
+def test_a_missing_airflow_password_names_the_verb_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(CliError, match="run `mesh init`"):
+        ComposeSecrets(tmp_path).airflow_password()
+    (tmp_path / "airflow_passwords.json").write_text("[]")
+    with pytest.raises(CliError, match="names no password of admin"):
+        ComposeSecrets(tmp_path).airflow_password()
+
+
+def test_the_verb_says_what_it_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESH_COMPOSE_FOLDER", str(tmp_path))
+    monkeypatch.setattr("mesh_cli.compose.initialise.os.chown", lambda *_: None)
+    monkeypatch.delenv("HUGGINGFACE_TOKEN", raising=False)
+    monkeypatch.delenv("SLACK_URL", raising=False)
+    first = CliRunner().invoke(app, ["init"])
+    assert first.exit_code == 0, first.output
+    assert f"{tmp_path}/secrets/mesh.pgpass: made\n" in first.stdout
+    assert f"{tmp_path}/.env: added MESH_UID=" in first.stdout
+    monkeypatch.setenv("SLACK_URL", "https://hooks.example/x")
+    again = CliRunner().invoke(app, ["init"])
+    assert f"{tmp_path}/secrets/mesh.pgpass: was there\n" in again.stdout
+    assert f"{tmp_path}/secrets/slack_url: replaced by what SLACK_URL holds\n" in again.stdout
+    assert f"{tmp_path}/.env: was complete\n" in again.stdout
+    document = json.loads(CliRunner().invoke(app, ["init", "--json"]).stdout)
+    assert document == {
+        "folder": f"{tmp_path}/secrets",
+        "secrets": dict.fromkeys(FILES, "kept"),
+        "env": {},
+    }
+    password = json.loads((tmp_path / "secrets" / "airflow_passwords.json").read_text())["admin"]
+    assert password not in first.stdout + again.stdout
