@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ class TwinDocker:
         self.engine = Engine(folder, self.run)
         self.commands: list[str] = []
         self.stdin = ""
+        self.on_command: Callable[[str], object] = lambda command: None
         self.image = "old"
         self.ports = {"envoy": "127.0.0.1:8000\n", "mlflow": "0.0.0.0:5001\n"}
         self.containers = [
@@ -133,7 +134,8 @@ class TwinDocker:
         for beginning, complaint in self.failure.items():
             if text.startswith(beginning):
                 return subprocess.CompletedProcess(command, 1, "", complaint + "\n")
-        self.stdin = stdin
+        self.stdin = stdin or self.stdin
+        self.on_command(text)
         answer = self._compose(words[1:]) if words[0] == "compose" else self._docker(words)
         return subprocess.CompletedProcess(command, 0, answer, "")
 
