@@ -1,5 +1,6 @@
 """The file .env, from which Compose fills in the variables of compose.yaml."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -43,7 +44,11 @@ class EnvFile:
 
     def _write(self, lines: list[str]) -> None:
         try:
+            before = self._path.stat() if self._path.exists() else None
             write_private(self._path, "".join(f"{line}\n" for line in lines))
+            if before is not None and os.geteuid() == 0:
+                # What `sudo mesh scale` changed is still the operator's to read.
+                os.chown(self._path, before.st_uid, before.st_gid)
         except OSError as error:
             raise self._failure(error) from error
 

@@ -164,6 +164,20 @@ def test_other_lines_of_the_env_file_are_left_alone(tmp_path: Path) -> None:
     assert [env.get(name) for name in ("MESH_PORT", "OTHER", "NONE")] == ["9", "a=b", ""]
 
 
+def test_root_leaves_the_env_file_to_its_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owners: list[tuple[int, int]] = []
+    path = tmp_path / ".env"
+    EnvFile(path).set("MESH_REPLICAS", "2")
+    monkeypatch.setattr("mesh_cli.compose.env_file.os.geteuid", lambda: 0)
+    monkeypatch.setattr(
+        "mesh_cli.compose.env_file.os.chown", lambda _, uid, gid: owners.append((uid, gid))
+    )
+    EnvFile(path).set("MESH_REPLICAS", "3")
+    assert owners == [(path.stat().st_uid, path.stat().st_gid)]
+
+
 def test_a_folder_that_cannot_be_written_is_said(init: Init) -> None:
     (init.project / "secrets").write_text("a file where the folder should be")
     with pytest.raises(CliError, match=r"secrets cannot be written .*run `mesh init` as the user"):
