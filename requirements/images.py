@@ -18,11 +18,19 @@ IMAGES = {
     # On top of `inference` where torch computes: on a GPU, or without OpenVINO graphs.
     "inference-torch": ("safetensors", "transformers"),
     "training": (
-        *(*SERVICE, "huggingface_hub", "mlflow", "numpy", "openvino", "psycopg2-binary"),
+        *(
+            *SERVICE,
+            "accelerate",
+            "huggingface_hub",
+            "mlflow",
+            "numpy",
+            "openvino",
+            "psycopg2-binary",
+        ),
         *("safetensors", "scipy", "transformers"),
     ),
     "trigger": (*SERVICE, "psycopg2-binary"),
-    "control-plane": (*SERVICE, "envoy_data_plane", "psycopg2-binary", "typer"),
+    "control-plane": (*SERVICE, "envoy_data_plane", "grpclib", "psycopg2-binary", "typer"),
     "mlflow": ("mlflow", "psycopg2-binary"),
     # What the client brings into Airflow's image.
     "airflow-client": ("grpcio", "googleapis-common-protos", "protobuf"),

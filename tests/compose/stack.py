@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.running_mesh import ROOT
+from tests.acceptance.running_mesh import MESH, ROOT
 from tests.postgres import free_port
 
 # Building images, the torch one above all.
@@ -36,14 +36,13 @@ class Stack:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target)
-        # `mesh` takes the folder of its environment for the project's.
-        (folder / ".venv").symlink_to(ROOT / ".venv")
         tag = f"test-{uuid.uuid4().hex[:8]}"
         own = {name: str(free_port()) for name in _PORTS}
         own |= {
             "COMPOSE_PROJECT_NAME": f"mesh-{tag}",
             "MESH_VERSION": tag,
             "MESH_CONTEXT": "compose",
+            "MESH_COMPOSE_FOLDER": str(folder),
             "COLUMNS": "200",
             "BUILDKIT_PROGRESS": "plain",
         }
@@ -79,11 +78,11 @@ class Stack:
     def init(self) -> None:
         """`mesh init` with secrets of the operator's own, which nobody accepts."""
         own = {name: f"secret_{uuid.uuid4().hex}" for name in ("HUGGINGFACE_TOKEN", "SLACK_URL")}
-        self._run([self._mesh, "init"], self.environment | own)
+        self._run([str(MESH), "init"], self.environment | own)
 
     def mesh(self, *arguments: str) -> str:
         """Output of `mesh --context compose …`."""
-        return self._run([self._mesh, *arguments])
+        return self._run([str(MESH), *arguments])
 
     def json(self, *arguments: str) -> Any:
         """What `mesh … --json` says."""
@@ -117,10 +116,6 @@ class Stack:
         """Rows of a query, as psql prints them without decoration."""
         command = ("psql", "-U", "postgres", "-At", "-c", query, database)
         return self.compose("exec", "-T", "postgres", *command).splitlines()
-
-    @property
-    def _mesh(self) -> str:
-        return str(self.folder / ".venv" / "bin" / "mesh")
 
     def _run(self, command: Sequence[str], environment: dict[str, str] | None = None) -> str:
         result = subprocess.run(
