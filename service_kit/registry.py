@@ -223,8 +223,14 @@ class Registry:
     def _artifact_location(self, uri: str) -> tuple[str, str]:
         """Split an artifact URI into the server's base URL and the path on it."""
         parts = urlsplit(uri)
+        if parts.scheme in ("http", "https") and parts.path.startswith(f"{_ARTIFACTS_API}/"):
+            path = parts.path.removeprefix(_ARTIFACTS_API)
+            return f"{parts.scheme}://{parts.netloc}", path.strip("/")
         if parts.scheme != "mlflow-artifacts":
-            raise MeshError(f"artifacts at {uri!r} cannot be read; mlflow-artifacts: is needed")
+            raise MeshError(
+                f"artifacts at {uri!r} cannot be read; mlflow-artifacts: or the http: address of "
+                "an artifact server is needed"
+            )
         # Without a host the tracking server serves the artifacts itself.
         base = f"{urlsplit(self._url).scheme}://{parts.netloc}" if parts.netloc else self._url
         return base, parts.path.strip("/")

@@ -5,7 +5,6 @@
 
 import asyncio
 import os
-import re
 import signal
 import socket
 import time
@@ -201,7 +200,7 @@ def test_secrets_are_nowhere_but_in_their_files(stack: Stack, figures: Figures) 
     assert len(stack.secrets) >= 6
     for path in (stack.folder / "secrets").iterdir():
         assert path.stat().st_mode & 0o777 == 0o600
-    values = re.compile("|".join(map(re.escape, stack.secrets.values())).encode())
+    values = [value.encode() for value in stack.secrets.values()]
     containers = stack.containers()
     images = sorted({container["Image"] for container in containers})
     places = {
@@ -213,13 +212,13 @@ def test_secrets_are_nowhere_but_in_their_files(stack: Stack, figures: Figures) 
         ),
     }
     for place, text in places.items():
-        assert not values.search(text.encode()), place
+        assert not any(value in text.encode() for value in values), place
     size = 0
     for container in containers:
         # What the container has written belongs to its file system, mounts do not.
         for part in stack.file_system(container["Id"]):
             size += len(part)
-            assert not values.search(part), container["Name"]
+            assert not any(value in part for value in values), container["Name"]
     figures.add(
         "secret values found",
         f"0 of {len(stack.secrets)} in inspect, history, logs, command lines "
