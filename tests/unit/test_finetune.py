@@ -199,6 +199,26 @@ def test_unknown_label_is_refused(run: Run) -> None:
         run(label_names=["neg", "mid"])
 
 
+def test_the_hubs_token_may_be_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[object] = []
+
+    def no_hub(source: str, **options: object) -> None:
+        asked.append((source, options["token"]))
+        raise OSError("no hub here")
+
+    monkeypatch.setattr("training_svc.models.AutoConfig.from_pretrained", no_hub)
+    for name in ("HUGGINGFACE_TOKEN", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    file = tmp_path / "token"
+    file.write_text("hf_of_the_file\n")
+    for variables in ({}, {"HUGGINGFACE_TOKEN_FILE": str(file)}, {"HUGGINGFACE_TOKEN": "hf_own"}):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(OSError, match="no hub here"):
+            load_base("org/model", ["a", "b"], "sdpa")
+    assert asked == [("org/model", token) for token in (None, "hf_of_the_file", "hf_own")]
+
+
 def test_missing_folder_is_named(run: Run, params: FineTuneParams) -> None:
     with pytest.raises(BaseModelNotFound, match="/no/such/folder"):
         run(params=replace(params, base_model="/no/such/folder"))

@@ -114,6 +114,13 @@ def test_openvino_is_for_the_cpu_only() -> None:
         create_engine("openvino", "cuda:0", "auto", 1)
 
 
+def test_without_torch_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "inference_svc.engines.torch_engine", raising=False)
+    with pytest.raises(EngineUnavailable, match="torch is not installed here"):
+        create_engine("torch", "cpu", "auto", 1)
+
+
 def test_replica_imports_neither_torch_nor_mlflow_when_there_is_a_graph(version: Path) -> None:
     child = subprocess.run(
         [sys.executable, "-c", CHILD, str(version)],
