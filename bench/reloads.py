@@ -60,6 +60,7 @@ def main(
     reloads: Annotated[int, typer.Option(help="How many.")] = 30,
     every: Annotated[float, typer.Option(help="Seconds between two.")] = 10.0,
     share: Annotated[float, typer.Option(help="Load, as a share of what the fleet can do.")] = 0.5,
+    rate: Annotated[float, typer.Option(help="Requests/s; 0: that share.")] = 0.0,
     protocol: Annotated[str, typer.Option(help="grpc or json.")] = "grpc",
 ) -> None:
     """Measure and print."""
@@ -72,7 +73,7 @@ def main(
     spec = LoadSpec(address, model, ClosedLoop(64), texts=lines, duration_s=20, warm_up_s=10)
     spec = replace(spec, protocol="json" if protocol == "json" else "grpc")
     capacity = run_load(spec).throughput()
-    rate = capacity * share
+    rate = rate or capacity * share
     console.print(f"capacity {capacity:.0f}/s with 64 clients; open loop at {rate:.0f}/s, Poisson")
     duration_s = (reloads + 1) * every
     calm = replace(spec, loop=OpenLoop(rate, "poisson", seed=1), warm_up_s=3)

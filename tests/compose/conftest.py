@@ -39,7 +39,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory, figures: Figures) -> Iterato
         figures.add("from up to all healthy", f"{time.monotonic() - built:.0f} s")
         yield stack
     finally:
-        stack.compose("down", "--volumes", "--rmi", "local", "--remove-orphans")
+        stack.compose("down", "--volumes", "--remove-orphans")
+        stack.remove_images()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -112,6 +112,13 @@ class Stack:
         found: list[dict[str, Any]] = json.loads(self.docker("inspect", *ids))
         return found
 
+    def remove_images(self) -> None:
+        """Remove the images that were built here."""
+        tagged = f"reference=*:{self.environment['MESH_VERSION']}"
+        ids = self.docker("images", "--quiet", "--filter", tagged).split()
+        if ids:
+            self.docker("image", "rm", "--force", *dict.fromkeys(ids))
+
     def rows(self, database: str, query: str) -> list[str]:
         """Rows of a query, as psql prints them without decoration."""
         command = ("psql", "-U", "postgres", "-At", "-c", query, database)

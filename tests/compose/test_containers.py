@@ -129,6 +129,7 @@ async def test_a_new_image_is_rolled_out(stack: Stack, figures: Figures) -> None
     after = {container["Image"] for container in stack.containers("inference")}
     assert len(stack.compose("ps", "--quiet", "inference").split()) == 2
     assert not before & after
+    stack.docker("image", "rm", *before)
 
 
 async def test_postgres_is_restarted(stack: Stack, figures: Figures) -> None:
