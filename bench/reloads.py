@@ -70,7 +70,7 @@ def main(
         found = next(item for item in client.get_fleet().models if item.name == model)
     other = found.previous_version
     lines = tuple(read_texts(texts))
-    spec = LoadSpec(address, model, ClosedLoop(64), texts=lines, duration_s=20, warm_up_s=10)
+    spec = LoadSpec(address, model, ClosedLoop(64), texts=lines, duration_s=45, warm_up_s=5)
     spec = replace(spec, protocol="json" if protocol == "json" else "grpc")
     capacity = run_load(spec).throughput()
     rate = rate or capacity * share

@@ -99,8 +99,16 @@ class Batcher:
 
     def _run(self) -> None:
         self._enter_compute_thread()
-        while (batch := self._queue.take()) is not None:
+        # A frame that waits must not hold the last batch: its model would stay until the next one.
+        while self._compute_next():
+            pass
+
+    def _compute_next(self) -> bool:
+        """Compute a batch; False: there will be none."""
+        batch = self._queue.take()
+        if batch is not None:
             self._compute(batch)
+        return batch is not None
 
     def _compute(self, batch: Batch) -> None:
         started = time.monotonic()

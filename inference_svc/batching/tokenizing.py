@@ -42,11 +42,16 @@ class TokenizeThread:
             self._thread.join()
 
     def _run(self) -> None:
-        ends = False
-        while not ends:
-            jobs, ends = self._next()
-            for _, same in groupby(jobs, key=lambda job: job.model):
-                self._together(list(same))
+        # A frame that waits must not hold the last jobs: their model would stay until the next.
+        while self._tokenize_next():
+            pass
+
+    def _tokenize_next(self) -> bool:
+        """Tokenise what has come; False: nothing more will."""
+        jobs, ends = self._next()
+        for _, same in groupby(jobs, key=lambda job: job.model):
+            self._together(list(same))
+        return not ends
 
     def _next(self) -> tuple[list[Job], bool]:
         """Wait for jobs; returns some, and whether they are the last."""

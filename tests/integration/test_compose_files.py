@@ -12,7 +12,7 @@ import pytest
 from requirements import images
 from tests.acceptance.running_mesh import ROOT
 
-GPU = ("-f", "compose.yaml", "-f", "compose.gpu.yaml")
+GPU = ("-f", "compose.yaml", "-f", "compose.gpu.yaml", "-f", "compose.gpu-inference.yaml")
 
 
 def compose(*arguments: str) -> Any:
@@ -50,9 +50,9 @@ def test_only_three_ports_are_published_on_loopback() -> None:
 def test_every_container_is_bounded_and_checked() -> None:
     for name, service in compose()["services"].items():
         assert service["cap_drop"] == ["ALL"], name
+        assert service["deploy"]["resources"]["limits"]["memory"], name
         if name not in ("envoy-config", "airflow-migrate"):
             assert service["restart"] == "unless-stopped", name
-            assert service["deploy"]["resources"]["limits"]["memory"], name
             assert service["stop_grace_period"], name
 
 
@@ -63,12 +63,13 @@ def test_no_password_is_in_the_file() -> None:
                 assert value.startswith(("/run/", "/tmp/")), f"{name}: {variable}"
 
 
-@pytest.mark.parametrize("service", ["training"])
+@pytest.mark.parametrize("service", ["training", "inference"])
 def test_a_gpu_is_reserved(service: str) -> None:
     found = compose(*GPU)["services"][service]
     [device] = found["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"]
-    assert found["environment"]["TRAINING_DEVICE"] == "cuda"
+    assert found["environment"][f"{service.upper()}_DEVICE"] == "cuda"
+    assert found["image"].endswith("-cuda")
 
 
 @pytest.mark.parametrize("image", images.IMAGES)

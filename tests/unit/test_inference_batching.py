@@ -1,6 +1,8 @@
 """The queue and the batcher: order, bounds, cancellation, failures, timing."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -307,6 +309,20 @@ async def test_bulk_waits_for_room_instead_of_failing(
         jobs = [running.classify_when_room(model, ["good", "bad", "film"]) for _ in range(10)]
         answers = await asyncio.wait_for(asyncio.gather(*jobs), 10)
     assert len(answers) == 10
+
+
+async def test_a_batcher_that_waits_holds_no_model(tmp_path: Path) -> None:
+    model = steered_model(tmp_path, SteeredClassifier())
+    known = weakref.ref(model)
+    async with batcher() as running:
+        await running.classify(model, ["a", "b"])
+        del model
+
+        async def is_gone() -> bool:
+            gc.collect()
+            return known() is None
+
+        await until(is_gone)
 
 
 async def test_event_loop_stays_free_while_the_engine_computes(
