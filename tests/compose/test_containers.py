@@ -163,12 +163,12 @@ def test_only_what_is_published_is_seen_from_outside(stack: Stack, figures: Figu
         for binding in found
     }
     assert bindings == {("127.0.0.1", port) for port in stack.published}
-    listening = {
-        (found.laddr.ip, found.laddr.port)
+    listening = [
+        found.laddr
         for found in psutil.net_connections("tcp")
-        if found.status == psutil.CONN_LISTEN and found.laddr.port in stack.published
-    }
-    assert {ip for ip, _ in listening} <= {"127.0.0.1"}
+        if found.status == psutil.CONN_LISTEN and found.laddr
+    ]
+    assert {at.ip for at in listening if at.port in stack.published} <= {"127.0.0.1"}
     for ip in own_addresses():
         for port in stack.published:
             with socket.socket() as outside:

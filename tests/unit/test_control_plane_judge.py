@@ -133,9 +133,11 @@ def test_rank_and_chi_squared_tests_are_those_of_scipy() -> None:
     assert slower(mine, theirs, shift=0) == pytest.approx(expected)
     for labels in range(2, 6):
         table = [[30, 44, 31, 9, 50][:labels], [60, 70, 80, 30, 75][:labels]]
-        sides = [{str(n): count for n, count in enumerate(row)} for row in table]
+        mine_by_label, theirs_by_label = (
+            {str(n): count for n, count in enumerate(row)} for row in table
+        )
         expected = stats.chi2_contingency(table, correction=False).pvalue
-        assert drifted(*sides, 1.0, 1.0) == pytest.approx(expected)
+        assert drifted(mine_by_label, theirs_by_label, 1.0, 1.0) == pytest.approx(expected)
 
 
 def test_fishers_test_is_the_hypergeometric_tail() -> None:

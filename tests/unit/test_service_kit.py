@@ -15,6 +15,7 @@ from mesh.v1 import predict_pb2, predict_pb2_grpc
 from service_kit.errors import Exhausted, InvalidArgument
 from service_kit.interceptor import STATUS_DETAILS_KEY
 from service_kit.limits import check_model_name, check_request_id, check_texts
+from service_kit.probe import is_serving
 from service_kit.server import GrpcServer
 from service_kit.settings import ServiceSettings
 
@@ -111,6 +112,13 @@ async def test_health_check_and_watch_answer(channel: aio.Channel, server: GrpcS
     await server.drain()
     assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
     watch.cancel()
+
+
+async def test_a_containers_probe_sees_whether_it_serves(server: GrpcServer) -> None:
+    assert await asyncio.to_thread(is_serving, server.address)
+    await server.drain()
+    assert not await asyncio.to_thread(is_serving, server.address)
+    assert not await asyncio.to_thread(is_serving, "127.0.0.1:1")
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
