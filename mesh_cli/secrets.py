@@ -2,11 +2,27 @@
 
 import json
 import secrets
+from collections.abc import Callable
 
 from mesh_cli.home import MeshHome, write_private
 
 DATABASE_USER = "mesh"
 AIRFLOW_USER = "admin"
+
+
+def new_password() -> str:
+    """A password of 32 characters."""
+    return secrets.token_urlsafe(24)
+
+
+def new_jwt_secret() -> str:
+    """A key that signs Airflow's tokens."""
+    return secrets.token_urlsafe(64)
+
+
+def new_fernet_key() -> str:
+    """A key that encrypts Airflow's connections: 32 bytes, URL-safe base64 with its padding."""
+    return secrets.token_urlsafe(32) + "="
 
 
 class Secrets:
@@ -21,29 +37,29 @@ class Secrets:
 
     def database_password(self) -> str:
         """Password of the database user."""
-        return self._once("postgres_password")
+        return self._once("postgres_password", new_password)
 
     def airflow_password(self) -> str:
         """Password of the Airflow user; also written in the form that Airflow reads."""
-        password = self._once("airflow_password")
+        password = self._once("airflow_password", new_password)
         write_private(self.airflow_passwords_file, json.dumps({AIRFLOW_USER: password}))
         return password
 
     def airflow_jwt_secret(self) -> str:
         """Key that signs Airflow's tokens."""
-        return self._once("airflow_jwt_secret", length=64)
+        return self._once("airflow_jwt_secret", new_jwt_secret)
 
     def airflow_fernet_key(self) -> str:
-        """Key that encrypts Airflow's connections: 32 bytes, URL-safe base64."""
-        return self._once("airflow_fernet_key", length=32, padding="=")
+        """Key that encrypts Airflow's connections."""
+        return self._once("airflow_fernet_key", new_fernet_key)
 
     def write_pgpass(self, port: int) -> None:
         """Write the password file of libpq, so that no URL or environment carries it."""
         line = f"127.0.0.1:{port}:*:{DATABASE_USER}:{self.database_password()}\n"
         write_private(self.pgpass_file, line)
 
-    def _once(self, name: str, length: int = 24, padding: str = "") -> str:
+    def _once(self, name: str, make: Callable[[], str]) -> str:
         path = self._folder / name
         if not path.exists():
-            write_private(path, secrets.token_urlsafe(length) + padding)
+            write_private(path, make())
         return path.read_text()

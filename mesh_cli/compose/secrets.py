@@ -11,7 +11,7 @@ from typing import Literal
 
 from mesh_cli.errors import CliError
 from mesh_cli.home import write_private
-from mesh_cli.secrets import AIRFLOW_USER
+from mesh_cli.secrets import AIRFLOW_USER, new_fernet_key, new_jwt_secret
 
 DATABASE_ROLES = ("mesh", "mlflow", "airflow")
 # Given by an operator, in these variables or in the files; empty: not used.
@@ -85,9 +85,8 @@ class ComposeSecrets:
         for role in DATABASE_ROLES:
             yield f"{role}.pgpass", partial(_pgpass, role)
         yield "airflow_passwords.json", lambda: json.dumps({AIRFLOW_USER: secrets.token_urlsafe()})
-        yield "airflow_jwt_secret", lambda: secrets.token_urlsafe(64)
-        # 32 bytes, URL-safe base64 with its padding.
-        yield "airflow_fernet_key", lambda: secrets.token_urlsafe(32) + "="
+        yield "airflow_jwt_secret", new_jwt_secret
+        yield "airflow_fernet_key", new_fernet_key
 
     def _once(self, name: str, make: Callable[[], str]) -> Outcome:
         path = self.folder / name
