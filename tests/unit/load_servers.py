@@ -20,6 +20,12 @@ JSON_ANSWER = json.dumps(
     {"model": {"name": "reviews", "version": "3", "alias": "Champion"}, "replica": "replica-1"}
 ).encode()
 
+# The same answers, by the name of a replica that held its request back.
+HELD_ANSWER = predict_pb2.PredictResponse(
+    predictions=ANSWER.predictions, model=ANSWER.model, replica="held"
+)
+HELD_JSON_ANSWER = JSON_ANSWER.replace(b"replica-1", b"held")
+
 # Number of the request (from 0) and its bytes -> the answer's bytes.
 GrpcHandler = Callable[[int, bytes, grpc.aio.ServicerContext[bytes, bytes]], Awaitable[bytes]]
 # Number of the request -> the bytes of the HTTP response; none: close the connection.
@@ -112,9 +118,11 @@ class Stall:
         """When it began, seconds of time.monotonic()."""
         self.end = 0.0
 
-    async def wait(self, number: int) -> None:
-        """Hold back a request that falls into the stall."""
+    async def wait(self, number: int) -> bool:
+        """Hold back a request that falls into the stall; whether it did."""
         if number == self._at:
             self.begin = time.monotonic()
             self.end = self.begin + self._seconds
-        await asyncio.sleep(max(0.0, self.end - time.monotonic()))
+        left = self.end - time.monotonic()
+        await asyncio.sleep(max(0.0, left))
+        return left > 0
