@@ -1,12 +1,15 @@
 """What many Reloads cost the traffic: `python -m bench.reloads MODEL` beside a mesh that is up.
 
-Finds what the fleet can do (64 clients that wait for their answers), then sends an open loop at a
-share of that, once undisturbed and once with a Reload every few seconds between the served and
-the previous version. Printed: failed requests, p99 of both, each replica's memory on the way.
+In each of some rounds: finds what the fleet can do just then (64 clients that wait for their
+answers), sends an open loop at a share of that undisturbed, and again with a Reload every few
+seconds between the served and the previous version. A machine that others use is twice as fast in
+one minute as in another, so a ratio is that of one round, and the result is their median. Printed:
+failed requests, p99 of both, each replica's memory on the way.
 """
 
+import itertools
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -23,6 +26,8 @@ from mesh_cli.load.reloads import run_reloads, serving_version
 from mesh_cli.load.texts import read_texts
 
 SETTLE_S = 4.0
+CAPACITY_S = 20.0
+CALM_S = 60.0
 
 console = Console()
 
@@ -36,18 +41,55 @@ def resident_mib() -> dict[str, float]:
     }
 
 
+@dataclass(frozen=True)
+class Round:
+    """One round: the same load without and with Reloads."""
+
+    capacity: float
+    """Answers/s to 64 clients."""
+    calm: LoadResult
+    busy: LoadResult
+    events: list[Event]
+    memory: list[dict[str, float]]
+    """Of each replica some seconds after each Reload, MiB."""
+
+    @property
+    def p99_ms(self) -> tuple[float, float]:
+        """Without and with Reloads."""
+        calm, busy = (run.summary()["latencyMs"]["p99"] for run in (self.calm, self.busy))
+        return calm, busy
+
+    @property
+    def ratio(self) -> float:
+        """p99 with Reloads by p99 without."""
+        calm, busy = self.p99_ms
+        return busy / calm
+
+
+def measure_round(
+    spec: LoadSpec, rate: float, share: float, every_s: float, versions: list[str]
+) -> Round:
+    """One round; `versions` are those to reload to, one after the other."""
+    capacity = run_load(spec).throughput()
+    loop = OpenLoop(rate or capacity * share, "poisson", seed=1)
+    console.print(f"capacity {capacity:.0f}/s with 64 clients; open loop at {loop.rate:.0f}/s")
+    calm = replace(spec, loop=loop, warm_up_s=3, duration_s=CALM_S)
+    busy = replace(calm, duration_s=(len(versions) + 1) * every_s)
+    undisturbed = run_load(calm)
+    return Round(capacity, undisturbed, *with_reloads(busy, every_s, versions))
+
+
 def with_reloads(
-    spec: LoadSpec, model: str, count: int, every_s: float, versions: list[str]
+    spec: LoadSpec, every_s: float, versions: list[str]
 ) -> tuple[LoadResult, list[Event], list[dict[str, float]]]:
-    """Run the load with that many Reloads in it."""
+    """Run the load with a Reload to each of `versions` in it."""
     memory: list[dict[str, float]] = []
     events: list[Event] = []
     with MeshClient(spec.address) as client, LoadProcess(spec) as load:
         begin = load.begin()
-        for number in range(count):
+        for number, version in enumerate(versions):
             moment = (number + 1) * every_s
-            version = versions[number % len(versions)]
-            events += run_reloads(client, model, begin, [moment], [version])
+            events += run_reloads(client, spec.model, begin, [moment], [version])
             # Answers on their way hold the old version for a second.
             time.sleep(SETTLE_S)
             memory.append(resident_mib())
@@ -57,8 +99,9 @@ def with_reloads(
 def main(
     model: str,
     texts: Annotated[Path | None, typer.Option(help="A text a line, or a .csv.")] = None,
-    reloads: Annotated[int, typer.Option(help="How many.")] = 30,
-    every: Annotated[float, typer.Option(help="Seconds between two.")] = 10.0,
+    reloads: Annotated[int, typer.Option(help="How many in a round.")] = 10,
+    rounds: Annotated[int, typer.Option(help="How many rounds.")] = 3,
+    every: Annotated[float, typer.Option(help="Seconds between two Reloads.")] = 10.0,
     share: Annotated[float, typer.Option(help="Load, as a share of what the fleet can do.")] = 0.5,
     rate: Annotated[float, typer.Option(help="Requests/s; 0: that share.")] = 0.0,
     protocol: Annotated[str, typer.Option(help="grpc or json.")] = "grpc",
@@ -68,34 +111,26 @@ def main(
     with MeshClient(address) as client:
         serving = serving_version(client, model)
         found = next(item for item in client.get_fleet().models if item.name == model)
-    other = found.previous_version
-    lines = tuple(read_texts(texts))
-    spec = LoadSpec(address, model, ClosedLoop(64), texts=lines, duration_s=45, warm_up_s=5)
-    spec = replace(spec, protocol="json" if protocol == "json" else "grpc")
-    capacity = run_load(spec).throughput()
-    rate = rate or capacity * share
-    console.print(f"capacity {capacity:.0f}/s with 64 clients; open loop at {rate:.0f}/s, Poisson")
-    duration_s = (reloads + 1) * every
-    calm = replace(spec, loop=OpenLoop(rate, "poisson", seed=1), warm_up_s=3)
-    before = run_load(replace(calm, duration_s=min(duration_s, 60.0)))
-    busy, events, memory = with_reloads(
-        replace(calm, duration_s=duration_s), model, reloads, every, [other, serving]
-    )
-    if reloads % 2:
-        with MeshClient(address) as client:
+        spec = LoadSpec(
+            address, model, ClosedLoop(64), texts=tuple(read_texts(texts)), warm_up_s=5,
+            duration_s=CAPACITY_S, protocol="json" if protocol == "json" else "grpc",
+        )  # fmt: skip
+        turns = itertools.cycle([found.previous_version, serving])
+        measured = []
+        for _ in range(rounds):
+            versions = list(itertools.islice(turns, reloads))
+            measured.append(measure_round(spec, rate, share, every, versions))
+            _print_round(measured[-1])
+        if serving_version(client, model) != serving:
             client.reload(model, version=serving)
-    _print(before, busy, events, memory)
+    _print_result(measured)
 
 
-def _print(
-    before: LoadResult, busy: LoadResult, events: list[Event], memory: list[dict[str, float]]
-) -> None:
+def _print_round(one: Round) -> None:
     table = Table("", "requests", "failed", "p50 ms", "p99 ms", title="Reloads under load")
-    p99 = []
-    for name, result in (("undisturbed", before), ("with Reloads", busy)):
+    for name, result in (("undisturbed", one.calm), ("with Reloads", one.busy)):
         summary = result.summary()
         latency = summary["latencyMs"]
-        p99.append(latency["p99"])
         table.add_row(
             name,
             f"{summary['requests']:,}",
@@ -103,11 +138,24 @@ def _print(
             *(f"{latency[quantile]:.1f}" for quantile in ("p50", "p99")),
         )
     console.print(table)
-    taken = [event.end - event.begin for event in events]
+    console.print(f"p99 with Reloads: {one.ratio:.2f} x")
+
+
+def _print_result(rounds: list[Round]) -> None:
+    events = [event for one in rounds for event in one.events]
+    requests = sum(one.busy.summary()["requests"] for one in rounds)
+    failed = sum(one.busy.summary()["failed"] for one in rounds)
     console.print(
-        f"p99 with Reloads: {p99[1] / p99[0]:.2f} x; {len(events)} Reloads, "
-        f"{sum(event.failed for event in events)} failed, {median(taken):.1f} s each"
+        f"{len(events)} Reloads, {sum(event.failed for event in events)} failed, "
+        f"{median(event.end - event.begin for event in events):.1f} s each; "
+        f"{failed} of {requests:,} requests failed"
     )
+    ratios = sorted(one.ratio for one in rounds)
+    console.print(
+        f"p99 with Reloads: {median(ratios):.2f} x, median of {len(ratios)} rounds "
+        f"({', '.join(f'{ratio:.2f}' for ratio in ratios)})"
+    )
+    memory = [after for one in rounds for after in one.memory]
     if len(memory) > 10:
         for name, last in sorted(memory[-1].items()):
             tenth = memory[9][name]
