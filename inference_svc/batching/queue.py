@@ -7,6 +7,7 @@ from itertools import accumulate
 
 from inference_svc.batching.cutting import BatchLimits, cut_batch
 from inference_svc.batching.job import Batch, Job, Lane, QueuedText
+from inference_svc.batching.rest import Rest
 from inference_svc.batching.throughput import Throughput
 from inference_svc.loaded_model import Tokens
 from service_kit.errors import Exhausted, Unavailable
@@ -31,6 +32,7 @@ class TextQueue:
         max_texts: int,
         limits: BatchLimits,
         clock: Callable[[], float] = time.monotonic,
+        rest: Rest | None = None,
     ) -> None:
         self._room = {
             Lane.INTERACTIVE: max_texts,
@@ -39,6 +41,7 @@ class TextQueue:
         }
         self._limits = limits
         self._clock = clock
+        self._rest = rest or Rest(0.0)
         self._changed = threading.Condition()
         self._throughput = Throughput()
         self._waiting: dict[Lane, list[QueuedText]] = {lane: [] for lane in Lane}
@@ -113,14 +116,27 @@ class TextQueue:
         """Wait for work and return the next batch; None when the queue is closed and empty."""
         with self._changed:
             while True:
+                pause = self._pause()
+                if pause:
+                    self._changed.wait(pause)
+                    continue
                 lane = self._next_lane()
                 if lane is not None:
                     batch = cut_batch(self._waiting[lane], self._limits)
                     self._remove(lane, set(batch.texts))
+                    self._rest.began(self._clock())
                     return batch
                 if self._closed:
                     return None
                 self._changed.wait()
+
+    def _pause(self) -> float:
+        """Seconds until the next batch may begin."""
+        waiting = self._waiting[Lane.INTERACTIVE]
+        if not waiting or self._waiting[Lane.BULK] or self._closed:
+            return 0.0
+        tokens = sum(text.length for text in waiting)
+        return self._rest.left(self._clock(), waiting[0].job.arrived, tokens)
 
     def _next_lane(self) -> Lane | None:
         ready = [lane for lane in Lane if self._waiting[lane]]
@@ -141,6 +157,7 @@ class TextQueue:
         ended = []
         with self._changed:
             self._throughput.observe(sum(text.cost for text in batch.texts), seconds)
+            self._rest.ended(self._clock(), seconds)
             for text in batch.texts:
                 job = text.job
                 self._release(job, 1, text.cost)
