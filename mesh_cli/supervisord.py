@@ -36,6 +36,8 @@ class PersistentProcess(Subprocess):  # type: ignore[misc]
     One that has lived for `startsecs` begins with short waits again.
     """
 
+    backoff: int = 0
+
     def change_state(self, new_state: int, expected: bool = True) -> bool | None:
         """See Subprocess, which waits as many seconds as it has counted starts that failed."""
         if new_state == ProcessStates.BACKOFF:
