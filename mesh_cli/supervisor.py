@@ -20,8 +20,7 @@ from mesh_cli.home import MeshHome, write_private
 RUN_ID_VARIABLE = "MESH_RUN_ID"
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 60.0
-# supervisord tries a program again after 1 s, 2 s, 3 s …; it must not give up on one that waits
-# for its disk or its database.
+# So many are never counted (see supervisord.py): a program may have to wait long for its disk.
 _START_RETRIES = 1_000
 STOPPING = "STOPPING"
 STOPPED = ("STOPPED", "EXITED", "FATAL")

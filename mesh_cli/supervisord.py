@@ -1,19 +1,24 @@
 """`python -m mesh_cli.supervisord`: supervisord that mends what died quicker and more thoroughly.
 
 By itself it may sleep for a second before it starts a program again that was killed, and it leaves
-the killed program's children alive, with the port that the new one needs.
+the killed program's children alive, with the port that the new one needs. Before a program that
+dies as it starts it waits a second longer each time, without a limit, and gives it up in the end.
 """
 
 import os
 import signal
 import sys
 from contextlib import suppress
+from typing import Any
 
-from supervisor.options import ServerOptions
+from supervisor.options import ProcessConfig, ServerOptions
 from supervisor.poller import Poller
+from supervisor.process import Subprocess
+from supervisor.states import ProcessStates
 from supervisor.supervisord import go
 
 LOOK_S = 0.1
+LONGEST_WAIT_S = 5  # before a program is started again that dies as it starts
 
 
 class BriskPoller(Poller):  # type: ignore[misc]
@@ -25,8 +30,43 @@ class BriskPoller(Poller):  # type: ignore[misc]
         return ready
 
 
+class PersistentProcess(Subprocess):  # type: ignore[misc]
+    """Is started again a few seconds after it died, however often it has died before.
+
+    One that has lived for `startsecs` begins with short waits again.
+    """
+
+    backoff: int = 0
+
+    def change_state(self, new_state: int, expected: bool = True) -> bool | None:
+        """See Subprocess, which waits as many seconds as it has counted starts that failed."""
+        if new_state == ProcessStates.BACKOFF:
+            self.backoff = min(self.backoff, LONGEST_WAIT_S - 1)
+        changed: bool | None = super().change_state(new_state, expected)
+        return changed
+
+
+class PersistentConfig(ProcessConfig):  # type: ignore[misc]
+    """A program that is kept going by a PersistentProcess."""
+
+    def make_process(self, group: Any = None) -> PersistentProcess:
+        """Make the process, which does not run yet."""
+        process = PersistentProcess(self)
+        process.group = group
+        return process
+
+
 class ThoroughOptions(ServerOptions):  # type: ignore[misc]
-    """Ends what a program left behind that died by itself."""
+    """Ends what a program left behind that died by itself, and never gives a program up."""
+
+    def processes_from_section(
+        self, parser: Any, section: str, group_name: str, klass: type[ProcessConfig] | None = None
+    ) -> list[ProcessConfig]:
+        """Read a program's section of the configuration."""
+        found: list[ProcessConfig] = super().processes_from_section(
+            parser, section, group_name, klass or PersistentConfig
+        )
+        return found
 
     def waitpid(self) -> tuple[int | None, int | None]:
         """Reap one child: its process id and wait status; None twice when none has ended."""

@@ -19,7 +19,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from service_kit.database import connect
-from service_kit.errors import Aborted, FailedPrecondition, Unavailable
+from service_kit.errors import Aborted, Unavailable
 from service_kit.registry import (
     CHALLENGER,
     CHAMPION,
@@ -73,26 +73,30 @@ class Promotions:
                 await self._registry.delete_alias(model, CHALLENGER)
             return await lock.record(version, expected_champion)
 
-    async def demote(self, model: str, expected_champion: str) -> Promoted:
-        """Make the previous Champion the Champion again, and the Champion the previous one.
+    async def demote(self, model: str, expected_champion: str, previous: str) -> Promoted:
+        """Make `previous` the Champion again, and `expected_champion` the previous one.
 
-        Raises FailedPrecondition when there is no previous one, and Aborted when
-        `expected_champion` is not the Champion any more.
+        A demotion that was broken off is completed, one that is done already changes nothing.
+        Raises Aborted when another version became Champion meanwhile.
         """
         async with self._locked(model) as (lock, registered):
             champion = registered.aliases.get(CHAMPION, "")
-            previous = registered.aliases.get(PREVIOUS, "")
-            if not previous:
-                raise FailedPrecondition(f"{model} has no previous Champion to go back to")
-            if champion != expected_champion:
+            if champion == previous:
+                broken_off = registered.aliases.get(PREVIOUS) == champion
+                if lock.champion == previous and not broken_off:
+                    return lock.recorded
+                if lock.champion not in ("", expected_champion):
+                    await self._put_back(lock)
+                    champion = lock.champion
+            if champion not in (expected_champion, previous):
                 raise Aborted(
                     f"version {champion or 'none'} of {model} became the Champion meanwhile",
                     reason="CHAMPION_CHANGED",
                     champion=champion,
                 )
             await self._set(lock, CHAMPION, previous)
-            await self._set(lock, PREVIOUS, champion)
-            return await lock.record(previous, champion)
+            await self._set(lock, PREVIOUS, expected_champion)
+            return await lock.record(previous, expected_champion)
 
     async def challenge(self, model: str, version: str) -> None:
         """Make `version` the Challenger."""
@@ -138,11 +142,22 @@ class _Lock:
             "INSERT INTO mesh.promotions (model) VALUES (%s) ON CONFLICT DO NOTHING", (model,)
         )
         self._cursor.execute(
-            "SELECT champion, previous FROM mesh.promotions WHERE model = %s FOR UPDATE", (model,)
+            "SELECT champion, previous, epoch FROM mesh.promotions WHERE model = %s FOR UPDATE",
+            (model,),
         )
         row = self._cursor.fetchone()
         assert row is not None
-        self.champion, self.previous = str(row[0]), str(row[1])
+        self.recorded = Promoted(str(row[0]), str(row[1]), int(row[2]))
+
+    @property
+    def champion(self) -> str:
+        """Champion of the last epoch; empty: none was recorded yet."""
+        return self.recorded.champion
+
+    @property
+    def previous(self) -> str:
+        """The Champion before it, or empty."""
+        return self.recorded.previous
 
     async def check(self) -> None:
         """Raise psycopg2.OperationalError when the lock is lost with its connection."""

@@ -31,5 +31,5 @@ class ModelRegistry(Protocol):
 class Demotions(Protocol):
     """service_kit.promotion.Promotions, or a twin."""
 
-    async def demote(self, model: str, expected_champion: str) -> Promoted:
-        """Make the previous Champion the Champion again, if `expected_champion` still is."""
+    async def demote(self, model: str, expected_champion: str, previous: str) -> Promoted:
+        """Make `previous` the Champion again if `expected_champion` still is; idempotent."""

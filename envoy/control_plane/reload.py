@@ -126,8 +126,7 @@ class ReloadCoordinator:
             async def demote() -> None:
                 intent = json.dumps({"request_id": request_id, "from": bad, "to": good})
                 await self._registry.tag_model(model, TAG_ROLLBACK, intent)
-                if champion != good:
-                    await self._demotions.demote(model, bad)
+                await self._demotions.demote(model, bad, good)
 
             return await self._change(registered, good, demote)
 
@@ -192,13 +191,17 @@ class ReloadCoordinator:
 
 
 def _rollback_of(registered: RegisteredModel, request_id: str) -> tuple[str, str]:
-    """Return the versions to leave and to go back to; the same ones for the same request."""
+    """Return the versions to leave and to go back to; the same ones for the same request.
+
+    A rollback that was broken off while the aliases were moved is completed by any other one.
+    """
     intent = json.loads(registered.tags.get(TAG_ROLLBACK, "{}"))
-    if intent.get("request_id") == request_id:
-        return intent["from"], intent["to"]
     champion = registered.aliases.get(CHAMPION, "")
     previous = registered.aliases.get(PREVIOUS, "")
-    if not previous:
+    broken_off = champion == previous == intent.get("to", "")
+    if intent and (broken_off or intent["request_id"] == request_id):
+        return intent["from"], intent["to"]
+    if previous in ("", champion):
         raise FailedPrecondition(f"{registered.name} has no previous Champion to go back to")
     return champion, previous
 

@@ -1,7 +1,7 @@
-"""Two trainings that finish at once, and a promotion that is held up until it has lost its lock.
+"""Two trainings that finish at once, and a move that is held up until it has lost its lock.
 
-Fault: both promote in the same moment; the lock's connection is cut between a promotion's check and
-its write, as when PostgreSQL restarts while the training service is stopped.
+Fault: both promote in the same moment; the lock's connection is cut between a move's check and its
+write, as when PostgreSQL restarts while the training service is stopped.
 Invariants: of two promotions against the same Champion one succeeds and the other is told to
 compare again; the Champion is the one that succeeded.
 """
@@ -131,4 +131,28 @@ async def test_promotion_that_lost_its_lock_is_done_by_the_next_try(
         "one promotion wins, the other learns it",
         found == {"Champion": "2", "Previous": "1"} and again.epoch == 2,
         f"{found}, epoch {again.epoch}",
+    )
+
+
+async def test_held_up_demotion(postgres_url: str, mlflow_url: str, model: str, hold: Hold) -> None:
+    slow, quick = HeldUp(mlflow_url), Registry(mlflow_url)
+    await Promotions(postgres_url, quick).promote(model, "2", "1")
+    held_up = Promotions(postgres_url, slow)
+    first_try = asyncio.create_task(held_up.demote(model, "2", "1"))
+    await slow.reached.wait()
+    execute(postgres_url, CUT)
+    won = await Promotions(postgres_url, quick).promote(model, "3", "2")
+    slow.go.set()
+    # It wrote too late, and cannot commit.
+    with pytest.raises(Unavailable):
+        await first_try
+    with pytest.raises(Aborted) as lost:
+        await held_up.demote(model, "2", "1")
+    found = await aliases(mlflow_url, model)
+    await slow.close()
+    await quick.close()
+    hold(
+        "one promotion wins, the other learns it",
+        found == {"Champion": "3", "Previous": "2"} and won.epoch == 3,
+        f"{found}; the demotion was told: {lost.value}",
     )

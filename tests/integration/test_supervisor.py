@@ -147,3 +147,29 @@ async def test_a_killed_program_takes_its_children_with_it(
     os.kill(killed, signal.SIGKILL)
     await until(lambda: not psutil.pid_exists(child))
     await until(lambda: supervisor.programs()["parent"]["pid"] not in (0, killed))
+
+
+# Dies as it starts while the fault is there.
+FAULTY = """\
+import pathlib, signal, sys
+print("tried", flush=True)
+if pathlib.Path(sys.argv[1]).exists():
+    sys.exit(1)
+print("well", flush=True)
+signal.pause()
+"""
+
+
+async def test_a_program_that_died_again_and_again_is_back_when_the_fault_is_gone(
+    home: MeshHome, supervisor: Supervisor
+) -> None:
+    fault, script, log = home.root / "fault", home.root / "faulty.py", home.logs / "faulty.log"
+    fault.touch()
+    script.write_text(FAULTY)
+    faulty = Program("faulty", [sys.executable, str(script), str(fault)])
+    supervisor.update([program(home, "first"), faulty])
+    supervisor.start_program("faulty")
+    await until(lambda: log.exists() and log.read_text().count("tried") >= 3, timeout_s=60)
+    fault.unlink()
+    await until(lambda: log.read_text().endswith("well\n"), timeout_s=60)
+    await running(supervisor, "faulty")

@@ -186,15 +186,15 @@ class TwinDemotions:
         self.failure: Exception | None = None
         self.count = 0
 
-    async def demote(self, model: str, expected_champion: str) -> Promoted:
+    async def demote(self, model: str, expected_champion: str, previous: str) -> Promoted:
         if self.failure:
             raise self.failure
         aliases = self.registry.aliases
-        if aliases[CHAMPION] != expected_champion:
+        if aliases[CHAMPION] not in (expected_champion, previous):
             raise Aborted("another Champion")
-        self.count += 1
-        aliases[CHAMPION], aliases[PREVIOUS] = aliases[PREVIOUS], aliases[CHAMPION]
-        return Promoted(aliases[CHAMPION], aliases[PREVIOUS], self.count)
+        self.count += aliases[CHAMPION] == expected_champion
+        aliases[CHAMPION], aliases[PREVIOUS] = previous, expected_champion
+        return Promoted(previous, expected_champion, self.count)
 
 
 class TwinEnvoy:

@@ -67,9 +67,10 @@ SELECT coalesce(range_agg(row_ids), '{}')::text
 FROM mesh.outbox WHERE model = %(model)s
 
 -- name: create_batch
-INSERT INTO mesh.batches (id, model, number, rows, statements, row_ids, reason, request_id)
+INSERT INTO mesh.batches
+    (id, model, number, rows, statements, row_ids, reason, request_id, queued_at)
 VALUES (%(id)s, %(model)s, %(number)s, %(rows)s, %(statements)s, %(row_ids)s, %(reason)s,
-        %(request_id)s)
+        %(request_id)s, mesh.end_of_queue(%(model)s))
 
 -- name: count_batch_up
 UPDATE mesh.models SET next_batch = next_batch + 1 WHERE name = %(model)s
@@ -98,7 +99,7 @@ WHERE id = %(id)s AND state = 'RUNNING'
 -- name: send_again
 UPDATE mesh.batches
 SET state = 'SEALED', retries = retries + 1, error = '', ended_at = NULL,
-    queued_at = clock_timestamp()
+    queued_at = mesh.end_of_queue(%(model)s)
 WHERE id = %(id)s AND model = %(model)s AND state IN ('FAILED', 'DEAD')
 
 -- name: find_batch_state

@@ -78,6 +78,14 @@ BEGIN
 END
 $$;
 
+-- When a batch joins its model's queue: now, but behind those that wait, though the clock was set
+-- back since they came.
+CREATE OR REPLACE FUNCTION mesh.end_of_queue(name text) RETURNS timestamptz
+LANGUAGE sql VOLATILE AS $$
+    SELECT greatest(clock_timestamp(), max(queued_at) + interval '1 microsecond')
+    FROM mesh.batches WHERE model = name AND state = 'SEALED'
+$$;
+
 -- One row a statement that took training rows away. No reason to train.
 CREATE TABLE IF NOT EXISTS mesh.removals (
     model       text NOT NULL,

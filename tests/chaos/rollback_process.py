@@ -1,0 +1,74 @@
+"""`python -m tests.chaos.rollback_process …`: rolls back, and is killed at one of its writes."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+
+from control_plane.catalog import Catalog
+from control_plane.fleet import Fleet
+from control_plane.locks import ModelLocks
+from control_plane.marks import Marks
+from control_plane.reload import ReloadCoordinator, ReloadResult
+from control_plane.repairs import Repairs
+from control_plane.rollout import Timings
+from control_plane.rotation import Rotation
+from service_kit.promotion import Promotions
+from service_kit.registry import Registry
+from tests.unit.control_plane_twins import TOPOLOGY, TwinEnvoy, TwinReplica
+
+
+class KilledRegistry(Registry):
+    """A registry whose process is killed as soon as it has written one thing."""
+
+    def __init__(self, url: str, last: str) -> None:
+        super().__init__(url)
+        self._last = last
+
+    async def set_alias(self, name: str, alias: str, version: str) -> None:
+        await super().set_alias(name, alias, version)
+        self._kill_after(alias)
+
+    async def tag_model(self, name: str, key: str, value: str) -> None:
+        await super().tag_model(name, key, value)
+        self._kill_after(key)
+
+    def _kill_after(self, written: str) -> None:
+        if written == self._last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def rollback(
+    database_url: str, registry: Registry, model: str, request_id: str, replica: TwinReplica
+) -> ReloadResult:
+    """Ask a control plane that has just started, over one replica."""
+    locks, catalog = ModelLocks(), Catalog(registry, max_age_s=0)
+    coordinator = ReloadCoordinator(
+        Fleet([replica]),
+        registry,
+        Promotions(database_url, registry),
+        locks,
+        Repairs(registry, locks, Timings()),
+        Marks(registry),
+        Timings(),
+        catalog,
+        Rotation(TOPOLOGY, TwinEnvoy(), locks, time.monotonic),
+    )
+    try:
+        return await coordinator.rollback(model, request_id)
+    finally:
+        await coordinator.close()
+
+
+def main() -> None:
+    """Arguments: URLs of PostgreSQL and MLflow, model, version served, request id, last write."""
+    database_url, mlflow_url, model, served, request_id, last = sys.argv[1:]
+    replica = TwinReplica("r1", **{model: served})
+    asyncio.run(
+        rollback(database_url, KilledRegistry(mlflow_url, last), model, request_id, replica)
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""PostgreSQL's clock is set by an hour, forward or back, while the trigger service works.
+
+Fault: every time that the service has stored is moved by an hour, as if the clock had been set the
+other way since: of rows that wait, of a run that goes on, of batches in the queue for Airflow.
+Invariants: every committed row is in exactly one batch; every batch has exactly one run; nothing
+waits for the clock, and batches keep their order.
+"""
+
+import pytest
+
+from tests.chaos.conftest import Hold
+from tests.chaos.test_bridge_faults import LOST, RUNS
+from tests.chaos.trigger_process import memberships
+from tests.trigger import examples, query, running_trigger, until
+from trigger_svc.airflow import RunState
+from trigger_svc.airflow_memory import MemoryAirflow
+
+HOURS = [pytest.param(1, id="set-back"), pytest.param(-1, id="set-forward")]
+IN_ORDER = "batches wait for no clock, in their order"
+INSERT = "INSERT INTO training.reviews (text, label) VALUES ('new', 'a'), ('newer', 'b')"
+# Rows that wait are moved in the transaction that writes them: the bridge sees no other time.
+MOVE_ROWS = "UPDATE mesh.outbox SET created_at = created_at + make_interval(hours => %s)"
+MOVE_BATCHES = (
+    "UPDATE mesh.batches SET sealed_at = sealed_at + move, queued_at = queued_at + move,"
+    " posted_at = posted_at + move, ended_at = ended_at + move"
+    " FROM (SELECT make_interval(hours => %s) AS move) AS moved"
+)
+
+
+class Rig:
+    """The database and the Airflow of a trigger service."""
+
+    def __init__(self, url: str, airflow: MemoryAirflow) -> None:
+        self.url, self.airflow = url, airflow
+
+    async def run_of(self, number: int) -> str:
+        """Wait until batch `number` runs; return its id."""
+        name = f"retrain__reviews__{number}"
+
+        async def runs() -> bool:
+            found = query(self.url, "SELECT state FROM mesh.batches WHERE id = %s", name)
+            return found == [("RUNNING",)]
+
+        await until(runs)
+        return name
+
+    def check(self, hold: Hold) -> None:
+        rows = [row for (row,) in query(self.url, "SELECT id FROM training.reviews")]
+        new = [row for row in rows if row > 10]  # the imported ones started nothing
+        found = memberships(self.url)
+        lost = [row for row in new if not found["reviews", row]]
+        doubled = [row for row, count in found.items() if count > 1]
+        said = f"{len(new)} rows: {len(lost)} lost, {len(doubled)} doubled"
+        hold(LOST, not lost and not doubled, said)
+        batches = [name for (name,) in query(self.url, "SELECT id FROM mesh.batches")]
+        said = f"{len(batches)} batches, {len(self.airflow.posts)} posts"
+        hold(RUNS, sorted(batches) == sorted(self.airflow.posts), said)
+
+
+@pytest.mark.parametrize("hours", HOURS)
+async def test_while_rows_wait_and_a_run_goes_on(postgres_url: str, hold: Hold, hours: int) -> None:
+    airflow = MemoryAirflow()
+    async with running_trigger(postgres_url, airflow, seal_quiet_ms=300) as client:
+        rig = Rig(postgres_url, airflow)
+        await client.import_examples("reviews", examples(10), no_train=True)
+        for number in (1, 2, 3):
+            query(postgres_url, f"{INSERT}; {MOVE_ROWS}", hours)
+            name = await rig.run_of(number)
+            query(postgres_url, MOVE_BATCHES, hours)
+            query(postgres_url, f"{INSERT}; {MOVE_ROWS}", hours)  # which wait for the run's end
+            airflow.end(name, RunState.SUCCEEDED)
+        await rig.run_of(4)
+        rig.check(hold)
+
+
+@pytest.mark.parametrize("hours", HOURS)
+async def test_while_batches_queue(postgres_url: str, hold: Hold, hours: int) -> None:
+    airflow = MemoryAirflow()
+    async with running_trigger(postgres_url, airflow) as client:
+        rig = Rig(postgres_url, airflow)
+        await client.import_examples("reviews", examples(10), no_train=True)
+        await client.trigger("reviews")
+        await rig.run_of(1)
+        for _ in range(3):  # behind the one that runs
+            query(postgres_url, INSERT)
+            await client.trigger("reviews")
+            query(postgres_url, MOVE_BATCHES, hours)
+        for number in (1, 2, 3, 4):
+            airflow.end(await rig.run_of(number), RunState.SUCCEEDED)
+        hold(
+            IN_ORDER,
+            airflow.posts == [f"retrain__reviews__{number}" for number in (1, 2, 3, 4)],
+            f"in this order: {airflow.posts}",
+        )
+        rig.check(hold)

@@ -1,0 +1,116 @@
+"""A control plane that is killed in the middle of a rollback.
+
+Fault: SIGKILL to the process that rolls back, after each of its writes to MLflow; then a control
+plane that knows nothing is asked for the same rollback again, or for another one.
+Invariant: the Champion, the previous one and what is served have changed places once.
+"""
+
+import asyncio
+import signal
+import sys
+import uuid
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from control_plane.reload import TAG_ROLLBACK
+from service_kit.promotion import SCHEMA, Promotions
+from service_kit.registry import CHAMPION, PREVIOUS, SERVING, Registry
+from tests.chaos.conftest import Hold
+from tests.chaos.rollback_process import rollback
+from tests.postgres import execute
+from tests.trigger import query
+from tests.unit.control_plane_twins import TwinReplica
+
+ONCE = "a rollback happens once and whole"
+RESTART_TIMEOUT_S = 120
+
+
+@pytest.fixture
+async def registry(mlflow_url: str) -> AsyncIterator[Registry]:
+    registry = Registry(mlflow_url)
+    yield registry
+    await registry.close()
+
+
+@pytest.fixture
+async def model(postgres_url: str, mlflow_url: str, registry: Registry) -> str:
+    """A model whose version 2 is the Champion and served, and 1 was."""
+    name = f"m{uuid.uuid4().hex[:12]}"
+    execute(postgres_url, SCHEMA.read_text())
+    await registry.ensure_model(name)
+    async with httpx.AsyncClient(base_url=f"{mlflow_url}/api/2.0/mlflow") as http:
+        for _ in range(2):
+            body = {"name": name, "source": "s3://nowhere/model"}
+            (await http.post("/model-versions/create", json=body)).raise_for_status()
+    promotions = Promotions(postgres_url, registry)
+    await promotions.promote(name, "1", "")
+    await promotions.promote(name, "2", "1")
+    await registry.set_alias(name, SERVING, "2")
+    return name
+
+
+async def killed(postgres_url: str, mlflow_url: str, model: str, last: str) -> None:
+    """Ask for rollback "a" and be killed when `last` is written."""
+    arguments = (postgres_url, mlflow_url, model, "2", "a", last)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.chaos.rollback_process", *arguments
+    )
+    try:
+        async with asyncio.timeout(RESTART_TIMEOUT_S):
+            await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == -signal.SIGKILL
+
+
+async def check(hold: Hold, postgres_url: str, registry: Registry, model: str, to: str) -> None:
+    """Hold that `to` is the Champion, and recorded, and that the other one was before."""
+    found = await registry.find_model(model)
+    assert found is not None
+    aliases = dict(found.aliases)
+    other, epoch = ("2", 3) if to == "1" else ("1", 4)
+    (recorded,) = query(
+        postgres_url,
+        "SELECT champion, previous, epoch FROM mesh.promotions WHERE model = %s",
+        model,
+    )
+    hold(
+        ONCE,
+        aliases == {CHAMPION: to, PREVIOUS: other, SERVING: to} and recorded == (to, other, epoch),
+        f"{aliases}, recorded {recorded}",
+    )
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        pytest.param(SERVING, marks=pytest.mark.chaos_full),
+        pytest.param(TAG_ROLLBACK, marks=pytest.mark.chaos_full),
+        CHAMPION,
+        PREVIOUS,
+    ],
+)
+async def test_asked_again(
+    postgres_url: str, mlflow_url: str, registry: Registry, model: str, hold: Hold, last: str
+) -> None:
+    await killed(postgres_url, mlflow_url, model, last)
+    for served in ("2", "1"):  # as the replica was left; then once more, to no effect
+        replica = TwinReplica("r1", **{model: served})
+        await rollback(postgres_url, registry, model, "a", replica)
+        assert replica.serving == {model: "1"}
+        await check(hold, postgres_url, registry, model, "1")
+    # And the way back is open.
+    await rollback(postgres_url, registry, model, "b", TwinReplica("r1", **{model: "1"}))
+    await check(hold, postgres_url, registry, model, "2")
+
+
+async def test_asked_by_another_request(
+    postgres_url: str, mlflow_url: str, registry: Registry, model: str, hold: Hold
+) -> None:
+    await killed(postgres_url, mlflow_url, model, CHAMPION)
+    await rollback(postgres_url, registry, model, "b", TwinReplica("r1", **{model: "1"}))
+    await check(hold, postgres_url, registry, model, "1")
