@@ -28,6 +28,8 @@ from mesh_cli.load.texts import read_texts
 SETTLE_S = 4.0
 CAPACITY_S = 20.0
 CALM_S = 60.0
+# Meets the small batches of an open loop, each shape of which costs more the first time.
+WARM_UP_S = 15.0
 
 console = Console()
 
@@ -73,8 +75,8 @@ def measure_round(
     capacity = run_load(spec).throughput()
     loop = OpenLoop(rate or capacity * share, "poisson", seed=1)
     console.print(f"capacity {capacity:.0f}/s with 64 clients; open loop at {loop.rate:.0f}/s")
-    calm = replace(spec, loop=loop, warm_up_s=3, duration_s=CALM_S)
-    busy = replace(calm, duration_s=(len(versions) + 1) * every_s)
+    calm = replace(spec, loop=loop, warm_up_s=WARM_UP_S, duration_s=CALM_S)
+    busy = replace(calm, warm_up_s=3, duration_s=(len(versions) + 1) * every_s)
     undisturbed = run_load(calm)
     return Round(capacity, undisturbed, *with_reloads(busy, every_s, versions))
 
