@@ -1,5 +1,6 @@
 """The peers, each with the settings that were best for it on two cores."""
 
+import getpass
 import json
 import shutil
 from pathlib import Path
@@ -44,7 +45,7 @@ def _flask(turn: Turn) -> list[str | Path]:
         return [*command, "--http", f"127.0.0.1:{turn.port}", "--http-keepalive=60"]
     socket, config = turn.state / "uwsgi.sock", turn.state / "nginx.conf"
     filled = Template((FOLDER / "flask" / "nginx.conf").read_text()).safe_substitute(
-        FOLDER=turn.state, PORT=turn.port, SOCKET=socket
+        OWNER=getpass.getuser(), FOLDER=turn.state, PORT=turn.port, SOCKET=socket
     )
     config.write_text(filled)
     return [*command, "--socket", socket, "--attach-daemon", f"{nginx} -c {config}"]
