@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
+from random import Random
 from types import TracebackType
 
 from bench.engine_worker import Batches, EngineSpec, OneByOne, Task, run
@@ -23,11 +24,13 @@ class Engines:
         self.spec = spec
         count = processes or len(os.sched_getaffinity(0))
         context = get_context("spawn")
+        # Short and long texts in turn would all go to one process each.
+        mixed = Random(0).sample(texts, len(texts))
         self._connections: list[Connection] = []
         self._processes = []
         for number in range(count):
             ours, theirs = context.Pipe()
-            share = list(texts[number::count])
+            share = mixed[number::count]
             process = context.Process(target=run, args=(theirs, folder, spec, share), daemon=True)
             self._connections.append(ours)
             self._processes.append((process, theirs))
