@@ -47,8 +47,6 @@ def resident_mib() -> dict[str, float]:
 class Round:
     """One round: the same load without and with Reloads."""
 
-    capacity: float
-    """Answers/s to 64 clients."""
     calm: LoadResult
     busy: LoadResult
     events: list[Event]
@@ -56,16 +54,10 @@ class Round:
     """Of each replica some seconds after each Reload, MiB."""
 
     @property
-    def p99_ms(self) -> tuple[float, float]:
-        """Without and with Reloads."""
-        calm, busy = (run.summary()["latencyMs"]["p99"] for run in (self.calm, self.busy))
-        return calm, busy
-
-    @property
     def ratio(self) -> float:
         """p99 with Reloads by p99 without."""
-        calm, busy = self.p99_ms
-        return busy / calm
+        calm, busy = (run.summary()["latencyMs"]["p99"] for run in (self.calm, self.busy))
+        return float(busy / calm)
 
 
 def measure_round(
@@ -78,7 +70,7 @@ def measure_round(
     calm = replace(spec, loop=loop, warm_up_s=WARM_UP_S, duration_s=CALM_S)
     busy = replace(calm, warm_up_s=3, duration_s=(len(versions) + 1) * every_s)
     undisturbed = run_load(calm)
-    return Round(capacity, undisturbed, *with_reloads(busy, every_s, versions))
+    return Round(undisturbed, *with_reloads(busy, every_s, versions))
 
 
 def with_reloads(

@@ -5,6 +5,7 @@ import json
 import shutil
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -21,6 +22,16 @@ LABELS = ("bad", "good")
 WORDS = ("bad", "awful", "good", "great", "film", "the", "was", "a", "word", "very")
 MAX_TOKENS = 64
 GOLDEN_TEXTS = ("a bad film", "the film was awful", "a great film", "the film was good")
+
+
+@dataclass
+class Clock:
+    """A clock that the test moves, seconds."""
+
+    now: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def write_tokenizer(path: Path) -> None:

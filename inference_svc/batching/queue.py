@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Collection
 from itertools import accumulate
 
-from inference_svc.batching.cutting import BatchLimits, cut_batch
+from inference_svc.batching.cutting import BATCH_OVERHEAD_TOKENS, BatchLimits, cut_batch
 from inference_svc.batching.job import Batch, Job, Lane, QueuedText
 from inference_svc.batching.rest import Rest
 from inference_svc.batching.throughput import Throughput
@@ -135,8 +135,11 @@ class TextQueue:
         waiting = self._waiting[Lane.INTERACTIVE]
         if not waiting or self._waiting[Lane.BULK] or self._closed:
             return 0.0
-        tokens = sum(text.length for text in waiting)
-        return self._rest.left(self._clock(), waiting[0].job.arrived, tokens)
+        left = self._rest.left(self._clock(), waiting[0].job.arrived)
+        # Counted only then: under load thousands may wait.
+        if left and sum(text.length for text in waiting) >= BATCH_OVERHEAD_TOKENS:
+            return 0.0
+        return left
 
     def _next_lane(self) -> Lane | None:
         ready = [lane for lane in Lane if self._waiting[lane]]

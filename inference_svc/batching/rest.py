@@ -1,12 +1,10 @@
 """The pause between two small batches.
 
-A batch costs about as much as BATCH_OVERHEAD_TOKENS of its tokens however few it has: the weights
+A batch costs about as much as BATCH_OVERHEAD_TOKENS (cutting.py) however few it has: the weights
 come through the memory once. At half of the capacity an engine that starts each batch with
 whatever is there computes one or two texts at a time and takes all of the processor nevertheless.
 A short rest lets texts come together; the work of three is done for the price of one and a half.
 """
-
-from inference_svc.batching.cutting import BATCH_OVERHEAD_TOKENS
 
 # A batch may have taken long because others had the processor.
 LONGEST_REST_S = 0.02
@@ -29,12 +27,12 @@ class Rest:
         self._ended = now
         self._until = now + min(self._share * seconds, LONGEST_REST_S)
 
-    def left(self, now: float, first_arrived: float, tokens: int) -> float:
-        """Seconds to wait for more than the `tokens` that are there; 0: begin.
+    def left(self, now: float, first_arrived: float) -> float:
+        """Seconds to wait for company of what is there; 0: begin.
 
-        `first_arrived`: when the first of them came. Who asks alone comes after the last batch and
+        `first_arrived`: when the first of it came. Who asks alone comes after the last batch and
         does not wait; neither does what was left over from before it.
         """
-        if tokens >= BATCH_OVERHEAD_TOKENS or not self._began < first_arrived <= self._ended:
+        if not self._began < first_arrived <= self._ended:
             return 0.0
         return max(0.0, self._until - now)

@@ -1,7 +1,6 @@
 """The queue under any sequence of calls: its bounds hold, and no job is lost or ended twice."""
 
 import asyncio
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,7 +13,7 @@ from inference_svc.batching.job import Batch, Job, Lane
 from inference_svc.batching.queue import BACKGROUND_SHARE, BULK_SHARE, TextQueue
 from inference_svc.loaded_model import Tokens
 from service_kit.errors import Exhausted, Unavailable
-from tests.inference import SteeredClassifier, steered_model
+from tests.inference import Clock, SteeredClassifier, steered_model
 
 MAX_TEXTS = 40
 LIMITS = BatchLimits(tokens=256, texts=8)
@@ -23,14 +22,6 @@ ROOM = {
     Lane.BULK: int(MAX_TEXTS * BULK_SHARE),
     Lane.BACKGROUND: int(MAX_TEXTS * BACKGROUND_SHARE),
 }
-
-
-@dataclass
-class _Clock:
-    now: float = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -47,7 +38,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.models = [
                 steered_model(Path(folder) / name, SteeredClassifier()) for name in ("a", "b")
             ]
-        self.clock = _Clock()
+        self.clock = Clock()
         # No rest: nothing here moves the clock while `take` waits.
         self.queue = TextQueue(MAX_TEXTS, LIMITS, self.clock)
         self.held: dict[Job, int] = {}

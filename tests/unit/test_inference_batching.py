@@ -17,7 +17,7 @@ from inference_svc.batching.tokenizing import TokenizeThread
 from inference_svc.loaded_model import LoadedModel, Tokens
 from inference_svc.shapes import padded_texts, padded_tokens
 from service_kit.errors import Exhausted
-from tests.inference import SteeredClassifier, steered_model, until
+from tests.inference import Clock, SteeredClassifier, steered_model, until
 
 LIMITS = BatchLimits(tokens=256, texts=8)
 
@@ -58,14 +58,6 @@ async def queued(running: Batcher, texts: int) -> None:
 
 async def first_batch_runs(classifier: SteeredClassifier) -> None:
     assert await asyncio.to_thread(classifier.started.acquire, timeout=10)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def make_job(

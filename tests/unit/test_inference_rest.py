@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,29 +11,9 @@ from inference_svc.batching.job import Batch, Job, Lane
 from inference_svc.batching.queue import TextQueue
 from inference_svc.batching.rest import LONGEST_REST_S, Rest
 from inference_svc.loaded_model import LoadedModel, Tokens
-from tests.inference import SteeredClassifier, steered_model
+from tests.inference import Clock, SteeredClassifier, steered_model
 
 BATCH_S = 0.01
-
-
-@dataclass
-class Clock:
-    now: float = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    loop = asyncio.new_event_loop()
-    yield loop
-    loop.close()
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> LoadedModel:
-    return steered_model(tmp_path, SteeredClassifier())
 
 
 class Desk:
@@ -53,6 +32,14 @@ class Desk:
         self.queue.put(job, [Tokens([1] * tokens, truncated=False)] * texts)
         return job
 
+    def ask_during_a_batch(self, tokens: int = 3) -> Batch:
+        """A request comes in while another one is computed, whose batch is returned."""
+        self.ask()
+        batch = self.begin()
+        self.clock.now += 0.001
+        self.ask(tokens=tokens)
+        return batch
+
     def begin(self) -> Batch:
         """The next batch, which nothing holds back."""
         assert self.pause() == 0
@@ -70,14 +57,15 @@ class Desk:
         return self.queue._pause()
 
 
-def test_a_few_that_came_during_a_batch_wait_for_more_as_long_as_it_took(
-    loop: asyncio.AbstractEventLoop, model: LoadedModel
-) -> None:
-    desk = Desk(loop, model, share=1.0)
-    desk.ask()
-    batch = desk.begin()
-    desk.clock.now += 0.001
-    desk.ask()
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    loop = asyncio.new_event_loop()
+    yield Desk(loop, steered_model(tmp_path, SteeredClassifier()), share=1.0)
+    loop.close()
+
+
+def test_a_few_that_came_during_a_batch_wait_for_more_as_long_as_it_took(desk: Desk) -> None:
+    batch = desk.ask_during_a_batch()
     desk.end(batch)
     assert desk.pause() == pytest.approx(BATCH_S)
     desk.clock.now += BATCH_S / 2
@@ -87,55 +75,37 @@ def test_a_few_that_came_during_a_batch_wait_for_more_as_long_as_it_took(
     assert len(desk.begin().texts) == 2
 
 
-def test_who_asks_alone_never_waits(loop: asyncio.AbstractEventLoop, model: LoadedModel) -> None:
-    desk = Desk(loop, model, share=1.0)
+def test_who_asks_alone_never_waits(desk: Desk) -> None:
     for _ in range(3):
         desk.ask()
         desk.end(desk.begin())
         desk.clock.now += 0.001
 
 
-def test_enough_work_never_waits(loop: asyncio.AbstractEventLoop, model: LoadedModel) -> None:
-    desk = Desk(loop, model, share=1.0)
-    desk.ask()
-    batch = desk.begin()
-    desk.clock.now += 0.001
-    desk.ask(tokens=BATCH_OVERHEAD_TOKENS - 1)
+def test_enough_work_never_waits(desk: Desk) -> None:
+    batch = desk.ask_during_a_batch(tokens=BATCH_OVERHEAD_TOKENS - 1)
     desk.end(batch)
     assert desk.pause() > 0
     desk.ask(tokens=1)
     desk.begin()
 
 
-def test_what_a_large_request_left_over_does_not_wait(
-    loop: asyncio.AbstractEventLoop, model: LoadedModel
-) -> None:
-    desk = Desk(loop, model, share=1.0)
+def test_what_a_large_request_left_over_does_not_wait(desk: Desk) -> None:
     desk.ask(texts=65)
     batch = desk.begin()
     desk.end(batch)
     assert len(desk.begin().texts) == 1
 
 
-def test_bulk_that_waits_ends_the_rest(loop: asyncio.AbstractEventLoop, model: LoadedModel) -> None:
-    desk = Desk(loop, model, share=1.0)
-    desk.ask()
-    batch = desk.begin()
-    desk.clock.now += 0.001
-    desk.ask()
+def test_bulk_that_waits_ends_the_rest(desk: Desk) -> None:
+    batch = desk.ask_during_a_batch()
     desk.end(batch)
     desk.ask(lane=Lane.BULK)
     desk.begin()
 
 
-def test_a_queue_that_closes_does_not_rest(
-    loop: asyncio.AbstractEventLoop, model: LoadedModel
-) -> None:
-    desk = Desk(loop, model, share=1.0)
-    desk.ask()
-    batch = desk.begin()
-    desk.clock.now += 0.001
-    desk.ask()
+def test_a_queue_that_closes_does_not_rest(desk: Desk) -> None:
+    batch = desk.ask_during_a_batch()
     desk.end(batch)
     desk.queue.close()
     desk.end(desk.begin())
@@ -147,4 +117,4 @@ def test_a_rest_is_bounded_and_may_be_switched_off() -> None:
         rest = Rest(share)
         rest.began(1.0)
         rest.ended(3.0, seconds=2.0)
-        assert rest.left(3.0, first_arrived=2.0, tokens=1) == pytest.approx(expected)
+        assert rest.left(3.0, first_arrived=2.0) == pytest.approx(expected)
