@@ -46,6 +46,14 @@ def running_mlflow(folder: Path, port: int = 0) -> Iterator[str]:
         _stop(server)
 
 
+async def create_versions(url: str, model: str, count: int) -> None:
+    """Give a registered model so many more versions, without files."""
+    async with httpx.AsyncClient(base_url=f"{url}/api/2.0/mlflow") as http:
+        for _ in range(count):
+            body = {"name": model, "source": "s3://nowhere/model"}
+            (await http.post("/model-versions/create", json=body)).raise_for_status()
+
+
 def _stop(server: subprocess.Popen[bytes]) -> None:
     """Stop the command and the uvicorn below it."""
     with suppress(ProcessLookupError):

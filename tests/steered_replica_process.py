@@ -1,7 +1,6 @@
 """A replica in a process of its own, whose engine a test holds up by SIGUSR1 until SIGUSR2."""
 
 import asyncio
-import os
 import signal
 import sys
 import threading
@@ -24,6 +23,7 @@ from service_kit.registry import CHAMPION, SERVING
 from service_kit.server import run
 from tests.inference import FakeRegistry, SteeredClassifier, SteeredEngine, write_steered_version
 from tests.postgres import free_port
+from tests.service_process import start_module
 
 MODEL = "reviews"
 START_S = 60.0
@@ -67,13 +67,11 @@ async def steered_process(
         "INFERENCE_STATE_DIR": str(folder / "state"),
         "INFERENCE_DRAIN_SECONDS": str(drain_seconds),
     }
-    with (folder / "replica.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.steered_replica_process", str(folder)),
-            env=os.environ | environment,
-            stdout=log,
-            stderr=log,
-        )
+    process = await start_module(
+        *("tests.steered_replica_process", str(folder)),
+        environment=environment,
+        log=folder / "replica.log",
+    )
     try:
         async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             async with asyncio.timeout(START_S):

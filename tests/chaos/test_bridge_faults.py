@@ -22,6 +22,7 @@ import pytest
 from psycopg2.extensions import cursor as Cursor
 
 from service_kit.database import Database, apply_schema
+from tests.chaos.batches import LOST, RUNS, memberships, settled
 from tests.chaos.conftest import Hold
 from tests.postgres import execute, with_database
 from tests.stub_airflow import Fault, StubAirflow, running_stub_airflow
@@ -40,7 +41,6 @@ STATEMENTS = 20
 FAULT_SHARE = 0.4  # of Airflow's answers
 SEED = os.environ.get("CHAOS_SEED", "")
 MODELS = ("left", "right")
-LOST, RUNS = "every committed row in exactly one batch", "every batch has exactly one run"
 
 
 @pytest.fixture(autouse=True)
@@ -247,17 +247,8 @@ async def one_run(url: str, seed: int, totals: Totals) -> None:
         await writing
         calm = True
         with suppress(TimeoutError):  # what has not settled by then shows in the check
-            await until(lambda: asyncio.to_thread(_settled, url), SETTLE_S)
+            await until(lambda: asyncio.to_thread(settled, url), SETTLE_S)
     check(url, seed, ledger, stub, totals)
-
-
-def _settled(url: str) -> bool:
-    ((waits, open_batches),) = query(
-        url,
-        "SELECT (SELECT count(*) FROM mesh.outbox),"
-        " (SELECT count(*) FROM mesh.batches WHERE state <> 'SUCCEEDED')",
-    )
-    return not waits and not open_batches
 
 
 def check(url: str, seed: int, ledger: Ledger, stub: StubAirflow, totals: Totals) -> None:
@@ -266,16 +257,10 @@ def check(url: str, seed: int, ledger: Ledger, stub: StubAirflow, totals: Totals
         url,
         "SELECT id, model, number, statements, state FROM mesh.batches ORDER BY model, number",
     )
-    memberships: Counter[tuple[str, int]] = Counter()
-    for model, row in query(
-        url,
-        "SELECT model, n FROM mesh.batches, unnest(row_ids) AS r,"
-        " generate_series(lower(r), upper(r) - 1) AS n",
-    ):
-        memberships[model, row] += 1
+    found = memberships(url)
     sealed = sum(statements for _, _, _, statements, _ in batches)
-    lost = [row for row, writes in ledger.rows.items() if not memberships[row]]
-    doubled = [row for row, count in memberships.items() if count > ledger.rows[row]]
+    lost = [row for row, writes in ledger.rows.items() if not found[row]]
+    doubled = [row for row, count in found.items() if count > ledger.rows[row]]
     if lost or sealed < ledger.statements:
         totals.lost.append(f"seed {seed}: {lost}, {sealed} of {ledger.statements} statements")
     if doubled or sealed > ledger.statements:

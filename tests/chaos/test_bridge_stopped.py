@@ -20,14 +20,11 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+from tests import trigger
+from tests.chaos.batches import hold_once, settled
 from tests.chaos.conftest import Hold
-from tests.chaos.test_bridge_faults import LOST, RUNS, prepare
-from tests.chaos.trigger_process import (
-    TriggerProcess,
-    epoch,
-    memberships,
-    running_trigger_process,
-)
+from tests.chaos.test_bridge_faults import prepare
+from tests.chaos.trigger_process import TriggerProcess, epoch, running_trigger_process
 from tests.stub_airflow import StubAirflow, running_stub_airflow
 from tests.trigger import query
 from tests.waiting import until
@@ -153,29 +150,16 @@ class Scene:
         `meanwhile`: rows that were committed while a bridge stood still.
         """
         self.writer.end()
-        open_work = (
-            "SELECT (SELECT count(*) FROM mesh.outbox)"
-            " + (SELECT count(*) FROM mesh.batches WHERE state <> 'SUCCEEDED')"
-        )
-        await self._until(lambda: query(self.url, open_work) == [(0,)])
-        rows, found = self.writer.rows, memberships(self.url)
+        await self._until(lambda: settled(self.url))
+        rows = self.writer.rows
         hold(
             INSERTS,
             not self.writer.failed and meanwhile > 0,
             f"{meanwhile} of {len(rows)} rows while it stood still, the slowest of all"
             f" {self.writer.slowest_s * 1000:.0f} ms; failed: {self.writer.failed[:1] or 'none'}",
         )
-        lost = [row for row in rows if not found[MODEL, row]]
-        doubled = [row for row, count in found.items() if count > 1]
-        said = f"{len(rows)} rows: {len(lost)} lost, {len(doubled)} doubled"
-        hold(LOST, not lost and not doubled, said)
-        ids = sorted(name for (name,) in query(self.url, "SELECT id FROM mesh.batches"))
-        hold(
-            RUNS,
-            sorted(self.airflow.created) == ids,
-            f"{len(ids)} batches, {len(self.airflow.created)} runs,"
-            f" {self.airflow.repeats} posts repeated",
-        )
+        more = f", {self.airflow.repeats} posts repeated"
+        hold_once(hold, self.url, MODEL, rows, self.airflow.created, more)
 
     def _sessions(self) -> int:
         ((count,),) = query(
@@ -186,9 +170,7 @@ class Scene:
         return int(count)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(WITHIN_S):
-            while not await asyncio.to_thread(condition):
-                await asyncio.sleep(0.02)
+        await trigger.until(lambda: asyncio.to_thread(condition), WITHIN_S)
 
 
 @pytest.fixture

@@ -8,9 +8,8 @@ waits for the clock, and batches keep their order.
 
 import pytest
 
+from tests.chaos.batches import hold_once
 from tests.chaos.conftest import Hold
-from tests.chaos.test_bridge_faults import LOST, RUNS
-from tests.chaos.trigger_process import memberships
 from tests.trigger import examples, query, running_trigger, until
 from trigger_svc.airflow import RunState
 from trigger_svc.airflow_memory import MemoryAirflow
@@ -47,14 +46,7 @@ class Rig:
     def check(self, hold: Hold) -> None:
         rows = [row for (row,) in query(self.url, "SELECT id FROM training.reviews")]
         new = [row for row in rows if row > 10]  # the imported ones started nothing
-        found = memberships(self.url)
-        lost = [row for row in new if not found["reviews", row]]
-        doubled = [row for row, count in found.items() if count > 1]
-        said = f"{len(new)} rows: {len(lost)} lost, {len(doubled)} doubled"
-        hold(LOST, not lost and not doubled, said)
-        batches = [name for (name,) in query(self.url, "SELECT id FROM mesh.batches")]
-        said = f"{len(batches)} batches, {len(self.airflow.posts)} posts"
-        hold(RUNS, sorted(batches) == sorted(self.airflow.posts), said)
+        hold_once(hold, self.url, "reviews", new, self.airflow.posts)
 
 
 @pytest.mark.parametrize("hours", HOURS)

@@ -8,15 +8,16 @@ compare again; the Champion is the one that succeeded.
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
 
-import httpx
 import pytest
 
 from service_kit.errors import Aborted, Unavailable
 from service_kit.promotion import SCHEMA, Promoted, Promotions
 from service_kit.registry import CHAMPION, Registry
 from tests.chaos.conftest import Hold
+from tests.mlflow_server import create_versions
 from tests.postgres import execute
 
 ROUNDS = 5
@@ -45,10 +46,7 @@ async def model(postgres_url: str, mlflow_url: str) -> AsyncIterator[str]:
     execute(postgres_url, SCHEMA.read_text())
     registry = Registry(mlflow_url)
     await registry.ensure_model(name)
-    async with httpx.AsyncClient(base_url=f"{mlflow_url}/api/2.0/mlflow") as http:
-        for _ in range(3):
-            body = {"name": name, "source": "s3://nowhere/model"}
-            (await http.post("/model-versions/create", json=body)).raise_for_status()
+    await create_versions(mlflow_url, name, 3)
     await Promotions(postgres_url, registry).promote(name, "1", "")
     yield name
     await registry.close()
@@ -88,28 +86,45 @@ async def test_two_finish_at_once(
     )
 
 
-async def test_held_up_promotion(
-    postgres_url: str, mlflow_url: str, model: str, hold: Hold
-) -> None:
+async def overtaken(
+    postgres_url: str,
+    mlflow_url: str,
+    model: str,
+    attempt: Callable[[Promotions], Coroutine[Any, Any, Promoted]],
+    champion: str,
+) -> tuple[Promoted, Aborted]:
+    """Hold an attempt up at its write, with its lock cut, while version 3 follows `champion`.
+
+    Returns what the winner was told, and what the attempt was when it was made again.
+    """
     slow, quick = HeldUp(mlflow_url), Registry(mlflow_url)
     held_up = Promotions(postgres_url, slow)
-    first_try = asyncio.create_task(held_up.promote(model, "2", "1"))
+    first_try = asyncio.create_task(attempt(held_up))
     await slow.reached.wait()
     execute(postgres_url, CUT)
-    won = await Promotions(postgres_url, quick).promote(model, "3", "1")
+    won = await Promotions(postgres_url, quick).promote(model, "3", champion)
     slow.go.set()
     # It wrote too late, and cannot commit.
     with pytest.raises(Unavailable):
         await first_try
     with pytest.raises(Aborted) as lost:
-        await held_up.promote(model, "2", "1")
-    found = await aliases(mlflow_url, model)
+        await attempt(held_up)
     await slow.close()
     await quick.close()
+    return won, lost.value
+
+
+async def test_held_up_promotion(
+    postgres_url: str, mlflow_url: str, model: str, hold: Hold
+) -> None:
+    won, lost = await overtaken(
+        postgres_url, mlflow_url, model, lambda late: late.promote(model, "2", "1"), champion="1"
+    )
+    found = await aliases(mlflow_url, model)
     hold(
         "one promotion wins, the other learns it",
         found == {"Champion": "3", "Previous": "1"} and won.epoch == 2,
-        f"{found}; the other was told: {lost.value}",
+        f"{found}; the other was told: {lost}",
     )
 
 
@@ -135,24 +150,15 @@ async def test_promotion_that_lost_its_lock_is_done_by_the_next_try(
 
 
 async def test_held_up_demotion(postgres_url: str, mlflow_url: str, model: str, hold: Hold) -> None:
-    slow, quick = HeldUp(mlflow_url), Registry(mlflow_url)
-    await Promotions(postgres_url, quick).promote(model, "2", "1")
-    held_up = Promotions(postgres_url, slow)
-    first_try = asyncio.create_task(held_up.demote(model, "2", "1"))
-    await slow.reached.wait()
-    execute(postgres_url, CUT)
-    won = await Promotions(postgres_url, quick).promote(model, "3", "2")
-    slow.go.set()
-    # It wrote too late, and cannot commit.
-    with pytest.raises(Unavailable):
-        await first_try
-    with pytest.raises(Aborted) as lost:
-        await held_up.demote(model, "2", "1")
+    registry = Registry(mlflow_url)
+    await Promotions(postgres_url, registry).promote(model, "2", "1")
+    await registry.close()
+    won, lost = await overtaken(
+        postgres_url, mlflow_url, model, lambda late: late.demote(model, "2", "1"), champion="2"
+    )
     found = await aliases(mlflow_url, model)
-    await slow.close()
-    await quick.close()
     hold(
         "one promotion wins, the other learns it",
         found == {"Champion": "3", "Previous": "2"} and won.epoch == 3,
-        f"{found}; the demotion was told: {lost.value}",
+        f"{found}; the demotion was told: {lost}",
     )

@@ -11,7 +11,6 @@ import sys
 import uuid
 from collections.abc import AsyncIterator
 
-import httpx
 import pytest
 
 from control_plane.reload import TAG_ROLLBACK
@@ -19,6 +18,7 @@ from service_kit.promotion import SCHEMA, Promotions
 from service_kit.registry import CHAMPION, PREVIOUS, SERVING, Registry
 from tests.chaos.conftest import Hold
 from tests.chaos.rollback_process import rollback
+from tests.mlflow_server import create_versions
 from tests.postgres import execute
 from tests.trigger import query
 from tests.unit.control_plane_twins import TwinReplica
@@ -40,10 +40,7 @@ async def model(postgres_url: str, mlflow_url: str, registry: Registry) -> str:
     name = f"m{uuid.uuid4().hex[:12]}"
     execute(postgres_url, SCHEMA.read_text())
     await registry.ensure_model(name)
-    async with httpx.AsyncClient(base_url=f"{mlflow_url}/api/2.0/mlflow") as http:
-        for _ in range(2):
-            body = {"name": name, "source": "s3://nowhere/model"}
-            (await http.post("/model-versions/create", json=body)).raise_for_status()
+    await create_versions(mlflow_url, name, 2)
     promotions = Promotions(postgres_url, registry)
     await promotions.promote(name, "1", "")
     await promotions.promote(name, "2", "1")

@@ -1,10 +1,7 @@
 """The trigger service as a process of its own, which can be stopped in the middle of anything."""
 
 import asyncio
-import os
 import signal
-import sys
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.service_process import start_module
 from tests.trigger import NOWHERE, query
 from tests.waiting import until
 
@@ -58,13 +56,9 @@ async def running_trigger_process(
         "TRIGGER_SEAL_AGE_MS": str(AGE_MS),
         "TRIGGER_STATE_DIR": str(folder / "state"),
     }
-    with (folder / "trigger.log").open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "trigger_svc.main"),
-            env=os.environ | environment,
-            stdout=log,
-            stderr=log,
-        )
+    process = await start_module(
+        "trigger_svc.main", environment=environment, log=folder / "trigger.log"
+    )
     try:
         yield TriggerProcess(process)
     finally:
@@ -78,14 +72,3 @@ def epoch(url: str) -> int:
     """How many bridges have come to lead so far; the last of them leads."""
     ((found,),) = query(url, "SELECT epoch FROM mesh.bridge")
     return int(found)
-
-
-def memberships(url: str) -> Counter[tuple[str, int]]:
-    """How many batches name each row, by model and id."""
-    return Counter(
-        query(
-            url,
-            "SELECT model, n FROM mesh.batches, unnest(row_ids) AS r,"
-            " generate_series(lower(r), upper(r) - 1) AS n",
-        )
-    )

@@ -1,9 +1,7 @@
 """What the tests of the training service share: rows, a tiny base model, the service itself."""
 
 import asyncio
-import os
 import random
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mesh.v1 import train_pb2, train_pb2_grpc
 from tests.postgres import free_port
+from tests.service_process import start_module
 from tests.waiting import LOOK_EVERY_S, until
 
 GOOD = ["good", "fine", "lovely", "superb"]
@@ -126,13 +125,8 @@ async def running_service(settings: Mapping[str, str], log: Path) -> AsyncIterat
     port = free_port()
     environment = {f"TRAINING_{name.upper()}": value for name, value in settings.items()}
     started = asyncio.get_running_loop().time()
-    with log.open("ab") as output:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "training_svc.main"),
-            env=os.environ | environment | {"TRAINING_PORT": str(port)},
-            stdout=output,
-            stderr=output,
-        )
+    environment["TRAINING_PORT"] = str(port)
+    process = await start_module("training_svc.main", environment=environment, log=log)
     try:
         async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             await asyncio.wait_for(_until_serving(channel), 30)
