@@ -54,6 +54,16 @@ async def create_versions(url: str, model: str, count: int) -> None:
             (await http.post("/model-versions/create", json=body)).raise_for_status()
 
 
+async def forget_models(url: str) -> None:
+    """Take away what earlier tests registered: a control plane would bring it to every replica."""
+    async with httpx.AsyncClient(base_url=f"{url}/api/2.0/mlflow") as http:
+        found = (await http.get("/registered-models/search", params={"max_results": 1000})).json()
+        for model in found.get("registered_models", ()):
+            body = {"name": model["name"]}
+            answer = await http.request("DELETE", "/registered-models/delete", json=body)
+            answer.raise_for_status()
+
+
 def _stop(server: subprocess.Popen[bytes]) -> None:
     """Stop the command and the uvicorn below it."""
     with suppress(ProcessLookupError):

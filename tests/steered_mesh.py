@@ -15,6 +15,7 @@ from service_kit.promotion import Promotions
 from service_kit.registry import CHALLENGER, Registry
 from service_kit.server import GrpcServer
 from tests.envoy import RunningEnvoy, running_envoy
+from tests.mlflow_server import forget_models
 from tests.postgres import free_port
 from tests.toy_replica import SteeredReplica, replica_server
 
@@ -86,7 +87,11 @@ class SteeredMesh:
 async def steered_mesh(
     folder: Path, mlflow_url: str, postgres_url: str, size: int = 2
 ) -> AsyncIterator[SteeredMesh]:
-    """That many toy replicas behind an Envoy that has everything from the control plane."""
+    """That many toy replicas behind an Envoy that has everything from the control plane.
+
+    It begins without any model: bringing each of them to each replica changes who gets traffic.
+    """
+    await forget_models(mlflow_url)
     replicas = [SteeredReplica(f"r{number}") for number in range(1, size + 1)]
     async with AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(replica_server(r)) for r in replicas]
