@@ -18,7 +18,7 @@ from control_plane.topology import Address, MeshTopology
 from control_plane.xds import build_snapshot
 from control_plane.xds.bootstrap import bootstrap, dynamic_bootstrap
 
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 
 
@@ -47,7 +47,7 @@ class RunningEnvoy:
         return {name: int(value) for name, value in lines if value.isdigit()}
 
     async def logged(
-        self, request_ids: Collection[str], timeout_s: float = 5.0
+        self, request_ids: Collection[str], timeout_s: float = 60.0
     ) -> dict[str, dict[str, Any]]:
         """Wait until these requests are in the access log; the lines by request id."""
         async with asyncio.timeout(timeout_s):
@@ -63,7 +63,7 @@ class RunningEnvoy:
         name = f"cluster.{cluster}.membership_healthy"
         return (await self.stats(f"^{name}$")).get(name, 0)
 
-    async def wait_healthy(self, cluster: str, hosts: int, timeout_s: float = 15.0) -> None:
+    async def wait_healthy(self, cluster: str, hosts: int, timeout_s: float = 60.0) -> None:
         """Wait until so many endpoints of a cluster get traffic."""
         async with asyncio.timeout(timeout_s):
             while await self.healthy_hosts(cluster) != hosts:

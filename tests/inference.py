@@ -93,7 +93,7 @@ def write_golden(
     (folder / GOLDEN_FILE).write_text(json.dumps(content))
 
 
-async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 20.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 60.0) -> None:
     """Ask again and again until the condition holds."""
     async with asyncio.timeout(timeout_s):
         for _ in count():

@@ -33,7 +33,7 @@ class Load:
     async def more(self, calls: int = 200) -> None:
         """Wait until so many more calls have been sent."""
         target = len(self.versions) + calls
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.versions) < target:
                 await asyncio.sleep(0.01)
 

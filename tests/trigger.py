@@ -15,7 +15,7 @@ from trigger_svc.service import TriggerService
 from trigger_svc.settings import TriggerSettings
 
 NOWHERE = "http://127.0.0.1:1"
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 def settings(database_url: str, **values: Any) -> TriggerSettings:

@@ -40,7 +40,7 @@ async def test_a_replica_that_stops_under_load_fails_no_call(mesh: ToyMesh) -> N
     # At once and without a word to Envoy: calls in flight are reset.
     await mesh.servers[0]._server.stop(0)
     seen = mesh.replicas[1].calls
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while mesh.replicas[1].calls < seen + 20 * CLIENTS:
             await asyncio.sleep(0.02)
     stop.set()
@@ -94,6 +94,6 @@ async def test_errors_that_answers_carry_eject_no_replica(mesh: ToyMesh) -> None
 
 
 async def all_busy(mesh: ToyMesh) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while min(replica.calls for replica in mesh.replicas) < 5 * CLIENTS:
             await asyncio.sleep(0.02)

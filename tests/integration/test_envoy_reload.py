@@ -34,7 +34,7 @@ async def test_a_fleet_is_loaded_reloaded_and_rolled_back(mesh: SteeredMesh) -> 
 
     answer = await mesh.http.post(f"/models/{model}:predict", json={"texts": ["a"]})
     assert answer.json()["model"]["version"] == second
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while "mesh.first_answer_at" not in tags:
             tags = (await mesh.registry.get_version(model, second)).tags
             await asyncio.sleep(0.05)
@@ -112,6 +112,6 @@ async def test_a_replica_that_lost_its_version_gets_it_back(mesh: SteeredMesh) -
     version = await mesh.promoted(model)
     await mesh.http.post(f"/models/{model}:reload", json={})
     mesh.replicas[0].serving.clear()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while mesh.replicas[0].serving.get(model) != version:
             await asyncio.sleep(0.02)

@@ -178,7 +178,7 @@ async def test_any_bytes_to_the_port(mesh: FuzzedMesh, content: bytes, prefix: b
     writer.write(prefix + content)
     writer.write_eof()
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             answer = await reader.read(100)
     except ConnectionError:
         answer = b""

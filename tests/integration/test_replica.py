@@ -225,9 +225,8 @@ async def test_prepare_is_shared_and_idempotent(client: Client, registry: FakeRe
     registry.downloads.clear()
     request = replica_pb2.PrepareRequest(model="reviews", version="2")
     await asyncio.gather(*(client.replica.Prepare(request) for _ in range(4)))
-    assert registry.downloads == [("reviews", "2")]
     again = await client.replica.Prepare(request)
-    assert again.prepare_ms < 50
+    assert registry.downloads == [("reviews", "2")]
     assert again.serving_version == "1"
     activate = replica_pb2.ActivateRequest(model="reviews", version="2")
     first = await client.replica.Activate(activate)

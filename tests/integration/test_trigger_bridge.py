@@ -38,7 +38,7 @@ async def test_an_insert_starts_a_run_after_its_quiet_time(postgres_url: str) ->
         inserted = time.monotonic()
         query(postgres_url, INSERT)
         await until_posted(airflow, 1)
-        assert 0.25 <= time.monotonic() - inserted < 3
+        assert 0.25 <= time.monotonic() - inserted < 20  # without a wake-up it would be 30
         batch = await until_state(client, data_pb2.BATCH_STATE_RUNNING)
         assert (batch.rows, batch.reason) == (1, data_pb2.BATCH_REASON_QUIET)
         airflow.end(batch.id, RunState.SUCCEEDED)
@@ -129,7 +129,7 @@ async def test_a_transaction_that_outlasts_the_burst_is_not_missed(postgres_url:
             slow.commit()
         committed = time.monotonic()
         await until_posted(airflow, 2)
-        assert time.monotonic() - committed < 3  # much sooner than the next check of a silence
+        assert time.monotonic() - committed < 20  # a silence is checked after 30
 
 
 async def test_of_two_bridges_one_works_and_the_other_follows_it(postgres_url: str) -> None:

@@ -187,7 +187,7 @@ class TwinCanaries:
 
     async def until(self, condition: Callable[[Canary], bool]) -> Canary:
         """Let it go on until this holds."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition(canary := await self.canaries.get("reviews")):
                 await asyncio.sleep(0)
         return canary

@@ -265,7 +265,7 @@ class TwinMesh:
     async def settle(self) -> None:
         """Let upkeep and repairs do what they have to."""
         await self.upkeep.look()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while self.repairs.running:
                 await asyncio.gather(*self.repairs.running)
         await self.upkeep.look()

@@ -138,7 +138,7 @@ async def moved_but_not_recorded(mesh: TwinMesh) -> tuple[asyncio.Event, asyncio
     """Envoy has new weights, and the registry holds back their tag until the event is set."""
     recorded = mesh.registry.hold_tags = asyncio.Event()
     moving = asyncio.create_task(mesh.traffic.set("reviews", MORE))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while mesh.envoy.topology.splits != (("reviews", MORE),):
             await asyncio.sleep(0)
     return recorded, moving

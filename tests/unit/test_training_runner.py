@@ -66,13 +66,13 @@ class Bench:
         return await self.trainings.submit("reviews", request_id, Params(), Promotion.AUTO)
 
     async def ended(self, any_id: str = "r1") -> Job:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             async for job in self.trainings.watch(any_id):
                 last = job
         return last
 
     async def seen(self, any_id: str, state: State) -> Job:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             async for job in self.trainings.watch(any_id):
                 if job.state is state:
                     return job

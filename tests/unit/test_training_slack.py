@@ -68,12 +68,12 @@ class Webhook:
 
 async def told(slack: Slack) -> None:
     """Wait until every post has ended."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await asyncio.gather(*slack._posts)
 
 
-def slack_at(url: str) -> Slack:
-    return Slack(lambda: url, timeout_s=0.2, first_pause_s=0.01)
+def slack_at(url: str, timeout_s: float = 20.0) -> Slack:
+    return Slack(lambda: url, timeout_s=timeout_s, first_pause_s=0.01)
 
 
 async def test_result_and_decision_are_posted() -> None:
@@ -140,7 +140,7 @@ async def test_refusal_is_not_tried_again() -> None:
 async def test_slow_webhook_does_not_delay_the_job() -> None:
     webhook = Webhook(200, delay_s=1)
     async with webhook.running() as url:
-        slack = slack_at(url)
+        slack = slack_at(url, timeout_s=0.2)
         slack.notify(JOB)
         assert webhook.calls == 0
         await told(slack)
@@ -180,7 +180,7 @@ async def test_unreadable_file_is_told_without_harm(
 async def test_close_does_not_wait_for_a_dead_webhook() -> None:
     webhook = Webhook(200, delay_s=30)
     async with webhook.running() as url:
-        slack = slack_at(url)
+        slack = slack_at(url, timeout_s=0.2)
         slack.notify(JOB)
         started = time.perf_counter()
         await slack.close()
