@@ -158,6 +158,44 @@ async def test_a_writer_needs_no_rights_on_the_meshs_own_tables(url: str) -> Non
     query(url, "DROP OWNED BY mesh_test_writer; DROP ROLE mesh_test_writer")
 
 
+async def test_a_writers_own_functions_do_not_run_with_the_triggers_rights(url: str) -> None:
+    query(url, "DROP ROLE IF EXISTS mesh_test_writer; CREATE ROLE mesh_test_writer")
+    query(url, "GRANT USAGE ON SCHEMA training TO mesh_test_writer")
+    query(url, "GRANT SELECT, INSERT, UPDATE ON training.reviews TO mesh_test_writer")
+    query(url, "CREATE SCHEMA own AUTHORIZATION mesh_test_writer; CREATE TABLE own.ran (who text)")
+    query(url, "GRANT INSERT ON own.ran TO mesh_test_writer")
+    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("SET ROLE mesh_test_writer")
+        # Everything that the triggers call, under the names that they call it by.
+        for name, arguments, result in (
+            ("hashtext", "text", "integer"),
+            ("pg_try_advisory_xact_lock_shared", "integer, integer", "boolean"),
+            ("pg_notify", "text, text", "integer"),
+            ("int8range", "bigint, bigint, text", "int8range"),
+            ("text_same", "text, text", "boolean"),
+            ("id_same", "bigint, bigint", "boolean"),
+            ("more", "bigint, integer", "boolean"),
+        ):
+            cursor.execute(
+                f"CREATE FUNCTION own.{name}({arguments}) RETURNS {result} LANGUAGE sql"
+                f" AS $$ INSERT INTO own.ran VALUES (current_user); SELECT NULL::{result} $$"
+            )
+        cursor.execute("CREATE OPERATOR own.= (FUNCTION = own.text_same, LEFTARG = text,"
+                       " RIGHTARG = text)")  # fmt: skip
+        cursor.execute("CREATE OPERATOR own.= (FUNCTION = own.id_same, LEFTARG = bigint,"
+                       " RIGHTARG = bigint)")  # fmt: skip
+        cursor.execute("CREATE OPERATOR own.> (FUNCTION = own.more, LEFTARG = bigint,"
+                       " RIGHTARG = integer)")  # fmt: skip
+        cursor.execute("SET search_path = own, pg_temp, pg_catalog")
+        cursor.execute("CREATE TEMPORARY TABLE new_rows (id bigint, split text)")
+        cursor.execute(INSERT + "VALUES ('x', 'a'), ('y', 'a')")
+        cursor.execute("UPDATE training.reviews SET label = 'b'")
+        assert connection.notices == []
+    assert query(url, "SELECT who FROM own.ran") == []
+    assert outbox(url) == [("INSERT", 2, "{[1,3)}"), ("UPDATE", 2, "{[1,3)}")]
+    query(url, "DROP OWNED BY mesh_test_writer CASCADE; DROP ROLE mesh_test_writer")
+
+
 async def test_two_models_do_not_mix(url: str) -> None:
     database = Database(url, "test")
     await database.run(lambda cursor: cursor.execute(model_table("order")))
