@@ -55,7 +55,9 @@ class ServerProcess:
                 stderr=log,
                 env=self._environment,
                 cwd=self._folder,
-                start_new_session=True,
+                # Not a session of its own: Linux shares the processors out between sessions first
+                # (autogroup), and lets a thread wait for 100 ms that would wait for 5.
+                process_group=0,
             )
         try:
             self._wait(begin)

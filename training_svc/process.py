@@ -98,7 +98,8 @@ class ProcessLauncher:
             stderr=PIPE,
             limit=MAX_LINE_BYTES,
             env=self._environment(spec),
-            start_new_session=True,
+            # Not a session of its own: between sessions Linux heeds no priority (autogroup).
+            process_group=0,
         )
         log.info("worker started", extra={"job": job.id, "worker_pid": process.pid})
         return ProcessWorker(process)
