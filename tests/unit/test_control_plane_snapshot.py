@@ -93,7 +93,7 @@ def test_the_limit_of_calls_grows_with_the_fleet_but_has_a_floor() -> None:
         addresses = tuple(Address("127.0.0.1", 1000 + number) for number in range(replicas))
         return build_snapshot(replace(TOPOLOGY, replicas=addresses)).runtime.replica_calls
 
-    assert [calls(replicas) for replicas in (0, 1, 2, 3, 10)] == [96, 96, 96, 144, 480]
+    assert [calls(replicas) for replicas in (0, 1, 2, 3, 10)] == [128, 128, 128, 192, 640]
 
 
 def test_more_requests_may_wait_while_a_version_is_prepared() -> None:
