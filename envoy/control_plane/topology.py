@@ -7,8 +7,8 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 # Predictions that wait or run. Beyond it Envoy refuses, for a tenth of what a replica's refusal
 # costs: more calls in flight make answers later, not more. 32 keep a replica busy; with twice as
-# many an answer takes twice as long. 48 refused 2 % of an open loop at 70 % of the capacity, when the
-# machine was slow for a moment.
+# many an answer takes twice as long. 48 refused some of an open loop at 70 % of the capacity, when
+# the machine was slow for a moment.
 CALLS_PER_REPLICA = 64
 # So many times as many while replicas prepare a version: for a second or two they are slower, and a
 # request that waits is better off than one that is refused.
