@@ -139,6 +139,8 @@ class ReloadCoordinator:
         present = [member for member in members if member.present]
         if not present:
             raise Unavailable(f"no replica answers, so {model} cannot be changed")
+        # Envoy lets more requests wait from now on.
+        self._rotation.update(self._catalog.known or await self._catalog.read(), members)
 
         async def commit() -> None:
             await self._record(model, target, before)

@@ -1,6 +1,7 @@
 """Which replicas get traffic, and how each model's is split: decided here, told to Envoy."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -19,6 +20,8 @@ GRACE_S = 3.0
 # Without a registry since the start, replicas that are healthy get traffic after so long.
 PATIENCE_S = 5.0
 SETTLE_S = 2.0
+# What has piled up while replicas prepared a version is answered first, before fewer may wait.
+CATCH_UP_S = 5.0
 
 
 class Publisher(Protocol):
@@ -73,6 +76,7 @@ class Rotation:
         self._current: dict[tuple[str, str], bool] = {}
         self._places: dict[str, _Place] = {}
         self._served_by_none: set[tuple[str, str]] = set()
+        self._changed_at = -math.inf
         self.decisions = 0
         """How many there were; who looked at the fleet before the latest one is out of date."""
 
@@ -105,10 +109,15 @@ class Rotation:
                 self._topology,
                 replicas=_addresses(champions),
                 replicas_http=self._http_addresses(champions),
-                preparing=any(self._locks.taken(model.name) for model in models),
+                preparing=self._preparing(models),
                 splits=_splits(demands, champions),
             )
         )
+
+    def _preparing(self, models: Sequence[RegisteredModel]) -> bool:
+        if any(self._locks.taken(model.name) for model in models):
+            self._changed_at = self._clock()
+        return self._clock() - self._changed_at < CATCH_UP_S
 
     async def settled(self) -> bool:
         """Wait until every Envoy has taken the latest decision."""

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from control_plane.rotation import GRACE_S
+from control_plane.rotation import CATCH_UP_S, GRACE_S
 from control_plane.topology import ALL_TO_THE_CHAMPION, Split
 from control_plane.trial import TAG_TRAFFIC
 from service_kit.errors import (
@@ -82,14 +82,18 @@ async def test_a_change_takes_nobody_out_while_it_runs() -> None:
     mesh.replicas[0].gate = asyncio.Event()
     change = asyncio.create_task(mesh.coordinator.reload("reviews", "", "a"))
     await mesh.replicas[0].preparing.wait()
+    assert mesh.envoy.topology.preparing
     mesh.registry.aliases["Serving"] = "2"  # recorded, and nobody has activated it yet
     await mesh.upkeep.look()
     assert mesh.envoy.replicas == ["r1", "r2"]
-    assert mesh.envoy.topology.preparing
     mesh.replicas[0].gate.set()
     await change
     assert mesh.envoy.replicas == ["r1", "r2"]
     assert mesh.served == ["2", "2"]
+    mesh.now += CATCH_UP_S / 2
+    await mesh.upkeep.look()
+    assert mesh.envoy.topology.preparing
+    mesh.now += CATCH_UP_S
     await mesh.upkeep.look()
     assert not mesh.envoy.topology.preparing
 
