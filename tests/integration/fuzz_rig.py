@@ -33,6 +33,8 @@ from trigger_svc.airflow_memory import MemoryAirflow
 from trigger_svc.service import TriggerService
 
 NO_LIMIT = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+AWAY = "no healthy upstream"
+BEHIND_ENVOY = ("champion", "champion-http", "training", "trigger", "control-plane")
 MODEL = "reviews"
 # Its traffic is split, so Envoy reads the messages itself.
 SPLIT_MODEL = "films"
@@ -77,6 +79,15 @@ class FuzzedMesh:
     http: httpx.AsyncClient
     channel: aio.Channel
     inference: InferenceService
+
+    async def healthy(self) -> None:
+        """Wait until Envoy sends calls to every service.
+
+        They share a process with the test. What holds that up for three seconds, as the making of
+        random data may on a busy machine, is to Envoy a service that has died.
+        """
+        for cluster in BEHIND_ENVOY:
+            await self.envoy.wait_healthy(cluster, 1)
 
     def memory_bytes(self) -> int:
         """Resident memory of Envoy and of this process, which is every service."""
@@ -129,8 +140,8 @@ async def fuzzed_mesh(
             admin_port=free_port(),
         )
         envoy = await stack.enter_async_context(running_envoy(folder, topology))
-        for cluster in ("champion", "champion-http", "training", "trigger", "control-plane"):
-            await envoy.wait_healthy(cluster, 1)
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=envoy.url, timeout=30))
         channel = await stack.enter_async_context(aio.insecure_channel(envoy.address, NO_LIMIT))
-        yield FuzzedMesh(envoy, http, channel, inference)
+        mesh = FuzzedMesh(envoy, http, channel, inference)
+        await mesh.healthy()
+        yield mesh
