@@ -46,12 +46,15 @@ def running_mlflow(folder: Path, port: int = 0) -> Iterator[str]:
         _stop(server)
 
 
-async def create_versions(url: str, model: str, count: int) -> None:
-    """Give a registered model so many more versions, without files."""
+async def create_versions(url: str, model: str, count: int) -> list[str]:
+    """Give a registered model so many more versions, without files; return their numbers."""
+    created = []
     async with httpx.AsyncClient(base_url=f"{url}/api/2.0/mlflow") as http:
         for _ in range(count):
             body = {"name": model, "source": "s3://nowhere/model"}
-            (await http.post("/model-versions/create", json=body)).raise_for_status()
+            answer = (await http.post("/model-versions/create", json=body)).raise_for_status()
+            created.append(str(answer.json()["model_version"]["version"]))
+    return created
 
 
 async def forget_models(url: str) -> None:

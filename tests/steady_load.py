@@ -8,6 +8,7 @@ from typing import Any
 from grpc import aio
 
 from mesh.v1 import predict_pb2, predict_pb2_grpc
+from tests.waiting import until
 
 CLIENTS = 16
 
@@ -33,9 +34,7 @@ class Load:
     async def more(self, calls: int = 200) -> None:
         """Wait until so many more calls have been sent."""
         target = len(self.versions) + calls
-        async with asyncio.timeout(60):
-            while len(self.versions) < target:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(self.versions) >= target)
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from service_kit.promotion import Promotions
 from service_kit.registry import CHALLENGER, Registry
 from service_kit.server import GrpcServer
 from tests.envoy import RunningEnvoy, running_envoy
-from tests.mlflow_server import forget_models
+from tests.mlflow_server import create_versions, forget_models
 from tests.postgres import free_port
 from tests.toy_replica import SteeredReplica, replica_server
 
@@ -38,10 +38,8 @@ class SteeredMesh:
     async def new_version(self, model: str) -> str:
         """Register a version; return its number."""
         await self.registry.ensure_model(model)
-        async with httpx.AsyncClient(base_url=f"{self.mlflow_url}/api/2.0/mlflow") as http:
-            body = {"name": model, "source": "s3://nowhere/model"}
-            answer = await http.post("/model-versions/create", json=body)
-        return str(answer.json()["model_version"]["version"])
+        (version,) = await create_versions(self.mlflow_url, model, 1)
+        return version
 
     async def promoted(self, model: str, *expected: str) -> str:
         """Register and promote a version over `expected`."""

@@ -140,7 +140,7 @@ class ReloadCoordinator:
         if not present:
             raise Unavailable(f"no replica answers, so {model} cannot be changed")
         # Envoy lets more requests wait from now on.
-        self._rotation.update(self._catalog.known or await self._catalog.read(), members)
+        self._rotation.update(await self._catalog.models(), members)
 
         async def commit() -> None:
             await self._record(model, target, before)

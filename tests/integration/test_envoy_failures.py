@@ -13,6 +13,7 @@ from mesh.v1 import predict_pb2, predict_pb2_grpc, train_pb2, train_pb2_grpc
 from service_kit.errors import FailedPrecondition, Unavailable
 from tests.toy_mesh import ToyMesh, running_mesh
 from tests.toy_services import REPLICA, toy_server
+from tests.waiting import until
 
 CLIENTS = 32
 
@@ -40,9 +41,7 @@ async def test_a_replica_that_stops_under_load_fails_no_call(mesh: ToyMesh) -> N
     # At once and without a word to Envoy: calls in flight are reset.
     await mesh.servers[0]._server.stop(0)
     seen = mesh.replicas[1].calls
-    async with asyncio.timeout(60):
-        while mesh.replicas[1].calls < seen + 20 * CLIENTS:
-            await asyncio.sleep(0.02)
+    await until(lambda: mesh.replicas[1].calls >= seen + 20 * CLIENTS)
     stop.set()
     assert sum(await asyncio.gather(*clients)) > 20 * CLIENTS
 
@@ -94,6 +93,4 @@ async def test_errors_that_answers_carry_eject_no_replica(mesh: ToyMesh) -> None
 
 
 async def all_busy(mesh: ToyMesh) -> None:
-    async with asyncio.timeout(60):
-        while min(replica.calls for replica in mesh.replicas) < 5 * CLIENTS:
-            await asyncio.sleep(0.02)
+    await until(lambda: min(replica.calls for replica in mesh.replicas) >= 5 * CLIENTS)

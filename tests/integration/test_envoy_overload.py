@@ -22,6 +22,7 @@ from tests.envoy import RunningEnvoy, running_envoy
 from tests.postgres import free_port
 from tests.toy_mesh import ToyMesh, running_mesh
 from tests.unit.test_control_plane_snapshot import TOPOLOGY
+from tests.waiting import until
 
 ROOM = 4
 
@@ -32,9 +33,7 @@ async def full_mesh(folder: Path) -> AsyncIterator[ToyMesh]:
     limits = Limits(calls_per_replica=ROOM // 2, calls_at_least=1)
     async with running_mesh(folder, limits=limits) as mesh:
         calls = [asyncio.create_task(predict(mesh, "slow")) for _ in range(ROOM)]
-        async with asyncio.timeout(60):
-            while sum(replica.calls for replica in mesh.replicas) < ROOM:
-                await asyncio.sleep(0.01)
+        await until(lambda: sum(replica.calls for replica in mesh.replicas) >= ROOM)
         try:
             yield mesh
         finally:
@@ -107,9 +106,7 @@ async def test_cancelled_calls_make_room_at_once(tmp_path: Path) -> None:
             await call
     async with running_mesh(tmp_path, limits=Limits(1, calls_at_least=1)) as mesh:
         call = asyncio.create_task(predict(mesh, "slow"))
-        async with asyncio.timeout(60):
-            while not any(replica.calls for replica in mesh.replicas):
-                await asyncio.sleep(0.01)
+        await until(lambda: any(replica.calls for replica in mesh.replicas))
         call.cancel()
         await asyncio.wait([call])
         name = "cluster.champion.upstream_rq_active"

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.steered_mesh import SteeredMesh, steered_mesh
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -112,6 +113,4 @@ async def test_a_replica_that_lost_its_version_gets_it_back(mesh: SteeredMesh) -
     version = await mesh.promoted(model)
     await mesh.http.post(f"/models/{model}:reload", json={})
     mesh.replicas[0].serving.clear()
-    async with asyncio.timeout(60):
-        while mesh.replicas[0].serving.get(model) != version:
-            await asyncio.sleep(0.02)
+    await until(lambda: mesh.replicas[0].serving.get(model) == version)

@@ -15,6 +15,7 @@ from mesh.v1 import predict_pb2, predict_pb2_grpc
 from service_kit.server import GrpcServer
 from tests.steady_load import under_load
 from tests.steered_mesh import SteeredMesh, steered_mesh
+from tests.waiting import until
 
 CALLS = 1000
 CALLS_AT_ONCE = 64
@@ -110,9 +111,9 @@ async def test_a_mirror_asks_the_challenger_and_answers_from_the_champion(
     challenger = await mesh.challenged("mirrored")
     await mesh.split("mirrored", 100, 0, mirror=50)
     assert await versions_by_grpc(mesh, "mirrored") == {champion: CALLS}
-    async with asyncio.timeout(60):
-        while sum(replica.mirrored[challenger] for replica in mesh.replicas) < CALLS * 0.4:
-            await asyncio.sleep(0.05)
+    await until(
+        lambda: sum(replica.mirrored[challenger] for replica in mesh.replicas) >= CALLS * 0.4
+    )
     assert sum(sum(replica.mirrored.values()) for replica in mesh.replicas) < CALLS * 0.6
 
 
