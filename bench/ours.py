@@ -53,24 +53,32 @@ def our_side(folder: Path, model: Path, replicas: int = 2) -> Iterator[OurSide]:
     """Serve the version in `model` by so many replicas; state and logs go to `folder`."""
     names = [f"replica-{number}" for number in range(1, replicas + 1)]
     metrics = [f"{name}-metrics" for name in names]
-    ports = internal_ports([*names, *metrics, "envoy", "admin"], {})
-    addresses = [f"127.0.0.1:{ports[name]}" for name in names]
+    unary = [f"{name}-unary" for name in names]
+    ports = internal_ports([*names, *metrics, *unary, "envoy", "admin"], {})
+    at = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+    addresses = [at[name] for name in names]
     with ExitStack() as stack:
         running = [
             stack.enter_context(
-                _replica(folder / name, name, model, ports[name], ports[f"{name}-metrics"])
+                _replica(folder / name, name, model, (ports[name], ports[http], ports[metric]))
             )
-            for name in names
+            for name, http, metric in zip(names, unary, metrics, strict=True)
         ]
         envoy = stack.enter_context(
-            _envoy(folder / "envoy", addresses, ports["envoy"], ports["admin"])
+            _envoy(
+                folder / "envoy",
+                addresses,
+                [at[name] for name in unary],
+                ports["envoy"],
+                ports["admin"],
+            )
         )
         yield OurSide(
-            f"127.0.0.1:{ports['envoy']}",
+            at["envoy"],
             envoy,
             running,
             addresses,
-            [f"http://127.0.0.1:{ports[name]}/metrics" for name in metrics],
+            [f"http://{at[name]}/metrics" for name in metrics],
         )
 
 
@@ -80,7 +88,8 @@ def _metric(url: str, name: str) -> float:
     return sum(one.value for family in families for one in family.samples if one.name == name)
 
 
-def _replica(folder: Path, name: str, model: Path, port: int, metrics_port: int) -> ServerProcess:
+def _replica(folder: Path, name: str, model: Path, ports: tuple[int, int, int]) -> ServerProcess:
+    port, http_port, metrics_port = ports
     shutil.rmtree(folder, ignore_errors=True)
     version = folder / "models" / MODEL / VERSION
     shutil.copytree(model, version)
@@ -89,6 +98,7 @@ def _replica(folder: Path, name: str, model: Path, port: int, metrics_port: int)
     (folder / "serving.json").write_text(json.dumps({"serving": {MODEL: VERSION}}))
     environment = {
         "INFERENCE_PORT": str(port),
+        "INFERENCE_HTTP_PORT": str(http_port),
         "INFERENCE_METRICS_PORT": str(metrics_port),
         "INFERENCE_REPLICA_ID": name,
         "INFERENCE_STATE_DIR": str(folder),
@@ -99,13 +109,16 @@ def _replica(folder: Path, name: str, model: Path, port: int, metrics_port: int)
     return ServerProcess(name, command, lambda: not well(), folder / "log", environment)
 
 
-def _envoy(folder: Path, replicas: list[str], port: int, admin_port: int) -> ServerProcess:
+def _envoy(
+    folder: Path, replicas: list[str], unary: list[str], port: int, admin_port: int
+) -> ServerProcess:
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "envoy.pb"
     render = [
         *(sys.executable, "-m", "control_plane.render", "static", f"--out={config}"),
         *(f"--port={port}", f"--admin-port={admin_port}"),
         *(f"--replica={address}" for address in replicas),
+        *(f"--replica-unary={address}" for address in unary),
         *(f"--{part}={NOBODY}" for part in ("training", "trigger", "control-plane")),
     ]
     # Rendered in a process of its own: it imports for a second and keeps 60 MB.
@@ -124,7 +137,7 @@ def _envoy(folder: Path, replicas: list[str], port: int, admin_port: int) -> Ser
 def _all_healthy(admin_port: int, replicas: int) -> Callable[[], bool]:
     url = f"http://127.0.0.1:{admin_port}/stats"
     http = httpx.Client(timeout=2, trust_env=False, verify=False)
-    name = "cluster.champion.membership_healthy"
+    name = "cluster.champion-unary.membership_healthy"
 
     def ready() -> bool:
         try:

@@ -1,5 +1,6 @@
-"""The Open Inference Protocol over HTTP: a small listener beside the gRPC server."""
+"""The Open Inference Protocol over HTTP: translates JSON and binary tensors."""
 
+import asyncio
 import json
 import logging
 import re
@@ -56,35 +57,26 @@ _SERVER_CALLS = {
 
 
 class OpenInferenceHttp:
-    """The listener. Started once, closed once; closing one that never started is harmless."""
+    """The connections of the protocol; the listener is somebody else's."""
 
-    def __init__(self, inference: OpenInference, host: str, port: int, grace_s: float) -> None:
-        """`grace_s` is the time that requests get to finish when it closes."""
+    def __init__(self, inference: OpenInference) -> None:
         self._inference = inference
-        self._host = host
-        self._port = port
-        self._grace_s = grace_s
-        self._runner: web.ServerRunner | None = None
-
-    async def start(self) -> None:
-        """Listen. Raises OSError when the port is taken."""
         # A client that hangs up takes its request out of the queue.
-        server = web.Server(
+        self._server = web.Server(
             self._answer,
             request_factory=_request,
             handler_cancellation=True,
             access_log=None,
         )
-        self._runner = web.ServerRunner(server, shutdown_timeout=self._grace_s)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port).start()
-        log.info("listening", extra={"address": f"{self._host}:{self._port}", "protocol": "http"})
 
-    async def close(self) -> None:
-        """Take no more connections, let requests finish, and close."""
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
+    def connection(self) -> asyncio.Protocol:
+        """The protocol of a new connection."""
+        return self._server()
+
+    async def close(self, grace_s: float) -> None:
+        """Let requests finish, for so long at most, and end the connections."""
+        self._server.pre_shutdown()
+        await self._server.shutdown(grace_s)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         started, method, code = time.perf_counter(), "unknown", StatusCode.OK

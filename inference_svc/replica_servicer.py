@@ -57,6 +57,7 @@ class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
             slots=slots,
             draining=self.draining,
             http_port=self._http_port,
+            unary_port=self._http_port,
         )
 
 

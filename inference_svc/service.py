@@ -35,7 +35,8 @@ from inference_svc.unserved import UnservedModels
 from mesh.v1 import predict_pb2_grpc, replica_pb2_grpc
 
 if TYPE_CHECKING:
-    from inference_svc.open_inference_http import OpenInferenceHttp
+    from inference_svc.http_listener import HttpListener
+    from service_kit.unary_server import UnaryServer
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,9 @@ class InferenceService:
             self._replica, settings.replica_id, engine.device, settings.http_port
         )
         self._inference = OpenInference(self._replica, settings.replica_id)
-        self._http: OpenInferenceHttp | None = None
+        self._open_inference = OpenInferenceServicer(self._inference)
+        self._http: HttpListener | None = None
+        self._unary: UnaryServer | None = None
         self._settings = settings
 
     def register(self, server: aio.Server) -> None:
@@ -104,7 +107,7 @@ class InferenceService:
         predict_pb2_grpc.add_PredictServiceServicer_to_server(self._predict, server)
         replica_pb2_grpc.add_ReplicaServiceServicer_to_server(self._steering, server)
         open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
-            OpenInferenceServicer(self._inference), server
+            self._open_inference, server
         )
 
     async def startup(self) -> None:
@@ -127,6 +130,8 @@ class InferenceService:
             executor.shutdown(wait=False)
         self._following = asyncio.create_task(self._restorer.follow())
         self._inference.ready = True
+        if self._unary is not None:
+            self._unary.serving = True
 
     async def drain(self) -> None:
         """Let the streams answer what they have read, and end them; see service_kit Drains."""
@@ -151,11 +156,18 @@ class InferenceService:
 
     async def _listen(self) -> None:
         # A third of a second to import, which a replica without the listener need not spend.
+        from inference_svc.http_listener import HttpListener
         from inference_svc.open_inference_http import OpenInferenceHttp
+        from inference_svc.unary import unary_server
 
+        self._unary = unary_server(self._predict, self._open_inference)
         settings = self._settings
-        self._http = OpenInferenceHttp(
-            self._inference, settings.host, settings.http_port, settings.grace_seconds
+        self._http = HttpListener(
+            self._unary,
+            OpenInferenceHttp(self._inference),
+            settings.host,
+            settings.http_port,
+            settings.grace_seconds,
         )
         await self._http.start()
 

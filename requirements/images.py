@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 GRPC = ("grpcio", "grpcio-health-checking", "grpcio-reflection", "googleapis-common-protos")
 SERVICE = (*GRPC, "httpx", "prometheus-client", "pydantic-settings")
 IMAGES = {
-    "inference": (*SERVICE, "aiohttp", "numpy", "openvino", "tokenizers", "uvloop"),
+    "inference": (*SERVICE, "aiohttp", "httptools", "numpy", "openvino", "tokenizers", "uvloop"),
     # On top of `inference` where torch computes: on a GPU, or without OpenVINO graphs.
     "inference-torch": ("safetensors", "transformers"),
     "training": (

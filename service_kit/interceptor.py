@@ -37,7 +37,7 @@ class Undecodable:
     handler the call ends with its error.
     """
 
-    error: InvalidArgument
+    error: MeshError
 
 
 def takes_undecodable(method: F) -> F:
@@ -76,11 +76,11 @@ class ServiceInterceptor(aio.ServerInterceptor):
 def _wrap(method: str, handler: Any) -> Any:
     kind = _kind(handler)
     behaviour = getattr(handler, kind)
-    wrap = _wrap_streaming if handler.response_streaming else _wrap_unary
+    wrap = _wrap_streaming if handler.response_streaming else unary_behaviour
     make = getattr(grpc, f"{kind}_rpc_method_handler")
     return make(
         wrap(method, behaviour, request_streaming=handler.request_streaming),
-        request_deserializer=_safe(handler.request_deserializer),
+        request_deserializer=decoder(handler.request_deserializer),
         response_serializer=handler.response_serializer,
     )
 
@@ -91,12 +91,19 @@ def _kind(handler: Any) -> str:
     return f"{request}_{response}"
 
 
-def _safe(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+def too_large(size: int) -> InvalidArgument:
+    """The error of a message of so many bytes."""
+    problem = f"has {size:,} bytes; at most {MAX_MESSAGE_BYTES:,} are taken"
+    return InvalidArgument("message", problem)
+
+
+def decoder(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    """A decoder that gives an Undecodable instead of raising."""
+
     def safe_decode(data: bytes) -> Any:
         # The transport's own limit would answer RESOURCE_EXHAUSTED, which means "retry later".
         if len(data) > MAX_MESSAGE_BYTES:
-            problem = f"has {len(data):,} bytes; at most {MAX_MESSAGE_BYTES:,} are taken"
-            return Undecodable(InvalidArgument("message", problem))
+            return Undecodable(too_large(len(data)))
         if decode is None:
             return data
         try:
@@ -127,7 +134,8 @@ def _prepared(request: Any, behaviour: Any, request_streaming: bool) -> Any:
     return _checked_stream(request)
 
 
-def _wrap_unary(method: str, behaviour: Any, request_streaming: bool) -> Any:
+def unary_behaviour(method: str, behaviour: Any, request_streaming: bool = False) -> Any:
+    """A handler with one response, whose errors have become the call's status."""
     # Looked up once: of a short call it would be a part worth naming.
     answered = RPC_SECONDS.labels(method, grpc.StatusCode.OK.name)
 

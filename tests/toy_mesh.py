@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import httpx
 from grpc import aio
@@ -17,6 +18,7 @@ from tests.toy_services import (
     ToyData,
     ToyPredict,
     ToyReload,
+    ToyService,
     ToyTrain,
     toy_server,
 )
@@ -32,15 +34,27 @@ class ToyMesh:
     replicas: list[ToyPredict]
     servers: list[GrpcServer]
     train: ToyTrain
+    cluster: str
+    """Where Envoy sends predictions."""
+
+    upstreams: set[str]
+    """Its endpoints."""
+
     http: httpx.AsyncClient
     channel: aio.Channel
 
 
 @asynccontextmanager
 async def running_mesh(
-    folder: Path, origins: tuple[str, ...] = (), limits: Limits | None = None
+    folder: Path,
+    origins: tuple[str, ...] = (),
+    limits: Limits | None = None,
+    over_http1: bool = True,
 ) -> AsyncIterator[ToyMesh]:
-    """Two replicas and one of each other service, behind Envoy."""
+    """Two replicas and one of each other service, behind Envoy.
+
+    `over_http1`: unary calls reach the replicas over HTTP/1.1, as they reach our own.
+    """
     replicas, train = [ToyPredict("r1"), ToyPredict("r2")], ToyTrain()
     async with AsyncExitStack() as stack:
         servers = [
@@ -55,18 +69,29 @@ async def running_mesh(
                 toy_server(("mesh.v1.ReloadService",), reload=ToyReload()),
             )
         ]
+        replicas_at = tuple(Address.parse(server.address) for server in servers)
+        unary_at = tuple(map(unary_address, servers))
         topology = MeshTopology(
-            tuple(Address.parse(server.address) for server in servers),
+            replicas_at,
             training=Address.parse(others[0].address),
             trigger=Address.parse(others[1].address),
             control_plane=Address.parse(others[2].address),
             port=free_port(),
             admin_port=free_port(),
+            replicas_unary=unary_at if over_http1 else (),
             allowed_origins=origins,
             limits=limits or Limits(),
         )
         envoy = await stack.enter_async_context(running_envoy(folder, topology))
-        await envoy.wait_healthy("champion", len(replicas))
+        cluster = "champion-unary" if over_http1 else "champion"
+        for name in {"champion", cluster}:
+            await envoy.wait_healthy(name, len(replicas))
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=envoy.url, timeout=20))
         channel = await stack.enter_async_context(aio.insecure_channel(envoy.address, NO_LIMIT))
-        yield ToyMesh(envoy, replicas, servers, train, http, channel)
+        upstreams = {str(address) for address in (unary_at if over_http1 else replicas_at)}
+        yield ToyMesh(envoy, replicas, servers, train, cluster, upstreams, http, channel)
+
+
+def unary_address(server: GrpcServer) -> Address:
+    """Where a toy replica takes unary calls over HTTP/1.1."""
+    return Address("127.0.0.1", cast(ToyService, server.service).unary_port)

@@ -20,6 +20,7 @@ from service_kit.errors import Aborted, MeshError, NotFound, Unavailable
 from service_kit.limits import check_model_name, check_texts
 from service_kit.server import GrpcServer
 from service_kit.settings import ServiceSettings
+from service_kit.unary_server import UnaryMethod, UnaryServer
 
 Context = aio.ServicerContext[Any, Any]
 
@@ -29,6 +30,7 @@ TrainBase: Any = train_pb2_grpc.TrainServiceServicer
 ReloadBase: Any = reload_pb2_grpc.ReloadServiceServicer
 DataBase: Any = data_pb2_grpc.DataServiceServicer
 
+PREDICT = "/mesh.v1.PredictService/Predict"
 REPLICA = ("mesh.v1.PredictService",)
 PUBLIC = (
     "mesh.v1.PredictService",
@@ -135,11 +137,14 @@ class ToyData(DataBase):  # type: ignore[misc]
 
 
 class ToyService:
-    """A service made of any of these servicers."""
+    """A service made of any of these servicers; `predict` over HTTP/1.1 too."""
 
-    def __init__(self, names: Sequence[str], **servicers: Any) -> None:
+    def __init__(self, names: Sequence[str], unary_port: int = 0, **servicers: Any) -> None:
         self.names = names
+        self.unary_port = unary_port
         self._servicers = servicers
+        self._unary: UnaryServer | None = None
+        self._listener: asyncio.Server | None = None
 
     def register(self, server: aio.Server) -> None:
         add: dict[str, Any] = {
@@ -152,13 +157,32 @@ class ToyService:
             add[name](servicer, server)
 
     async def startup(self) -> None:
-        return
+        if "predict" not in self._servicers:
+            return
+        answer, decode = self._servicers["predict"].Predict, predict_pb2.PredictRequest.FromString
+        self._unary = UnaryServer({PREDICT: UnaryMethod.of(PREDICT, answer, decode)})
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(
+            self._unary.connection, "127.0.0.1", self.unary_port
+        )
+        self.unary_port = self._listener.sockets[0].getsockname()[1]
+        self._unary.serving = True
 
     async def shutdown(self) -> None:
-        return
+        if self._listener is not None and self._unary is not None:
+            self._listener.close()
+            await self._unary.close(grace_s=0)
 
 
-def toy_server(names: Sequence[str], port: int = 0, **servicers: Any) -> GrpcServer:
+def toy_server(
+    names: Sequence[str], port: int = 0, unary_port: int = 0, **servicers: Any
+) -> GrpcServer:
     """A server of these servicers, to be entered; it stops at once."""
     settings = ServiceSettings(port=port, drain_seconds=0, grace_seconds=0)
-    return GrpcServer(ToyService(names, **servicers), settings, PUBLIC)
+    return GrpcServer(ToyService(names, unary_port, **servicers), settings, PUBLIC)
+
+
+async def stop_at_once(server: GrpcServer) -> None:
+    """Without a word to Envoy: calls in flight are reset."""
+    await server.service.shutdown()
+    await server._server.stop(0)

@@ -73,6 +73,7 @@ class GrpcReplica:
             slots=tuple(_slot(slot) for slot in answer.slots if slot.state),
             draining=answer.draining,
             http_port=answer.http_port,
+            unary_port=answer.unary_port,
             serving=check.status == health_pb2.HealthCheckResponse.SERVING,
         )
 

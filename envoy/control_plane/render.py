@@ -80,6 +80,14 @@ def static(
             help="HTTP address of a replica, for the Open Inference Protocol at /v2/.",
         ),
     ] = None,
+    replica_unary: Annotated[
+        list[Address] | None,
+        typer.Option(
+            parser=address,
+            metavar="HOST:PORT",
+            help="Where a replica takes unary gRPC calls over HTTP/1.1; one for each or for none.",
+        ),
+    ] = None,
     host: Annotated[str, typer.Option(help="IP address to listen on.")] = DEFAULT_HOST,
     port: Annotated[int, typer.Option(min=1, max=65535)] = DEFAULT_PORT,
     admin_port: AdminPort = DEFAULT_ADMIN_PORT,
@@ -97,6 +105,7 @@ def static(
             trigger=trigger,
             control_plane=control_plane,
             replicas_http=tuple(replica_http or ()),
+            replicas_unary=tuple(replica_unary or ()),
             host=host,
             port=port,
             admin_port=admin_port,

@@ -56,6 +56,9 @@ class ReplicaState:
     http_port: int = 0
     """Port of its HTTP listener (Open Inference Protocol); 0: it has none."""
 
+    unary_port: int = 0
+    """Port at which it takes unary calls over HTTP/1.1; 0: at none."""
+
     def version(self, model: str, state: SlotState, role: Role = Role.CHAMPION) -> str:
         """Version of a model that is in this state; empty when none is."""
         return self._versions.get((model, role, state), "")

@@ -51,6 +51,9 @@ class _Place:
     http_port: int
     """0: it has no HTTP listener."""
 
+    unary_port: int
+    """0: it takes no unary calls over HTTP/1.1."""
+
 
 class Rotation:
     """Keeps Envoy's endpoints and splits at what the replicas serve.
@@ -108,7 +111,8 @@ class Rotation:
             replace(
                 self._topology,
                 replicas=_addresses(champions),
-                replicas_http=self._http_addresses(champions),
+                replicas_http=self._addresses_at(champions, lambda place: place.http_port),
+                replicas_unary=self._addresses_at(champions, lambda place: place.unary_port),
                 preparing=self._preparing(models),
                 splits=_splits(demands, champions),
             )
@@ -167,15 +171,17 @@ class Rotation:
             self._current.get((address, demand.model), True) for demand in demands
         )
         if ready:
-            self._places[address] = _Place(now, member.state.http_port)
+            self._places[address] = _Place(now, member.state.http_port, member.state.unary_port)
         else:
             self._places.pop(address, None)
         return ready
 
-    def _http_addresses(self, members: Sequence[Member]) -> tuple[Address, ...]:
-        """The HTTP listeners of members that get traffic; some may have none."""
+    def _addresses_at(
+        self, members: Sequence[Member], port_of: Callable[[_Place], int]
+    ) -> tuple[Address, ...]:
+        """Other ports of members that get traffic; some may not have them."""
         # One that does not answer now keeps the port that it told last.
-        ports = [(member.address, self._places[member.address].http_port) for member in members]
+        ports = [(member.address, port_of(self._places[member.address])) for member in members]
         found = [Address(Address.parse(address).host, port) for address, port in ports if port]
         return tuple(sorted(found))
 

@@ -112,6 +112,9 @@ class MeshTopology:
     replicas_http: tuple[Address, ...] = ()
     """HTTP addresses of those that have one (Open Inference Protocol)."""
 
+    replicas_unary: tuple[Address, ...] = ()
+    """Where those that take unary gRPC calls over HTTP/1.1 take them."""
+
     preparing: bool = False
     """Replicas prepare a version beside their work, or just did: more requests may wait."""
 
@@ -134,7 +137,14 @@ class MeshTopology:
     @property
     def fixed(self) -> "MeshTopology":
         """The part that never changes while Envoy runs: all but replicas, splits and limits."""
-        return replace(self, replicas=(), replicas_http=(), preparing=False, splits=())
+        return replace(
+            self, replicas=(), replicas_http=(), replicas_unary=(), preparing=False, splits=()
+        )
+
+    @property
+    def all_take_unary(self) -> bool:
+        """No replica needs HTTP/2 for a unary call."""
+        return len(self.replicas_unary) == len(self.replicas)
 
     def __post_init__(self) -> None:
         if not Address(self.host, self.port).is_ip:

@@ -34,7 +34,10 @@ from trigger_svc.service import TriggerService
 
 NO_LIMIT = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 AWAY = "no healthy upstream"
-BEHIND_ENVOY = ("champion", "champion-http", "training", "trigger", "control-plane")
+BEHIND_ENVOY = (
+    *("champion", "champion-http", "champion-unary"),
+    *("training", "trigger", "control-plane"),
+)
 MODEL = "reviews"
 # Its traffic is split, so Envoy reads the messages itself.
 SPLIT_MODEL = "films"
@@ -132,6 +135,7 @@ async def fuzzed_mesh(
         topology = MeshTopology(
             (replica_at,),
             replicas_http=(Address("127.0.0.1", replica.http_port),),
+            replicas_unary=(Address("127.0.0.1", replica.http_port),),
             training=await running(GrpcServer(QueuedTrainings(postgres_url, mlflow_url), others)),
             trigger=await running(GrpcServer(TriggerService(data, MemoryAirflow()), data)),
             control_plane=await running(GrpcServer(ControlPlane(control), control)),

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -12,15 +12,15 @@ from grpc import aio
 from mesh.v1 import predict_pb2, predict_pb2_grpc, train_pb2, train_pb2_grpc
 from service_kit.errors import FailedPrecondition, Unavailable
 from tests.toy_mesh import ToyMesh, running_mesh
-from tests.toy_services import REPLICA, toy_server
+from tests.toy_services import REPLICA, ToyService, stop_at_once, toy_server
 from tests.waiting import until
 
 CLIENTS = 32
 
 
-@pytest.fixture
-async def mesh(tmp_path: Path) -> AsyncIterator[ToyMesh]:
-    async with running_mesh(tmp_path) as running:
+@pytest.fixture(params=[True, False], ids=["http1", "http2"])
+async def mesh(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[ToyMesh]:
+    async with running_mesh(tmp_path, over_http1=request.param) as running:
         yield running
 
 
@@ -38,8 +38,7 @@ async def test_a_replica_that_stops_under_load_fails_no_call(mesh: ToyMesh) -> N
 
     clients = [asyncio.create_task(client()) for _ in range(CLIENTS)]
     await all_busy(mesh)
-    # At once and without a word to Envoy: calls in flight are reset.
-    await mesh.servers[0]._server.stop(0)
+    await stop_at_once(mesh.servers[0])
     seen = mesh.replicas[1].calls
     await until(lambda: mesh.replicas[1].calls >= seen + 20 * CLIENTS)
     stop.set()
@@ -47,11 +46,12 @@ async def test_a_replica_that_stops_under_load_fails_no_call(mesh: ToyMesh) -> N
 
 
 async def test_a_replica_that_comes_back_gets_calls_again(mesh: ToyMesh) -> None:
-    port, servicer = mesh.servers[0].port, mesh.replicas[0]
-    await mesh.servers[0]._server.stop(0)
-    await mesh.envoy.wait_healthy("champion", 1)
-    async with toy_server(REPLICA, port, predict=servicer):
-        await mesh.envoy.wait_healthy("champion", 2)
+    server, servicer = mesh.servers[0], mesh.replicas[0]
+    unary_port = cast(ToyService, server.service).unary_port
+    await stop_at_once(mesh.servers[0])
+    await mesh.envoy.wait_healthy(mesh.cluster, 1)
+    async with toy_server(REPLICA, server.port, unary_port, predict=servicer):
+        await mesh.envoy.wait_healthy(mesh.cluster, 2)
         before = servicer.calls
         for _ in range(64):
             await mesh.http.post("/v1/models/reviews:predict", json={"texts": ["a"]})
@@ -60,8 +60,9 @@ async def test_a_replica_that_comes_back_gets_calls_again(mesh: ToyMesh) -> None
 
 async def test_without_a_replica_the_answer_is_unavailable(mesh: ToyMesh) -> None:
     for server in mesh.servers:
-        await server._server.stop(0)
-    await mesh.envoy.wait_healthy("champion", 0)
+        await stop_at_once(server)
+    for cluster in {"champion", mesh.cluster}:
+        await mesh.envoy.wait_healthy(cluster, 0)
     response = await mesh.http.post("/v1/models/reviews:predict", json={"texts": ["a"]})
     assert response.status_code == 503
     assert response.json() == {"code": 14, "message": "no healthy upstream", "details": []}
@@ -89,7 +90,7 @@ async def test_what_is_unavailable_is_tried_again_and_other_errors_are_not(mesh:
 async def test_errors_that_answers_carry_eject_no_replica(mesh: ToyMesh) -> None:
     for _ in range(40):
         await mesh.http.post("/v1/models/broken:predict", json={"texts": ["a"]})
-    assert await mesh.envoy.healthy_hosts("champion") == 2
+    assert await mesh.envoy.healthy_hosts(mesh.cluster) == 2
 
 
 async def all_busy(mesh: ToyMesh) -> None:

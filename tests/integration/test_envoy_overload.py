@@ -109,7 +109,7 @@ async def test_cancelled_calls_make_room_at_once(tmp_path: Path) -> None:
         await until(lambda: any(replica.calls for replica in mesh.replicas))
         call.cancel()
         await asyncio.wait([call])
-        name = "cluster.champion.upstream_rq_active"
+        name = f"cluster.{mesh.cluster}.upstream_rq_active"
         async with asyncio.timeout(60):
             while (await mesh.envoy.stats(f"^{name}$"))[name]:
                 await asyncio.sleep(0.01)

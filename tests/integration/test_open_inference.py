@@ -79,12 +79,13 @@ async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OneRep
             trigger=Address("127.0.0.1", 1),
             control_plane=Address("127.0.0.1", 1),
             replicas_http=(Address("127.0.0.1", settings.http_port),),
+            replicas_unary=(Address("127.0.0.1", settings.http_port),),
             splits=SPLITS,
             port=free_port(),
             admin_port=free_port(),
         )
         envoy = await stack.enter_async_context(running_envoy(folder, topology))
-        for cluster in ("champion", "challenger", "champion-http"):
+        for cluster in ("champion-unary", "challenger-unary", "champion-http"):
             await envoy.wait_healthy(cluster, 1)
         through = httpx.AsyncClient(base_url=envoy.url, timeout=20)
         direct = httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.http_port}", timeout=20)

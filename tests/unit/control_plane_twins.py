@@ -43,7 +43,7 @@ class TwinReplica:
         self.ready: dict[str, str] = {}
         self.challengers: dict[str, str] = {}
         self.step = ""
-        self.http_port = 0
+        self.http_port = self.unary_port = 0
         self.up = True
         self.fail_at = ""
         self.fail_activations = 0
@@ -76,7 +76,9 @@ class TwinReplica:
         ]
         if self.step:
             slots.append(Slot("reviews", "2", SlotState.PREPARING, step=self.step))
-        return ReplicaState(self.name, "cpu", tuple(slots), http_port=self.http_port)
+        return ReplicaState(
+            self.name, "cpu", tuple(slots), http_port=self.http_port, unary_port=self.unary_port
+        )
 
     async def prepare(self, model: str, version: str, role: Role, timeout_s: float) -> Prepared:
         self._answer()
@@ -212,6 +214,11 @@ class TwinEnvoy:
     def http_listeners(self) -> list[str]:
         """Addresses that get traffic over HTTP."""
         return [str(address) for address in self.topology.replicas_http]
+
+    @property
+    def unary(self) -> list[str]:
+        """Addresses that get unary calls over HTTP/1.1."""
+        return [str(address) for address in self.topology.replicas_unary]
 
     def publish(self, topology: MeshTopology) -> None:
         self.topology = topology

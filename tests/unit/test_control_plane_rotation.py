@@ -47,6 +47,7 @@ async def test_http_follows_rotation_and_some_have_none() -> None:
     )
     first, second, _ = mesh.replicas
     first.http_port, second.http_port = 11, 12
+    second.unary_port = 13
     await mesh.upkeep.look()
     assert mesh.envoy.replicas == ["r1", "r2", "r3"]
     assert mesh.envoy.http_listeners == ["r1:11", "r2:12"]
@@ -58,6 +59,7 @@ async def test_http_follows_rotation_and_some_have_none() -> None:
     await mesh.upkeep.look()
     assert mesh.envoy.replicas == ["r2", "r3"]
     assert mesh.envoy.http_listeners == ["r2:12"]
+    assert mesh.envoy.unary == ["r2:13"]
 
 
 async def test_a_model_that_nobody_serves_does_not_stop_the_others() -> None:

@@ -40,7 +40,12 @@ def validate(file: Path) -> None:
 SPLIT = replace(TOPOLOGY, splits=(("reviews", Split(75, 20, 5)),))
 
 
-@pytest.mark.parametrize("topology", [TOPOLOGY, NAMES, SPLIT, replace(TOPOLOGY, replicas=())])
+UNARY = replace(SPLIT, replicas_unary=(Address("127.0.0.1", 1006), Address("127.0.0.1", 1007)))
+
+
+@pytest.mark.parametrize(
+    "topology", [TOPOLOGY, NAMES, SPLIT, UNARY, replace(TOPOLOGY, replicas=())]
+)
 def test_envoy_accepts_the_configuration(topology: MeshTopology, tmp_path: Path) -> None:
     file = tmp_path / "envoy.pb"
     file.write_bytes(bootstrap(build_snapshot(topology)))
@@ -81,6 +86,22 @@ def test_another_http_listener_changes_its_endpoints_and_nothing_else() -> None:
     assert before.routes[0] is after.routes[0]
 
 
+def test_unary_calls_go_over_http1_when_every_replica_takes_them() -> None:
+    some = replace(UNARY, replicas_unary=UNARY.replicas_unary[:1])
+    leads = {
+        name: clusters
+        for name, clusters in build_snapshot(UNARY).routes[0].targets.items()
+        if clusters != build_snapshot(some).routes[0].targets[name]
+    }
+    split = frozenset({"champion-unary", "challenger-unary"})
+    assert leads == {
+        "mesh.v1.PredictService/Predict": {"champion-unary"},
+        "mesh.v1.PredictService/Predict of reviews": split,
+        "inference.GRPCInferenceService/ModelInfer": {"champion-unary"},
+        "inference.GRPCInferenceService/ModelInfer of reviews": split,
+    }
+
+
 def test_endpoints_are_encoded_as_their_message_would_be() -> None:
     many = tuple(Address("10.0.0.1", 1000 + n) for n in range(100))
     for addresses in ((), many[:1], many):
@@ -119,7 +140,8 @@ def test_a_route_to_an_unknown_cluster_is_refused() -> None:
 
 def test_a_discovered_cluster_without_endpoints_is_refused() -> None:
     with pytest.raises(
-        InconsistentSnapshot, match="endpoints are missing: challenger, champion, champion-http"
+        InconsistentSnapshot,
+        match="endpoints are missing: challenger, challenger-unary, champion, ",
     ):
         replace(build_snapshot(TOPOLOGY), endpoints=())
 
@@ -223,7 +245,9 @@ from control_plane.xds.bootstrap import Bootstrap, bootstrap, dynamic_bootstrap
 
 one = Address("127.0.0.1", 1)
 splits = (("reviews", Split(75, 20, 5)),)
-topology = MeshTopology((one,), one, one, one, (one,), splits, allowed_origins=("*",))
+topology = MeshTopology(
+    (one,), one, one, one, (one,), (one,), splits=splits, allowed_origins=("*",)
+)
 made = bootstrap(build_snapshot(topology)) + dynamic_bootstrap(one, one, "node")
 print(hasattr(Bootstrap, "__pydantic_validator__"), sha256(made).hexdigest())
 """

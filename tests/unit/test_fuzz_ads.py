@@ -17,7 +17,13 @@ from control_plane.xds.resources import CDS, EDS, LDS, ORDER, RDS, RTDS, Encoder
 from control_plane.xds.stream import AdsStream
 from tests.unit.test_control_plane_snapshot import TOPOLOGY
 
-NAMED = {EDS: ["challenger", "champion", "champion-http"], RDS: ["mesh"], RTDS: ["limits"]}
+NAMED = {
+    EDS: [
+        *("challenger", "challenger-unary", "champion", "champion-http", "champion-unary"),
+    ],
+    RDS: ["mesh"],
+    RTDS: ["limits"],
+}
 # Each round trip settles one step of an order that has four.
 MOST_ROUNDS = 12
 
@@ -28,6 +34,7 @@ TOPOLOGIES = [
     replace(TOPOLOGY, replicas=TOPOLOGY.replicas[:1]),
     replace(TOPOLOGY, replicas=(*TOPOLOGY.replicas, Address("127.0.0.1", 1007))),
     replace(TOPOLOGY, replicas_http=(Address("127.0.0.1", 1006),)),
+    replace(TOPOLOGY, replicas_unary=(Address("127.0.0.1", 1006),)),
     replace(TOPOLOGY, training=Address("127.0.0.1", 2001)),
     replace(TOPOLOGY, splits=(("reviews", Split(90, 10)),)),
     replace(TOPOLOGY, splits=(("films", Split(100, 0, 5)), ("reviews", Split(0, 100)))),

@@ -10,6 +10,7 @@ from control_plane.xds import names
 from control_plane.xds.clusters import (
     replica_cluster,
     replica_http_cluster,
+    replica_unary_cluster,
     service_cluster,
 )
 from control_plane.xds.endpoints import Endpoints
@@ -32,9 +33,11 @@ def build_snapshot(topology: MeshTopology) -> Snapshot:
             # split, Envoy would have requests for them before it has seen that they are healthy.
             Endpoints(names.CHALLENGER, topology.replicas),
             Endpoints(names.CHAMPION_HTTP, topology.replicas_http),
+            Endpoints(names.CHAMPION_UNARY, topology.replicas_unary),
+            Endpoints(names.CHALLENGER_UNARY, topology.replicas_unary),
         ),
         listeners=(_listener(topology.fixed),),
-        routes=(route_table(topology.fixed, topology.splits),),
+        routes=(route_table(topology.fixed, topology.splits, topology.all_take_unary),),
         runtime=_runtime(topology.limits, len(topology.replicas), topology.preparing),
         node_id=topology.node_id,
         admin=Address(ADMIN_HOST, topology.admin_port),
@@ -65,6 +68,10 @@ def _clusters(topology: MeshTopology) -> tuple[Cluster, ...]:
         for name in (names.CHAMPION, names.CHALLENGER)
     ]
     clusters.append(replica_http_cluster(names.CHAMPION_HTTP, UNCOUNTED_CALLS))
+    clusters += [
+        replica_unary_cluster(name, UNCOUNTED_CALLS)
+        for name in (names.CHAMPION_UNARY, names.CHALLENGER_UNARY)
+    ]
     clusters += [
         service_cluster(name, address, service, limits.calls_per_service)
         for name, address, service in services

@@ -15,6 +15,7 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
 from envoy_data_plane.envoy.config.core.v3 import (
     HealthCheck,
     HealthCheckGrpcHealthCheck,
+    HealthCheckHttpHealthCheck,
     HealthCheckTcpHealthCheck,
     Http1ProtocolOptions,
     Http2ProtocolOptions,
@@ -31,6 +32,7 @@ from control_plane.topology import Address
 from control_plane.xds import names
 from control_plane.xds.endpoints import Endpoints
 from control_plane.xds.messages import ADS, percent, seconds
+from service_kit.unary_wire import HEALTH_PATH
 
 CONNECT_TIMEOUT_S = 1.0
 HEALTH_INTERVAL_S = 1.0
@@ -44,6 +46,8 @@ SLOW_START_S = 5.0
 KEEPALIVE_INTERVAL_S = 4.0
 KEEPALIVE_TIMEOUT_S = 4.0
 EJECTION_S = 2.0
+# Three in a row find a process that hangs as soon as pings would.
+UNARY_HEALTH_TIMEOUT_S = 2.0
 # A stream each; Envoy opens another connection beyond that.
 STREAMS_PER_CONNECTION = 1024
 _PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -57,6 +61,14 @@ def replica_cluster(name: str, health_service: str, calls: int) -> Cluster:
 def replica_http_cluster(name: str, calls: int) -> Cluster:
     """The cluster of the replicas' HTTP listeners."""
     return _discovered(_cluster(name, _tcp_health(), calls, _HTTP1))
+
+
+def replica_unary_cluster(name: str, calls: int) -> Cluster:
+    """The cluster of the replicas' unary calls over HTTP/1.1."""
+    cluster = _cluster(name, _http_health(HEALTH_PATH), calls, _HTTP1_TRAILERS)
+    # There are no pings: this is how the calls of a process that hangs go to another one.
+    cluster.close_connections_on_host_health_failure = True
+    return _discovered(cluster)
 
 
 def _discovered(cluster: Cluster) -> Cluster:
@@ -113,6 +125,9 @@ _HTTP2 = HttpProtocolOptionsExplicitHttpConfig(
         ),
     )
 )
+_HTTP1_TRAILERS = HttpProtocolOptionsExplicitHttpConfig(
+    http_protocol_options=Http1ProtocolOptions(enable_trailers=True)
+)
 _HTTP1 = HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=Http1ProtocolOptions())
 
 
@@ -146,8 +161,16 @@ def _tcp_health() -> HealthCheck:
     return _health(tcp=HealthCheckTcpHealthCheck())
 
 
+def _http_health(path: str) -> HealthCheck:
+    check = _health(http=HealthCheckHttpHealthCheck(path=path))
+    check.timeout = seconds(UNARY_HEALTH_TIMEOUT_S)
+    return check
+
+
 def _health(
-    grpc: HealthCheckGrpcHealthCheck | None = None, tcp: HealthCheckTcpHealthCheck | None = None
+    grpc: HealthCheckGrpcHealthCheck | None = None,
+    http: HealthCheckHttpHealthCheck | None = None,
+    tcp: HealthCheckTcpHealthCheck | None = None,
 ) -> HealthCheck:
     return HealthCheck(
         timeout=seconds(HEALTH_TIMEOUT_S),
@@ -159,6 +182,7 @@ def _health(
         unhealthy_threshold=3,
         healthy_threshold=1,
         grpc_health_check=grpc,
+        http_health_check=http,
         tcp_health_check=tcp,
     )
 
@@ -185,7 +209,8 @@ def _circuit_breakers(calls: int) -> CircuitBreakers:
     limits = [
         CircuitBreakersThresholds(
             priority=priority,
-            max_connections=1024,
+            # HTTP/1.1 takes one for each call in flight.
+            max_connections=max(1024, calls),
             max_pending_requests=calls,
             max_requests=calls,
             # All calls of a replica that died are sent again at once.

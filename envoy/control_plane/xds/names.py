@@ -3,6 +3,10 @@
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 CHAMPION_HTTP = "champion-http"
+# The same replicas, for single calls over HTTP/1.1 (service_kit/unary_server.py).
+CHAMPION_UNARY = "champion-unary"
+CHALLENGER_UNARY = "challenger-unary"
+REPLICAS = (CHAMPION, CHALLENGER, CHAMPION_HTTP, CHAMPION_UNARY, CHALLENGER_UNARY)
 TRAINING = "training"
 TRIGGER = "trigger"
 CONTROL_PLANE = "control-plane"
@@ -34,5 +38,7 @@ LUA = "envoy.filters.http.lua"
 # Set by Envoy alone: which slot of the replica answers, and that nobody reads the answer.
 ROLE_HEADER = "x-mesh-role"
 MIRROR_HEADER = "x-mesh-mirror"
+CHAMPION_ROLE = "champion"
+CHALLENGER_ROLE = "challenger"
 # Sent by clients: equal keys get equal versions.
 KEY_HEADER = "x-mesh-key"

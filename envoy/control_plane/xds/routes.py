@@ -3,8 +3,8 @@
 The transcoder runs first, so JSON calls match the gRPC paths too.
 """
 
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
 from envoy_data_plane.envoy.config.core.v3 import (
@@ -68,6 +68,10 @@ _ANYWHERE_ELSE_HTTP = "gateway-error,reset,connect-failure,refused-stream"
 _NOT_YET_SENT = "connect-failure,refused-stream,reset-before-request"
 
 
+_CHALLENGERS = {
+    names.CHAMPION: names.CHALLENGER,
+    names.CHAMPION_UNARY: names.CHALLENGER_UNARY,
+}
 _MODEL_FIELDS = {f"/{service}/{method}": field for service, method, field in names.MODEL_FIELDS}
 
 
@@ -86,6 +90,9 @@ class Rule:
     transcoded: bool = True
     mirrored: bool = False
     """Copies may be sent to the Challenger; of a stream they would double all its work."""
+    unary: bool = False
+    """Fleets whose replicas take unary calls over HTTP/1.1 get it that way."""
+
     predicts: bool = False
     """It is work for the engine that somebody waits for: of such calls only so many are let in."""
 
@@ -106,6 +113,7 @@ RULES = (
         PREDICT_S,
         _ANYWHERE_ELSE,
         mirrored=True,
+        unary=True,
         predicts=True,
     ),
     Rule(f"/{names.PREDICT_SERVICE}/", names.CHAMPION, PREDICT_S, _ANYWHERE_ELSE),
@@ -115,6 +123,7 @@ RULES = (
         PREDICT_S,
         _ANYWHERE_ELSE,
         mirrored=True,
+        unary=True,
         predicts=True,
     ),
     Rule(f"/{names.OPEN_INFERENCE_SERVICE}/", names.CHAMPION, SHORT_S, _ANYWHERE_ELSE),
@@ -141,14 +150,26 @@ RULES = (
 
 
 @lru_cache(maxsize=16)
-def route_table(topology: MeshTopology, splits: tuple[tuple[str, Split], ...]) -> RouteTable:
-    """The routing table; `splits` are models and splits, ordered by model."""
+def route_table(
+    topology: MeshTopology, splits: tuple[tuple[str, Split], ...], unary: bool
+) -> RouteTable:
+    """The routing table; `splits` are models and splits, ordered by model.
+
+    `unary`: every replica takes unary calls over HTTP/1.1.
+    """
     routes = [_json(topology, bool(splits))]
-    for rule in RULES:
+    for rule in _over_http1() if unary else RULES:
         if rule.model_field:
             routes += [_split_route(rule, topology, model, split) for model, split in splits]
         routes.append(_whole_route(rule, topology, told_apart=bool(splits and rule.model_field)))
     return RouteTable(names.ROUTES, _host(topology), tuple(routes))
+
+
+@cache
+def _over_http1() -> tuple[Rule, ...]:
+    return tuple(
+        replace(rule, cluster=names.CHAMPION_UNARY) if rule.unary else rule for rule in RULES
+    )
 
 
 @lru_cache(maxsize=4)
@@ -203,10 +224,11 @@ def _split_route(rule: Rule, topology: MeshTopology, model: str, split: Split) -
     route.match.dynamic_metadata = [_asks_for(model, rule.model_field)]
     route.typed_per_filter_config.update(_told_apart())
     action.cluster = None
+    challenger = _CHALLENGERS[rule.cluster]
     action.weighted_clusters = WeightedCluster(
         clusters=[
-            _weighted(names.CHAMPION, split.champion),
-            _weighted(names.CHALLENGER, split.challenger),
+            _weighted(rule.cluster, names.CHAMPION_ROLE, split.champion),
+            _weighted(challenger, names.CHALLENGER_ROLE, split.challenger),
         ],
         use_hash_policy=True,
     )
@@ -215,7 +237,7 @@ def _split_route(rule: Rule, topology: MeshTopology, model: str, split: Split) -
         RouteActionHashPolicy(header=RouteActionHashPolicyHeader(header_name=names.KEY_HEADER))
     ]
     if split.mirror_percent and rule.mirrored:
-        action.request_mirror_policies = [_mirror(split.mirror_percent)]
+        action.request_mirror_policies = [_mirror(challenger, split.mirror_percent)]
     return EncodedRoute.of(route)
 
 
@@ -228,16 +250,16 @@ def _asks_for(model: str, field: str) -> MetadataMatcher:
     )
 
 
-def _weighted(cluster: str, weight: int) -> WeightedClusterClusterWeight:
+def _weighted(cluster: str, role: str, weight: int) -> WeightedClusterClusterWeight:
     return WeightedClusterClusterWeight(
-        name=cluster, weight=weight, request_headers_to_add=[_header(names.ROLE_HEADER, cluster)]
+        name=cluster, weight=weight, request_headers_to_add=[_header(names.ROLE_HEADER, role)]
     )
 
 
-def _mirror(mirror_percent: int) -> RouteActionRequestMirrorPolicy:
-    headers = ((names.ROLE_HEADER, names.CHALLENGER), (names.MIRROR_HEADER, "1"))
+def _mirror(cluster: str, mirror_percent: int) -> RouteActionRequestMirrorPolicy:
+    headers = ((names.ROLE_HEADER, names.CHALLENGER_ROLE), (names.MIRROR_HEADER, "1"))
     return RouteActionRequestMirrorPolicy(
-        cluster=names.CHALLENGER,
+        cluster=cluster,
         runtime_fraction=RuntimeFractionalPercent(
             default_value=FractionalPercent(numerator=mirror_percent)
         ),

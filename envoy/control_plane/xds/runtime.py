@@ -23,11 +23,10 @@ class RuntimeLimits:
 
     def layer(self) -> Struct:
         """Keys and values."""
-        clusters = (names.CHAMPION, names.CHALLENGER, names.CHAMPION_HTTP)
         return struct(
             {
                 f"circuit_breakers.{name}.default.max_requests": self.replica_calls
-                for name in clusters
+                for name in names.REPLICAS
             }
         )
 

@@ -64,18 +64,20 @@ class GetStateRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStateResponse(_message.Message):
-    __slots__ = ("replica", "device", "slots", "draining", "http_port")
+    __slots__ = ("replica", "device", "slots", "draining", "http_port", "unary_port")
     REPLICA_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     HTTP_PORT_FIELD_NUMBER: _ClassVar[int]
+    UNARY_PORT_FIELD_NUMBER: _ClassVar[int]
     replica: str
     device: str
     slots: _containers.RepeatedCompositeFieldContainer[SlotState]
     draining: bool
     http_port: int
-    def __init__(self, replica: _Optional[str] = ..., device: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[SlotState, _Mapping]]] = ..., draining: bool = ..., http_port: _Optional[int] = ...) -> None: ...
+    unary_port: int
+    def __init__(self, replica: _Optional[str] = ..., device: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[SlotState, _Mapping]]] = ..., draining: bool = ..., http_port: _Optional[int] = ..., unary_port: _Optional[int] = ...) -> None: ...
 
 class SlotState(_message.Message):
     __slots__ = ("model", "role", "version", "state", "step", "first_answer_at", "stats")

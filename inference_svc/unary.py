@@ -1,0 +1,21 @@
+"""The unary methods that Envoy calls often enough to take the cheaper hop for them."""
+
+from inference import open_inference_pb2 as oip
+from inference_svc.open_inference_servicer import OpenInferenceServicer
+from inference_svc.predict_servicer import PredictServicer
+from mesh.v1 import predict_pb2
+from service_kit.unary_server import UnaryMethod, UnaryServer
+
+
+def unary_server(predict: PredictServicer, inference: OpenInferenceServicer) -> UnaryServer:
+    """The server for them; the same servicers as behind the gRPC server."""
+    methods = (
+        ("mesh.v1.PredictService/Predict", predict.Predict, predict_pb2.PredictRequest),
+        ("inference.GRPCInferenceService/ModelInfer", inference.ModelInfer, oip.ModelInferRequest),
+    )
+    return UnaryServer(
+        {
+            f"/{path}": UnaryMethod.of(f"/{path}", behaviour, message.FromString)
+            for path, behaviour, message in methods
+        }
+    )

@@ -1,0 +1,278 @@
+"""Unary gRPC calls over HTTP/1.1, as Envoy makes them to a cluster without HTTP/2.
+
+Messages are framed as ever and the status comes in trailers. Clients speak HTTP/2 with Envoy; only
+the hop behind it is another one. With it a replica takes 0.45 ms of CPU a call beside its engine,
+with grpcio's server 0.93 (two fleets loaded in turn): there is no second thread that hands each
+call over, and there are no streams to keep account of.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NoReturn, cast
+
+import httptools
+from grpc import StatusCode, aio
+
+from service_kit.errors import MeshError
+from service_kit.interceptor import Context, Undecodable, decoder, too_large, unary_behaviour
+from service_kit.limits import MAX_MESSAGE_BYTES
+from service_kit.unary_wire import (
+    HEAD_BYTES,
+    HEALTH_PATH,
+    Metadata,
+    decoded,
+    framed,
+    status_lines,
+    timeout_s,
+    unframed,
+)
+
+# By these first bytes a connection is told from one of another protocol on the same port.
+PREFIXES = (b"POST /mesh.v1", b"GET /mesh.v1", b"POST /inferenc")
+_HEALTH = HEALTH_PATH.encode()
+_MOST_BODY_BYTES = MAX_MESSAGE_BYTES + HEAD_BYTES
+_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\n"
+_LAST_HEAD = _HEAD + b"connection: close\r\n"
+_HEALTHY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+_LEAVING = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
+_MALFORMED = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class UnaryMethod:
+    """What answers the calls of one method."""
+
+    answer: Callable[[Any, Context], Awaitable[Any]]
+    """Takes a message or an Undecodable; errors have become `context.abort` already."""
+
+    decode: Callable[[bytes], Any]
+
+    @classmethod
+    def of(
+        cls,
+        path: str,
+        behaviour: Callable[[Any, Context], Awaitable[Any]],
+        decode: Callable[[bytes], Any],
+    ) -> "UnaryMethod":
+        """The method at `path`, with the errors and metrics of every gRPC handler."""
+        return cls(unary_behaviour(path, behaviour), decoder(decode))
+
+
+class UnaryServer:
+    """The connections of one listener, which is somebody else's."""
+
+    def __init__(self, methods: Mapping[str, UnaryMethod]) -> None:
+        """`methods` by path, `/mesh.v1.PredictService/Predict`."""
+        self.methods = {path.encode(): method for path, method in methods.items()}
+        self.serving = False
+        """What its health says."""
+
+        self.closing = False
+        self._connections: set[UnaryConnection] = set()
+        self._one_gone = asyncio.Event()
+
+    def connection(self) -> "UnaryConnection":
+        """The protocol of a new connection."""
+        return UnaryConnection(self)
+
+    async def close(self, grace_s: float) -> None:
+        """End connections once their calls are answered; after `grace_s` in any case.
+
+        The listener takes no more of them by then. Who asks for health is told what it was until
+        the end: Envoy ends the calls of a server that is not well.
+        """
+        self.closing = True
+        for connection in tuple(self._connections):
+            connection.end_when_idle()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                while not all(connection.asks_health for connection in self._connections):
+                    self._one_gone.clear()
+                    await self._one_gone.wait()
+        for connection in tuple(self._connections):
+            connection.abort()
+
+    def made(self, connection: "UnaryConnection") -> None:
+        """A connection is there."""
+        self._connections.add(connection)
+
+    def gone(self, connection: "UnaryConnection") -> None:
+        """A connection is lost."""
+        self._connections.discard(connection)
+        self._one_gone.set()
+
+
+class UnaryContext:
+    """What a handler may ask of and tell its call: the part of a ServicerContext that they use."""
+
+    def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
+        self._headers = headers
+        self._arrived = time.monotonic()
+        self._code = StatusCode.OK
+        self._message = ""
+        self._trailing: Metadata = ()
+
+    def header(self, name: bytes) -> bytes:
+        """A header, b"" when it was not sent. Envoy writes their names in lower case."""
+        return next((value for found, value in self._headers if found == name), b"")
+
+    def invocation_metadata(self) -> Metadata:
+        """All headers of the call."""
+        return decoded(self._headers)
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the caller gives up; None: never."""
+        header = self.header(b"grpc-timeout")
+        limit = timeout_s(header) if header else None
+        return None if limit is None else max(0.0, self._arrived + limit - time.monotonic())
+
+    def set_trailing_metadata(self, metadata: Metadata) -> None:
+        """Sent with the status."""
+        self._trailing = metadata
+
+    def code(self) -> StatusCode:
+        """The status so far."""
+        return self._code
+
+    async def abort(
+        self, code: StatusCode, details: str = "", trailing_metadata: Metadata = ()
+    ) -> NoReturn:
+        """End the call with an error."""
+        self._code, self._message, self._trailing = code, details, trailing_metadata
+        raise aio.AbortError
+
+    def answered(self, message: bytes, last: bool) -> bytes:
+        """The response with a message; `last` of its connection."""
+        head, body = _LAST_HEAD if last else _HEAD, framed(message)
+        end = status_lines(StatusCode.OK, metadata=self._trailing)
+        return b"%btransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n%b\r\n" % (
+            *(head, len(body), body, end),
+        )
+
+    def failed(self, last: bool) -> bytes:
+        """The response of an aborted call."""
+        end = status_lines(self._code, self._message, self._trailing)
+        return b"%bcontent-length: 0\r\n%b\r\n" % (_LAST_HEAD if last else _HEAD, end)
+
+
+class UnaryConnection(asyncio.Protocol):
+    """One connection; one call at a time, as HTTP/1.1 has it."""
+
+    def __init__(self, server: UnaryServer) -> None:
+        self._server = server
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._call: asyncio.Task[None] | None = None
+        self.asks_health = False
+        """It carries health checks."""
+
+        self._path = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+
+    # Called by asyncio.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._server.made(self)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if self._parser is None:
+            return
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._end(_MALFORMED)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """See asyncio.Protocol. Nobody waits for the call any more."""
+        self._parser = None
+        if self._call is not None:
+            self._call.cancel()
+        self._server.gone(self)
+
+    # Called by the parser.
+
+    def on_url(self, url: bytes) -> None:
+        """The path, in parts when it came in parts."""
+        self._path += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or after the body a trailer, which nobody asks for."""
+        self._headers.append((name, value))
+
+    def on_body(self, part: bytes) -> None:
+        """A part of the body. What is too much anyway is only counted."""
+        self._body_bytes += len(part)
+        if self._body_bytes <= _MOST_BODY_BYTES:
+            self._body.append(part)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        path, headers, body = self._path, self._headers, b"".join(self._body)
+        self._path, self._headers, self._body = b"", [], []
+        size, self._body_bytes = self._body_bytes, 0
+        if self._call is not None:
+            # Whoever sends the next request before the answer to the last one is not Envoy.
+            self._end(_MALFORMED)
+            return
+        if path == _HEALTH:
+            self.asks_health = True
+            self._write(_HEALTHY if self._server.serving else _LEAVING)
+            return
+        call = self._answer(path, UnaryContext(headers), body, size)
+        self._call = asyncio.get_running_loop().create_task(call)
+
+    # The call.
+
+    async def _answer(self, path: bytes, context: UnaryContext, body: bytes, size: int) -> None:
+        try:
+            method = self._server.methods.get(path)
+            if method is None:
+                await context.abort(StatusCode.UNIMPLEMENTED, "there is no such method here")
+            request = _message(method, context, body, size)
+            response = await method.answer(request, cast(Context, context))
+            self._write(context.answered(response.SerializeToString(), self._server.closing))
+        except aio.AbortError:
+            self._write(context.failed(self._server.closing))
+        finally:
+            self._call = None
+            if self._server.closing:
+                self.end_when_idle()
+
+    def end_when_idle(self) -> None:
+        """Close, unless a call is being answered or health asked for."""
+        if self._call is None and self._transport is not None and not self.asks_health:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _end(self, last: bytes) -> None:
+        self._parser = None
+        self._write(last)
+        if self._transport is not None:
+            self._transport.close()
+
+    def _write(self, response: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(response)
+
+
+def _message(method: UnaryMethod, context: UnaryContext, body: bytes, size: int) -> Any:
+    """The message in a body of `size` bytes, of which the first are given; or an Undecodable."""
+    if size > _MOST_BODY_BYTES:
+        return Undecodable(too_large(size - HEAD_BYTES))
+    encoding = context.header(b"grpc-encoding").decode("latin-1")
+    try:
+        return method.decode(unframed(body, encoding, MAX_MESSAGE_BYTES))
+    except MeshError as error:
+        return Undecodable(error)

@@ -1,0 +1,79 @@
+"""How gRPC writes its messages, metadata, deadlines and statuses; see gRPC's PROTOCOL-HTTP2."""
+
+import base64
+import zlib
+from collections.abc import Iterable, Sequence
+from urllib.parse import quote_from_bytes
+
+from grpc import StatusCode
+
+from service_kit.errors import InvalidArgument, Unimplemented
+
+Metadata = Sequence[tuple[str, str | bytes]]
+HEAD_BYTES = 5
+# Where Envoy asks whether a server wants unary calls over HTTP/1.1.
+HEALTH_PATH = "/mesh.v1/health"
+_UNIT_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+_WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+# Printable ASCII but for the percent sign itself.
+_SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+
+
+def framed(message: bytes) -> bytes:
+    """A message with its head."""
+    return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+def unframed(body: bytes, encoding: str, limit: int) -> bytes:
+    """The message in a body.
+
+    Of one that is compressed not more than `limit` + 1 bytes are unpacked. Raises InvalidArgument
+    (not whole, broken compression), Unimplemented (a compression that is not known here).
+    """
+    if len(body) < HEAD_BYTES or len(body) - HEAD_BYTES != int.from_bytes(body[1:5], "big"):
+        raise InvalidArgument("message", "the body does not hold one and whole")
+    message = body[HEAD_BYTES:]
+    if body[0] == 0:
+        return message
+    bits = _WINDOW_BITS.get(encoding)
+    if bits is None:
+        known = ", ".join(_WINDOW_BITS)
+        raise Unimplemented(f"grpc-encoding {encoding[:40]!r} is not known here; send {known}")
+    try:
+        return zlib.decompressobj(bits).decompress(message, limit + 1)
+    except zlib.error as error:
+        raise InvalidArgument("message", f"is not {encoding}: {error}") from error
+
+
+def timeout_s(header: bytes) -> float | None:
+    """The seconds of a `grpc-timeout`; None when it is malformed."""
+    unit = _UNIT_S.get(header[-1:])
+    digits = header[:-1]
+    if unit is None or not digits.isdigit() or len(digits) > 8:
+        return None
+    return int(digits) * unit
+
+
+def status_lines(code: StatusCode, message: str = "", metadata: Metadata = ()) -> bytes:
+    """Header or trailer lines of a call's end."""
+    lines = [(b"grpc-status", str(code.value[0]).encode())]
+    if message:
+        text = message.encode(errors="backslashreplace")
+        lines.append((b"grpc-message", quote_from_bytes(text, _SAFE).encode()))
+    return _lines([*lines, *map(_encoded, metadata)])
+
+
+def decoded(headers: Iterable[tuple[bytes, bytes]]) -> Metadata:
+    """Metadata as handlers see it."""
+    return [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
+
+
+def _encoded(item: tuple[str, str | bytes]) -> tuple[bytes, bytes]:
+    name, value = item
+    if isinstance(value, bytes):
+        return name.encode(), base64.b64encode(value).rstrip(b"=")
+    return name.encode(), value.encode("latin-1", errors="replace")
+
+
+def _lines(items: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return b"".join(b"%b: %b\r\n" % item for item in items)
