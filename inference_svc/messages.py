@@ -1,8 +1,11 @@
 """Between the replica's values and the messages of mesh.v1."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from inference_svc.batching.job import Timing
+from inference_svc.cache import VersionInfo
 from inference_svc.replica import Answer
 from inference_svc.slots import ServedVersion
 from mesh.v1 import predict_pb2
@@ -24,7 +27,7 @@ def predict_response(answer: Answer, all_scores: bool, replica: str) -> predict_
             )
     return predict_pb2.PredictResponse(
         predictions=predictions,
-        model=_served_model(answer.served),
+        model=_served_model(answer.served.prepared.info, answer.served.slot.alias),
         replica=replica,
         timing=_timing(found.timing),
     )
@@ -47,12 +50,12 @@ def model_message(served: ServedVersion) -> predict_pb2.Model:
     return message
 
 
-def _served_model(served: ServedVersion) -> predict_pb2.ServedModel:
-    info = served.prepared.info
+@lru_cache(maxsize=256)
+def _served_model(info: VersionInfo, alias: str) -> predict_pb2.ServedModel:
     return predict_pb2.ServedModel(
         name=info.name,
         version=info.version,
-        alias=served.slot.alias,
+        alias=alias,
         run_id=info.run_id,
         batch_id=info.batch_id,
     )

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NoReturn, cast
 
 import httptools
@@ -34,6 +35,8 @@ from service_kit.unary_wire import (
 PREFIXES = (b"POST /mesh.v1", b"GET /mesh.v1", b"POST /inferenc")
 _HEALTH = HEALTH_PATH.encode()
 _MOST_BODY_BYTES = MAX_MESSAGE_BYTES + HEAD_BYTES
+# What handlers can see of the headers: of a dozen that Envoy sends nobody asks for the others.
+_OURS = (b"x-mesh-", b"grpc-")
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\n"
 _LAST_HEAD = _HEAD + b"connection: close\r\n"
 _HEALTHY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
@@ -108,7 +111,8 @@ class UnaryServer:
 class UnaryContext:
     """What a handler may ask of and tell its call: the part of a ServicerContext that they use."""
 
-    def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
+    def __init__(self, headers: Mapping[bytes, bytes]) -> None:
+        """`headers` with names in lower case, as Envoy writes them."""
         self._headers = headers
         self._arrived = time.monotonic()
         self._code = StatusCode.OK
@@ -116,12 +120,12 @@ class UnaryContext:
         self._trailing: Metadata = ()
 
     def header(self, name: bytes) -> bytes:
-        """A header, b"" when it was not sent. Envoy writes their names in lower case."""
-        return next((value for found, value in self._headers if found == name), b"")
+        """A header, b"" when it was not sent."""
+        return self._headers.get(name, b"")
 
     def invocation_metadata(self) -> Metadata:
-        """All headers of the call."""
-        return decoded(self._headers)
+        """The headers of the call that are ours or gRPC's."""
+        return decoded(self._headers.items())
 
     def time_remaining(self) -> float | None:
         """Seconds until the caller gives up; None: never."""
@@ -131,7 +135,7 @@ class UnaryContext:
 
     def set_trailing_metadata(self, metadata: Metadata) -> None:
         """Sent with the status."""
-        self._trailing = metadata
+        self._trailing = tuple(metadata)
 
     def code(self) -> StatusCode:
         """The status so far."""
@@ -147,7 +151,7 @@ class UnaryContext:
     def answered(self, message: bytes, last: bool) -> bytes:
         """The response with a message; `last` of its connection."""
         head, body = _LAST_HEAD if last else _HEAD, framed(message)
-        end = status_lines(StatusCode.OK, metadata=self._trailing)
+        end = _end_of_answer(self._trailing)
         return b"%btransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n%b\r\n" % (
             *(head, len(body), body, end),
         )
@@ -170,7 +174,7 @@ class UnaryConnection(asyncio.Protocol):
         """It carries health checks."""
 
         self._path = b""
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._body_bytes = 0
 
@@ -204,8 +208,9 @@ class UnaryConnection(asyncio.Protocol):
         self._path += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or after the body a trailer, which nobody asks for."""
-        self._headers.append((name, value))
+        """A header, or after the body a trailer."""
+        if name.startswith(_OURS):
+            self._headers[name] = value
 
     def on_body(self, part: bytes) -> None:
         """A part of the body. What is too much anyway is only counted."""
@@ -216,7 +221,7 @@ class UnaryConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """The request is whole."""
         path, headers, body = self._path, self._headers, b"".join(self._body)
-        self._path, self._headers, self._body = b"", [], []
+        self._path, self._headers, self._body = b"", {}, []
         size, self._body_bytes = self._body_bytes, 0
         if self._call is not None:
             # Whoever sends the next request before the answer to the last one is not Envoy.
@@ -265,6 +270,10 @@ class UnaryConnection(asyncio.Protocol):
     def _write(self, response: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(response)
+
+
+# The trailers of an answer tell who gave it: the same words each time.
+_end_of_answer = lru_cache(maxsize=256)(lambda metadata: status_lines(StatusCode.OK, "", metadata))
 
 
 def _message(method: UnaryMethod, context: UnaryContext, body: bytes, size: int) -> Any:

@@ -65,7 +65,7 @@ def status_lines(code: StatusCode, message: str = "", metadata: Metadata = ()) -
 
 def decoded(headers: Iterable[tuple[bytes, bytes]]) -> Metadata:
     """Metadata as handlers see it."""
-    return [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
 
 
 def _encoded(item: tuple[str, str | bytes]) -> tuple[bytes, bytes]:
