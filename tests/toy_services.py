@@ -46,6 +46,7 @@ class ToyPredict(PredictBase):  # type: ignore[misc]
     def __init__(self, replica: str) -> None:
         self.replica = replica
         self.calls = 0
+        self.hangs = False
         self.seconds_left: float | None = None
         self.stream_seconds_left: float | None = None
         self.metadata: dict[str, str] = {}
@@ -62,7 +63,7 @@ class ToyPredict(PredictBase):  # type: ignore[misc]
             raise NotFound("no model 'unknown' is registered")
         if request.model == "broken":
             raise Unavailable("this replica says so")
-        if request.model == "slow":
+        if self.hangs or request.model == "slow":
             await asyncio.sleep(30)
         predictions = [
             predict_pb2.Prediction(label=str(len(text)), score=0.5) for text in request.texts

@@ -9,6 +9,7 @@ import grpc
 import pytest
 from grpc import aio
 
+from control_plane.xds import routes
 from mesh.v1 import predict_pb2, predict_pb2_grpc, train_pb2, train_pb2_grpc
 from service_kit.errors import FailedPrecondition, Unavailable
 from tests.toy_mesh import ToyMesh, running_mesh
@@ -56,6 +57,24 @@ async def test_a_replica_that_comes_back_gets_calls_again(mesh: ToyMesh) -> None
         for _ in range(64):
             await mesh.http.post("/v1/models/reviews:predict", json={"texts": ["a"]})
         assert servicer.calls > before
+
+
+async def test_calls_of_a_replica_that_hangs_are_answered_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "HEDGED_AFTER_S", 0.2)
+    async with running_mesh(tmp_path) as mesh:
+        mesh.replicas[0].hangs = True
+        stub: Any = predict_pb2_grpc.PredictServiceStub(mesh.channel)
+        request = predict_pb2.PredictRequest(model="reviews", texts=["a"])
+        answers = await asyncio.gather(*(stub.Predict(request, timeout=25) for _ in range(CLIENTS)))
+        assert {answer.replica for answer in answers} == {"r2"}
+        assert mesh.replicas[0].calls > 0
+        counter = f"cluster.{mesh.cluster}.upstream_rq_active"
+        # Nobody waits there any more.
+        async with asyncio.timeout(20):
+            while (await mesh.envoy.stats(f"^{counter}$"))[counter]:
+                await asyncio.sleep(0.01)
 
 
 async def test_without_a_replica_the_answer_is_unavailable(mesh: ToyMesh) -> None:

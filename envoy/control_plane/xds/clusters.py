@@ -46,8 +46,6 @@ SLOW_START_S = 5.0
 KEEPALIVE_INTERVAL_S = 4.0
 KEEPALIVE_TIMEOUT_S = 4.0
 EJECTION_S = 2.0
-# Three in a row find a process that hangs as soon as pings would.
-UNARY_HEALTH_TIMEOUT_S = 2.0
 # A stream each; Envoy opens another connection beyond that.
 STREAMS_PER_CONNECTION = 1024
 _PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -65,10 +63,8 @@ def replica_http_cluster(name: str, calls: int) -> Cluster:
 
 def replica_unary_cluster(name: str, calls: int) -> Cluster:
     """The cluster of the replicas' unary calls over HTTP/1.1."""
-    cluster = _cluster(name, _http_health(HEALTH_PATH), calls, _HTTP1_TRAILERS)
-    # There are no pings: this is how the calls of a process that hangs go to another one.
-    cluster.close_connections_on_host_health_failure = True
-    return _discovered(cluster)
+    health = _health(http=HealthCheckHttpHealthCheck(path=HEALTH_PATH))
+    return _discovered(_cluster(name, health, calls, _HTTP1_TRAILERS))
 
 
 def _discovered(cluster: Cluster) -> Cluster:
@@ -159,12 +155,6 @@ def _grpc_health(service: str) -> HealthCheck:
 
 def _tcp_health() -> HealthCheck:
     return _health(tcp=HealthCheckTcpHealthCheck())
-
-
-def _http_health(path: str) -> HealthCheck:
-    check = _health(http=HealthCheckHttpHealthCheck(path=path))
-    check.timeout = seconds(UNARY_HEALTH_TIMEOUT_S)
-    return check
 
 
 def _health(

@@ -17,6 +17,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
 from envoy_data_plane.envoy.config.route.v3 import (
     DirectResponseAction,
     FilterConfig,
+    HedgePolicy,
     RetryPolicy,
     RetryPolicyRetryBackOff,
     RetryPolicyRetryHostPredicate,
@@ -58,6 +59,9 @@ STREAM_IDLE_S = 3600.0
 # Envoy's idle timeout must never be what ends a call.
 _IDLE_MARGIN_S = 30.0
 _NUM_RETRIES = 3
+# Over HTTP/1.1 there are no pings that would find a process that hangs. A call without an answer
+# for as long as pings take is given to another replica as well, and the first answer counts.
+HEDGED_AFTER_S = 8.0
 # Room beyond the limit of the contract for what encoding adds.
 _BUFFER_MARGIN_BYTES = 1024 * 1024
 
@@ -92,6 +96,9 @@ class Rule:
     """Copies may be sent to the Challenger; of a stream they would double all its work."""
     unary: bool = False
     """Fleets whose replicas take unary calls over HTTP/1.1 get it that way."""
+
+    hedged: bool = False
+    """Whoever waits long is asked for at another replica as well."""
 
     predicts: bool = False
     """It is work for the engine that somebody waits for: of such calls only so many are let in."""
@@ -168,7 +175,8 @@ def route_table(
 @cache
 def _over_http1() -> tuple[Rule, ...]:
     return tuple(
-        replace(rule, cluster=names.CHAMPION_UNARY) if rule.unary else rule for rule in RULES
+        replace(rule, cluster=names.CHAMPION_UNARY, hedged=True) if rule.unary else rule
+        for rule in RULES
     )
 
 
@@ -292,7 +300,8 @@ def _route(rule: Rule, max_body_bytes: int) -> Route:
         timeout=seconds(0),
         idle_timeout=seconds(idle_s),
         max_stream_duration=_duration(rule.limit_s),
-        retry_policy=_retry_policy(rule.retry_on),
+        retry_policy=_retry_policy(rule),
+        hedge_policy=HedgePolicy(hedge_on_per_try_timeout=True) if rule.hedged else None,
     )
     as_it_is = {names.TRANSCODER: Any.pack(FilterConfig(disabled=True)), **_bounded(max_body_bytes)}
     return Route(
@@ -309,13 +318,14 @@ def _duration(limit_s: float | None) -> RouteActionMaxStreamDuration:
     return RouteActionMaxStreamDuration(max_stream_duration=limit, grpc_timeout_header_max=limit)
 
 
-def _retry_policy(retry_on: str) -> RetryPolicy:
+def _retry_policy(rule: Rule) -> RetryPolicy:
     previous_hosts = RetryPolicyRetryHostPredicate(
         name="envoy.retry_host_predicates.previous_hosts",
         typed_config=Any.pack(PreviousHostsPredicate()),
     )
     return RetryPolicy(
-        retry_on=retry_on,
+        retry_on=rule.retry_on,
+        per_try_timeout=seconds(HEDGED_AFTER_S) if rule.hedged else None,
         num_retries=_NUM_RETRIES,
         retry_host_predicate=[previous_hosts],
         host_selection_retry_max_attempts=5,

@@ -40,12 +40,13 @@ async def test_turn_completes(
         for process in stopped:
             process.send_signal(signal.SIGCONT)
         ended_s = await turn.ended(mesh.address)
-        seen = clients.seen
+        seen, slowest_s = clients.seen, clients.slowest_s
         failed = clients.failed.total()
     story = await asyncio.to_thread(turn.story)
     print(f"{part} stopped: turn {ended_s:.1f} s later, {seen}, {story}")
     restarted = [name for name, pid in parts.pids().items() if pid != before[name]]
     hold("0 failed Predicts", failed == 0, seen)
+    hold("no Predict waits until the part goes on", slowest_s < STOPPED_S / 2, seen)
     hold(
         "the turn completes by itself",
         ended_s <= COMPLETES_S + served.turn_s,

@@ -1,0 +1,155 @@
+"""What is served by us beside the torch fp32 model: `python -m bench.accuracy --texts FILE`
+
+FILE is a .csv with columns `text` and `label`. Every text goes through Envoy to two replicas, and
+through transformers in a process of its own, in fp32, one text at a time.
+"""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bench.limit import Model, Save
+from bench.model import BUILD, MODEL, model_folder
+from bench.ours import our_side
+from bench.processes import end_as_by_control_c
+from bench.results import Section, record
+from inference_svc.model_files import TOKENIZER_FILE, WEIGHTS_FOLDER, read_spec
+from mesh.client import MeshClient
+from mesh_cli.errors import BadInput
+
+TEXTS_PER_REQUEST = 64
+WANTED_POINTS = 0.3
+
+console = Console()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A label and its probability."""
+
+    label: str
+    score: float
+
+
+def read_rows(path: Path) -> tuple[list[str], list[str]]:
+    """Texts and their labels. Raises BadInput."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"text", "label"} <= rows[0].keys():
+        raise BadInput(f"{path}: needs the columns text and label, and rows")
+    return [row["text"] for row in rows], [row["label"] for row in rows]
+
+
+def served(folder: Path, texts: list[str]) -> list[Answer]:
+    """Our answers, through Envoy."""
+    found: list[Answer] = []
+    with our_side(BUILD / "accuracy", folder) as ours, MeshClient(ours.address) as client:
+        for begin in range(0, len(texts), TEXTS_PER_REQUEST):
+            answer = client.predict(MODEL, texts[begin : begin + TEXTS_PER_REQUEST])
+            found += [Answer(one.label, one.score) for one in answer.predictions]
+    return found
+
+
+def by_torch(folder: Path, texts: list[str]) -> list[Answer]:
+    """What transformers answers, in a process that keeps torch to itself."""
+    # Threads that spin at barriers would make it ten times slower beside anything that computes.
+    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.accuracy", "--by-torch", str(folder)],
+        input=json.dumps(texts),
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        check=True,
+    )
+    return [Answer(label, score) for label, score in json.loads(done.stdout)]
+
+
+def _answer_by_torch(folder: Path) -> None:
+    import torch
+    import transformers
+
+    spec = read_spec(folder)
+    tokenizer: Any = transformers.PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_file=str(folder / TOKENIZER_FILE)
+    )
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        folder / WEIGHTS_FOLDER, dtype=torch.float32
+    )
+    model.train(mode=False)
+    found = []
+    with torch.inference_mode():
+        for text in json.load(sys.stdin):
+            limit = {"truncation": True, "max_length": spec.max_tokens}
+            ids = tokenizer(text, return_tensors="pt", **limit)
+            score, column = model(**ids).logits[0].softmax(-1).max(-1)
+            found.append((spec.labels[int(column)], float(score)))
+    json.dump(found, sys.stdout)
+
+
+def section(ours: list[Answer], torch: list[Answer], labels: list[str]) -> Section:
+    """The comparison."""
+    pairs = list(zip(ours, torch, strict=True))
+    accuracy = [
+        100 * sum(one.label == label for one, label in zip(side, labels, strict=True)) / len(labels)
+        for side in (ours, torch)
+    ]
+    other = sum(mine.label != theirs.label for mine, theirs in pairs)
+    apart = max(abs(a.score - b.score) for a, b in pairs if a.label == b.label)
+    rows = (
+        ("accuracy, served", f"{accuracy[0]:.2f} %", ""),
+        ("accuracy, torch fp32", f"{accuracy[1]:.2f} %", ""),
+        (
+            "difference",
+            f"{accuracy[0] - accuracy[1]:+.2f} points",
+            f"within {WANTED_POINTS} points",
+        ),
+        ("texts with another label", f"{other:,} of {len(labels):,}", ""),
+        ("largest difference of a score, same label", f"{apart:.4f}", ""),
+    )
+    return Section(
+        title="Accuracy of what is served",
+        command="python -m bench.accuracy --texts FILE --model NAME",
+        columns=("", "measured", "wanted"),
+        rows=rows,
+        data={"served": accuracy[0], "torch": accuracy[1], "other_labels": other},
+    )
+
+
+def main(
+    texts: Annotated[
+        Path | None, typer.Option(help="A .csv with the columns text and label.")
+    ] = None,
+    model: Model = "",
+    save: Save = True,
+    by_torch_of: Annotated[Path | None, typer.Option("--by-torch", hidden=True)] = None,
+) -> None:
+    """Measure and print."""
+    if by_torch_of is not None:
+        _answer_by_torch(by_torch_of)
+        return
+    if texts is None:
+        raise BadInput("--texts names a .csv with the columns text and label")
+    end_as_by_control_c()
+    lines, labels = read_rows(texts)
+    folder = model_folder(model)
+    with Console(stderr=True).status("torch in fp32") as status:
+        theirs = by_torch(folder, lines)
+        status.update("our side")
+        ours = served(folder, lines)
+    result = section(ours, theirs, labels)
+    result.show(console)
+    if save:
+        record("accuracy", result)
+
+
+if __name__ == "__main__":
+    typer.run(main)

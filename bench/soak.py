@@ -1,0 +1,86 @@
+"""Memory of replicas under a long load: `python -m bench.soak`
+
+64 clients, one text a request, until each number of requests of MARKS is reached.
+"""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bench.limit import MOST_TEXTS, Model, Save, Texts
+from bench.model import BUILD, MODEL, model_folder
+from bench.ours import OurSide, our_side
+from bench.processes import end_as_by_control_c
+from bench.results import Section, record
+from mesh_cli.load import ClosedLoop, LoadSpec, run_load
+from mesh_cli.load.texts import read_texts
+
+CLIENTS = 64
+FIRST = 20_000
+# Of one load; the marks are passed by as many requests as that makes at most.
+PART_S = 5.0
+
+console = Console()
+
+
+def soak(ours: OurSide, spec: LoadSpec, last: int) -> tuple[dict[str, list[float]], list[int], int]:
+    """MiB of each server at FIRST and at `last` requests; how many there were, how many failed."""
+    resident: dict[str, list[float]] = {server.name: [] for server in ours.servers}
+    sent, passed, failed = 0, [], 0
+    with Console(stderr=True).status("") as status:
+        for mark in (FIRST, last):
+            while sent < mark:
+                status.update(f"{sent:,} of {last:,} requests")
+                result = run_load(spec)
+                sent += len(result.due)
+                failed += sum(result.errors().values())
+            passed.append(sent)
+            for server in ours.servers:
+                resident[server.name].append(server.resident_mib())
+    return resident, passed, failed
+
+
+def section(resident: dict[str, list[float]], passed: list[int], failed: int) -> Section:
+    """The comparison."""
+    rows = tuple(
+        (name, f"{first:.0f}", f"{last:.0f}", f"{last / first - 1:+.1%}")
+        for name, (first, last) in resident.items()
+    )
+    return Section(
+        title="Memory under a long load",
+        command="python -m bench.soak",
+        columns=("", *(f"MiB after {count:,} requests" for count in passed), "grown by"),
+        rows=rows,
+        notes=(f"{CLIENTS} clients over JSON; {failed} requests failed. Wanted: at most 3 %.",),
+        data={"resident": resident, "requests": passed, "failed": failed},
+    )
+
+
+def main(
+    texts: Texts = None,
+    model: Model = "",
+    requests: Annotated[int, typer.Option(min=FIRST + 1)] = 200_000,
+    save: Save = True,
+) -> None:
+    """Measure and print."""
+    lines = read_texts(texts)[:MOST_TEXTS]
+    end_as_by_control_c()
+    with our_side(BUILD / "soak", model_folder(model)) as ours:
+        spec = LoadSpec(
+            address=ours.address,
+            model=MODEL,
+            loop=ClosedLoop(CLIENTS),
+            texts=tuple(lines),
+            protocol="json",
+            duration_s=PART_S,
+            warm_up_s=0.0,
+        )
+        result = section(*soak(ours, spec, requests))
+    result.show(console)
+    if save:
+        record("soak", result)
+
+
+if __name__ == "__main__":
+    typer.run(main)
