@@ -7,6 +7,7 @@ call over, and there are no streams to keep account of.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -30,6 +31,8 @@ from service_kit.unary_wire import (
     timeout_s,
     unframed,
 )
+
+log = logging.getLogger(__name__)
 
 # By these first bytes a connection is told from one of another protocol on the same port.
 PREFIXES = (b"POST /mesh.v1", b"GET /mesh.v1", b"POST /inferenc")
@@ -246,6 +249,10 @@ class UnaryConnection(asyncio.Protocol):
             self._write(context.answered(response.SerializeToString(), self._server.closing))
         except aio.AbortError:
             self._write(context.failed(self._server.closing))
+        except Exception:
+            # Not the handler's, whose errors have a status: an answer that cannot be written.
+            log.exception("call failed", extra={"path": path.decode("latin-1")})
+            self.abort()
         finally:
             self._call = None
             if self._server.closing:

@@ -5,7 +5,7 @@ import base64
 import gzip
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import grpc
@@ -55,6 +55,8 @@ class Echo:
             raise NotFound("there is no such thing: 100 %\nat all, ü")
         if request.value == "broken":
             raise RuntimeError("secret")
+        if request.value == "not written":
+            return None  # type: ignore[return-value]
         context.set_trailing_metadata((("x-mesh-version", "7"), ("x-raw-bin", b"\0\xff")))
         return request
 
@@ -187,6 +189,15 @@ async def test_a_defect_shows_nothing_of_itself() -> None:
         _, fields, _ = await peer.ask(call(message("broken")))
         assert fields["grpc-status"] == "13"
         assert fields["grpc-message"].startswith("internal error; the log has it as ")
+
+
+async def test_an_answer_that_cannot_be_written_ends_the_connection() -> None:
+    async with listening() as peer:
+        reader, writer = await peer.connect()
+        writer.write(call(message("not written")))
+        # Reset or closed, as the system has it.
+        with suppress(ConnectionResetError):
+            assert await reader.read() == b""
 
 
 @pytest.mark.parametrize(
