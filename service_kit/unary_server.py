@@ -87,10 +87,10 @@ class UnaryServer:
     async def close(self, grace_s: float) -> None:
         """End connections once their calls are answered; after `grace_s` in any case.
 
-        The listener takes no more of them by then. Who asks for health is told what it was until
-        the end: Envoy ends the calls of a server that is not well.
+        The listener takes no more of them by then. Who asks for health is told until the end that
+        calls are not welcome, so that Envoy need not find out by being refused.
         """
-        self.closing = True
+        self.serving, self.closing = False, True
         for connection in tuple(self._connections):
             connection.end_when_idle()
         with suppress(TimeoutError):

@@ -297,7 +297,7 @@ async def test_closing_answers_what_has_come_and_ends_what_is_idle() -> None:
         closing = asyncio.create_task(peer.server.close(grace_s=WAIT_S))
         assert await idle.read() == b""
         checked.write(health)
-        assert (await read(checks))[0] == "HTTP/1.1 200 OK"
+        assert (await read(checks))[0] == "HTTP/1.1 503 Service Unavailable"
         peer.echo.may.set()
         _, fields, body = await read(busy)
         assert (fields["connection"], body) == ("close", message("late"))
