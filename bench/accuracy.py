@@ -4,7 +4,6 @@ FILE is a .csv with columns `text` and `label`. Every text goes through Envoy to
 through transformers in a process of its own, in fp32, one text at a time.
 """
 
-import csv
 import json
 import os
 import subprocess
@@ -17,12 +16,13 @@ import typer
 from rich.console import Console
 
 from bench.limit import Model, Save
-from bench.model import BUILD, MODEL, model_folder
+from bench.model import BUILD, model_folder
 from bench.ours import our_side
 from bench.processes import end_as_by_control_c
 from bench.results import Section, record
+from bench.serve import ask
 from inference_svc.model_files import TOKENIZER_FILE, WEIGHTS_FOLDER, read_spec
-from mesh.client import MeshClient
+from mesh_cli.csv_files import Columns, read_rows
 from mesh_cli.errors import BadInput
 
 TEXTS_PER_REQUEST = 64
@@ -39,22 +39,13 @@ class Answer:
     score: float
 
 
-def read_rows(path: Path) -> tuple[list[str], list[str]]:
-    """Texts and their labels. Raises BadInput."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"text", "label"} <= rows[0].keys():
-        raise BadInput(f"{path}: needs the columns text and label, and rows")
-    return [row["text"] for row in rows], [row["label"] for row in rows]
-
-
 def served(folder: Path, texts: list[str]) -> list[Answer]:
     """Our answers, through Envoy."""
     found: list[Answer] = []
-    with our_side(BUILD / "accuracy", folder) as ours, MeshClient(ours.address) as client:
+    with our_side(BUILD / "accuracy", folder) as ours:
         for begin in range(0, len(texts), TEXTS_PER_REQUEST):
-            answer = client.predict(MODEL, texts[begin : begin + TEXTS_PER_REQUEST])
-            found += [Answer(one.label, one.score) for one in answer.predictions]
+            answers = ask(ours.address, texts[begin : begin + TEXTS_PER_REQUEST])
+            found += [Answer(label, score) for _, label, score in answers]
     return found
 
 
@@ -139,7 +130,8 @@ def main(
     if texts is None:
         raise BadInput("--texts names a .csv with the columns text and label")
     end_as_by_control_c()
-    lines, labels = read_rows(texts)
+    rows = read_rows(texts, Columns())
+    lines, labels = [row.text for row in rows], [row.label for row in rows]
     folder = model_folder(model)
     with Console(stderr=True).status("torch in fp32") as status:
         theirs = by_torch(folder, lines)
