@@ -97,11 +97,13 @@ class Rule:
     unary: bool = False
     """Fleets whose replicas take unary calls over HTTP/1.1 get it that way."""
 
-    hedged: bool = False
-    """Whoever waits long is asked for at another replica as well."""
-
     predicts: bool = False
     """It is work for the engine that somebody waits for: of such calls only so many are let in."""
+
+    @property
+    def hedged(self) -> bool:
+        """Whoever waits long is asked for at another replica as well."""
+        return self.cluster == names.CHAMPION_UNARY
 
     @property
     def model_field(self) -> str:
@@ -175,8 +177,7 @@ def route_table(
 @cache
 def _over_http1() -> tuple[Rule, ...]:
     return tuple(
-        replace(rule, cluster=names.CHAMPION_UNARY, hedged=True) if rule.unary else rule
-        for rule in RULES
+        replace(rule, cluster=names.CHAMPION_UNARY) if rule.unary else rule for rule in RULES
     )
 
 
