@@ -3,8 +3,8 @@
 import json
 import shutil
 import subprocess
-from functools import cache
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,12 @@ GPU = ("-f", "compose.yaml", "-f", "compose.gpu.yaml", "-f", "compose.gpu-infere
 @cache
 def has_compose() -> bool:
     """Docker may be there without its plugin, and says so in other words with each version."""
-    return bool(shutil.which("docker")) and not subprocess.run(
-        ["docker", "compose", "version"], capture_output=True, check=False
-    ).returncode
+    return (
+        bool(shutil.which("docker"))
+        and not subprocess.run(
+            ["docker", "compose", "version"], capture_output=True, check=False
+        ).returncode
+    )
 
 
 def compose(*arguments: str) -> Any:
