@@ -12,7 +12,7 @@ from inference_svc.batching.job import Job, Lane, QueuedText
 from inference_svc.engines.openvino_engine import OpenVinoEngine
 from inference_svc.loaded_model import LoadedModel, TextTokenizer, Tokens
 from inference_svc.model_files import TOKENIZER_FILE, WEIGHTS_FOLDER, read_pad_id, read_spec
-from inference_svc.packing import ROW_TOKENS, lay_out, pack
+from inference_svc.packing import ROW_STEP, ROW_TOKENS, lay_out, pack
 from tests.inference import WORDS, write_model
 
 PAD = -7
@@ -35,22 +35,25 @@ def test_every_text_is_whole_and_knows_its_own_tokens(lengths: list[int]) -> Non
 
 
 @given(lengths)
-def test_rows_are_as_few_and_short_as_the_texts_allow(lengths: list[int]) -> None:
+def test_rows_are_no_longer_than_they_must_be_and_hardly_a_gap_is_left(lengths: list[int]) -> None:
     layout = lay_out(lengths)
-    assert layout.tokens >= max(lengths)
+    assert layout.tokens % ROW_STEP == 0
+    assert max(lengths) <= layout.tokens <= max(ROW_TOKENS, max(lengths) + 80)
+    used = [0] * layout.rows
+    for length, (row, _) in zip(lengths, layout.places, strict=True):
+        used[row] += length
+    assert max(used) <= layout.tokens
     if layout.rows == 1:
-        assert layout.tokens - sum(lengths) < ROW_TOKENS
+        assert layout.tokens - sum(lengths) < ROW_STEP
     else:
-        assert layout.tokens == ROW_TOKENS or layout.tokens - max(lengths) < 16
         # No two rows would fit into one, or the text that came later would be there.
-        used = [0] * layout.rows
-        for length, (row, _) in zip(lengths, layout.places, strict=True):
-            used[row] += length
         assert sum(sorted(used)[:2]) > layout.tokens
 
 
-@pytest.mark.parametrize("texts", [[7, 150] * 6, [5 + 7 * at % 40 for at in range(40)]])
-def test_short_texts_fill_rows_up_to_a_tenth(texts: list[int]) -> None:
+@pytest.mark.parametrize(
+    "texts", [[7, 150] * 6, [5 + 7 * at % 40 for at in range(40)], [25, 31, 19], [20, 40, 25, 10]]
+)
+def test_texts_fill_rows_up_to_a_tenth_however_few_they_are(texts: list[int]) -> None:
     layout = lay_out(texts)
     assert 1 - sum(texts) / (layout.rows * layout.tokens) < 0.1
 
@@ -82,7 +85,7 @@ def test_neighbours_in_a_row_do_not_change_an_answer(packing_model: LoadedModel)
 
 
 def test_shapes_can_be_met_beforehand(packing_model: LoadedModel) -> None:
-    for rows, tokens in ((1, 8), (3, ROW_TOKENS), (2, 2 * ROW_TOKENS)):
+    for rows, tokens in ((1, 16), (3, 64), (2, 128)):
         packing_model.warm_up(rows, tokens)
     assert len(packing_model.run(texts_of(packing_model, 20))) == 20
 
@@ -96,5 +99,5 @@ async def test_packed_batches_take_the_texts_in_their_order(packing_model: Loade
     ]
     batch = cut_batch(waiting, BatchLimits(tokens=110, texts=8))
     assert [text.index for text in batch.texts] == [0, 1, 2, 3]
-    assert batch.pad_waste == pytest.approx(1 - 108 / 128)
+    assert batch.pad_waste == pytest.approx(1 - 108 / 112)
     assert len(cut_batch(waiting[2:], BatchLimits(tokens=10, texts=8)).texts) == 1
