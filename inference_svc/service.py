@@ -15,7 +15,6 @@ from inference import open_inference_pb2_grpc
 from inference_svc.batching.batcher import Batcher
 from inference_svc.batching.cutting import BatchLimits
 from inference_svc.batching.queue import TextQueue
-from inference_svc.batching.rest import Rest
 from inference_svc.cache import ModelCache, ModelSource
 from inference_svc.engines import Engine
 from inference_svc.open_inference import OpenInference
@@ -72,7 +71,7 @@ class InferenceService:
             settings.max_batch_tokens or engine.batch_tokens, settings.max_batch_texts
         )
         self._batcher = Batcher(
-            TextQueue(settings.max_queue_texts, limits, rest=Rest(settings.batch_rest)),
+            TextQueue(settings.max_queue_texts, limits),
             lambda: engine.enter_thread(computes=True),
         )
         self._background = background_executor("prepare")

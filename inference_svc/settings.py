@@ -57,9 +57,6 @@ class InferenceSettings(ServiceSettings):
     max_batch_texts: int = Field(default=64, ge=1)
     """Texts a batch."""
 
-    batch_rest: float = Field(default=1.0, ge=0)
-    """Pause after a batch while only a few texts wait, as a share of its time; 0: no pause."""
-
     max_stream_requests: int = Field(default=64, ge=1)
     """Unanswered requests of one PredictStream; beyond that it is not read."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from inference_svc import metrics
 from inference_svc.batching.job import Batch, Classified, Job, Lane
 from inference_svc.batching.queue import TextQueue
-from inference_svc.batching.tokenizing import TokenizeThread
+from inference_svc.batching.tokenizing import Tokenizing
 from inference_svc.engines.base import FloatArray
 from inference_svc.loaded_model import LoadedModel
 from service_kit.errors import Exhausted, MeshError
@@ -22,12 +22,12 @@ class EngineFailure(MeshError):
 
 
 class Batcher:
-    """One thread tokenises, one computes; the engine never waits while texts do."""
+    """One thread computes, and another tokenises beside it; the engine never waits while texts do."""
 
     def __init__(self, queue: TextQueue, enter_compute_thread: Callable[[], None]) -> None:
         self._queue = queue
         self._enter_compute_thread = enter_compute_thread
-        self._tokenizing = TokenizeThread(queue.put, self._tokenize_failed)
+        self._tokenizing = Tokenizing(queue.put, self._tokenize_failed, queue.wake)
         self._compute_thread = threading.Thread(target=self._run, name="compute", daemon=True)
         self._arrived: list[Job] = []
         self._waiting_for_room: list[asyncio.Future[None]] = []
@@ -100,15 +100,15 @@ class Batcher:
     def _run(self) -> None:
         self._enter_compute_thread()
         # A frame that waits must not hold the last batch: its model would stay until the next one.
-        while self._compute_next():
-            pass
+        while not self._queue.ended:
+            self._compute_next()
 
-    def _compute_next(self) -> bool:
-        """Compute a batch; False: there will be none."""
+    def _compute_next(self) -> None:
+        """Compute a batch, or tokenise what is to be one."""
+        self._tokenizing.catch_up()
         batch = self._queue.take()
         if batch is not None:
             self._compute(batch)
-        return batch is not None
 
     def _compute(self, batch: Batch) -> None:
         started = time.monotonic()

@@ -5,9 +5,8 @@ import time
 from collections.abc import Callable, Collection
 from itertools import accumulate
 
-from inference_svc.batching.cutting import BATCH_OVERHEAD_TOKENS, BatchLimits, cut_batch
+from inference_svc.batching.cutting import BatchLimits, cut_batch
 from inference_svc.batching.job import Batch, Job, Lane, QueuedText
-from inference_svc.batching.rest import Rest
 from inference_svc.batching.throughput import Throughput
 from inference_svc.loaded_model import Tokens
 from service_kit.errors import Exhausted, Unavailable
@@ -32,7 +31,6 @@ class TextQueue:
         max_texts: int,
         limits: BatchLimits,
         clock: Callable[[], float] = time.monotonic,
-        rest: Rest | None = None,
     ) -> None:
         self._room = {
             Lane.INTERACTIVE: max_texts,
@@ -41,13 +39,13 @@ class TextQueue:
         }
         self._limits = limits
         self._clock = clock
-        self._rest = rest or Rest(0.0)
         self._changed = threading.Condition()
         self._throughput = Throughput()
         self._waiting: dict[Lane, list[QueuedText]] = {lane: [] for lane in Lane}
         self._held = dict.fromkeys(Lane, 0)  # texts admitted and not ended
         self._work = dict.fromkeys(Lane, 0)  # their cost
         self._turn = 0
+        self._woken = False
         self._closed = False
 
     def __len__(self) -> int:
@@ -113,33 +111,28 @@ class TextQueue:
             self._changed.notify()
 
     def take(self) -> Batch | None:
-        """Wait for work and return the next batch; None when the queue is closed and empty."""
+        """Wait for work and return the next batch; None when woken, or closed and empty."""
         with self._changed:
-            while True:
-                pause = self._pause()
-                if pause:
-                    self._changed.wait(pause)
-                    continue
-                lane = self._next_lane()
-                if lane is not None:
-                    batch = cut_batch(self._waiting[lane], self._limits)
-                    self._remove(lane, set(batch.texts))
-                    self._rest.began(self._clock())
-                    return batch
-                if self._closed:
-                    return None
+            while not (any(self._waiting.values()) or self._woken or self._closed):
                 self._changed.wait()
+            self._woken = False
+            lane = self._next_lane()
+            if lane is None:
+                return None
+            batch = cut_batch(self._waiting[lane], self._limits)
+            self._remove(lane, set(batch.texts))
+            return batch
 
-    def _pause(self) -> float:
-        """Seconds until the next batch may begin."""
-        waiting = self._waiting[Lane.INTERACTIVE]
-        if not waiting or self._waiting[Lane.BULK] or self._closed:
-            return 0.0
-        left = self._rest.left(self._clock(), waiting[0].job.arrived)
-        # Counted only then: under load thousands may wait.
-        if left and sum(text.length for text in waiting) >= BATCH_OVERHEAD_TOKENS:
-            return 0.0
-        return left
+    def wake(self) -> None:
+        """End a wait for work: there is some, but not yet in the queue."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify()
+
+    @property
+    def ended(self) -> bool:
+        """Closed and empty."""
+        return self._closed and not any(self._waiting.values())
 
     def _next_lane(self) -> Lane | None:
         ready = [lane for lane in Lane if self._waiting[lane]]
@@ -160,7 +153,6 @@ class TextQueue:
         ended = []
         with self._changed:
             self._throughput.observe(sum(text.cost for text in batch.texts), seconds)
-            self._rest.ended(self._clock(), seconds)
             for text in batch.texts:
                 job = text.job
                 self._release(job, 1, text.cost)
