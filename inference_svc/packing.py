@@ -85,11 +85,9 @@ def _first_fit(lengths: Sequence[int], tokens: int) -> list[int]:
     used: list[int] = []
     taken: list[int] = []
     for length in lengths:
-        for row, filled in enumerate(used):
-            if filled + length <= tokens:
-                break
-        else:
-            row = len(used)
+        free = (row for row, filled in enumerate(used) if filled + length <= tokens)
+        row = next(free, len(used))
+        if row == len(used):
             used.append(0)
         used[row] += length
         taken.append(row)

@@ -22,7 +22,7 @@ class EngineFailure(MeshError):
 
 
 class Batcher:
-    """One thread computes, and another tokenises beside it; the engine never waits while texts do."""
+    """One thread computes, one tokenises beside it; the engine never waits while texts do."""
 
     def __init__(self, queue: TextQueue, enter_compute_thread: Callable[[], None]) -> None:
         self._queue = queue

@@ -13,7 +13,7 @@ from inference_svc.batching.batcher import Batcher, EngineFailure
 from inference_svc.batching.cutting import BATCH_OVERHEAD_TOKENS, BatchLimits, cut_batch
 from inference_svc.batching.job import Job, Lane, QueuedText
 from inference_svc.batching.queue import BULK_TURN, TextQueue
-from inference_svc.batching.tokenizing import TokenizeThread
+from inference_svc.batching.tokenizing import MANY_TEXTS, Tokenizing
 from inference_svc.loaded_model import LoadedModel, Tokens
 from inference_svc.shapes import padded_texts, padded_tokens
 from service_kit.errors import Exhausted
@@ -49,11 +49,18 @@ async def batcher(max_texts: int = 64, limits: BatchLimits = LIMITS) -> AsyncIte
         await running.close()
 
 
-async def queued(running: Batcher, texts: int) -> None:
-    async def are_queued() -> bool:
+async def tokenized(running: Batcher, texts: int) -> None:
+    async def are_tokenized() -> bool:
         return len(running._queue._waiting[Lane.INTERACTIVE]) == texts
 
-    await until(are_queued)
+    await until(are_tokenized)
+
+
+async def admitted(running: Batcher, texts: int) -> None:
+    async def are_admitted() -> bool:
+        return len(running._queue) == texts
+
+    await until(are_admitted)
 
 
 async def first_batch_runs(classifier: SteeredClassifier) -> None:
@@ -235,7 +242,7 @@ async def test_what_waits_is_taken_together(
         first = asyncio.create_task(running.classify(model, ["a good film"]))
         await first_batch_runs(classifier)
         others = [asyncio.create_task(running.classify(model, ["a film"])) for _ in range(5)]
-        await queued(running, 5)
+        await admitted(running, 6)
         classifier.go.set()
         await first
         answers = await asyncio.gather(*others)
@@ -266,7 +273,7 @@ async def test_cancelled_call_does_not_harm_its_batchmates(
         await first_batch_runs(classifier)
         waits = asyncio.create_task(running.classify(model, ["a film"]))
         stays = asyncio.create_task(running.classify(model, ["a film"]))
-        await queued(running, 2)
+        await admitted(running, 3)
         running_call.cancel()
         waits.cancel()
         await asyncio.wait((running_call, waits))
@@ -344,15 +351,46 @@ async def test_what_waits_is_tokenised_together_and_fails_alone(
     monkeypatch.setattr(model.tokenizer, "encode", encode)
     tokens: dict[Job, list[Tokens]] = {}
     failed: list[Job] = []
-    thread = TokenizeThread(tokens.__setitem__, lambda job, _: failed.append(job))
+    tokenizing = Tokenizing(tokens.__setitem__, lambda job, _: failed.append(job), lambda: None)
     loop = asyncio.get_running_loop()
     texts = [["a", "bb"], ["broken"], ["cccc"]]
     jobs = [Job(model, part, Lane.INTERACTIVE, None, loop.create_future()) for part in texts]
-    thread.submit(jobs[:1])
-    thread.submit(jobs[1:])
-    thread.start()
-    await asyncio.to_thread(thread.close)
+    tokenizing.submit(jobs[:1])
+    tokenizing.submit(jobs[1:])
+    tokenizing.catch_up()
     assert calls == [["a", "bb", "broken", "cccc"], ["a", "bb"], ["broken"], ["cccc"]]
     lengths = {job: [found.ids for found in of] for job, of in tokens.items()}
     assert lengths == {jobs[0]: [[1], [2]], jobs[2]: [[4]]}
     assert failed == [jobs[1]]
+
+
+async def test_many_texts_are_tokenised_while_the_engine_computes(
+    model: LoadedModel, classifier: SteeredClassifier
+) -> None:
+    classifier.go.clear()
+    async with batcher() as running:
+        first = asyncio.create_task(running.classify(model, ["a good film"]))
+        await first_batch_runs(classifier)
+        others = [running.classify(model, ["a film"]) for _ in range(MANY_TEXTS)]
+        waiting = asyncio.gather(*others)
+        await tokenized(running, MANY_TEXTS)
+        classifier.go.set()
+        await first
+        await waiting
+
+
+@pytest.mark.parametrize("texts", [1, MANY_TEXTS - 1, MANY_TEXTS, 70])
+async def test_however_many_wait_when_it_closes_all_are_answered(
+    model: LoadedModel, classifier: SteeredClassifier, texts: int
+) -> None:
+    classifier.go.clear()
+    async with batcher(max_texts=128) as running:
+        first = asyncio.create_task(running.classify(model, ["a good film"]))
+        await first_batch_runs(classifier)
+        others = [asyncio.create_task(running.classify(model, ["film"])) for _ in range(texts)]
+        await admitted(running, 1 + texts)
+        closing = asyncio.create_task(running.close())
+        classifier.go.set()
+        answers = await asyncio.wait_for(asyncio.gather(first, *others), 60)
+        await closing
+    assert len(answers) == 1 + texts
