@@ -92,6 +92,9 @@ class OpenVinoEngine:
                 "NUM_STREAMS": 1,
                 # Two replicas would both be pinned to the first core.
                 "ENABLE_CPU_PINNING": False,
+                # Entries, of which a shape of batch takes several. With the default of 5,000 fifty
+                # shapes kept 44 MB, with 100 they keep 37 and are no slower.
+                "CPU_RUNTIME_CACHE_CAPACITY": 100,
             },
         )
         if len(compiled.inputs) == len(PackedTexts._fields):
