@@ -61,8 +61,8 @@ def markdown(sections: dict[str, Any]) -> str:
     """All sections as a page."""
     parts = [
         "# Results\n\nWritten by the commands named below, which also keep `results.json`. "
-        "Ratios are of medians of alternating rounds in one run. What falls short of what was wanted, "
-        "and where the time goes: [docs/benchmarks.md](../docs/benchmarks.md).\n"
+        "Ratios are of medians of alternating rounds in one run. What falls short of what was "
+        "wanted, and where the time goes: [docs/benchmarks.md](../docs/benchmarks.md).\n"
     ]
     for section in sections.values():
         rows = [section["columns"], ["---"] + ["---:"] * (len(section["columns"]) - 1)]
