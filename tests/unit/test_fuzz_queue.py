@@ -39,7 +39,6 @@ class QueueMachine(RuleBasedStateMachine):
                 steered_model(Path(folder) / name, SteeredClassifier()) for name in ("a", "b")
             ]
         self.clock = Clock()
-        # No rest: nothing here moves the clock while `take` waits.
         self.queue = TextQueue(MAX_TEXTS, LIMITS, self.clock)
         self.held: dict[Job, int] = {}
         """Texts of each admitted job that neither were computed nor left."""

@@ -127,9 +127,9 @@ async def test_comparisons_wait_until_nobody_else_wants_the_engine(parts: Parts)
     served, trial = both(parts)
     parts.replica.comparisons._next_urgent = math.inf
     parts.replica.comparisons.compare(trial, served, ["very " * 9 + "good"], ["good"])
-    await until_waiting(parts, Lane.BACKGROUND)
+    await until_admitted(parts, Lane.BACKGROUND, 1)
     second = asyncio.create_task(parts.replica.predict(REVIEWS, ["great film"]))
-    await until_waiting(parts, Lane.INTERACTIVE)
+    await until_admitted(parts, Lane.INTERACTIVE, 2)
     champion.go.set()
     await asyncio.gather(first, second)
     await compared(parts, 1)
@@ -212,8 +212,8 @@ async def compared(parts: Parts, requests: int) -> None:
     await until(are_compared)
 
 
-async def until_waiting(parts: Parts, lane: Lane) -> None:
-    async def is_waiting() -> bool:
-        return bool(parts.batcher._queue._waiting[lane])
+async def until_admitted(parts: Parts, lane: Lane, texts: int) -> None:
+    async def are_admitted() -> bool:
+        return parts.batcher._queue._held[lane] == texts
 
-    await until(is_waiting)
+    await until(are_admitted)
