@@ -6,7 +6,6 @@ of the batch costs. Few distinct shapes come out of it, since an engine keeps co
 
 from collections.abc import Sequence
 from functools import lru_cache
-from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +17,8 @@ from inference_svc.shapes import round_up
 # than 48.
 ROW_STEP = 16
 # Rows are tried from the longest text's length to so many tokens more, and to ROW_TOKENS at least;
-# for larger batches than FEW_TOKENS from LARGE_ROW_TOKENS, in three lengths only. They gain little
-# by more, and the engine keeps 0.8 MB for each shape that it has met.
+# for larger batches than _FEW_TOKENS from _LARGE_ROW_TOKENS, in three lengths only. They gain
+# little by more, and the engine keeps 0.8 MB for each shape that it has met.
 _SPARE_TOKENS = 64
 ROW_TOKENS = 128
 _FEW_TOKENS = 256
@@ -54,33 +53,29 @@ def lay_out(lengths: Sequence[int]) -> Layout:
 @lru_cache(maxsize=4)
 def _lay_out(lengths: tuple[int, ...]) -> Layout:
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
-    falling = [lengths[index] for index in order]
-    tokens, taken = _best_rows(falling)
+    best = _least_work([lengths[index] for index in order])
     places = [(0, 0)] * len(lengths)
-    used = [0] * (max(taken) + 1)
-    for index, length, row in zip(order, falling, taken, strict=True):
-        places[index] = row, used[row]
-        used[row] += length
-    return Layout(len(used), tokens, places)
+    for index, place in zip(order, best.places, strict=True):
+        places[index] = place
+    return best._replace(places=places)
 
 
-def _best_rows(falling: Sequence[int]) -> tuple[int, list[int]]:
-    """Tokens of a row, and the row of each text; their lengths fall."""
+def _least_work(falling: Sequence[int]) -> Layout:
+    """The layout of texts whose lengths fall, in their order."""
     total = sum(falling)
     shortest = round_up(falling[0], ROW_STEP)
     longest = max(shortest + _SPARE_TOKENS, ROW_TOKENS)
     if total > _FEW_TOKENS:
         shortest = max(shortest, _LARGE_ROW_TOKENS)
         longest = shortest + _LARGE_SPARE_TOKENS
-    best_work: float = inf
-    best: tuple[int, list[int]] = shortest, []
-    for tokens in range(shortest, longest + 1, ROW_STEP):
-        if _work(-(-total // tokens), tokens) >= best_work:
+    best = _first_fit(falling, shortest)
+    for tokens in range(shortest + ROW_STEP, longest + 1, ROW_STEP):
+        least = _work(best.rows, best.tokens)
+        if _work(-(-total // tokens), tokens) >= least:
             continue  # not even without a gap
-        taken = _first_fit(falling, tokens)
-        work = _work(max(taken) + 1, tokens)
-        if work < best_work:
-            best_work, best = work, (tokens, taken)
+        layout = _first_fit(falling, tokens)
+        if _work(layout.rows, tokens) < least:
+            best = layout
     return best
 
 
@@ -88,18 +83,18 @@ def _work(rows: int, tokens: int) -> int:
     return rows * tokens * (_ATTENTION_TOKENS + tokens)
 
 
-def _first_fit(lengths: Sequence[int], tokens: int) -> list[int]:
-    """The first row with room for each."""
+def _first_fit(lengths: Sequence[int], tokens: int) -> Layout:
+    """Each text in the first row with room."""
     used: list[int] = []
-    taken: list[int] = []
+    places: list[tuple[int, int]] = []
     for length in lengths:
         free = (row for row, filled in enumerate(used) if filled + length <= tokens)
         row = next(free, len(used))
         if row == len(used):
             used.append(0)
+        places.append((row, used[row]))
         used[row] += length
-        taken.append(row)
-    return taken
+    return Layout(len(used), tokens, places)
 
 
 def pack(texts: Sequence[Sequence[int]], layout: Layout, pad_id: int) -> PackedTexts:

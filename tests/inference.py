@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from inference_svc.batching.batcher import Batcher
+from inference_svc.batching.job import Lane
 from inference_svc.engines.base import FloatArray, IntArray
 from inference_svc.loaded_model import LoadedModel, TextTokenizer
 from inference_svc.model_files import GOLDEN_FILE, TOKENIZER_FILE, WEIGHTS_FOLDER, ModelSpec
@@ -100,6 +102,15 @@ async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 60.
             if await condition():
                 return
             await asyncio.sleep(0.01)
+
+
+async def until_admitted(batcher: Batcher, texts: int, lane: Lane = Lane.INTERACTIVE) -> None:
+    """Wait until so many texts of a lane wait or run."""
+
+    async def are_admitted() -> bool:
+        return batcher._queue._held[lane] == texts
+
+    await until(are_admitted)
 
 
 class FakeRegistry:

@@ -11,13 +11,13 @@ import pytest
 
 from inference_svc.batching.batcher import Batcher, EngineFailure
 from inference_svc.batching.cutting import BATCH_OVERHEAD_TOKENS, BatchLimits, cut_batch
-from inference_svc.batching.job import Job, Lane, QueuedText
+from inference_svc.batching.job import Classified, Job, Lane, QueuedText
 from inference_svc.batching.queue import BULK_TURN, TextQueue
 from inference_svc.batching.tokenizing import MANY_TEXTS, Tokenizing
 from inference_svc.loaded_model import LoadedModel, Tokens
 from inference_svc.shapes import padded_texts, padded_tokens
 from service_kit.errors import Exhausted
-from tests.inference import Clock, SteeredClassifier, steered_model, until
+from tests.inference import Clock, SteeredClassifier, steered_model, until, until_admitted
 
 LIMITS = BatchLimits(tokens=256, texts=8)
 
@@ -56,15 +56,14 @@ async def tokenized(running: Batcher, texts: int) -> None:
     await until(are_tokenized)
 
 
-async def admitted(running: Batcher, texts: int) -> None:
-    async def are_admitted() -> bool:
-        return len(running._queue) == texts
-
-    await until(are_admitted)
-
-
-async def first_batch_runs(classifier: SteeredClassifier) -> None:
+async def held(
+    running: Batcher, model: LoadedModel, classifier: SteeredClassifier
+) -> asyncio.Task[Classified]:
+    """A call that the engine works on until `go` is set."""
+    classifier.go.clear()
+    call = asyncio.create_task(running.classify(model, ["a good film"]))
     assert await asyncio.to_thread(classifier.started.acquire, timeout=10)
+    return call
 
 
 def make_job(
@@ -237,12 +236,10 @@ def test_withdrawn_job_leaves_the_queue_and_gives_its_room_back(
 async def test_what_waits_is_taken_together(
     model: LoadedModel, classifier: SteeredClassifier
 ) -> None:
-    classifier.go.clear()
     async with batcher() as running:
-        first = asyncio.create_task(running.classify(model, ["a good film"]))
-        await first_batch_runs(classifier)
+        first = await held(running, model, classifier)
         others = [asyncio.create_task(running.classify(model, ["a film"])) for _ in range(5)]
-        await admitted(running, 6)
+        await until_admitted(running, 6)
         classifier.go.set()
         await first
         answers = await asyncio.gather(*others)
@@ -267,13 +264,11 @@ async def test_request_is_spread_over_batches_and_answered_in_its_order(
 async def test_cancelled_call_does_not_harm_its_batchmates(
     model: LoadedModel, classifier: SteeredClassifier
 ) -> None:
-    classifier.go.clear()
     async with batcher() as running:
-        running_call = asyncio.create_task(running.classify(model, ["a good film"]))
-        await first_batch_runs(classifier)
+        running_call = await held(running, model, classifier)
         waits = asyncio.create_task(running.classify(model, ["a film"]))
         stays = asyncio.create_task(running.classify(model, ["a film"]))
-        await admitted(running, 3)
+        await until_admitted(running, 3)
         running_call.cancel()
         waits.cancel()
         await asyncio.wait((running_call, waits))
@@ -327,10 +322,8 @@ async def test_a_batcher_that_waits_holds_no_model(tmp_path: Path) -> None:
 async def test_event_loop_stays_free_while_the_engine_computes(
     model: LoadedModel, classifier: SteeredClassifier
 ) -> None:
-    classifier.go.clear()
     async with batcher() as running:
-        call = asyncio.create_task(running.classify(model, ["good"]))
-        await first_batch_runs(classifier)
+        call = await held(running, model, classifier)
         for _ in range(100):
             await asyncio.sleep(0)  # a blocked loop would not come back before go is set
         classifier.go.set()
@@ -367,10 +360,8 @@ async def test_what_waits_is_tokenised_together_and_fails_alone(
 async def test_many_texts_are_tokenised_while_the_engine_computes(
     model: LoadedModel, classifier: SteeredClassifier
 ) -> None:
-    classifier.go.clear()
     async with batcher() as running:
-        first = asyncio.create_task(running.classify(model, ["a good film"]))
-        await first_batch_runs(classifier)
+        first = await held(running, model, classifier)
         others = [running.classify(model, ["a film"]) for _ in range(MANY_TEXTS)]
         waiting = asyncio.gather(*others)
         await tokenized(running, MANY_TEXTS)
@@ -383,12 +374,10 @@ async def test_many_texts_are_tokenised_while_the_engine_computes(
 async def test_however_many_wait_when_it_closes_all_are_answered(
     model: LoadedModel, classifier: SteeredClassifier, texts: int
 ) -> None:
-    classifier.go.clear()
     async with batcher(max_texts=128) as running:
-        first = asyncio.create_task(running.classify(model, ["a good film"]))
-        await first_batch_runs(classifier)
+        first = await held(running, model, classifier)
         others = [asyncio.create_task(running.classify(model, ["film"])) for _ in range(texts)]
-        await admitted(running, 1 + texts)
+        await until_admitted(running, 1 + texts)
         closing = asyncio.create_task(running.close())
         classifier.go.set()
         answers = await asyncio.wait_for(asyncio.gather(first, *others), 60)

@@ -21,7 +21,7 @@ from inference_svc.slots import CHALLENGER, ServedVersion, Slot
 from mesh.v1 import replica_pb2
 from service_kit.errors import DeadlineTooShort, Exhausted, FailedPrecondition, InvalidArgument
 from service_kit.histogram import BUCKETS, bucket_of, quantile_ms, upper_ms
-from tests.inference import FakeRegistry, SteeredClassifier, until
+from tests.inference import FakeRegistry, SteeredClassifier, until, until_admitted
 from tests.unit.test_inference_versions import REVIEWS, Parts, filled
 
 TRIAL = Slot("reviews", CHALLENGER)
@@ -127,9 +127,9 @@ async def test_comparisons_wait_until_nobody_else_wants_the_engine(parts: Parts)
     served, trial = both(parts)
     parts.replica.comparisons._next_urgent = math.inf
     parts.replica.comparisons.compare(trial, served, ["very " * 9 + "good"], ["good"])
-    await until_admitted(parts, Lane.BACKGROUND, 1)
+    await until_admitted(parts.batcher, 1, Lane.BACKGROUND)
     second = asyncio.create_task(parts.replica.predict(REVIEWS, ["great film"]))
-    await until_admitted(parts, Lane.INTERACTIVE, 2)
+    await until_admitted(parts.batcher, 2)
     champion.go.set()
     await asyncio.gather(first, second)
     await compared(parts, 1)
@@ -210,10 +210,3 @@ async def compared(parts: Parts, requests: int) -> None:
         return stats(parts, TRIAL).compared >= requests
 
     await until(are_compared)
-
-
-async def until_admitted(parts: Parts, lane: Lane, texts: int) -> None:
-    async def are_admitted() -> bool:
-        return parts.batcher._queue._held[lane] == texts
-
-    await until(are_admitted)
