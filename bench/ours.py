@@ -60,9 +60,9 @@ def our_side(folder: Path, model: Path, replicas: int = 2) -> Iterator[OurSide]:
     with ExitStack() as stack:
         running = [
             stack.enter_context(
-                _replica(folder / name, name, model, (ports[name], ports[http], ports[metric]))
+                _replica(folder / name, name, model, (ports[name], ports[calls], ports[metric]))
             )
-            for name, http, metric in zip(names, unary, metrics, strict=True)
+            for name, calls, metric in zip(names, unary, metrics, strict=True)
         ]
         envoy = stack.enter_context(
             _envoy(
@@ -89,7 +89,7 @@ def _metric(url: str, name: str) -> float:
 
 
 def _replica(folder: Path, name: str, model: Path, ports: tuple[int, int, int]) -> ServerProcess:
-    port, http_port, metrics_port = ports
+    port, unary_port, metrics_port = ports
     shutil.rmtree(folder, ignore_errors=True)
     version = folder / "models" / MODEL / VERSION
     shutil.copytree(model, version)
@@ -98,7 +98,7 @@ def _replica(folder: Path, name: str, model: Path, ports: tuple[int, int, int]) 
     (folder / "serving.json").write_text(json.dumps({"serving": {MODEL: VERSION}}))
     environment = {
         "INFERENCE_PORT": str(port),
-        "INFERENCE_HTTP_PORT": str(http_port),
+        "INFERENCE_UNARY_PORT": str(unary_port),
         "INFERENCE_METRICS_PORT": str(metrics_port),
         "INFERENCE_REPLICA_ID": name,
         "INFERENCE_STATE_DIR": str(folder),

@@ -1,6 +1,5 @@
 """The Open Inference Protocol over HTTP: translates JSON and binary tensors."""
 
-import asyncio
 import json
 import logging
 import re
@@ -57,26 +56,26 @@ _SERVER_CALLS = {
 
 
 class OpenInferenceHttp:
-    """The connections of the protocol; the listener is somebody else's."""
+    """Listens on a port of its own; closing one that never listened is harmless."""
 
-    def __init__(self, inference: OpenInference) -> None:
+    def __init__(self, inference: OpenInference, grace_s: float) -> None:
+        """`grace_s` is the time in seconds that requests get to finish when it closes."""
         self._inference = inference
         # A client that hangs up takes its request out of the queue.
-        self._server = web.Server(
-            self._answer,
-            request_factory=_request,
-            handler_cancellation=True,
-            access_log=None,
+        server = web.Server(
+            self._answer, request_factory=_request, handler_cancellation=True, access_log=None
         )
+        self._runner = web.ServerRunner(server, shutdown_timeout=grace_s)
 
-    def connection(self) -> asyncio.Protocol:
-        """The protocol of a new connection."""
-        return self._server()
+    async def listen(self, host: str, port: int) -> None:
+        """Take connections. Raises OSError when the port is taken."""
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port).start()
+        log.info("listening", extra={"address": f"{host}:{port}", "protocol": "http"})
 
-    async def close(self, grace_s: float) -> None:
-        """Let requests finish, for so long at most, and end the connections."""
-        self._server.pre_shutdown()
-        await self._server.shutdown(grace_s)
+    async def close(self) -> None:
+        """Take no more connections, let requests finish, and end the connections."""
+        await self._runner.cleanup()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         started, method, code = time.perf_counter(), "unknown", StatusCode.OK

@@ -19,12 +19,20 @@ _STATES = {
 class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
     """See protos/mesh/v1/replica.proto."""
 
-    def __init__(self, replica: Replica, replica_id: str, device: str, http_port: int = 0) -> None:
-        """`http_port` 0: there is no HTTP listener."""
+    def __init__(
+        self,
+        replica: Replica,
+        replica_id: str,
+        device: str,
+        http_port: int = 0,
+        unary_port: int = 0,
+    ) -> None:
+        """A port that is 0 is not listened on; see InferenceSettings."""
         self._replica = replica
         self._replica_id = replica_id
         self.device = device
         self._http_port = http_port
+        self._unary_port = unary_port
         self.draining = False
 
     async def Prepare(self, request: pb.PrepareRequest, context: Context) -> pb.PrepareResponse:
@@ -57,7 +65,7 @@ class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
             slots=slots,
             draining=self.draining,
             http_port=self._http_port,
-            unary_port=self._http_port,
+            unary_port=self._unary_port,
         )
 
 

@@ -30,11 +30,12 @@ from inference_svc.served_versions import ServedVersions
 from inference_svc.settings import InferenceSettings
 from inference_svc.slot_collector import SlotCollector
 from inference_svc.slots import Slots
+from inference_svc.unary import unary_server
 from inference_svc.unserved import UnservedModels
 from mesh.v1 import predict_pb2_grpc, replica_pb2_grpc
 
 if TYPE_CHECKING:
-    from inference_svc.http_listener import HttpListener
+    from inference_svc.open_inference_http import OpenInferenceHttp
     from service_kit.unary_server import UnaryServer
 
 log = logging.getLogger(__name__)
@@ -93,11 +94,15 @@ class InferenceService:
         self._collector = SlotCollector(self._replica.slots)
         self._registered = ExitStack()
         self._steering = ReplicaServicer(
-            self._replica, settings.replica_id, engine.device, settings.http_port
+            self._replica,
+            settings.replica_id,
+            engine.device,
+            http_port=settings.http_port,
+            unary_port=settings.unary_port,
         )
         self._inference = OpenInference(self._replica, settings.replica_id)
         self._open_inference = OpenInferenceServicer(self._inference)
-        self._http: HttpListener | None = None
+        self._http: OpenInferenceHttp | None = None
         self._unary: UnaryServer | None = None
         self._settings = settings
 
@@ -117,8 +122,7 @@ class InferenceService:
         # There is no traffic yet to leave the processor to.
         executor = ThreadPoolExecutor(1, thread_name_prefix="restore")
         try:
-            if self._settings.http_port:
-                await self._listen()
+            await self._listen()
             # What is imported by now stays: collecting a dropped model need not look at it again.
             gc.freeze()
             await self._restorer.restore(executor)
@@ -137,13 +141,11 @@ class InferenceService:
         self._steering.draining = True
         self._inference.ready = False
         self._predict.end_streams()
-        if self._http is not None:
-            await self._http.close()
+        await self._close_listeners()
 
     async def shutdown(self) -> None:
         """See Service."""
-        if self._http is not None:
-            await self._http.close()
+        await self._close_listeners()
         if self._following is not None:
             self._following.cancel()
         self._preparations.close()
@@ -154,21 +156,25 @@ class InferenceService:
         await self._source.close()
 
     async def _listen(self) -> None:
-        # A third of a second to import, which a replica without the listener need not spend.
-        from inference_svc.http_listener import HttpListener
-        from inference_svc.open_inference_http import OpenInferenceHttp
-        from inference_svc.unary import unary_server
-
-        self._unary = unary_server(self._predict, self._open_inference)
+        """Open the ports beside the gRPC port, those that the settings name."""
         settings = self._settings
-        self._http = HttpListener(
-            self._unary,
-            OpenInferenceHttp(self._inference),
-            settings.host,
-            settings.http_port,
-            settings.grace_seconds,
-        )
-        await self._http.start()
+        if settings.unary_port:
+            self._unary = unary_server(self._predict, self._open_inference)
+            await self._unary.listen(settings.host, settings.unary_port)
+        if settings.http_port:
+            # A third of a second to import, which a replica without this door need not spend.
+            from inference_svc.open_inference_http import OpenInferenceHttp
+
+            self._http = OpenInferenceHttp(self._inference, settings.grace_seconds)
+            await self._http.listen(settings.host, settings.http_port)
+
+    async def _close_listeners(self) -> None:
+        closing = []
+        if self._unary is not None:
+            closing.append(self._unary.close(self._settings.grace_seconds))
+        if self._http is not None:
+            closing.append(self._http.close())
+        await asyncio.gather(*closing)
 
     def _release_memory(self) -> None:
         asyncio.get_running_loop().call_later(RELEASE_DELAY_S, self._release_memory_now)

@@ -45,8 +45,11 @@ class InferenceSettings(ServiceSettings):
     """Priority of the process; above 0 whatever else must answer quickly goes first, as Envoy."""
 
     http_port: int = Field(default=0, ge=0, le=65535)
-    """Port of the Open Inference Protocol over HTTP (/v2/), and of the unary calls that Envoy sends
-    over HTTP/1.1; 0 switches both off, and every call comes to the gRPC port."""
+    """Port of the Open Inference Protocol over HTTP (/v2/); 0: this replica does not offer it."""
+
+    unary_port: int = Field(default=0, ge=0, le=65535)
+    """Port of the unary gRPC calls that Envoy sends over HTTP/1.1; 0: every gRPC call comes to the
+    gRPC port."""
 
     max_queue_texts: int = Field(default=4 * MAX_TEXTS, ge=2 * MAX_TEXTS)
     """Texts that may wait or run at once; half of them may come from PredictStream."""

@@ -51,12 +51,16 @@ def envoy_workers() -> int:
 
 
 def service_ports(services: Iterable[str]) -> list[str]:
-    """Names of the internal ports of services: one each, one for metrics, a replica's for HTTP."""
+    """Names of the internal ports of services.
+
+    Every service has one and one for metrics; a replica also has one for HTTP and one for the
+    unary calls that Envoy sends it.
+    """
     ports = []
     for name in services:
         ports += [name, f"{name}-metrics"]
         if name.startswith(REPLICA):
-            ports.append(f"{name}-http")
+            ports += [f"{name}-http", f"{name}-unary"]
     return ports
 
 
@@ -129,6 +133,7 @@ class Parts:
         environment = {
             "INFERENCE_REPLICA_ID": name,
             "INFERENCE_HTTP_PORT": str(self._ports[f"{name}-http"]),
+            "INFERENCE_UNARY_PORT": str(self._ports[f"{name}-unary"]),
             "INFERENCE_MLFLOW_URL": self._mlflow_url,
             "INFERENCE_STATE_DIR": str(self._folder(name)),
         }

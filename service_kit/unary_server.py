@@ -34,8 +34,6 @@ from service_kit.unary_wire import (
 
 log = logging.getLogger(__name__)
 
-# By these first bytes a connection is told from one of another protocol on the same port.
-PREFIXES = (b"POST /mesh.v1", b"GET /mesh.v1", b"POST /inferenc")
 _HEALTH = HEALTH_PATH.encode()
 _MOST_BODY_BYTES = MAX_MESSAGE_BYTES + HEAD_BYTES
 # What handlers can see of the headers: of a dozen that Envoy sends nobody asks for the others.
@@ -45,6 +43,7 @@ _LAST_HEAD = _HEAD + b"connection: close\r\n"
 _HEALTHY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 _LEAVING = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
 _MALFORMED = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_WRONG_VERB = b"HTTP/1.1 405 Method Not Allowed\r\nallow: POST\r\ncontent-length: 0\r\n\r\n"
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class UnaryMethod:
 
 
 class UnaryServer:
-    """The connections of one listener, which is somebody else's."""
+    """Listens on a port of its own; closing one that never listened is harmless."""
 
     def __init__(self, methods: Mapping[str, UnaryMethod]) -> None:
         """`methods` by path, `/mesh.v1.PredictService/Predict`."""
@@ -79,18 +78,28 @@ class UnaryServer:
         self.closing = False
         self._connections: set[UnaryConnection] = set()
         self._one_gone = asyncio.Event()
+        self._listener: asyncio.Server | None = None
 
-    def connection(self) -> "UnaryConnection":
-        """The protocol of a new connection."""
-        return UnaryConnection(self)
+    async def listen(self, host: str, port: int) -> int:
+        """Take connections; returns the port, which the system chooses when `port` is 0.
+
+        Raises OSError when the port is taken.
+        """
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(lambda: UnaryConnection(self), host, port)
+        chosen: int = self._listener.sockets[0].getsockname()[1]
+        log.info("listening", extra={"address": f"{host}:{chosen}", "protocol": "unary gRPC"})
+        return chosen
 
     async def close(self, grace_s: float) -> None:
-        """End connections once their calls are answered; after `grace_s` in any case.
+        """Take no more connections, and end each once its call is answered.
 
-        The listener takes no more of them by then. Who asks for health is told until the end that
-        calls are not welcome, so that Envoy need not find out by being refused.
+        After `grace_s` seconds every connection ends. Until then a connection that asks for health
+        is told that calls are not welcome, so that Envoy need not find out by being refused.
         """
         self.serving, self.closing = False, True
+        if self._listener is not None:
+            self._listener.close()
         for connection in tuple(self._connections):
             connection.end_when_idle()
         with suppress(TimeoutError):
@@ -223,6 +232,8 @@ class UnaryConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        if self._parser is None:
+            return
         path, headers, body = self._path, self._headers, b"".join(self._body)
         self._path, self._headers, self._body = b"", {}, []
         size, self._body_bytes = self._body_bytes, 0
@@ -230,9 +241,14 @@ class UnaryConnection(asyncio.Protocol):
             # Whoever sends the next request before the answer to the last one is not Envoy.
             self._end(_MALFORMED)
             return
-        if path == _HEALTH:
+        verb = self._parser.get_method()
+        if verb == b"GET" and path == _HEALTH:
             self.asks_health = True
             self._write(_HEALTHY if self._server.serving else _LEAVING)
+            return
+        if verb != b"POST":
+            # Without content, so that it is a whole answer to a HEAD as well.
+            self._write(_WRONG_VERB)
             return
         call = self._answer(path, UnaryContext(headers), body, size)
         self._call = asyncio.get_running_loop().create_task(call)

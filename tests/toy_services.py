@@ -145,7 +145,6 @@ class ToyService:
         self.unary_port = unary_port
         self._servicers = servicers
         self._unary: UnaryServer | None = None
-        self._listener: asyncio.Server | None = None
 
     def register(self, server: aio.Server) -> None:
         add: dict[str, Any] = {
@@ -162,16 +161,11 @@ class ToyService:
             return
         answer, decode = self._servicers["predict"].Predict, predict_pb2.PredictRequest.FromString
         self._unary = UnaryServer({PREDICT: UnaryMethod.of(PREDICT, answer, decode)})
-        loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(
-            self._unary.connection, "127.0.0.1", self.unary_port
-        )
-        self.unary_port = self._listener.sockets[0].getsockname()[1]
+        self.unary_port = await self._unary.listen("127.0.0.1", self.unary_port)
         self._unary.serving = True
 
     async def shutdown(self) -> None:
-        if self._listener is not None and self._unary is not None:
-            self._listener.close()
+        if self._unary is not None:
             await self._unary.close(grace_s=0)
 
 

@@ -112,6 +112,7 @@ async def fuzzed_mesh(
         replica_id="replica-1",
         state_dir=folder / "state",
         http_port=free_port(),
+        unary_port=free_port(),
         drain_seconds=0,
         grace_seconds=1,
     )
@@ -135,7 +136,7 @@ async def fuzzed_mesh(
         topology = MeshTopology(
             (replica_at,),
             replicas_http=(Address("127.0.0.1", replica.http_port),),
-            replicas_unary=(Address("127.0.0.1", replica.http_port),),
+            replicas_unary=(Address("127.0.0.1", replica.unary_port),),
             training=await running(GrpcServer(QueuedTrainings(postgres_url, mlflow_url), others)),
             trigger=await running(GrpcServer(TriggerService(data, MemoryAirflow()), data)),
             control_plane=await running(GrpcServer(ControlPlane(control), control)),

@@ -64,12 +64,9 @@ class Echo:
 class Peer:
     """What Envoy would be."""
 
-    def __init__(
-        self, server: UnaryServer, echo: Echo, listener: asyncio.Server, port: int
-    ) -> None:
+    def __init__(self, server: UnaryServer, echo: Echo, port: int) -> None:
         self.server = server
         self.echo = echo
-        self.listener = listener
         self._port = port
         self._writers: list[asyncio.StreamWriter] = []
 
@@ -94,14 +91,12 @@ async def listening() -> AsyncIterator[Peer]:
     echo = Echo()
     server = UnaryServer({ECHO: UnaryMethod.of(ECHO, echo.answer, StringValue.FromString)})
     server.serving = True
-    listener = await asyncio.get_running_loop().create_server(server.connection, "127.0.0.1", 0)
-    peer = Peer(server, echo, listener, listener.sockets[0].getsockname()[1])
+    peer = Peer(server, echo, await server.listen("127.0.0.1", 0))
     try:
         async with asyncio.timeout(WAIT_S):
             yield peer
     finally:
         peer.hang_up()
-        listener.close()
         await server.close(grace_s=0)
 
 
@@ -237,6 +232,18 @@ async def test_of_a_bomb_not_more_than_the_limit_is_unpacked() -> None:
         assert (fields["grpc-status"], peer.echo.begun) == ("3", 0)
 
 
+@pytest.mark.parametrize("verb", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
+@pytest.mark.parametrize("path", [ECHO, "/v2/health/live", "/"])
+async def test_another_verb_is_refused_and_the_next_call_answered(verb: str, path: str) -> None:
+    async with listening() as peer:
+        reader, writer = await peer.connect()
+        writer.write(call(message(), path=path).replace(b"POST", verb.encode(), 1))
+        status, fields, body = await read(reader)
+        assert (status, fields["allow"], body) == ("HTTP/1.1 405 Method Not Allowed", "POST", b"")
+        writer.write(call(message("next")))
+        assert (await read(reader))[2] == message("next")
+
+
 async def test_an_unknown_method_is_unimplemented() -> None:
     async with listening() as peer:
         _, fields, _ = await peer.ask(call(message(), path="/test.Echo/Other"))
@@ -293,7 +300,6 @@ async def test_closing_answers_what_has_come_and_ends_what_is_idle() -> None:
         busy, writer = await peer.connect()
         writer.write(call(message("late")))
         await until(lambda: peer.echo.begun == 1)
-        peer.listener.close()
         closing = asyncio.create_task(peer.server.close(grace_s=WAIT_S))
         assert await idle.read() == b""
         checked.write(health)
