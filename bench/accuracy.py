@@ -15,15 +15,15 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from bench.kit.model import BUILD, model_folder
+from bench.kit.ours import our_side
+from bench.kit.processes import end_as_by_control_c
+from bench.kit.results import Section, record
 from bench.limit import Model, Save
-from bench.model import BUILD, model_folder
-from bench.ours import our_side
-from bench.processes import end_as_by_control_c
-from bench.results import Section, record
 from bench.serve import ask
-from inference_svc.model_files import TOKENIZER_FILE, WEIGHTS_FOLDER, read_spec
-from mesh_cli.csv_files import Columns, read_rows
+from inference_svc.model.model_files import TOKENIZER_FILE, WEIGHTS_FOLDER, read_spec
 from mesh_cli.errors import BadInput
+from mesh_cli.rows.csv_files import Columns, read_rows
 
 TEXTS_PER_REQUEST = 64
 WANTED_POINTS = 0.3

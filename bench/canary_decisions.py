@@ -18,7 +18,7 @@ from scipy.special import bdtrc
 
 from control_plane.canary.held_out import HeldOut
 from control_plane.canary.judge import Action, Case, Judge
-from control_plane.slot_stats import SlotStats
+from control_plane.fleet.slot_stats import SlotStats
 from service_kit.histogram import BUCKETS, LEAST_MS, PER_DOUBLING
 
 STEPS = (5, 25, 50)

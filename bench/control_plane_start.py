@@ -19,8 +19,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.steered import control_plane_process, with_steered_mesh, without_its_control_plane
-from tests.steered_mesh import SteeredMesh
+from bench.kit.steered import control_plane_process, with_steered_mesh, without_its_control_plane
+from tests.twins.steered_mesh import SteeredMesh
 
 # Messages of its log, in the order in which they come.
 STAGES = {"listening": "listens", "rotation": "first snapshot", "Envoy joined": "Envoy joined"}

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from bench.kit.model import model_folder
 from bench.limit import (
     ALL,
     Model,
@@ -14,9 +15,8 @@ from bench.limit import (
     measure,
     report,
 )
-from bench.model import model_folder
-from inference_svc.engines.cpu import has_bf16
-from mesh_cli.load.texts import read_texts
+from inference_svc.engines.cpu_features import has_bf16
+from mesh_cli.load.plan.texts import read_texts
 
 # To tell engines apart; a pass of the slowest over all texts takes half a minute.
 ENOUGH_TEXTS = 512

@@ -14,15 +14,15 @@ from envoy_data_plane.envoy.service.discovery.v3 import DiscoveryRequest
 from rich.console import Console
 from rich.table import Table
 
-from control_plane.fleet import Member
-from control_plane.locks import ModelLocks
-from control_plane.replica import ReplicaState, Role, Slot, SlotState
-from control_plane.rotation import Rotation
+from control_plane.changes.model_locks import ModelLocks
+from control_plane.fleet.fleet import Member
+from control_plane.fleet.replica_client import ReplicaState, Role, Slot, SlotState
+from control_plane.models.stored_split import TAG_TRAFFIC, Trial
 from control_plane.topology import Address, MeshTopology, Split
-from control_plane.trial import TAG_TRAFFIC, Trial
+from control_plane.traffic.eligible_replicas import Rotation
 from control_plane.xds import build_snapshot
-from control_plane.xds.resources import CDS, EDS, LDS, RDS, Encoder, Resources
-from control_plane.xds.stream import AdsStream
+from control_plane.xds.stream.resources import CDS, EDS, LDS, RDS, Encoder, Resources
+from control_plane.xds.stream.stream import AdsStream
 from service_kit.registry import SERVING, RegisteredModel
 
 SIZES = ((2, 1), (10, 5), (25, 10), (50, 20), (100, 20))

@@ -25,14 +25,14 @@ import typer
 from psycopg2.extensions import connection as Connection
 from rich.console import Console
 
+from bench.kit.processes import ServerProcess, end_as_by_control_c
+from bench.kit.results import Section, record
 from bench.limit import Save
-from bench.processes import ServerProcess, end_as_by_control_c
-from bench.results import Section, record
-from tests.postgres import BINARIES, SETTINGS, free_port, running_postgres
-from tests.stub_airflow import StubAirflow, running_stub_airflow
-from trigger_svc.airflow import Run
-from trigger_svc.airflow_http import HttpAirflow
-from trigger_svc.queries import model_table
+from tests.real_parts.postgres import BINARIES, SETTINGS, free_port, running_postgres
+from tests.twins.stub_airflow import StubAirflow, running_stub_airflow
+from trigger_svc.bridge.airflow import Run
+from trigger_svc.bridge.airflow_http import HttpAirflow
+from trigger_svc.database.queries import model_table
 from trigger_svc.settings import TriggerSettings
 
 WRITERS = {1: 0.70, 8: 0.65}  # and the share of the throughput without triggers that is wanted

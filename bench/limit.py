@@ -17,12 +17,12 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from bench.engine_worker import EngineSpec
-from bench.model import model_folder
-from bench.offline import Engines
-from bench.results import Section, record
-from inference_svc.engines.cpu import has_bf16
-from mesh_cli.load.texts import read_texts
+from bench.kit.engine_worker import EngineSpec
+from bench.kit.model import model_folder
+from bench.kit.offline import Engines
+from bench.kit.results import Section, record
+from inference_svc.engines.cpu_features import has_bf16
+from mesh_cli.load.plan.texts import read_texts
 
 BATCH_TEXTS = (16, 32, 64)
 ALL = tuple(EngineSpec(kind, form) for kind in ("openvino", "torch") for form in ("bf16", "fp32"))

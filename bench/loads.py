@@ -16,14 +16,14 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from bench.kit.model import BUILD, MODEL, model_folder
+from bench.kit.offline import Engines
+from bench.kit.ours import OurSide, our_side
+from bench.kit.processes import end_as_by_control_c
+from bench.kit.results import Section, record
 from bench.limit import BATCH_TEXTS, MOST_TEXTS, Model, Save, Texts, served_engine
-from bench.model import BUILD, MODEL, model_folder
-from bench.offline import Engines
-from bench.ours import OurSide, our_side
-from bench.processes import end_as_by_control_c
-from bench.results import Section, record
 from mesh_cli.load import ClosedLoop, LoadResult, LoadSpec, OpenLoop, run_load
-from mesh_cli.load.texts import read_texts
+from mesh_cli.load.plan.texts import read_texts
 
 WARM_UP_S = 4.0
 LIMIT_S = 3.0

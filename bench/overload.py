@@ -16,12 +16,12 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from bench.kit.measure import Others
+from bench.kit.model import BUILD, MODEL, model_folder
+from bench.kit.ours import OurSide, our_side
+from bench.kit.processes import end_as_by_control_c
+from bench.kit.results import Section, record
 from bench.limit import MOST_TEXTS, Model, Save, Texts
-from bench.measure import Others
-from bench.model import BUILD, MODEL, model_folder
-from bench.ours import OurSide, our_side
-from bench.processes import end_as_by_control_c
-from bench.results import Section, record
 from mesh_cli.load import (
     ClosedLoop,
     LoadProcess,
@@ -30,8 +30,8 @@ from mesh_cli.load import (
     Request,
     run_load,
 )
-from mesh_cli.load.door import OK
-from mesh_cli.load.texts import read_texts
+from mesh_cli.load.plan.texts import read_texts
+from mesh_cli.load.wire.door import OK
 
 CLIENTS = 64
 WARM_UP_S = 4.0

@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 from mesh.client import MeshClient
-from mesh_cli.context import local_mesh
 from mesh_cli.load import ClosedLoop, Event, LoadProcess, LoadResult, LoadSpec, OpenLoop, run_load
+from mesh_cli.load.plan.texts import read_texts
 from mesh_cli.load.reloads import run_reloads, serving_version
-from mesh_cli.load.texts import read_texts
+from mesh_cli.verbs.context import local_mesh
 
 SETTLE_S = 4.0
 CAPACITY_S = 20.0

@@ -16,21 +16,21 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from bench.kit.measure import Figures, measure, medians
+from bench.kit.model import BUILD, MODEL, model_folder
+from bench.kit.offline import Engines
+from bench.kit.ours import our_side
+from bench.kit.processes import end_as_by_control_c
+from bench.kit.results import Section, record
 from bench.limit import BATCH_TEXTS, MOST_TEXTS, Model, Save, Texts, served_engine
-from bench.measure import Figures, measure, medians
-from bench.model import BUILD, MODEL, model_folder
-from bench.offline import Engines
-from bench.ours import our_side
 from bench.peers.environment import environment, installed_version
 from bench.peers.peer import Peer
 from bench.peers.serving import ServedPeer, chosen
-from bench.processes import end_as_by_control_c
-from bench.results import Section, record
 from mesh.client import MeshClient
 from mesh_cli.errors import BadInput, CliError
 from mesh_cli.load import ClosedLoop, LoadSpec
-from mesh_cli.load.spec import Protocol
-from mesh_cli.load.texts import read_texts
+from mesh_cli.load.plan.spec import Protocol
+from mesh_cli.load.plan.texts import read_texts
 
 OURS = "champion-mesh"
 WARM_UP_S = 4.0

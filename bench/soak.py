@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from bench.kit.model import BUILD, MODEL, model_folder
+from bench.kit.ours import OurSide, our_side
+from bench.kit.processes import end_as_by_control_c
+from bench.kit.results import Section, record
 from bench.limit import MOST_TEXTS, Model, Save, Texts
-from bench.model import BUILD, MODEL, model_folder
-from bench.ours import OurSide, our_side
-from bench.processes import end_as_by_control_c
-from bench.results import Section, record
 from mesh_cli.load import ClosedLoop, LoadSpec, run_load
-from mesh_cli.load.texts import read_texts
+from mesh_cli.load.plan.texts import read_texts
 
 CLIENTS = 64
 FIRST = 20_000

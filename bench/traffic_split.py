@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bench.steered import control_plane_process, with_steered_mesh, without_its_control_plane
+from bench.kit.steered import control_plane_process, with_steered_mesh, without_its_control_plane
 from mesh.v1 import predict_pb2, predict_pb2_grpc, reload_pb2, reload_pb2_grpc
-from tests.steered_mesh import SteeredMesh
+from tests.twins.steered_mesh import SteeredMesh
 
 MODEL = "split"
 SPLITS = (5, 10, 25, 50)

@@ -14,28 +14,28 @@ from prometheus_client import REGISTRY
 from inference import open_inference_pb2_grpc
 from inference_svc.batching.batcher import Batcher
 from inference_svc.batching.cutting import BatchLimits
-from inference_svc.batching.queue import TextQueue
-from inference_svc.cache import ModelCache, ModelSource
+from inference_svc.batching.text_queue import TextQueue
+from inference_svc.doors.oip.grpc_servicer import OpenInferenceServicer
+from inference_svc.doors.oip.protocol import OpenInference
+from inference_svc.doors.predict_servicer import PredictServicer
+from inference_svc.doors.replica_servicer import ReplicaServicer
 from inference_svc.engines import Engine
-from inference_svc.open_inference import OpenInference
-from inference_svc.open_inference_servicer import OpenInferenceServicer
-from inference_svc.predict_servicer import PredictServicer
-from inference_svc.preparation import Preparer
-from inference_svc.preparations import Preparations
-from inference_svc.priority import background_executor
-from inference_svc.replica import Replica
-from inference_svc.replica_servicer import ReplicaServicer
-from inference_svc.restorer import Restorer
-from inference_svc.served_versions import ServedVersions
+from inference_svc.serving.replica import Replica
+from inference_svc.serving.restorer import Restorer
+from inference_svc.serving.slot_collector import SlotCollector
+from inference_svc.serving.slots import Slots
+from inference_svc.serving.unserved_models import UnservedModels
+from inference_svc.serving.upcoming_versions import Preparations
 from inference_svc.settings import InferenceSettings
-from inference_svc.slot_collector import SlotCollector
-from inference_svc.slots import Slots
 from inference_svc.unary import unary_server
-from inference_svc.unserved import UnservedModels
+from inference_svc.versions.cache import ModelCache, ModelSource
+from inference_svc.versions.preparer import Preparer
+from inference_svc.versions.priority import background_executor
+from inference_svc.versions.remembered_versions import ServedVersions
 from mesh.v1 import predict_pb2_grpc, replica_pb2_grpc
 
 if TYPE_CHECKING:
-    from inference_svc.open_inference_http import OpenInferenceHttp
+    from inference_svc.doors.oip.http_door import OpenInferenceHttp
     from service_kit.unary_server import UnaryServer
 
 log = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ class InferenceService:
             await self._unary.listen(settings.host, settings.unary_port)
         if settings.http_port:
             # A third of a second to import, which a replica without this door need not spend.
-            from inference_svc.open_inference_http import OpenInferenceHttp
+            from inference_svc.doors.oip.http_door import OpenInferenceHttp
 
             self._http = OpenInferenceHttp(self._inference, settings.grace_seconds)
             await self._http.listen(settings.host, settings.http_port)

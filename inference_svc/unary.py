@@ -1,8 +1,8 @@
 """The unary methods that Envoy calls often enough to take the cheaper hop for them."""
 
 from inference import open_inference_pb2 as oip
-from inference_svc.open_inference_servicer import OpenInferenceServicer
-from inference_svc.predict_servicer import PredictServicer
+from inference_svc.doors.oip.grpc_servicer import OpenInferenceServicer
+from inference_svc.doors.predict_servicer import PredictServicer
 from mesh.v1 import predict_pb2
 from service_kit.unary_server import UnaryMethod, UnaryServer
 

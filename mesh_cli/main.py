@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from mesh import errors as call_errors
-from mesh_cli import (
+from mesh_cli.errors import CliError, exit_code_of
+from mesh_cli.terminal.output import errors
+from mesh_cli.verbs import (
     bench_verbs,
     canary_verb,
     context,
@@ -17,8 +19,6 @@ from mesh_cli import (
     model_verbs,
     run_verbs,
 )
-from mesh_cli.errors import CliError, exit_code_of
-from mesh_cli.output import errors
 
 app = typer.Typer(
     name="mesh",

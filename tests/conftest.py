@@ -9,8 +9,8 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling, Scheduling
 
-from tests.mlflow_server import running_mlflow
-from tests.postgres import execute, running_postgres, with_database
+from tests.real_parts.mlflow_server import running_mlflow
+from tests.real_parts.postgres import execute, running_postgres, with_database
 
 # How many examples: `HYPOTHESIS_PROFILE=long` looks for new faults, the default repeats its own.
 settings.register_profile("fast", max_examples=50, deadline=None, derandomize=True)

@@ -11,18 +11,18 @@ from service_kit import promotion
 from service_kit.database import Database, apply_schema, until_available
 from service_kit.promotion import Promotions
 from service_kit.registry import Registry
-from training_svc import store
-from training_svc.changes import Changes
-from training_svc.folders import JobFolders
-from training_svc.process import ProcessLauncher
-from training_svc.promoter import MlflowPromoter
-from training_svc.retention import Retention
-from training_svc.runner import Runner
+from training_svc.jobs import job_store as store
+from training_svc.jobs.caller_actions import Trainings
+from training_svc.jobs.child_process import ProcessLauncher
+from training_svc.jobs.folders import JobFolders
+from training_svc.jobs.job_changes import Changes
+from training_svc.jobs.job_runner import Runner
+from training_svc.jobs.job_store import PostgresJobs
+from training_svc.jobs.promoter import MlflowPromoter
+from training_svc.jobs.retention import Retention
+from training_svc.jobs.slack import Slack
 from training_svc.servicer import TrainServicer
 from training_svc.settings import TrainingSettings
-from training_svc.slack import Slack
-from training_svc.store import PostgresJobs
-from training_svc.trainings import Trainings
 
 
 class TrainingService:

@@ -11,8 +11,8 @@ from mesh.v1 import train_pb2, train_pb2_grpc
 from service_kit.errors import InvalidArgument
 from service_kit.interceptor import Context
 from service_kit.limits import check_request_id
-from training_svc.jobs import Job, Params, Promotion
-from training_svc.trainings import Trainings
+from training_svc.jobs.caller_actions import Trainings
+from training_svc.jobs.job import Job, Params, Promotion
 
 _PROMOTIONS = {
     train_pb2.PROMOTION_UNSPECIFIED: Promotion.AUTO,

@@ -11,17 +11,17 @@ from grpc import aio
 from mesh.v1 import data_pb2_grpc
 from service_kit.database import Database, apply_schema
 from service_kit.registry import Registry
-from trigger_svc.airflow import Airflow
-from trigger_svc.airflow_http import HttpAirflow
-from trigger_svc.bridge_loop import BridgeLoop
-from trigger_svc.dataset import Dataset
-from trigger_svc.registration import Registration
+from trigger_svc.batches.timeline import Timeline
+from trigger_svc.bridge.airflow import Airflow
+from trigger_svc.bridge.airflow_http import HttpAirflow
+from trigger_svc.bridge.bridge_loop import BridgeLoop
+from trigger_svc.dataset.dataset import Dataset
+from trigger_svc.dataset.registration import Registration
 from trigger_svc.servicer import DataServicer
 from trigger_svc.settings import TriggerSettings
-from trigger_svc.timeline import Timeline
 
 DATABASE_THREADS = 8
-SCHEMA = Path(str(resources.files("trigger_svc") / "sql" / "schema.sql"))
+SCHEMA = Path(str(resources.files("trigger_svc.database") / "sql" / "schema.sql"))
 
 
 class TriggerService:

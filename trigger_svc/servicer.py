@@ -10,10 +10,10 @@ from mesh.v1 import data_pb2, data_pb2_grpc
 from service_kit.errors import InvalidArgument
 from service_kit.interceptor import Context
 from service_kit.limits import check_model_name, check_request_id
-from trigger_svc.batches import Batch
-from trigger_svc.dataset import Counts, Dataset, Rows
-from trigger_svc.examples import Example, Spool, check_count
-from trigger_svc.timeline import Outcome, Timeline
+from trigger_svc.batches.batch import Batch
+from trigger_svc.batches.timeline import Outcome, Timeline
+from trigger_svc.dataset.dataset import Counts, Dataset, Rows
+from trigger_svc.dataset.examples import Example, Spool, check_count
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1_000

@@ -8,7 +8,7 @@ from string import Template
 from typing import Any
 
 from bench.peers.peer import FOLDER, Peer, Turn
-from mesh_cli.ports import internal_ports
+from mesh_cli.local.ports import internal_ports
 
 # How long a peer's batch waits for company.
 BATCH_WAIT_S = 0.005

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import httpx
 
+from bench.kit.processes import ServerProcess
 from bench.peers.catalog import PEERS
 from bench.peers.environment import BUILD, environment
 from bench.peers.peer import FOLDER, Peer, Turn
-from bench.processes import ServerProcess
 from mesh_cli.errors import BadInput
 from mesh_cli.load import ClosedLoop, LoadSpec
-from mesh_cli.ports import internal_ports
+from mesh_cli.local.ports import internal_ports
 
 # Labels may differ where we are less sure than this: number formats round differently.
 CLEAR_SCORE = 0.55

@@ -8,25 +8,25 @@ from grpc import aio
 
 from control_plane.canary.canaries import Canaries
 from control_plane.canary.judge import Judge, Rules
-from control_plane.canary.numbers import FleetNumbers
-from control_plane.canary.run import CanaryParts
-from control_plane.catalog import Catalog
-from control_plane.discovery import discover
-from control_plane.fleet import Fleet
-from control_plane.fleet_view import FleetView
-from control_plane.grpc_replica import GrpcReplica
-from control_plane.locks import ModelLocks
-from control_plane.marks import Marks
-from control_plane.publisher import EnvoyPublisher
-from control_plane.reload import ReloadCoordinator
-from control_plane.repairs import Repairs
-from control_plane.rollout import Timings
-from control_plane.roster import Roster
-from control_plane.rotation import Rotation
+from control_plane.canary.live_numbers import FleetNumbers
+from control_plane.canary.steps import CanaryParts
+from control_plane.changes.marks import Marks
+from control_plane.changes.model_locks import ModelLocks
+from control_plane.fleet.connections import Roster
+from control_plane.fleet.discovery import discover
+from control_plane.fleet.fleet import Fleet
+from control_plane.fleet.fleet_view import FleetView
+from control_plane.fleet.grpc_replica import GrpcReplica
+from control_plane.fleet.version_change import Timings
+from control_plane.models.catalog import Catalog
+from control_plane.reload.coordinator import ReloadCoordinator
+from control_plane.reload.repairs import Repairs
+from control_plane.reload.upkeep import Upkeep
 from control_plane.servicer import ReloadServicer
 from control_plane.settings import ControlPlaneSettings
-from control_plane.traffic import TrafficControl
-from control_plane.upkeep import Upkeep
+from control_plane.traffic.eligible_replicas import Rotation
+from control_plane.traffic.publisher import EnvoyPublisher
+from control_plane.traffic.traffic_control import TrafficControl
 from control_plane.xds import DiscoveryServer
 from mesh.v1 import reload_pb2_grpc
 from service_kit.database import Database, apply_schema

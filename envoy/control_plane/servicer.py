@@ -7,10 +7,10 @@ from grpc import aio
 from control_plane.canary.canaries import Canaries
 from control_plane.canary.record import Plan
 from control_plane.canary.view import canary_message
-from control_plane.fleet_view import FleetView, view_fleet
-from control_plane.reload import ReloadCoordinator, ReloadResult
+from control_plane.fleet.fleet_view import FleetView, view_fleet
+from control_plane.reload.coordinator import ReloadCoordinator, ReloadResult
 from control_plane.topology import Split
-from control_plane.traffic import TrafficControl
+from control_plane.traffic.traffic_control import TrafficControl
 from mesh.v1 import reload_pb2, reload_pb2_grpc
 from service_kit.limits import check_model_name, check_request_id
 

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from control_plane.canary.judge import Rules
-from control_plane.discovery import replica_address
+from control_plane.fleet.discovery import replica_address
 from control_plane.topology import (
     CALLS_PER_REPLICA,
     DEFAULT_HOST,

@@ -6,12 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from inference_svc import metrics
 from inference_svc.batching.job import Batch, Classified, Job, Lane
-from inference_svc.batching.queue import TextQueue
+from inference_svc.batching.text_queue import TextQueue
 from inference_svc.batching.tokenizing import Tokenizing
 from inference_svc.engines.base import FloatArray
-from inference_svc.loaded_model import LoadedModel
+from inference_svc.metrics import exported as metrics
+from inference_svc.model.loaded_model import LoadedModel
 from service_kit.errors import Exhausted, MeshError
 
 log = logging.getLogger(__name__)

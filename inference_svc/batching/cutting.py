@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inference_svc.batching.job import Batch, QueuedText
-from inference_svc.shapes import full_texts, padded_tokens
+from inference_svc.model.shapes import full_texts, padded_tokens
 
 # One more batch costs about as much as computing so many tokens (measured: MiniLM, one core).
 BATCH_OVERHEAD_TOKENS = 128

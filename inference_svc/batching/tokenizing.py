@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 
 from inference_svc.batching.job import Job
-from inference_svc.loaded_model import Tokens
+from inference_svc.model.loaded_model import Tokens
 
 # So many texts are tokenised beside the batch that is computed, by a thread of their own. Fewer
 # wait for the compute thread to be free: a text takes 33 microseconds, waking the other thread for

@@ -3,8 +3,8 @@
 import os
 
 from inference_svc.engines.base import Classifier, Engine, EngineUnavailable
-from inference_svc.engines.cpu_engine import CpuEngine
-from inference_svc.engines.cuda import has_cuda
+from inference_svc.engines.cuda_probe import has_cuda
+from inference_svc.engines.openvino_or_torch import CpuEngine
 
 __all__ = ["Classifier", "Engine", "EngineUnavailable", "create_engine"]
 

@@ -10,7 +10,7 @@ from inference_svc.engines.base import (
     IntArray,
     PackedTexts,
 )
-from inference_svc.engines.cpu import describe_cpu, has_bf16, usable_cores
+from inference_svc.engines.cpu_features import describe_cpu, has_bf16, usable_cores
 from inference_svc.engines.memory import trim_heap
 from service_kit.telemetry import refuse_openvino_telemetry
 

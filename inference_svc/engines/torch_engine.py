@@ -8,7 +8,7 @@ from transformers import AutoModelForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
 from inference_svc.engines.base import TOLERANCE, EngineUnavailable, FloatArray, IntArray
-from inference_svc.engines.cpu import describe_cpu, has_bf16, usable_cores
+from inference_svc.engines.cpu_features import describe_cpu, has_bf16, usable_cores
 from inference_svc.engines.memory import trim_heap
 
 # Padded tokens a batch: on a CPU core larger batches gain little and make everyone wait.

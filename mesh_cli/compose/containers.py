@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mesh_cli.compose.engine import Engine
-from mesh_cli.deployment import PartStatus
+from mesh_cli.deployments.deployment import PartStatus
 from mesh_cli.errors import CliError
 
 INFERENCE = "inference"

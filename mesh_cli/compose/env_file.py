@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mesh_cli.errors import CliError
-from mesh_cli.home import write_private
+from mesh_cli.local.home import write_private
 
 
 class EnvFile:

@@ -13,9 +13,9 @@ from mesh_cli.compose.engine import Engine
 from mesh_cli.compose.initialise import initialise, secrets_folder
 from mesh_cli.compose.replicas import Replicas
 from mesh_cli.compose.secrets import ComposeSecrets
-from mesh_cli.csv_files import Row
-from mesh_cli.deployment import PartStatus, Report, Scaled
+from mesh_cli.deployments.deployment import PartStatus, Report, Scaled
 from mesh_cli.errors import BadInput, CliError, NotUp
+from mesh_cli.rows.csv_files import Row
 
 ENVOY, MLFLOW, AIRFLOW = "envoy", "mlflow", "airflow-api-server"
 # Ports inside the containers that are published on this machine.

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from mesh.v1 import reload_pb2
-from mesh_cli import fleet_wait
 from mesh_cli.compose.containers import (
     INFERENCE,
     Container,
@@ -16,9 +15,10 @@ from mesh_cli.compose.containers import (
 )
 from mesh_cli.compose.engine import Engine
 from mesh_cli.compose.env_file import EnvFile
-from mesh_cli.deployment import Report, Scaled
+from mesh_cli.deployments import fleet_wait
+from mesh_cli.deployments.deployment import Report, Scaled
+from mesh_cli.deployments.fleet_wait import GetFleet
 from mesh_cli.errors import CliError
-from mesh_cli.fleet_wait import GetFleet
 
 REPLICAS_VARIABLE = "MESH_REPLICAS"
 # Docker's name server drops a stopped container at once; the control plane asks every few seconds.

@@ -8,13 +8,13 @@ In an open loop latency counts from the moment at which a request was due; whate
 leaving then is part of it, and no request is left out.
 """
 
-from mesh_cli.load.answers import Server
 from mesh_cli.load.driver import generate
+from mesh_cli.load.plan.search import Step, find_rate
+from mesh_cli.load.plan.spec import ClosedLoop, LoadSpec, OpenLoop
+from mesh_cli.load.plan.texts import read_texts
 from mesh_cli.load.process import LoadProcess, run_load
-from mesh_cli.load.result import Event, Generator, LoadResult, Request
-from mesh_cli.load.search import Step, find_rate
-from mesh_cli.load.spec import ClosedLoop, LoadSpec, OpenLoop
-from mesh_cli.load.texts import read_texts
+from mesh_cli.load.results.answers import Server
+from mesh_cli.load.results.result import Event, Generator, LoadResult, Request
 
 __all__ = [
     "ClosedLoop",

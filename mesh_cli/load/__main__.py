@@ -9,9 +9,9 @@ from pathlib import Path
 
 from mesh_cli.errors import CliError
 from mesh_cli.load.driver import generate
-from mesh_cli.load.result_file import dumps
+from mesh_cli.load.plan.spec import from_json
+from mesh_cli.load.results.result_file import dumps
 from mesh_cli.load.selector import new_event_loop
-from mesh_cli.load.spec import from_json
 
 
 def main() -> int:

@@ -5,14 +5,14 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import cycle
 
-from mesh_cli.load.arrivals import offsets
-from mesh_cli.load.door import OK, Door
-from mesh_cli.load.encode import encode
-from mesh_cli.load.grpc_door import GrpcDoor
-from mesh_cli.load.http_door import HttpDoor
-from mesh_cli.load.recorder import Recorder
-from mesh_cli.load.result import LoadResult, from_recorder
-from mesh_cli.load.spec import LoadSpec, OpenLoop
+from mesh_cli.load.plan.arrivals import offsets
+from mesh_cli.load.plan.spec import LoadSpec, OpenLoop
+from mesh_cli.load.results.recorder import Recorder
+from mesh_cli.load.results.result import LoadResult, from_recorder
+from mesh_cli.load.wire.door import OK, Door
+from mesh_cli.load.wire.encode import encode
+from mesh_cli.load.wire.grpc_door import GrpcDoor
+from mesh_cli.load.wire.http_door import HttpDoor
 
 # A generator that is behind looks at the answers after so many requests.
 BURST = 32

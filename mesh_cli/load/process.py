@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import NoReturn
 
 from mesh_cli.errors import CliError, NotUp
-from mesh_cli.load.result import LoadResult
-from mesh_cli.load.result_file import loads
-from mesh_cli.load.spec import LoadSpec
+from mesh_cli.load.plan.spec import LoadSpec
+from mesh_cli.load.results.result import LoadResult
+from mesh_cli.load.results.result_file import loads
 
 # Time beyond the load itself for start, last answers and the reading of answers.
 EXTRA_S = 60.0

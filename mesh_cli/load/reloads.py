@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from mesh.client import MeshClient
 from mesh.errors import MeshError
 from mesh_cli.errors import CliError
-from mesh_cli.load.result import Event
+from mesh_cli.load.results.result import Event
 
 
 def moments(at: Sequence[float], every: float | None, duration_s: float) -> list[float]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.running_mesh import ROOT, Mesh, new_mesh
+from tests.whole_mesh.running_mesh import ROOT, Mesh, new_mesh
 
 SAMPLES = ROOT / "mesh_cli" / "sample_data"
 

@@ -10,7 +10,7 @@ import pytest
 
 from mesh import errors
 from mesh.client import MeshClient
-from tests.acceptance.running_mesh import Mesh, new_mesh
+from tests.whole_mesh.running_mesh import Mesh, new_mesh
 
 TOO_LONG = "x" * 32_769
 

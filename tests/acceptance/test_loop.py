@@ -10,7 +10,7 @@ from grpc import aio
 
 from mesh.client import AsyncMeshClient
 from mesh.v1 import data_pb2, train_pb2
-from tests.acceptance.running_mesh import Mesh
+from tests.whole_mesh.running_mesh import Mesh
 
 CLIENTS = 64
 # Seconds between a client's requests while a model is trained, which wants the processors too.

@@ -10,7 +10,7 @@ import httpx
 from mesh.client import MeshClient
 from mesh.v1 import train_pb2
 from tests.acceptance.conftest import SAMPLES
-from tests.acceptance.running_mesh import ROOT, TIMEOUT_S, Mesh
+from tests.whole_mesh.running_mesh import ROOT, TIMEOUT_S, Mesh
 
 
 def _lines() -> list[str]:

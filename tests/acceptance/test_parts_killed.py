@@ -4,10 +4,10 @@ import asyncio
 import signal
 from pathlib import Path
 
-from tests.acceptance.running_mesh import Mesh
-from tests.chaos.whole_mesh.clients import Clients
-from tests.chaos.whole_mesh.parts import PartsOf
-from tests.chaos.whole_mesh.turns import begin
+from tests.whole_mesh.clients import Clients
+from tests.whole_mesh.parts import PartsOf
+from tests.whole_mesh.running_mesh import Mesh
+from tests.whole_mesh.turns import begin
 
 # At each step, what is at work just then, and a replica.
 KILLED = {

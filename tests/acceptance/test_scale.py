@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from tests.acceptance.running_mesh import Mesh
-from tests.acceptance.traffic import Traffic
+from tests.whole_mesh.running_mesh import Mesh
+from tests.whole_mesh.traffic import Traffic
 
 FOUR = ["replica-1", "replica-2", "replica-3", "replica-4"]
 

@@ -7,8 +7,8 @@ import time
 
 import httpx
 
-from tests.acceptance.running_mesh import Mesh
-from tests.acceptance.traffic import Traffic
+from tests.whole_mesh.running_mesh import Mesh
+from tests.whole_mesh.traffic import Traffic
 
 ROLLED_BACK = 4
 

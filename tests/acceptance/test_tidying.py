@@ -1,6 +1,6 @@
 """`mesh gc`: shows what nothing keeps, removes it, and harms nothing that serves."""
 
-from tests.acceptance.running_mesh import Mesh
+from tests.whole_mesh.running_mesh import Mesh
 
 
 def test_what_nothing_keeps_is_shown_then_removed(mesh: Mesh, reviews: str) -> None:

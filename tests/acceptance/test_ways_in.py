@@ -12,7 +12,7 @@ import pytest
 
 from mesh.client import AsyncMeshClient, MeshClient
 from mesh.v1 import predict_pb2
-from tests.acceptance.running_mesh import Mesh
+from tests.whole_mesh.running_mesh import Mesh
 
 TEXT = "The soup was cold and so was the waiter."
 PREDICT = "mesh.v1.PredictService/Predict"

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from tests.chaos.conftest import Hold
-from tests.trigger import query
+from tests.real_parts.trigger_service import query
 
 LOST, RUNS = "every committed row in exactly one batch", "every batch has exactly one run"
 

@@ -6,17 +6,17 @@ import signal
 import sys
 import time
 
-from control_plane.catalog import Catalog
-from control_plane.fleet import Fleet
-from control_plane.locks import ModelLocks
-from control_plane.marks import Marks
-from control_plane.reload import ReloadCoordinator, ReloadResult
-from control_plane.repairs import Repairs
-from control_plane.rollout import Timings
-from control_plane.rotation import Rotation
+from control_plane.changes.marks import Marks
+from control_plane.changes.model_locks import ModelLocks
+from control_plane.fleet.fleet import Fleet
+from control_plane.fleet.version_change import Timings
+from control_plane.models.catalog import Catalog
+from control_plane.reload.coordinator import ReloadCoordinator, ReloadResult
+from control_plane.reload.repairs import Repairs
+from control_plane.traffic.eligible_replicas import Rotation
 from service_kit.promotion import Promotions
 from service_kit.registry import Registry
-from tests.unit.control_plane_twins import TOPOLOGY, TwinEnvoy, TwinReplica
+from tests.unit.control_plane.twins import TOPOLOGY, TwinEnvoy, TwinReplica
 
 
 class KilledRegistry(Registry):

@@ -24,13 +24,13 @@ from psycopg2.extensions import cursor as Cursor
 from service_kit.database import Database, apply_schema
 from tests.chaos.batches import LOST, RUNS, memberships, settled
 from tests.chaos.conftest import Hold
-from tests.postgres import execute, with_database
-from tests.stub_airflow import Fault, StubAirflow, running_stub_airflow
-from tests.trigger import query, settings, until
-from trigger_svc import airflow_http, backoff, bridge, bridge_loop
-from trigger_svc.airflow_http import HttpAirflow
-from trigger_svc.bridge_loop import BridgeLoop
-from trigger_svc.queries import model_table
+from tests.real_parts.postgres import execute, with_database
+from tests.real_parts.trigger_service import query, settings, until
+from tests.twins.stub_airflow import Fault, StubAirflow, running_stub_airflow
+from trigger_svc.bridge import airflow_http, backoff, bridge, bridge_loop
+from trigger_svc.bridge.airflow_http import HttpAirflow
+from trigger_svc.bridge.bridge_loop import BridgeLoop
+from trigger_svc.database.queries import model_table
 from trigger_svc.service import SCHEMA
 
 FAST_RUNS = 20

@@ -20,13 +20,13 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from tests import trigger
 from tests.chaos.batches import hold_once, settled
 from tests.chaos.conftest import Hold
 from tests.chaos.test_bridge_faults import prepare
 from tests.chaos.trigger_process import TriggerProcess, epoch, running_trigger_process
-from tests.stub_airflow import StubAirflow, running_stub_airflow
-from tests.trigger import query
+from tests.real_parts import trigger_service as trigger
+from tests.real_parts.trigger_service import query
+from tests.twins.stub_airflow import StubAirflow, running_stub_airflow
 from tests.waiting import until
 
 MODEL = "left"

@@ -10,9 +10,9 @@ import pytest
 
 from tests.chaos.batches import hold_once
 from tests.chaos.conftest import Hold
-from tests.trigger import examples, query, running_trigger, until
-from trigger_svc.airflow import RunState
-from trigger_svc.airflow_memory import MemoryAirflow
+from tests.real_parts.trigger_service import examples, query, running_trigger, until
+from trigger_svc.bridge.airflow import RunState
+from trigger_svc.bridge.airflow_memory import MemoryAirflow
 
 HOURS = [pytest.param(1, id="set-back"), pytest.param(-1, id="set-forward")]
 IN_ORDER = "batches wait for no clock, in their order"

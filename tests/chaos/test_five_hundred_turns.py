@@ -20,26 +20,26 @@ import httpx
 import psutil
 import pytest
 
-from inference_svc.cache import ModelCache
+from inference_svc.versions.cache import ModelCache
 from service_kit import promotion
 from service_kit.database import Database, apply_schema
 from service_kit.promotion import Promotions
 from service_kit.registry import CHAMPION, TAG_JOB_ID, Registry
 from tests.chaos.conftest import Hold
-from tests.trigger import examples, query, running_trigger
-from training_svc import store as training_store
-from training_svc.changes import Changes
-from training_svc.folders import JobFolders
-from training_svc.jobs import Job, Params, State
-from training_svc.jobs import Promotion as PromotionMode
-from training_svc.process import Ended
-from training_svc.promoter import MlflowPromoter
-from training_svc.retention import Retention
-from training_svc.runner import Runner
-from training_svc.store import PostgresJobs
-from training_svc.trainings import Trainings
-from trigger_svc.airflow import Run, RunState
-from trigger_svc.airflow_memory import MemoryAirflow
+from tests.real_parts.trigger_service import examples, query, running_trigger
+from training_svc.jobs import job_store as training_store
+from training_svc.jobs.caller_actions import Trainings
+from training_svc.jobs.child_process import Ended
+from training_svc.jobs.folders import JobFolders
+from training_svc.jobs.job import Job, Params, State
+from training_svc.jobs.job import Promotion as PromotionMode
+from training_svc.jobs.job_changes import Changes
+from training_svc.jobs.job_runner import Runner
+from training_svc.jobs.job_store import PostgresJobs
+from training_svc.jobs.promoter import MlflowPromoter
+from training_svc.jobs.retention import Retention
+from trigger_svc.bridge.airflow import Run, RunState
+from trigger_svc.bridge.airflow_memory import MemoryAirflow
 
 MODELS = 5  # whose turns go on side by side, one at a time each
 KEEP_VERSIONS = 3

@@ -14,7 +14,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.chaos.conftest import Hold
-from tests.steered_replica_process import SteeredProcess, steered_process
+from tests.twins.steered_replica_process import SteeredProcess, steered_process
 
 # gRPC itself says CANCELLED to a call that was on its way in when the server stopped. Envoy tries
 # both on another replica.

@@ -16,7 +16,7 @@ from grpc_status import rpc_status
 
 from mesh.v1 import predict_pb2
 from tests.chaos.conftest import Hold
-from tests.steered_replica_process import SteeredProcess, steered_process
+from tests.twins.steered_replica_process import SteeredProcess, steered_process
 
 CALLS = 10_000
 ROOM = 4_096

@@ -17,8 +17,8 @@ from service_kit.errors import Aborted, Unavailable
 from service_kit.promotion import SCHEMA, Promoted, Promotions
 from service_kit.registry import CHAMPION, Registry
 from tests.chaos.conftest import Hold
-from tests.mlflow_server import create_versions
-from tests.postgres import execute
+from tests.real_parts.mlflow_server import create_versions
+from tests.real_parts.postgres import execute
 
 ROUNDS = 5
 CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'promotion'"

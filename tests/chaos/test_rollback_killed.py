@@ -13,15 +13,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from control_plane.reload import TAG_ROLLBACK
+from control_plane.reload.coordinator import TAG_ROLLBACK
 from service_kit.promotion import SCHEMA, Promotions
 from service_kit.registry import CHAMPION, PREVIOUS, SERVING, Registry
 from tests.chaos.conftest import Hold
 from tests.chaos.rollback_process import rollback
-from tests.mlflow_server import create_versions
-from tests.postgres import execute
-from tests.trigger import query
-from tests.unit.control_plane_twins import TwinReplica
+from tests.real_parts.mlflow_server import create_versions
+from tests.real_parts.postgres import execute
+from tests.real_parts.trigger_service import query
+from tests.unit.control_plane.twins import TwinReplica
 
 ONCE = "a rollback happens once and whole"
 RESTART_TIMEOUT_S = 120

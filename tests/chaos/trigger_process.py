@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.service_process import start_module
-from tests.trigger import NOWHERE, query
+from tests.real_parts.service_process import start_module
+from tests.real_parts.trigger_service import NOWHERE, query
 from tests.waiting import until
 
 # Rows come all the time, so their age seals them.

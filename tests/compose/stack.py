@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.running_mesh import MESH, ROOT
-from tests.postgres import free_port
+from tests.real_parts.postgres import free_port
+from tests.whole_mesh.running_mesh import MESH, ROOT
 
 # Building images, the torch one above all.
 TIMEOUT_S = 3600.0

@@ -16,7 +16,7 @@ import pytest
 
 from tests.compose.conftest import Figures
 from tests.compose.stack import Stack
-from tests.steady_load import under_load
+from tests.real_parts.steady_load import under_load
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1800)]
 

@@ -4,8 +4,8 @@ import asyncio
 import logging
 
 from control_plane.canary.record import Canary, CanaryState, Plan
-from control_plane.canary.run import TAG_CANARY, CanaryParts, CanaryRun
-from control_plane.locks import ModelLocks
+from control_plane.canary.steps import TAG_CANARY, CanaryParts, CanaryRun
+from control_plane.changes.model_locks import ModelLocks
 from service_kit.errors import AlreadyExists, FailedPrecondition, NotFound, Unavailable
 from service_kit.registry import CHALLENGER, CHAMPION, SERVING, RegisteredModel, registered_model
 

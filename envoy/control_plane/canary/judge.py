@@ -16,7 +16,7 @@ from enum import StrEnum
 
 from control_plane.canary.held_out import HeldOut
 from control_plane.canary.significance import above, drifted, more_often, slower
-from control_plane.slot_stats import SlotStats
+from control_plane.fleet.slot_stats import SlotStats
 from service_kit.histogram import quantile_bucket, quantile_ms
 
 TESTS = 6

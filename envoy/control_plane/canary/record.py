@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any
 
 from control_plane.canary.judge import Case, Finding, Rules
-from control_plane.slot_stats import SlotStats
+from control_plane.fleet.slot_stats import SlotStats
 from control_plane.topology import Split
 from service_kit.errors import InvalidArgument
 from service_kit.histogram import quantile_ms

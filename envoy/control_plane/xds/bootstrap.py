@@ -3,12 +3,12 @@
 from datetime import timedelta
 
 from control_plane.topology import MAX_CLIENT_CONNECTIONS, Address
-from control_plane.xds import names
-from control_plane.xds.clusters import control_plane_cluster, with_endpoints
-from control_plane.xds.lean_messages import lean_messages
-from control_plane.xds.listener import route_name, with_routes
-from control_plane.xds.messages import ADS, socket_address
-from control_plane.xds.snapshot import Snapshot
+from control_plane.xds.basics import names
+from control_plane.xds.basics.lean_messages import lean_messages
+from control_plane.xds.basics.messages import ADS, socket_address
+from control_plane.xds.clusters.clusters import control_plane_cluster, with_endpoints
+from control_plane.xds.listener.listener import route_name, with_routes
+from control_plane.xds.stream.snapshot import Snapshot
 
 with lean_messages():
     from envoy_data_plane.envoy.config.bootstrap.v3 import (

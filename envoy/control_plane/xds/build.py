@@ -6,18 +6,18 @@ from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 
 from control_plane.topology import ADMIN_HOST, UNCOUNTED_CALLS, Address, Limits, MeshTopology
-from control_plane.xds import names
-from control_plane.xds.clusters import (
+from control_plane.xds.basics import names
+from control_plane.xds.clusters.clusters import (
     replica_cluster,
     replica_http_cluster,
     replica_unary_cluster,
     service_cluster,
 )
-from control_plane.xds.endpoints import Endpoints
-from control_plane.xds.listener import listener
-from control_plane.xds.routes import route_table
-from control_plane.xds.runtime import RuntimeLimits, runtime_limits
-from control_plane.xds.snapshot import Snapshot
+from control_plane.xds.clusters.endpoints import Endpoints
+from control_plane.xds.clusters.runtime_limits import RuntimeLimits, runtime_limits
+from control_plane.xds.listener.listener import listener
+from control_plane.xds.routes.routes import route_table
+from control_plane.xds.stream.snapshot import Snapshot
 
 
 def build_snapshot(topology: MeshTopology) -> Snapshot:

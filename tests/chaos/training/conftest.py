@@ -11,8 +11,8 @@ import pytest
 from mesh.v1 import train_pb2
 from service_kit.registry import CHAMPION, Registry
 from tests.chaos.conftest import Hold
-from tests.integration.training_rig import Service, make_tiny_bert, running_service
-from training_svc.promoter import TAG_DECISION
+from tests.real_parts.training_service import Service, make_tiny_bert, running_service
+from training_svc.jobs.promoter import TAG_DECISION
 
 # Starts the service against PostgreSQL and MLflow at these URLs, with more settings.
 Start: TypeAlias = Callable[..., AbstractAsyncContextManager[Service]]

@@ -15,8 +15,8 @@ import pytest
 from mesh.v1 import train_pb2
 from tests.chaos.conftest import Hold
 from tests.chaos.training.conftest import Start, check
-from tests.integration.training_rig import import_rows, make_rows
-from tests.postgres import free_port, running_postgres
+from tests.real_parts.postgres import free_port, running_postgres
+from tests.real_parts.training_service import import_rows, make_rows
 
 AWAY_S = 3.0
 

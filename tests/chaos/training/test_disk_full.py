@@ -16,7 +16,7 @@ import pytest
 from mesh.v1 import train_pb2
 from tests.chaos.conftest import Hold
 from tests.chaos.training.conftest import Start, check
-from tests.integration.training_rig import import_rows, make_rows
+from tests.real_parts.training_service import import_rows, make_rows
 
 SIZE_MIB = 16
 

@@ -16,9 +16,9 @@ import pytest
 from mesh.v1 import train_pb2
 from tests.chaos.conftest import Hold
 from tests.chaos.training.conftest import Start, check
-from tests.integration.training_rig import import_rows, make_rows
-from tests.mlflow_server import running_mlflow
-from tests.postgres import free_port
+from tests.real_parts.mlflow_server import running_mlflow
+from tests.real_parts.postgres import free_port
+from tests.real_parts.training_service import import_rows, make_rows
 
 
 def kill(port: int) -> None:

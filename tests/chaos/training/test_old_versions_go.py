@@ -13,7 +13,7 @@ from mesh.v1 import train_pb2
 from service_kit.registry import CHAMPION, Registry
 from tests.chaos.conftest import Hold
 from tests.chaos.training.conftest import Start
-from tests.integration.training_rig import import_rows, make_rows
+from tests.real_parts.training_service import import_rows, make_rows
 
 NOTHING_LEARNED = train_pb2.TrainParams(epochs=1, learning_rate=1e-7)
 

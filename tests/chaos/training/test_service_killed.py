@@ -13,7 +13,7 @@ from mesh.v1 import train_pb2
 from service_kit.registry import Registry
 from tests.chaos.conftest import Hold
 from tests.chaos.training.conftest import Start, check
-from tests.integration.training_rig import Service, import_rows, make_rows
+from tests.real_parts.training_service import Service, import_rows, make_rows
 
 LONG = train_pb2.TrainParams(epochs=60)
 Reach = Callable[[Service, str, str], Awaitable[None]]

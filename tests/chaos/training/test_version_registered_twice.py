@@ -14,7 +14,7 @@ from service_kit.registry import Registry
 from tests.chaos.conftest import Hold
 from tests.chaos.training.conftest import Start, check
 from tests.chaos.training.test_service_killed import registered
-from tests.integration.training_rig import import_rows, make_rows
+from tests.real_parts.training_service import import_rows, make_rows
 
 
 @pytest.mark.chaos_full

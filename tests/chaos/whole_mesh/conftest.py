@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.running_mesh import ROOT, Mesh, new_mesh
-from tests.chaos.whole_mesh.parts import PartsOf
-from tests.chaos.whole_mesh.turns import Undisturbed, begin
-from tests.integration.training_rig import make_tiny_bert
+from tests.real_parts.training_service import make_tiny_bert
+from tests.whole_mesh.parts import PartsOf
+from tests.whole_mesh.running_mesh import ROOT, Mesh, new_mesh
+from tests.whole_mesh.turns import Undisturbed, begin
 
 SETTINGS = {
     "TRIGGER_SEAL_QUIET_MS": "300",

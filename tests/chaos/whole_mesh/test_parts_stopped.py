@@ -12,11 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.acceptance.running_mesh import Mesh
 from tests.chaos.conftest import Hold
-from tests.chaos.whole_mesh.clients import Clients
-from tests.chaos.whole_mesh.parts import PartsOf
-from tests.chaos.whole_mesh.turns import COMPLETES_S, Undisturbed, begin
+from tests.whole_mesh.clients import Clients
+from tests.whole_mesh.parts import PartsOf
+from tests.whole_mesh.running_mesh import Mesh
+from tests.whole_mesh.turns import COMPLETES_S, Undisturbed, begin
 
 pytestmark = pytest.mark.chaos_full
 

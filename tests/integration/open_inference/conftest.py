@@ -18,9 +18,9 @@ from inference_svc.settings import InferenceSettings
 from mesh.v1 import reload_pb2, replica_pb2, replica_pb2_grpc
 from service_kit.registry import CHAMPION, SERVING
 from service_kit.server import GrpcServer
-from tests.envoy import RunningEnvoy, running_envoy
-from tests.inference import FakeRegistry, SteeredEngine, write_steered_version
-from tests.postgres import free_port
+from tests.real_parts.envoy import RunningEnvoy, running_envoy
+from tests.real_parts.postgres import free_port
+from tests.twins.replica import FakeRegistry, SteeredEngine, write_steered_version
 
 # Of `films` all goes to the Challenger.
 SPLITS = (("films", Split(0, 100)),)

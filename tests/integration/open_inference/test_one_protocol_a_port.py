@@ -27,7 +27,7 @@ PATHS = (
     "/v2/models/reviews/infer",
     "/v2/mesh.v1/health",
 )
-HEADERS = (
+HEADERS: tuple[dict[str, str], ...] = (
     {},
     {"content-type": "application/grpc", "te": "trailers"},
     {"content-type": "application/grpc-web"},

@@ -1,0 +1,1 @@
+"""What the benchmarks share: servers under test, measuring, and keeping results."""

@@ -1,0 +1,149 @@
+"""Our side of a comparison: replicas behind a real Envoy with the real configuration.
+
+The replicas start from their cache, as they do while MLflow is away; no other part of the mesh
+runs. INFERENCE_… variables of the caller reach them.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from bench.kit.model import MODEL
+from bench.kit.processes import ServerProcess
+from inference_svc.versions.cache import VersionInfo
+from mesh_cli.local.health import grpc_health
+from mesh_cli.local.parts import envoy_workers
+from mesh_cli.local.ports import internal_ports
+
+VERSION = "1"
+NOBODY = "127.0.0.1:1"
+
+
+@dataclass(frozen=True)
+class OurSide:
+    """What runs, and where it is reached."""
+
+    address: str
+    envoy: ServerProcess
+    replicas: list[ServerProcess]
+    replica_addresses: list[str]
+    metrics_urls: list[str]
+    """Of the replicas, for Prometheus."""
+
+    def metric(self, name: str) -> float:
+        """Sum of a metric without labels over the replicas, for example `mesh_batch_texts_sum`."""
+        return sum(_metric(url, name) for url in self.metrics_urls)
+
+    @property
+    def servers(self) -> list[ServerProcess]:
+        """Envoy and the replicas."""
+        return [self.envoy, *self.replicas]
+
+
+@contextmanager
+def our_side(folder: Path, model: Path, replicas: int = 2) -> Iterator[OurSide]:
+    """Serve the version in `model` by so many replicas; state and logs go to `folder`."""
+    names = [f"replica-{number}" for number in range(1, replicas + 1)]
+    metrics = [f"{name}-metrics" for name in names]
+    unary = [f"{name}-unary" for name in names]
+    ports = internal_ports([*names, *metrics, *unary, "envoy", "admin"], {})
+    at = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+    addresses = [at[name] for name in names]
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(
+                _replica(folder / name, name, model, (ports[name], ports[calls], ports[metric]))
+            )
+            for name, calls, metric in zip(names, unary, metrics, strict=True)
+        ]
+        envoy = stack.enter_context(
+            _envoy(
+                folder / "envoy",
+                addresses,
+                [at[name] for name in unary],
+                ports["envoy"],
+                ports["admin"],
+            )
+        )
+        yield OurSide(
+            at["envoy"],
+            envoy,
+            running,
+            addresses,
+            [f"http://{at[name]}/metrics" for name in metrics],
+        )
+
+
+def _metric(url: str, name: str) -> float:
+    text = httpx.get(url, timeout=5, trust_env=False).raise_for_status().text
+    families = text_string_to_metric_families(text)
+    return sum(one.value for family in families for one in family.samples if one.name == name)
+
+
+def _replica(folder: Path, name: str, model: Path, ports: tuple[int, int, int]) -> ServerProcess:
+    port, unary_port, metrics_port = ports
+    shutil.rmtree(folder, ignore_errors=True)
+    version = folder / "models" / MODEL / VERSION
+    shutil.copytree(model, version)
+    info = VersionInfo(MODEL, VERSION, run_id="bench", batch_id="bench", source=str(model))
+    (version / "mesh-version.json").write_text(json.dumps(asdict(info)))
+    (folder / "serving.json").write_text(json.dumps({"serving": {MODEL: VERSION}}))
+    environment = {
+        "INFERENCE_PORT": str(port),
+        "INFERENCE_UNARY_PORT": str(unary_port),
+        "INFERENCE_METRICS_PORT": str(metrics_port),
+        "INFERENCE_REPLICA_ID": name,
+        "INFERENCE_STATE_DIR": str(folder),
+        "INFERENCE_MLFLOW_URL": f"http://{NOBODY}",
+    }
+    command = [sys.executable, "-m", "inference_svc.main"]
+    well = grpc_health(f"127.0.0.1:{port}")
+    return ServerProcess(name, command, lambda: not well(), folder / "log", environment)
+
+
+def _envoy(
+    folder: Path, replicas: list[str], unary: list[str], port: int, admin_port: int
+) -> ServerProcess:
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "envoy.pb"
+    render = [
+        *(sys.executable, "-m", "control_plane.render", "static", f"--out={config}"),
+        *(f"--port={port}", f"--admin-port={admin_port}"),
+        *(f"--replica={address}" for address in replicas),
+        *(f"--replica-unary={address}" for address in unary),
+        *(f"--{part}={NOBODY}" for part in ("training", "trigger", "control-plane")),
+    ]
+    # Rendered in a process of its own: it imports for a second and keeps 60 MB.
+    subprocess.run(render, check=True)
+    # As `mesh up` starts it.
+    command = [
+        *(str(Path(sys.executable).parent / "envoy"), "-c", str(config)),
+        *("--disable-hot-restart", "--log-level", "warning"),
+        *("--concurrency", str(envoy_workers())),
+    ]
+    return ServerProcess(
+        "envoy", command, _all_healthy(admin_port, len(replicas)), folder / "envoy.log"
+    )
+
+
+def _all_healthy(admin_port: int, replicas: int) -> Callable[[], bool]:
+    url = f"http://127.0.0.1:{admin_port}/stats"
+    http = httpx.Client(timeout=2, trust_env=False, verify=False)
+    name = "cluster.champion-unary.membership_healthy"
+
+    def ready() -> bool:
+        try:
+            answer = http.get(url, params={"filter": f"^{name}$"})
+        except httpx.HTTPError:
+            return False
+        return answer.text.strip() == f"{name}: {replicas}"
+
+    return ready

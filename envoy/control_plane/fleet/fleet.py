@@ -1,0 +1,112 @@
+"""The replicas together: what each serves, asked of all at once."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from control_plane.fleet.connections import Roster
+from control_plane.fleet.replica_client import ReplicaClient, ReplicaError, ReplicaState, SlotState
+
+STATE_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True)
+class Member:
+    """A replica as it was when last asked."""
+
+    client: ReplicaClient
+    state: ReplicaState | None
+    """None: it did not answer."""
+
+    name: str
+    """Its id; its address until it has answered once."""
+
+    why_away: str = ""
+
+    @property
+    def address(self) -> str:
+        """host:port."""
+        return self.client.address
+
+    @property
+    def present(self) -> bool:
+        """It answers and means to stay."""
+        return self.state is not None and not self.state.draining
+
+    @property
+    def healthy(self) -> bool:
+        """It answers and says that it is serving."""
+        return self.present and self.state is not None and self.state.serving
+
+    def serves(self, model: str) -> str:
+        """Version of a model that it answers with; empty when none."""
+        return self.state.serves(model) if self.state else ""
+
+    def lacks(self, serving: Mapping[str, str]) -> str:
+        """Say why it is not eligible, given the fleet's version by model; empty: it is."""
+        if self.state is None:
+            return f"does not answer: {self.why_away}"
+        if self.state.draining:
+            return "is shutting down"
+        if not self.state.serving:
+            return "is starting"
+        for model, version in sorted(serving.items()):
+            if self.serves(model) != version:
+                return f"{model}: {self._instead(model, version)}, the fleet serves {version}"
+        return ""
+
+    def _instead(self, model: str, version: str) -> str:
+        served = self.serves(model)
+        now = f"serves version {served}" if served else "serves none"
+        assert self.state is not None
+        for slot in self.state.slots:
+            if (slot.model, slot.version) == (model, version):
+                step = f" at {slot.step}" if slot.step else ""
+                return f"{now}, version {version} is {slot.state.name}{step}"
+        return now
+
+
+class Fleet:
+    """Every replica that the control plane knows of."""
+
+    def __init__(self, replicas: Roster | Sequence[ReplicaClient]) -> None:
+        self._roster = replicas if isinstance(replicas, Roster) else Roster.of(replicas)
+        self._last: dict[str, ReplicaState] = {}
+
+    async def members(self, timeout_s: float = STATE_TIMEOUT_S) -> list[Member]:
+        """Ask every replica that there is now, all at once; ordered by name."""
+        replicas = await self._roster.clients()
+        for address in self._last.keys() - {replica.address for replica in replicas}:
+            del self._last[address]
+        found = await asyncio.gather(*(self._member(r, timeout_s) for r in replicas))
+        return sorted(found, key=lambda member: (member.name, member.address))
+
+    def last_step(self, address: str, model: str, version: str) -> str:
+        """Step of a preparation when the replica was last asked; empty when unknown."""
+        state = self._last.get(address)
+        return state.step(model, version) if state else ""
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._roster.close()
+
+    async def _member(self, replica: ReplicaClient, timeout_s: float) -> Member:
+        try:
+            state = await replica.state(timeout_s)
+        except ReplicaError as error:
+            known = self._last.get(replica.address)
+            return Member(replica, None, known.replica if known else replica.address, str(error))
+        self._last[replica.address] = state
+        return Member(replica, state, state.replica or replica.address)
+
+
+def preparing(member: Member, model: str, version: str) -> bool:
+    """It is making this version ready already."""
+    return bool(
+        member.state
+        and version
+        and any(
+            (slot.model, slot.version, slot.state) == (model, version, SlotState.PREPARING)
+            for slot in member.state.slots
+        )
+    )

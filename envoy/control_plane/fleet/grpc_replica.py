@@ -1,0 +1,164 @@
+"""A replica over gRPC."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC
+from typing import Any, TypeVar
+
+import grpc
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from control_plane.fleet.replica_client import (
+    Activated,
+    Prepared,
+    ReplicaAway,
+    ReplicaError,
+    ReplicaState,
+    Role,
+    Slot,
+    SlotState,
+    StepFailed,
+)
+from control_plane.fleet.slot_stats import SlotStats
+from mesh.v1 import reload_pb2, replica_pb2, replica_pb2_grpc
+
+T = TypeVar("T")
+
+PREDICT_SERVICE = "mesh.v1.PredictService"
+OPTIONS: list[tuple[str, int]] = [
+    # A machine that vanished is noticed while a long Prepare waits for it.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    # A replica that restarts is found again within a second.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+]
+_AWAY = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+)
+_DETAILS_KEY = "grpc-status-details-bin"
+
+
+class GrpcReplica:
+    """ReplicaClient over one channel."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._channel = aio.insecure_channel(address, options=OPTIONS)
+        self._stub = replica_pb2_grpc.ReplicaServiceStub(self._channel)
+        # Its type stubs lack the methods.
+        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
+        self._closed = False
+        self._calls = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def state(self, timeout_s: float) -> ReplicaState:
+        health = health_pb2.HealthCheckRequest(service=PREDICT_SERVICE)
+        answer, check = await self._ask(
+            lambda: asyncio.gather(
+                self._stub.GetState(replica_pb2.GetStateRequest(), timeout=timeout_s),
+                self._health.Check(health, timeout=timeout_s),
+            )
+        )
+        return ReplicaState(
+            replica=answer.replica,
+            device=answer.device,
+            slots=tuple(_slot(slot) for slot in answer.slots if slot.state),
+            draining=answer.draining,
+            http_port=answer.http_port,
+            unary_port=answer.unary_port,
+            serving=check.status == health_pb2.HealthCheckResponse.SERVING,
+        )
+
+    async def prepare(self, model: str, version: str, role: Role, timeout_s: float) -> Prepared:
+        request = replica_pb2.PrepareRequest(model=model, version=version, role=_role(role))
+        answer = await self._ask(lambda: self._stub.Prepare(request, timeout=timeout_s))
+        return Prepared(answer.prepare_ms)
+
+    async def activate(self, model: str, version: str, role: Role, timeout_s: float) -> Activated:
+        request = replica_pb2.ActivateRequest(model=model, version=version, role=_role(role))
+        answer = await self._ask(lambda: self._stub.Activate(request, timeout=timeout_s))
+        return Activated(answer.swap_ms, answer.from_version, answer.drained_requests)
+
+    async def abort(self, model: str, version: str, role: Role, timeout_s: float) -> None:
+        request = replica_pb2.AbortRequest(model=model, version=version, role=_role(role))
+        await self._ask(lambda: self._stub.Abort(request, timeout=timeout_s))
+
+    async def close(self) -> None:
+        self._closed = True
+        # Closing a channel would cancel the tasks that wait for its calls.
+        await self._idle.wait()
+        await self._channel.close()
+
+    async def _ask(self, call: Callable[[], Awaitable[T]]) -> T:
+        if self._closed:
+            raise ReplicaAway("it is not in the fleet any more")
+        self._calls += 1
+        self._idle.clear()
+        try:
+            return await call()
+        except aio.AioRpcError as error:
+            raise _replica_error(error) from error
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._idle.set()
+
+
+def _replica_error(error: aio.AioRpcError) -> ReplicaError:
+    message = error.details() or error.code().name
+    info = _error_info(error)
+    if info is None and error.code() in _AWAY:
+        return ReplicaAway(message)
+    step = (info.metadata.get("step") or info.reason) if info else error.code().name
+    return StepFailed(step, message.removeprefix(f"{step}: "))
+
+
+def _error_info(error: aio.AioRpcError) -> ErrorInfo | None:
+    for key, value in error.trailing_metadata() or ():
+        if key == _DETAILS_KEY and isinstance(value, bytes):
+            for detail in Status.FromString(value).details:
+                info = ErrorInfo()
+                if detail.Unpack(info):
+                    return info
+    return None
+
+
+def _slot(slot: replica_pb2.SlotState) -> Slot:
+    answered = slot.HasField("first_answer_at")
+    return Slot(
+        model=slot.model,
+        version=slot.version,
+        state=SlotState(slot.state),
+        role=Role(slot.role or reload_pb2.MODEL_ROLE_CHAMPION),
+        step=slot.step,
+        first_answer_at=slot.first_answer_at.ToDatetime(UTC) if answered else None,
+        since=slot.stats.since.ToDatetime(UTC) if slot.HasField("stats") else None,
+        stats=_stats(slot.stats),
+    )
+
+
+def _stats(stats: replica_pb2.SlotStats) -> SlotStats:
+    return SlotStats(
+        answered=stats.answered,
+        failed=stats.failed,
+        texts=stats.texts,
+        latency=tuple(stats.latency),
+        compute=tuple(stats.compute),
+        labels=dict(stats.labels),
+        compared=stats.compared,
+        agreed=stats.agreed,
+        disagreed=stats.disagreed,
+        not_compared=stats.not_compared,
+    )
+
+
+def _role(role: Role) -> str:
+    return f"MODEL_ROLE_{role.name}"

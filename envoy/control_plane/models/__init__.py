@@ -1,0 +1,1 @@
+"""The registered models, as MLflow knows them."""

@@ -1,0 +1,1 @@
+"""Changes what the fleet serves, and keeps the fleet at it."""

@@ -1,0 +1,117 @@
+"""Brings single replicas to the version that the fleet serves: late joiners, stale ones, leftovers
+of a change that was broken off."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from control_plane.changes.model_locks import ModelLocks
+from control_plane.fleet.replica_client import ReplicaClient, ReplicaError, Role, SlotState
+from control_plane.fleet.version_change import Timings
+from control_plane.models.model_registry import ModelRegistry
+from control_plane.models.stored_split import trial_of
+from service_kit.errors import Unavailable
+from service_kit.registry import SERVING, RegisteredModel
+
+log = logging.getLogger(__name__)
+
+MAX_BACKOFF_S = 30.0
+STATE_TIMEOUT_S = 2.0
+
+
+@dataclass
+class _Backoff:
+    failures: int = 0
+    until: float = 0.0
+
+
+class Repairs:
+    """At most one repair a replica and model, with growing pauses while it fails."""
+
+    def __init__(self, registry: ModelRegistry, locks: ModelLocks, timings: Timings) -> None:
+        self._registry = registry
+        self._locks = locks
+        self._timings = timings
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._backoffs: dict[tuple[str, str], _Backoff] = {}
+
+    @property
+    def running(self) -> list[asyncio.Task[None]]:
+        """The repairs that have not ended."""
+        return list(self._tasks.values())
+
+    def ensure(self, replica: ReplicaClient, model: str) -> None:
+        """Start a repair unless one is running or has just failed."""
+        key = replica.address, model
+        backoff = self._backoffs.setdefault(key, _Backoff())
+        if key in self._tasks or asyncio.get_running_loop().time() < backoff.until:
+            return
+        task = asyncio.create_task(self._repair(replica, model, backoff))
+        self._tasks[key] = task
+        task.add_done_callback(lambda _: self._tasks.pop(key, None))
+
+    async def stop(self, model: str) -> None:
+        """Cancel the repairs of a model: the whole fleet is about to change."""
+        await self._cancel([task for key, task in self._tasks.items() if key[1] == model])
+
+    async def close(self) -> None:
+        """Cancel every repair."""
+        await self._cancel(self.running)
+
+    async def _cancel(self, tasks: list[asyncio.Task[None]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _repair(self, replica: ReplicaClient, model: str, backoff: _Backoff) -> None:
+        try:
+            for role, version in (await self._diagnose(replica, model)).items():
+                await self._bring(replica, model, version, role)
+            backoff.failures = 0
+        except (ReplicaError, Unavailable) as error:
+            backoff.failures += 1
+            pause_s = min(MAX_BACKOFF_S, 2.0 ** (backoff.failures - 1))
+            backoff.until = asyncio.get_running_loop().time() + pause_s
+            extra = {"replica": replica.address, "model": model, "why": str(error)}
+            log.warning("not repaired yet", extra=extra)
+
+    async def _diagnose(self, replica: ReplicaClient, model: str) -> dict[Role, str]:
+        """Drop what nobody wants any more; return the versions to bring.
+
+        What the upkeep saw may be old by now, so both sides are asked again under the lock.
+        """
+        missing = {}
+        async with self._locks.of(model):
+            registered = await self._registry.find_model(model)
+            state = await replica.state(STATE_TIMEOUT_S)
+            for role, version in wanted_versions(registered).items():
+                ready = state.version(model, SlotState.READY, role)
+                if ready not in ("", version):
+                    await replica.abort(model, ready, role, self._timings.abort_s)
+                served = state.serves(model, role)
+                if version and served != version:
+                    missing[role] = version
+                elif served and not version and role is Role.CHALLENGER:
+                    await replica.abort(model, served, role, self._timings.abort_s)
+        return missing
+
+    async def _bring(self, replica: ReplicaClient, model: str, version: str, role: Role) -> None:
+        timings = self._timings
+        try:
+            await replica.prepare(model, version, role, timings.prepare_s)
+            await replica.activate(model, version, role, timings.activate_s)
+        except asyncio.CancelledError:
+            await replica.abort(model, version, role, timings.abort_s)
+            raise
+        extra = {"replica": replica.address, "model": model, "version": version}
+        log.info("replica brought forward", extra=extra | {"role": role.name})
+
+
+def wanted_versions(model: RegisteredModel | None) -> dict[Role, str]:
+    """Version that each slot of a replica is to serve; empty: none."""
+    if model is None:
+        return {Role.CHAMPION: "", Role.CHALLENGER: ""}
+    return {
+        Role.CHAMPION: model.aliases.get(SERVING, ""),
+        Role.CHALLENGER: trial_of(model).version,
+    }

@@ -1,0 +1,120 @@
+"""Keeps looking at the fleet: who lags behind is brought forward, what happened is noted."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from control_plane.changes.marks import Marks
+from control_plane.changes.model_locks import ModelLocks
+from control_plane.fleet.fleet import Fleet, Member, preparing
+from control_plane.fleet.replica_client import Role, SlotState
+from control_plane.models.catalog import Catalog
+from control_plane.reload.repairs import Repairs, wanted_versions
+from control_plane.traffic.eligible_replicas import Rotation
+from service_kit.errors import Unavailable
+from service_kit.registry import (
+    SERVING,
+    TAG_FIRST_ANSWER_AT,
+    TAG_RELOADED_AT,
+    RegisteredModel,
+)
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 1.0
+
+
+class Upkeep:
+    """A loop over the fleet. It keeps nothing: after a restart it sees the same again."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        catalog: Catalog,
+        locks: ModelLocks,
+        repairs: Repairs,
+        marks: Marks,
+        rotation: Rotation,
+        interval_s: float = INTERVAL_S,
+    ) -> None:
+        self._rotation = rotation
+        self._fleet = fleet
+        self._catalog = catalog
+        self._locks = locks
+        self._repairs = repairs
+        self._marks = marks
+        self._interval_s = interval_s
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        away = False
+        while True:
+            try:
+                await self.look()
+                away = False
+            except Unavailable as error:
+                if not away:
+                    log.warning("waiting", extra={"what": "fleet upkeep", "why": str(error)})
+                away = True
+            except Exception:
+                log.exception("upkeep failed; it goes on")
+            await asyncio.sleep(self._interval_s)
+
+    async def look(self) -> None:
+        """Look once."""
+        decisions = self._rotation.decisions
+        # Steps of a running preparation are kept by the fleet, so it is asked in any case.
+        members, models = await asyncio.gather(
+            self._fleet.members(), self._catalog.models(), return_exceptions=True
+        )
+        if isinstance(members, BaseException):
+            raise members
+        if isinstance(models, Unavailable):
+            self._rotation.update(None, members)
+        if isinstance(models, BaseException):
+            raise models
+        # A change that ended meanwhile knows the fleet better.
+        if decisions == self._rotation.decisions:
+            self._rotation.update(models, members)
+        # One that is starting brings itself to what is served.
+        healthy = [member for member in members if member.healthy]
+        for model in models:
+            version = model.aliases.get(SERVING, "")
+            if not version or self._locks.taken(model.name):
+                continue
+            for member in healthy:
+                if _needs_repair(member, model):
+                    self._repairs.ensure(member.client, model.name)
+            await self._note(model.name, version, healthy)
+
+    async def _note(self, model: str, version: str, members: Sequence[Member]) -> None:
+        if any(member.serves(model) == version for member in members):
+            await self._marks.once(model, version, TAG_RELOADED_AT, datetime.now(UTC))
+        answered = first_answer_at(model, version, members)
+        if answered:
+            await self._marks.once(model, version, TAG_FIRST_ANSWER_AT, answered)
+
+
+def first_answer_at(model: str, version: str, members: Sequence[Member]) -> datetime | None:
+    """When a version first answered as the fleet's, over all replicas; None: not yet."""
+    moments = [
+        slot.first_answer_at
+        for member in members
+        if member.state
+        for slot in member.state.slots
+        if (slot.model, slot.version, slot.role) == (model, version, Role.CHAMPION)
+        and slot.first_answer_at
+    ]
+    return min(moments, default=None)
+
+
+def _needs_repair(member: Member, model: RegisteredModel) -> bool:
+    assert member.state is not None
+    for role, version in wanted_versions(model).items():
+        if version and preparing(member, model.name, version):
+            continue
+        ready = member.state.version(model.name, SlotState.READY, role)
+        if member.state.serves(model.name, role) != version or ready not in ("", version):
+            return True
+    return False

@@ -1,0 +1,1 @@
+"""Which replicas get traffic, and how a model's traffic is split."""

@@ -1,0 +1,219 @@
+"""Which share of a model's traffic goes to its Champion and to its Challenger."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+from control_plane.changes.answered_requests import Requests
+from control_plane.changes.model_locks import ModelLocks
+from control_plane.fleet.fleet import Fleet, Member
+from control_plane.fleet.replica_client import Role
+from control_plane.fleet.version_change import Rollout, Timings, abort_all
+from control_plane.models.catalog import Catalog
+from control_plane.models.model_registry import ModelRegistry
+from control_plane.models.stored_split import NO_TRIAL, TAG_TRAFFIC, Trial, trial_of
+from control_plane.topology import Split
+from control_plane.traffic.eligible_replicas import Rotation
+from service_kit.errors import FailedPrecondition, InvalidArgument, Unavailable
+from service_kit.registry import CHALLENGER, SERVING, RegisteredModel, registered_model
+
+log = logging.getLogger(__name__)
+
+
+class TrafficControl:
+    """Changes splits, one at a time for each model, each request once."""
+
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        catalog: Catalog,
+        fleet: Fleet,
+        locks: ModelLocks,
+        rotation: Rotation,
+        timings: Timings,
+    ) -> None:
+        self._registry = registry
+        self._catalog = catalog
+        self._fleet = fleet
+        self._locks = locks
+        self._rotation = rotation
+        self._timings = timings
+        self._rollout = Rollout(fleet, timings)
+        self._requests = Requests[Split]()
+
+    async def get(self, model: str) -> Split:
+        """Return the split that is in force: a Challenger that nobody serves gets nothing.
+
+        Raises NotFound for an unknown model.
+        """
+        await registered_model(self._registry, model)
+        return self._rotation.split(model)
+
+    async def set(self, model: str, split: Split, request_id: str = "") -> Split:
+        """Change the split; the Challenger is prepared on every replica first.
+
+        Raises InvalidArgument, NotFound, FailedPrecondition (no Challenger, or nothing served),
+        Aborted (a replica could not prepare it; nothing changed), Unavailable.
+        """
+        _check_split(split)
+        if not request_id:
+            return await self._set(model, split)
+        return await self._requests.once(
+            request_id, (model, split), lambda: self._set(model, split)
+        )
+
+    async def close(self) -> None:
+        """Break off what is running."""
+        await self._requests.close()
+
+    async def _set(self, model: str, split: Split) -> Split:
+        async with self._locks.of(model):
+            finding = asyncio.create_task(registered_model(self._registry, model))
+            try:
+                members: Sequence[Member] = await self._fleet.members()
+                after, members = await self._change(model, split, members, finding)
+                before = trial_of(await finding)
+            finally:
+                finding.cancel()
+                await asyncio.gather(finding, return_exceptions=True)
+        self._rotation.update(self._catalog.known or await self._catalog.read(), members)
+        await self._rotation.settled()
+        if before.version and before.version != after.version:
+            # Nobody is sent there any more.
+            await abort_all(model, before.version, members, Role.CHALLENGER, self._timings.abort_s)
+        log.info("traffic split", extra={"model": model, "version": after.version} | asdict(split))
+        return split
+
+    async def _change(
+        self,
+        model: str,
+        split: Split,
+        members: Sequence[Member],
+        finding: asyncio.Task[RegisteredModel],
+    ) -> tuple[Trial, Sequence[Member]]:
+        """Carry a change out; returns the trial and the replicas as they are then."""
+        known = self._catalog.find(model)
+        if known is not None and self._weights_alone(known, split, members):
+            try:
+                return await self._move(known, split, members, finding), members
+            except _OutOfDate:
+                log.info("another Challenger by now", extra={"model": model})
+        registered = await finding
+        if self._weights_alone(registered, split, members):
+            return await self._move(registered, split, members, finding), members
+        trial = _trial(registered, split)
+        return trial, await self._prepare(registered, trial, members)
+
+    def _weights_alone(
+        self, registered: RegisteredModel, split: Split, members: Sequence[Member]
+    ) -> bool:
+        try:
+            version = _trial(registered, split).version
+        except FailedPrecondition:
+            return False
+        return _on_all(members, registered.name, version)
+
+    async def _move(
+        self,
+        known: RegisteredModel,
+        split: Split,
+        members: Sequence[Member],
+        finding: asyncio.Task[RegisteredModel],
+    ) -> Trial:
+        """Change weights alone: Envoy has them before MLflow is asked and told, not after.
+
+        The caller has its answer when all is done. After a crash in between the recorded weights
+        hold again, as if nobody had asked; when they cannot be recorded, or another version is the
+        Challenger by now (_OutOfDate), they are put back here. Until then those weights are of a
+        version that is loaded and proved everywhere.
+        """
+        trial = _trial(known, split)
+        if self._catalog.known is None:
+            await self._catalog.read()
+        try:
+            with self._catalog.writing(known, _with(known, trial)):
+                self._publish(members)
+                registered = await finding
+                if _trial(registered, split) != trial:
+                    raise _OutOfDate
+                await self._record(registered, trial)
+        except BaseException:
+            self._publish(members)
+            raise
+        self._catalog.note(_with(registered, trial))
+        return trial
+
+    def _publish(self, members: Sequence[Member]) -> None:
+        self._rotation.update(self._catalog.known, members)
+
+    async def _prepare(
+        self, registered: RegisteredModel, trial: Trial, members: Sequence[Member]
+    ) -> Sequence[Member]:
+        """Have every replica serve the Challenger; returns the replicas as they are then."""
+        model = registered.name
+        present = [member for member in members if member.present]
+        if not present:
+            raise Unavailable(f"no replica answers, so the traffic of {model} cannot be split")
+
+        async def commit() -> None:
+            await self._record(registered, trial)
+            self._catalog.note(_with(registered, trial))
+
+        moved = await self._rollout.run(model, trial.version, present, commit, Role.CHALLENGER)
+        if all(part.from_version == part.to_version for part in moved):
+            return members
+        return await self._fleet.members()
+
+    async def _record(self, registered: RegisteredModel, trial: Trial) -> None:
+        await self._registry.tag_model(registered.name, TAG_TRAFFIC, trial.tag())
+
+
+def _on_all(members: Sequence[Member], model: str, challenger: str) -> bool:
+    """Every replica serves this Challenger already, or none is to be served."""
+    if not challenger:
+        return True
+    served = {m.state.serves(model, Role.CHALLENGER) if m.state else "" for m in members}
+    return served == {challenger}
+
+
+def _with(registered: RegisteredModel, trial: Trial) -> RegisteredModel:
+    return replace(registered, tags={**registered.tags, TAG_TRAFFIC: trial.tag()})
+
+
+class _OutOfDate(Exception):
+    """What was known of the model does not hold any more."""
+
+
+def _trial(registered: RegisteredModel, split: Split) -> Trial:
+    return Trial(split, _challenger(registered)) if split.tries_challenger else NO_TRIAL
+
+
+def _challenger(registered: RegisteredModel) -> str:
+    name = registered.name
+    version = registered.aliases.get(CHALLENGER, "")
+    serving = registered.aliases.get(SERVING, "")
+    if not serving:
+        raise FailedPrecondition(f"no version of {name} is served yet: train and reload first")
+    if not version or version == serving:
+        raise FailedPrecondition(
+            f"{name} has no Challenger: train one with PROMOTION_CHALLENGER_ONLY, or set the alias"
+        )
+    return version
+
+
+def _check_split(split: Split) -> None:
+    """Raise InvalidArgument, naming the field and the limit, unless the split makes sense."""
+    shares = {
+        "champion_weight": split.champion,
+        "challenger_weight": split.challenger,
+        "mirror_percent": split.mirror_percent,
+    }
+    for field, share in shares.items():
+        if not 0 <= share <= 100:
+            raise InvalidArgument(field, f"is {share}; it must be 0 to 100")
+    if split.champion + split.challenger != 100:
+        raise InvalidArgument(
+            "champion_weight",
+            f"and challenger_weight make {split.champion + split.challenger}; they must make 100",
+        )

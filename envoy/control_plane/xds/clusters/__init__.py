@@ -1,0 +1,1 @@
+"""The services behind Envoy: their endpoints, health checks and limits."""

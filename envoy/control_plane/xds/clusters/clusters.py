@@ -1,0 +1,212 @@
+"""Clusters: how Envoy reaches the services, sees whether they live, and bounds their load."""
+
+from envoy_data_plane.envoy.config.cluster.v3 import (
+    CircuitBreakers,
+    CircuitBreakersThresholds,
+    Cluster,
+    ClusterCommonLbConfig,
+    ClusterDiscoveryType,
+    ClusterEdsClusterConfig,
+    ClusterLbPolicy,
+    ClusterLeastRequestLbConfig,
+    ClusterSlowStartConfig,
+    OutlierDetection,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
+    HealthCheck,
+    HealthCheckGrpcHealthCheck,
+    HealthCheckHttpHealthCheck,
+    HealthCheckTcpHealthCheck,
+    Http1ProtocolOptions,
+    Http2ProtocolOptions,
+    KeepaliveSettings,
+    RoutingPriority,
+)
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
+    HttpProtocolOptions,
+    HttpProtocolOptionsExplicitHttpConfig,
+)
+from envoy_data_plane.google.protobuf import Any
+
+from control_plane.topology import Address
+from control_plane.xds.basics import names
+from control_plane.xds.basics.messages import ADS, percent, seconds
+from control_plane.xds.clusters.endpoints import Endpoints
+from service_kit.unary_wire import HEALTH_PATH
+
+CONNECT_TIMEOUT_S = 1.0
+HEALTH_INTERVAL_S = 1.0
+# A replica may be slow to answer while it loads a model on a busy machine.
+HEALTH_TIMEOUT_S = 3.0
+# One that is back gets calls again after so long at most.
+HEALTH_RETRY_S = 0.25
+SLOW_START_S = 5.0
+# Pings find a machine that vanished without closing its connections, or a process that hangs: its
+# calls in flight then go to another one, long before their deadlines.
+KEEPALIVE_INTERVAL_S = 4.0
+KEEPALIVE_TIMEOUT_S = 4.0
+EJECTION_S = 2.0
+# A stream each; Envoy opens another connection beyond that.
+STREAMS_PER_CONNECTION = 1024
+_PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+def replica_cluster(name: str, health_service: str, calls: int) -> Cluster:
+    """The cluster of the replicas; its endpoints are a resource of their own."""
+    return _discovered(_cluster(name, _grpc_health(health_service), calls, _HTTP2))
+
+
+def replica_http_cluster(name: str, calls: int) -> Cluster:
+    """The cluster of the replicas' HTTP listeners."""
+    return _discovered(_cluster(name, _tcp_health(), calls, _HTTP1))
+
+
+def replica_unary_cluster(name: str, calls: int) -> Cluster:
+    """The cluster of the replicas' unary calls over HTTP/1.1."""
+    health = _health(http=HealthCheckHttpHealthCheck(path=HEALTH_PATH))
+    return _discovered(_cluster(name, health, calls, _HTTP1_TRAILERS))
+
+
+def _discovered(cluster: Cluster) -> Cluster:
+    """Have the endpoints from a resource of their own: those of replicas that come and go."""
+    cluster.type = ClusterDiscoveryType.EDS
+    cluster.eds_cluster_config = ClusterEdsClusterConfig(eds_config=ADS)
+    # A replica that is taken out gets nothing more, however healthy it is.
+    cluster.ignore_health_on_host_removal = True
+    cluster.least_request_lb_config = ClusterLeastRequestLbConfig(
+        slow_start_config=ClusterSlowStartConfig(slow_start_window=seconds(SLOW_START_S))
+    )
+    return cluster
+
+
+def service_cluster(name: str, address: Address, health_service: str, calls: int) -> Cluster:
+    """The cluster of a service that has one address."""
+    cluster = _cluster(name, _grpc_health(health_service), calls, _HTTP2)
+    return with_endpoints(cluster, Endpoints(name, (address,)))
+
+
+def control_plane_cluster(address: Address) -> Cluster:
+    """The cluster that an Envoy has everything else from; it is there from the start."""
+    endpoints = Endpoints(names.DISCOVERY, (address,))
+    return Cluster(
+        name=names.DISCOVERY,
+        type=_static_type(endpoints),
+        connect_timeout=seconds(CONNECT_TIMEOUT_S),
+        load_assignment=endpoints.message(),
+        typed_extension_protocol_options={
+            _PROTOCOL_OPTIONS: Any.pack(HttpProtocolOptions(explicit_http_config=_HTTP2))
+        },
+    )
+
+
+def with_endpoints(cluster: Cluster, endpoints: Endpoints) -> Cluster:
+    """Copy a cluster with endpoints of its own, so that it needs no control plane."""
+    static = Cluster.parse(bytes(cluster))
+    static.type = _static_type(endpoints)
+    static.eds_cluster_config = None
+    static.load_assignment = endpoints.message()
+    return static
+
+
+def _static_type(endpoints: Endpoints) -> ClusterDiscoveryType:
+    resolved = all(address.is_ip for address in endpoints.addresses)
+    return ClusterDiscoveryType.STATIC if resolved else ClusterDiscoveryType.STRICT_DNS
+
+
+_HTTP2 = HttpProtocolOptionsExplicitHttpConfig(
+    http2_protocol_options=Http2ProtocolOptions(
+        max_concurrent_streams=STREAMS_PER_CONNECTION,
+        connection_keepalive=KeepaliveSettings(
+            interval=seconds(KEEPALIVE_INTERVAL_S), timeout=seconds(KEEPALIVE_TIMEOUT_S)
+        ),
+    )
+)
+_HTTP1_TRAILERS = HttpProtocolOptionsExplicitHttpConfig(
+    http_protocol_options=Http1ProtocolOptions(enable_trailers=True)
+)
+_HTTP1 = HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=Http1ProtocolOptions())
+
+
+def _cluster(
+    name: str, health: HealthCheck, calls: int, protocol: HttpProtocolOptionsExplicitHttpConfig
+) -> Cluster:
+    return Cluster(
+        name=name,
+        connect_timeout=seconds(CONNECT_TIMEOUT_S),
+        lb_policy=ClusterLbPolicy.LEAST_REQUEST,
+        # With every host unhealthy Envoy would otherwise send to them all the same.
+        common_lb_config=ClusterCommonLbConfig(
+            healthy_panic_threshold=percent(0),
+            # What a health check saw holds at once, not up to a second later.
+            update_merge_window=seconds(0),
+        ),
+        health_checks=[health],
+        outlier_detection=_outlier_detection(),
+        circuit_breakers=_circuit_breakers(calls),
+        typed_extension_protocol_options={
+            _PROTOCOL_OPTIONS: Any.pack(HttpProtocolOptions(explicit_http_config=protocol))
+        },
+    )
+
+
+def _grpc_health(service: str) -> HealthCheck:
+    return _health(grpc=HealthCheckGrpcHealthCheck(service_name=service))
+
+
+def _tcp_health() -> HealthCheck:
+    return _health(tcp=HealthCheckTcpHealthCheck())
+
+
+def _health(
+    grpc: HealthCheckGrpcHealthCheck | None = None,
+    http: HealthCheckHttpHealthCheck | None = None,
+    tcp: HealthCheckTcpHealthCheck | None = None,
+) -> HealthCheck:
+    return HealthCheck(
+        timeout=seconds(HEALTH_TIMEOUT_S),
+        interval=seconds(HEALTH_INTERVAL_S),
+        # By default a cluster without traffic is looked at once a minute.
+        no_traffic_interval=seconds(HEALTH_INTERVAL_S),
+        unhealthy_interval=seconds(HEALTH_RETRY_S),
+        # Timeouts only: NOT_SERVING counts at once.
+        unhealthy_threshold=3,
+        healthy_threshold=1,
+        grpc_health_check=grpc,
+        http_health_check=http,
+        tcp_health_check=tcp,
+    )
+
+
+def _outlier_detection() -> OutlierDetection:
+    """Eject a host that cannot be reached; never one for the errors that its answers carry."""
+    return OutlierDetection(
+        split_external_local_origin_errors=True,
+        consecutive_local_origin_failure=3,
+        enforcing_consecutive_local_origin_failure=100,
+        enforcing_consecutive_5xx=0,
+        enforcing_consecutive_gateway_failure=0,
+        enforcing_success_rate=0,
+        enforcing_local_origin_success_rate=0,
+        enforcing_failure_percentage=0,
+        interval=seconds(1),
+        base_ejection_time=seconds(EJECTION_S),
+        max_ejection_time=seconds(4 * EJECTION_S),
+        max_ejection_percent=50,
+    )
+
+
+def _circuit_breakers(calls: int) -> CircuitBreakers:
+    limits = [
+        CircuitBreakersThresholds(
+            priority=priority,
+            # HTTP/1.1 takes one for each call in flight.
+            max_connections=max(1024, calls),
+            max_pending_requests=calls,
+            max_requests=calls,
+            # All calls of a replica that died are sent again at once.
+            max_retries=calls,
+            track_remaining=True,
+        )
+        for priority in (RoutingPriority.DEFAULT, RoutingPriority.HIGH)
+    ]
+    return CircuitBreakers(thresholds=limits)

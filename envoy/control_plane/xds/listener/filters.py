@@ -1,0 +1,115 @@
+"""The HTTP filters, in the order in which a request passes them."""
+
+from importlib.resources import files
+
+from envoy_data_plane.envoy.config.core.v3 import DataSource
+from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
+from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer
+from envoy_data_plane.envoy.extensions.filters.http.cors.v3 import Cors
+from envoy_data_plane.envoy.extensions.filters.http.grpc_field_extraction.v3 import (
+    FieldExtractions,
+    GrpcFieldExtractionConfig,
+    RequestFieldValueDisposition,
+)
+from envoy_data_plane.envoy.extensions.filters.http.grpc_json_transcoder.v3 import (
+    GrpcJsonTranscoder,
+    GrpcJsonTranscoderPrintOptions,
+    GrpcJsonTranscoderRequestValidationOptions,
+)
+from envoy_data_plane.envoy.extensions.filters.http.grpc_stats.v3 import (
+    FilterConfig as GrpcStats,
+)
+from envoy_data_plane.envoy.extensions.filters.http.grpc_web.v3 import GrpcWeb
+from envoy_data_plane.envoy.extensions.filters.http.health_check.v3 import HealthCheck
+from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
+from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+from envoy_data_plane.google.protobuf import Any
+
+from control_plane.topology import Limits
+from control_plane.xds.basics import names
+from control_plane.xds.basics.messages import percent
+
+HEALTH_PATH = "/healthz"
+
+
+def http_filters(limits: Limits) -> list[HttpFilter]:
+    """The filter chain."""
+    return [
+        HttpFilter(name=names.CORS, typed_config=Any.pack(Cors())),
+        HttpFilter(name="envoy.filters.http.grpc_web", typed_config=Any.pack(GrpcWeb())),
+        HttpFilter(name="envoy.filters.http.health_check", typed_config=Any.pack(_health())),
+        # On for JSON only, by route: the transcoder bounds what it holds, not what passes.
+        HttpFilter(name=names.BUFFER, typed_config=Any.pack(_body(limits)), disabled=True),
+        HttpFilter(name=names.TRANSCODER, typed_config=Any.pack(_transcoder(limits))),
+        # On by route, only while a model's traffic is split.
+        HttpFilter(
+            name=names.FIELD_EXTRACTION, typed_config=Any.pack(_model_name()), disabled=True
+        ),
+        HttpFilter(name=names.LUA, typed_config=Any.pack(_choose_route_again()), disabled=True),
+        HttpFilter(name="envoy.filters.http.grpc_stats", typed_config=Any.pack(_stats())),
+        HttpFilter(
+            name="envoy.filters.http.router",
+            typed_config=Any.pack(Router(suppress_envoy_headers=True)),
+        ),
+    ]
+
+
+def descriptor() -> bytes:
+    """The descriptor set of every public service."""
+    return files("mesh").joinpath("descriptor.pb").read_bytes()
+
+
+def _body(limits: Limits) -> Buffer:
+    return Buffer(max_request_bytes=limits.max_body_bytes)
+
+
+def _health() -> HealthCheck:
+    """200 on /healthz while any replica can answer, for balancers and containers."""
+    path = HeaderMatcher(name=":path", string_match=StringMatcher(exact=HEALTH_PATH))
+    return HealthCheck(
+        pass_through_mode=False,
+        headers=[path],
+        cluster_min_healthy_percentages={names.CHAMPION: percent(1)},
+    )
+
+
+def _transcoder(limits: Limits) -> GrpcJsonTranscoder:
+    return GrpcJsonTranscoder(
+        proto_descriptor_bin=descriptor(),
+        services=list(names.PUBLIC_SERVICES),
+        convert_grpc_status=True,
+        max_request_body_size=limits.max_body_bytes,
+        max_response_body_size=limits.max_response_bytes,
+        request_validation_options=GrpcJsonTranscoderRequestValidationOptions(
+            reject_unknown_method=True, reject_unknown_query_parameters=True
+        ),
+        print_options=GrpcJsonTranscoderPrintOptions(
+            always_print_primitive_fields=True, stream_newline_delimited=True
+        ),
+    )
+
+
+def _model_name() -> GrpcFieldExtractionConfig:
+    """Takes the model from a call's first message, so that routes can tell models apart."""
+    return GrpcFieldExtractionConfig(
+        descriptor_set=DataSource(inline_bytes=descriptor()),
+        extractions_by_method={
+            f"{service}.{method}": FieldExtractions(
+                request_field_extractions={field: RequestFieldValueDisposition()}
+            )
+            for service, method, field in names.MODEL_FIELDS
+        },
+    )
+
+
+def _choose_route_again() -> Lua:
+    """The route was chosen by the path alone, before the message came."""
+    code = "function envoy_on_request(handle) handle:clearRouteCache() end"
+    return Lua(default_source_code=DataSource(inline_string=code))
+
+
+def _stats() -> GrpcStats:
+    # Dots in the package's name would break the names of the Prometheus metrics.
+    return GrpcStats(stats_for_all_methods=True, replace_dots_in_grpc_service_name=True)

@@ -1,0 +1,103 @@
+"""The listener: gRPC, JSON and gRPC-Web on one port."""
+
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
+from envoy_data_plane.envoy.config.core.v3 import (
+    Http2ProtocolOptions,
+    HttpProtocolOptions,
+    KeepaliveSettings,
+    TcpKeepalive,
+    TypedExtensionConfig,
+)
+from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
+from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    HttpConnectionManager,
+    HttpConnectionManagerCodecType,
+    HttpConnectionManagerServerHeaderTransformation,
+    Rds,
+)
+from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
+    HeaderMutation as EarlyHeaderMutation,
+)
+from envoy_data_plane.google.protobuf import Any
+
+from control_plane.topology import Address, MeshTopology
+from control_plane.xds.basics import names
+from control_plane.xds.basics.messages import ADS, seconds, socket_address
+from control_plane.xds.listener.access_log import access_log
+from control_plane.xds.listener.filters import http_filters
+from control_plane.xds.listener.local_replies import local_reply_config
+
+SERVER_NAME = "mesh"
+IDLE_CONNECTION_S = 3600.0
+HEADERS_TIMEOUT_S = 10.0
+# Pings find a client whose machine vanished; its streams are then freed.
+KEEPALIVE_INTERVAL_S = 30.0
+KEEPALIVE_TIMEOUT_S = 20.0
+_MANAGER = "envoy.filters.network.http_connection_manager"
+
+
+def listener(topology: MeshTopology) -> Listener:
+    """The listener; it takes its routes from the control plane, see `with_routes`."""
+    manager = HttpConnectionManager(
+        stat_prefix=names.LISTENER,
+        codec_type=HttpConnectionManagerCodecType.AUTO,
+        rds=Rds(config_source=ADS, route_config_name=names.ROUTES),
+        http_filters=http_filters(topology.limits),
+        local_reply_config=local_reply_config(topology.limits),
+        access_log=[access_log()],
+        server_name=SERVER_NAME,
+        server_header_transformation=HttpConnectionManagerServerHeaderTransformation.OVERWRITE,
+        use_remote_address=True,
+        normalize_path=True,
+        preserve_external_request_id=True,
+        always_set_request_id_in_response=True,
+        request_headers_timeout=seconds(HEADERS_TIMEOUT_S),
+        common_http_protocol_options=HttpProtocolOptions(idle_timeout=seconds(IDLE_CONNECTION_S)),
+        http2_protocol_options=Http2ProtocolOptions(
+            connection_keepalive=KeepaliveSettings(
+                interval=seconds(KEEPALIVE_INTERVAL_S), timeout=seconds(KEEPALIVE_TIMEOUT_S)
+            )
+        ),
+        # Before routing: what a route adds later must stay.
+        early_header_mutation_extensions=[_without_own_headers()],
+    )
+    chain = FilterChain(filters=[Filter(name=_MANAGER, typed_config=Any.pack(manager))])
+    return Listener(
+        name=names.LISTENER,
+        address=socket_address(Address(topology.host, topology.port)),
+        filter_chains=[chain],
+        tcp_keepalive=TcpKeepalive(keepalive_time=30, keepalive_interval=10, keepalive_probes=3),
+    )
+
+
+def route_name(resource: Listener) -> str:
+    """Name of the routes that a listener asks for."""
+    rds = _manager(resource).rds
+    return rds.route_config_name if rds else ""
+
+
+def with_routes(resource: Listener, routes: RouteConfiguration) -> Listener:
+    """Copy a listener with routes of its own, so that it needs no control plane."""
+    manager = _manager(resource)
+    manager.rds = None
+    manager.route_config = routes
+    static = Listener.parse(bytes(resource))
+    static.filter_chains[0].filters[0].typed_config = Any.pack(manager)
+    return static
+
+
+def _manager(resource: Listener) -> HttpConnectionManager:
+    packed = resource.filter_chains[0].filters[0].typed_config
+    assert packed is not None
+    manager = packed.unpack()
+    assert isinstance(manager, HttpConnectionManager)
+    return manager
+
+
+def _without_own_headers() -> TypedExtensionConfig:
+    own = (names.ROLE_HEADER, names.MIRROR_HEADER)
+    mutation = EarlyHeaderMutation(mutations=[HeaderMutation(remove=name) for name in own])
+    return TypedExtensionConfig(
+        name="envoy.http.early_header_mutation.header_mutation", typed_config=Any.pack(mutation)
+    )

@@ -1,0 +1,75 @@
+"""A snapshot as Envoy is sent it: resources in bytes, and versions by content."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import SupportsBytes
+
+from envoy_data_plane.google.protobuf import Any
+
+from control_plane.xds.stream.identity import once_for_each
+from control_plane.xds.stream.snapshot import Snapshot
+
+_PREFIX = "type.googleapis.com/envoy.config."
+CDS = f"{_PREFIX}cluster.v3.Cluster"
+EDS = f"{_PREFIX}endpoint.v3.ClusterLoadAssignment"
+LDS = f"{_PREFIX}listener.v3.Listener"
+RDS = f"{_PREFIX}route.v3.RouteConfiguration"
+RTDS = "type.googleapis.com/envoy.service.runtime.v3.Runtime"
+# The order in which a change is sent, so that nothing is named before it is there.
+ORDER = (CDS, EDS, LDS, RDS, RTDS)
+# More than a snapshot has of a type; few, since the route table of many models is large.
+REMEMBERED = 16
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One resource, encoded."""
+
+    packed: Any
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the content."""
+        return hashlib.sha256(self.packed.value).hexdigest()[:16]
+
+
+ByName = Mapping[str, Resource]
+# By type URL.
+Resources = Mapping[str, ByName]
+
+
+def version_of(resources: ByName) -> str:
+    """Hash of the content: equal resources have equal versions, after a restart too."""
+    together = hashlib.sha256()
+    for name in sorted(resources):
+        together.update(f"{name}={resources[name].digest};".encode())
+    return together.hexdigest()[:16]
+
+
+class Encoder:
+    """Encodes snapshots; what a snapshot shares with the one before is not encoded again."""
+
+    def __init__(self) -> None:
+        self._encoded = {
+            type_url: once_for_each(partial(_encode, type_url), REMEMBERED) for type_url in ORDER
+        }
+
+    def encode(self, snapshot: Snapshot) -> Resources:
+        """Return the resources by type URL."""
+        return {
+            CDS: self._typed(CDS, ((c.name, c) for c in snapshot.clusters)),
+            EDS: self._typed(EDS, ((e.cluster_name, e) for e in snapshot.endpoints)),
+            LDS: self._typed(LDS, ((x.name, x) for x in snapshot.listeners)),
+            RDS: self._typed(RDS, ((r.name, r) for r in snapshot.routes)),
+            RTDS: self._typed(RTDS, ((snapshot.runtime.name, snapshot.runtime),)),
+        }
+
+    def _typed(self, type_url: str, messages: Iterable[tuple[str, SupportsBytes]]) -> ByName:
+        encoded = self._encoded[type_url]
+        return {name: encoded(message) for name, message in messages}
+
+
+def _encode(type_url: str, message: SupportsBytes) -> Resource:
+    return Resource(Any(type_url=type_url, value=bytes(message)))

@@ -1,0 +1,25 @@
+"""Who answered, for Envoy's access log: trailers over gRPC, headers over HTTP.
+
+Trailers are sent with the status, so they cost a call no message of their own.
+"""
+
+from functools import lru_cache
+
+from inference_svc.serving.slots import ServedVersion, Slot
+
+REMEMBERED = 256
+
+
+def answered_by(served: ServedVersion, replica: str) -> tuple[tuple[str, str], ...]:
+    """Names and values: model, version, alias, replica."""
+    return _headers(served.slot, served.version, replica)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _headers(slot: Slot, version: str, replica: str) -> tuple[tuple[str, str], ...]:
+    return (
+        ("x-mesh-model", slot.model),
+        ("x-mesh-version", version),
+        ("x-mesh-alias", slot.alias),
+        ("x-mesh-replica", replica),
+    )

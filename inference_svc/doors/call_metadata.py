@@ -1,0 +1,39 @@
+"""What comes with a call beside its message: its deadline, and what Envoy decided about it."""
+
+import time
+from typing import NamedTuple
+
+from inference_svc.serving.slots import CHAMPION, ROLES
+from service_kit.errors import InvalidArgument
+from service_kit.interceptor import Context
+
+ROLE_HEADER = "x-mesh-role"
+# Set by Envoy on the copy of a request whose answer it throws away.
+MIRROR_HEADER = "x-mesh-mirror"
+
+
+class Routing(NamedTuple):
+    """What Envoy decided about a call."""
+
+    role: str
+    """Role of the slot that is to answer."""
+    mirrored: bool
+    """Nobody reads the answer."""
+
+
+def routing(context: Context) -> Routing:
+    """Read it once a call: each look at the metadata makes all of it anew.
+
+    Raises InvalidArgument for a role that does not exist.
+    """
+    metadata = dict(context.invocation_metadata() or ())
+    role = str(metadata.get(ROLE_HEADER, CHAMPION))
+    if role not in ROLES:
+        raise InvalidArgument(ROLE_HEADER, f"is one of {', '.join(ROLES)}")
+    return Routing(role, MIRROR_HEADER in metadata)
+
+
+def deadline(context: Context) -> float | None:
+    """When the caller stops waiting, in seconds of time.monotonic; None: never."""
+    left_s = context.time_remaining()
+    return None if left_s is None else time.monotonic() + left_s

@@ -1,0 +1,116 @@
+"""The Open Inference Protocol v2 without its transports: what it asks of a replica."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version as installed_version
+
+from inference_svc.doors.answered_by import answered_by
+from inference_svc.doors.oip.tensors import TEXT, Tensor, metadata_of_outputs
+from inference_svc.serving.replica import Answer, Replica
+from inference_svc.serving.slots import CHAMPION, ServedVersion, Slot
+from service_kit.errors import InvalidArgument, MeshError, NotFound
+from service_kit.limits import check_model_name
+
+SERVER_NAME = "champion-mesh"
+SERVER_VERSION = installed_version("champion-mesh-client")
+EXTENSIONS = ("binary_tensor_data",)
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What a served version takes and gives."""
+
+    name: str
+    versions: tuple[str, ...]
+    platform: str
+    outputs: tuple[Tensor, ...]
+
+
+class OpenInference:
+    """Answers for the servicer and for the HTTP listener."""
+
+    def __init__(self, replica: Replica, replica_id: str) -> None:
+        self._replica = replica
+        self._replica_id = replica_id
+        self.ready = False
+        """The replica is up, and is not shutting down."""
+
+    async def find(self, model: str, version: str, role: str = CHAMPION) -> ServedVersion:
+        """The served version that is to answer; `version` "" is whichever has the role.
+
+        Raises NotFound for a version that is not served here, and what Replica.predict raises
+        for a model that is not.
+        """
+        try:
+            check_model_name(model)
+        except InvalidArgument as error:
+            raise InvalidArgument("model_name", error.problem) from error
+        slots = self._replica.slots
+        served = slots.answering(Slot(model, role))
+        if served is None:
+            raise await self._replica.why_unserved(model)
+        if not version:
+            return served
+        named = slots.holding(model, version)
+        if named is None:
+            raise NotFound(
+                f"version {version[:60]!r} of {model} is not served here; {served.version} is"
+            )
+        return named
+
+    async def is_ready(self, model: str, version: str) -> bool:
+        """Whether a request for it would be answered."""
+        if not self.ready:
+            return False
+        try:
+            await self.find(model, version)
+        except MeshError:
+            return False
+        return True
+
+    async def describe(self, model: str, version: str) -> ModelDescription:
+        """Describe a served version. Raises what `find` raises."""
+        served = await self.find(model, version)
+        loaded = served.prepared.model
+        versions = {
+            found.version for found in self._replica.slots.all_served() if found.slot.model == model
+        }
+        return ModelDescription(
+            name=model,
+            versions=tuple(sorted(versions)),
+            platform=loaded.classifier.engine,
+            outputs=metadata_of_outputs(loaded.spec.labels),
+        )
+
+    async def infer(
+        self,
+        model: str,
+        version: str,
+        texts: Sequence[str],
+        role: str = CHAMPION,
+        deadline: float | None = None,
+        mirrored: bool = False,
+    ) -> Answer:
+        """Classify texts. Raises what `find` and Replica.predict raise; errors name the tensor."""
+        try:
+            if mirrored:
+                return await self._replica.predict_mirrored(model, texts, deadline)
+            served = await self.find(model, version, role)
+            return await self._replica.predict(served.slot, texts, deadline=deadline)
+        except InvalidArgument as error:
+            if not error.field.startswith("texts"):
+                raise
+            raise InvalidArgument(f"{TEXT}{error.field[5:]}", error.problem) from error
+
+    def headers(self, answer: Answer) -> tuple[tuple[str, str], ...]:
+        """What an answer tells Envoy's access log."""
+        return answered_by(answer.served, self._replica_id)
+
+    def parameters(self, answer: Answer) -> dict[str, str]:
+        """What an answer tells beside its tensors."""
+        served = answer.served
+        return {
+            "version": served.version,
+            "alias": served.slot.alias,
+            "replica": self._replica_id,
+        }

@@ -1,0 +1,124 @@
+"""ReplicaService, by which the control plane steers this replica: translates messages."""
+
+from collections.abc import Sequence
+
+from inference_svc.serving.replica import Replica
+from inference_svc.serving.slots import CHALLENGER, CHAMPION, ServedVersion, Slot
+from inference_svc.serving.upcoming_versions import Preparation, State
+from mesh.v1 import reload_pb2, replica_pb2_grpc
+from mesh.v1 import replica_pb2 as pb
+from service_kit.interceptor import Context
+
+_STATES = {
+    State.PREPARING: reload_pb2.MODEL_STATE_PREPARING,
+    State.READY: reload_pb2.MODEL_STATE_READY,
+    State.FAILED: reload_pb2.MODEL_STATE_FAILED,
+}
+
+
+class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
+    """See protos/mesh/v1/replica.proto."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        replica_id: str,
+        device: str,
+        http_port: int = 0,
+        unary_port: int = 0,
+    ) -> None:
+        """A port that is 0 is not listened on; see InferenceSettings."""
+        self._replica = replica
+        self._replica_id = replica_id
+        self.device = device
+        self._http_port = http_port
+        self._unary_port = unary_port
+        self.draining = False
+
+    async def Prepare(self, request: pb.PrepareRequest, context: Context) -> pb.PrepareResponse:
+        slot = _slot(request)
+        prepare_ms = await self._replica.prepare(slot, request.version)
+        served = self._replica.slots.served(slot)
+        return pb.PrepareResponse(
+            prepare_ms=prepare_ms, serving_version=served.version if served else ""
+        )
+
+    async def Activate(self, request: pb.ActivateRequest, context: Context) -> pb.ActivateResponse:
+        swap = await self._replica.activate(_slot(request), request.version)
+        return pb.ActivateResponse(
+            swap_ms=swap.swap_ms,
+            from_version=swap.from_version,
+            drained_requests=swap.drained_requests,
+        )
+
+    async def Abort(self, request: pb.AbortRequest, context: Context) -> pb.AbortResponse:
+        self._replica.abort(_slot(request), request.version)
+        return pb.AbortResponse()
+
+    async def GetState(self, request: pb.GetStateRequest, context: Context) -> pb.GetStateResponse:
+        slots = [_served_state(served) for served in self._replica.slots.all_served()]
+        slots += [_preparation_state(found) for found in self._replica.preparations.all()]
+        slots.sort(key=lambda state: (state.model, state.role))
+        return pb.GetStateResponse(
+            replica=self._replica_id,
+            device=self.device,
+            slots=slots,
+            draining=self.draining,
+            http_port=self._http_port,
+            unary_port=self._unary_port,
+        )
+
+
+def _slot(request: pb.PrepareRequest | pb.ActivateRequest | pb.AbortRequest) -> Slot:
+    challenger = request.role == reload_pb2.MODEL_ROLE_CHALLENGER
+    return Slot(request.model, CHALLENGER if challenger else CHAMPION)
+
+
+def _role(slot: Slot) -> reload_pb2.ModelRole:
+    if slot.role == CHALLENGER:
+        return reload_pb2.MODEL_ROLE_CHALLENGER
+    return reload_pb2.MODEL_ROLE_CHAMPION
+
+
+def _served_state(served: ServedVersion) -> pb.SlotState:
+    state = pb.SlotState(
+        model=served.slot.model,
+        role=_role(served.slot),
+        version=served.version,
+        state=reload_pb2.MODEL_STATE_SERVING,
+    )
+    if served.first_answer_at is not None:
+        state.first_answer_at.FromDatetime(served.first_answer_at)
+    stats = served.stats
+    state.stats.MergeFrom(
+        pb.SlotStats(
+            answered=stats.answered,
+            failed=stats.failed,
+            texts=stats.texts,
+            latency=_trimmed(stats.latency),
+            compute=_trimmed(stats.compute),
+            labels=stats.by_label(),
+            compared=stats.compared,
+            agreed=stats.agreed,
+            disagreed=stats.disagreed,
+            not_compared=stats.not_compared,
+        )
+    )
+    state.stats.since.FromDatetime(served.loaded_at)
+    return state
+
+
+def _trimmed(counts: Sequence[int]) -> Sequence[int]:
+    """Without the zeros at the end."""
+    filled = [bucket for bucket, count in enumerate(counts) if count]
+    return counts[: filled[-1] + 1] if filled else []
+
+
+def _preparation_state(found: Preparation) -> pb.SlotState:
+    return pb.SlotState(
+        model=found.slot.model,
+        role=_role(found.slot),
+        version=found.version,
+        state=_STATES[found.state],
+        step=found.progress.step,
+    )

@@ -1,0 +1,1 @@
+"""The numbers that a replica keeps about itself."""

@@ -1,0 +1,88 @@
+"""Compares Challenger and Champion on mirrored requests, when the replica has time to spare."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from inference_svc.batching.batcher import Batcher
+from inference_svc.batching.job import Lane
+from inference_svc.serving.slots import ServedVersion, Slots
+from service_kit.errors import MeshError
+
+log = logging.getLogger(__name__)
+
+MAX_PENDING = 8  # requests
+MAX_WAIT_S = 5.0
+# One so often does not give way, or a replica that is never idle would compare nothing.
+URGENT_EVERY_S = 0.5
+
+
+class Comparisons:
+    """Asks the Champion what the Challenger was asked. Lives on the event loop.
+
+    Nearly all texts wait in the lane that gets the engine only while nobody else wants it. Under
+    pressure a comparison is dropped, and counted as dropped: a sample is as good as all.
+    """
+
+    def __init__(
+        self, batcher: Batcher, slots: Slots, max_pending: int = MAX_PENDING,
+        max_wait_s: float = MAX_WAIT_S,
+    ) -> None:  # fmt: skip
+        self._batcher = batcher
+        self._slots = slots
+        self._max_pending = max_pending
+        self._max_wait_s = max_wait_s
+        self._pending: set[asyncio.Task[None]] = set()
+        self._next_urgent = 0.0
+
+    def compare(
+        self,
+        challenger: ServedVersion,
+        champion: ServedVersion,
+        texts: Sequence[str],
+        labels: Sequence[str],
+    ) -> None:
+        """Have the Champion label `texts`, which the Challenger gave `labels`; returns at once."""
+        lane = self._lane()
+        if lane is Lane.BACKGROUND and len(self._pending) >= self._max_pending:
+            challenger.stats.not_compared += 1
+            return
+        task = asyncio.create_task(self._compare(challenger, champion, texts, labels, lane))
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
+
+    async def close(self) -> None:
+        """Give up what is pending."""
+        for task in self._pending:
+            task.cancel()
+        await asyncio.gather(*self._pending, return_exceptions=True)
+
+    async def _compare(
+        self,
+        challenger: ServedVersion,
+        champion: ServedVersion,
+        texts: Sequence[str],
+        labels: Sequence[str],
+        lane: Lane,
+    ) -> None:
+        model = champion.prepared.model
+        try:
+            async with asyncio.timeout(self._max_wait_s):
+                with self._slots.hold(champion):
+                    answer = await self._batcher.classify(model, texts, lane)
+        except (MeshError, TimeoutError) as error:
+            log.debug("not compared", extra={"why": str(error) or "no time"})
+            challenger.stats.not_compared += 1
+            return
+        names = model.spec.labels
+        agreed = sum(
+            names[column] == label for column, label in zip(answer.best, labels, strict=True)
+        )
+        challenger.stats.count_comparison(agreed, len(texts) - agreed)
+
+    def _lane(self) -> Lane:
+        now = asyncio.get_running_loop().time()
+        if now < self._next_urgent:
+            return Lane.BACKGROUND
+        self._next_urgent = now + URGENT_EVERY_S
+        return Lane.INTERACTIVE

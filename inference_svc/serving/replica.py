@@ -1,0 +1,198 @@
+"""One replica: prepares and swaps versions, and answers requests with what it serves."""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from grpc import StatusCode
+
+from inference_svc.batching.batcher import Batcher
+from inference_svc.batching.job import Classified, Lane
+from inference_svc.serving.comparisons import Comparisons
+from inference_svc.serving.slots import CHALLENGER, CHAMPION, ServedVersion, Slot, Slots, Swap
+from inference_svc.serving.unserved_models import UnservedModels
+from inference_svc.serving.upcoming_versions import Preparations
+from inference_svc.versions.cache import ModelCache
+from inference_svc.versions.remembered_versions import ServedVersions
+from service_kit.errors import FailedPrecondition, InvalidArgument, MeshError
+from service_kit.limits import check_model_name, check_texts
+
+log = logging.getLogger(__name__)
+
+# A version becomes a folder's name.
+_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Probabilities, and the version that gave them."""
+
+    served: ServedVersion
+    classified: Classified
+
+
+class Replica:
+    """What the servicers translate for. Lives on the event loop."""
+
+    def __init__(
+        self,
+        slots: Slots,
+        preparations: Preparations,
+        batcher: Batcher,
+        unserved: UnservedModels,
+        cache: ModelCache,
+        remembered: ServedVersions,
+    ) -> None:
+        self.slots = slots
+        self.preparations = preparations
+        self._batcher = batcher
+        self.comparisons = Comparisons(batcher, slots)
+        self._unserved = unserved
+        self._cache = cache
+        self._remembered = remembered
+        self._remembering = asyncio.Lock()
+        self._steered: set[Slot] = set()
+
+    async def predict(
+        self,
+        slot: Slot,
+        texts: Sequence[str],
+        lane: Lane = Lane.INTERACTIVE,
+        deadline: float | None = None,
+    ) -> Answer:
+        """Classify texts, all by one version.
+
+        A model without a Challenger is answered by its Champion. Raises InvalidArgument,
+        NotFound, FailedPrecondition, Exhausted (interactive only: bulk waits), Unavailable.
+        """
+        check_model_name(slot.model)
+        check_texts(texts)
+        served = self.slots.answering(slot)
+        if served is None:
+            raise await self.why_unserved(slot.model)
+        with self.slots.lease(served):
+            if lane is Lane.BULK:
+                model = served.prepared.model
+                classified = await self._batcher.classify_when_room(model, texts)
+            else:
+                classified = await self._classify(served, texts, lane, deadline)
+        return Answer(served, classified)
+
+    async def predict_mirrored(
+        self, model: str, texts: Sequence[str], deadline: float | None = None
+    ) -> Answer:
+        """Classify texts by the Challenger, and compare with the Champion when there is time.
+
+        Raises what `predict` raises; FailedPrecondition when there is no Challenger here: nobody
+        waits for a mirrored answer, so the Champion is not to be asked instead.
+        """
+        challenger = self.slots.served(Slot(model, CHALLENGER))
+        if challenger is None:
+            raise FailedPrecondition(f"no Challenger of {model[:60]} is served here")
+        answer = await self.predict(challenger.slot, texts, deadline=deadline)
+        champion = self.slots.served(Slot(model, CHAMPION))
+        if champion is not None:
+            names = answer.served.prepared.model.spec.labels
+            labels = [names[column] for column in answer.classified.best]
+            self.comparisons.compare(answer.served, champion, texts, labels)
+        return answer
+
+    async def _classify(
+        self, served: ServedVersion, texts: Sequence[str], lane: Lane, deadline: float | None
+    ) -> Classified:
+        """Classify and count."""
+        stats, started = served.stats, time.perf_counter()
+        try:
+            classified = await self._batcher.classify(served.prepared.model, texts, lane, deadline)
+        except Exception as error:
+            # What is refused (full queue, deadline) says nothing about the version.
+            if not isinstance(error, MeshError) or error.code is StatusCode.INTERNAL:
+                stats.failed += 1
+            raise
+        ms = (time.perf_counter() - started) * 1e3
+        stats.count_answer(ms, classified.timing.compute_ms, classified.best)
+        return classified
+
+    async def why_unserved(self, model: str) -> MeshError:
+        """The error that tells why a model gets no answer here."""
+        return await self._unserved.explain(model, self.slots.model_names())
+
+    async def prepare(
+        self,
+        slot: Slot,
+        version: str,
+        executor: Executor | None = None,
+        trust_cache: bool = False,
+    ) -> float:
+        """Make a version ready beside the one that serves; returns milliseconds.
+
+        Raises PrepareFailed, PrepareUnavailable, Aborted; see Preparations.prepare.
+        """
+        check_model_name(slot.model)
+        if not _VERSION.fullmatch(version):
+            raise InvalidArgument("version", f"{version[:60]!r} is not a version")
+        started = time.perf_counter()
+        served = self.slots.served(slot)
+        if served is None or served.version != version:
+            elsewhere = self.slots.holding(slot.model, version)
+            if elsewhere is None:
+                await self.preparations.prepare(slot, version, executor, trust_cache)
+            else:
+                # A Challenger that becomes the Champion has proved itself already.
+                self.preparations.adopt(slot, elsewhere.prepared)
+        return (time.perf_counter() - started) * 1e3
+
+    async def activate(self, slot: Slot, version: str, steered: bool = True) -> Swap:
+        """Serve a prepared version; of the one that serves already, nothing to do.
+
+        `steered`: the control plane says so, and a restart's restoring shall not undo it.
+        Raises FailedPrecondition when the version is neither prepared nor serving.
+        """
+        served = self.slots.served(slot)
+        if served is not None and served.version == version:
+            swap = Swap(0.0, version, 0)
+        else:
+            prepared = self.preparations.take(slot, version)
+            if prepared is None:
+                raise FailedPrecondition(
+                    f"version {version} of {slot.model} is not prepared as {slot.alias} here"
+                )
+            swap = self.slots.swap(slot, prepared)
+        if steered:
+            self._steered.add(slot)
+        await self._settle(slot.model)
+        return swap
+
+    def is_steered(self, slot: Slot) -> bool:
+        """Whether the control plane has activated a version of this slot since the start."""
+        return slot in self._steered
+
+    def abort(self, slot: Slot, version: str) -> None:
+        """Drop a prepared version, or a Challenger that serves; of another, nothing to do.
+
+        The Champion answers for a Challenger that is gone.
+        """
+        self.preparations.drop(slot, version)
+        served = self.slots.served(slot)
+        if slot.role == CHALLENGER and served is not None and served.version == version:
+            self.slots.retire(slot)
+
+    async def _settle(self, model: str) -> None:
+        """Write down what is served, and clear the cache of what is not."""
+        async with self._remembering:
+            served = self.slots.all_served()
+            serving = {
+                found.slot.model: found.version for found in served if found.slot.role == CHAMPION
+            }
+            in_use = {found.version for found in served if found.slot.model == model}
+            in_use.update(self.preparations.versions(model))
+            try:
+                await asyncio.to_thread(self._remembered.write, serving)
+                await asyncio.to_thread(self._cache.prune, model, in_use)
+            except OSError as error:
+                # The swap is done; only the next start without MLflow would miss it.
+                log.error("cannot write to the state folder", extra={"why": str(error)})

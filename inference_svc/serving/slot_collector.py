@@ -1,0 +1,62 @@
+"""Numbers of the served versions for Prometheus: read when it asks, so requests pay nothing."""
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from inference_svc.serving.slots import Slots
+from service_kit.histogram import PER_DOUBLING, upper_ms
+
+LABELS = ("model", "alias", "version")
+
+
+class SlotCollector(Collector):
+    """Splits every number by alias. A version's numbers begin anew with its activation."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+
+    def describe(self) -> list[Metric]:
+        """No names up front, so that several replicas may live in one process of a test."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics; called by Prometheus' own thread."""
+        answers = CounterMetricFamily("mesh_answered_requests", "Requests answered.", labels=LABELS)
+        failures = CounterMetricFamily(
+            "mesh_failed_requests", "Requests failed by the server's fault.", labels=LABELS
+        )
+        seconds = HistogramMetricFamily(
+            "mesh_answer_seconds", "Time of a request in the replica.", labels=LABELS
+        )
+        texts = CounterMetricFamily(
+            "mesh_answered_texts", "Texts answered, by label.", labels=(*LABELS, "label")
+        )
+        compared = CounterMetricFamily(
+            "mesh_compared_texts",
+            "Mirrored texts by whether Challenger and Champion agree.",
+            labels=(*LABELS, "outcome"),
+        )
+        for served in self._slots.all_served():
+            stats = served.stats
+            labels = (served.slot.model, served.slot.alias, served.version)
+            answers.add_metric(labels, stats.answered)
+            failures.add_metric(labels, stats.failed)
+            seconds.add_metric(labels, _buckets(stats.latency), stats.latency_ms / 1e3)
+            for name, count in stats.by_label().items():
+                texts.add_metric((*labels, name), count)
+            if stats.compared:
+                compared.add_metric((*labels, "agreed"), stats.agreed)
+                compared.add_metric((*labels, "disagreed"), stats.disagreed)
+        yield from (answers, failures, seconds, texts, compared)
+
+
+def _buckets(counts: Sequence[int]) -> list[tuple[str, float]]:
+    """Cumulative, one a doubling, bounds in seconds."""
+    total = list(accumulate(counts))
+    bounds = range(0, len(counts) - 1, PER_DOUBLING)
+    found = [(f"{upper_ms(bucket) / 1e3:g}", float(total[bucket])) for bucket in bounds]
+    return [*found, ("+Inf", float(total[-1]))]

@@ -1,0 +1,149 @@
+"""What this replica serves: one slot for each model and role. Lives on the event loop."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from inference_svc.metrics import exported as metrics
+from inference_svc.metrics.answer_counts import SlotStats
+from inference_svc.versions.preparer import PreparedVersion
+
+log = logging.getLogger(__name__)
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+ROLES = (CHAMPION, CHALLENGER)
+
+
+@dataclass(frozen=True, order=True)
+class Slot:
+    """A model in a role."""
+
+    model: str
+    role: str = CHAMPION
+
+    @property
+    def alias(self) -> str:
+        """The role as the registry and the answers name it."""
+        return self.role.capitalize()
+
+
+@dataclass(eq=False)
+class ServedVersion:
+    """The version that a slot serves, and the requests that are on it."""
+
+    slot: Slot
+    prepared: PreparedVersion
+    loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    first_answer_at: datetime | None = None
+    in_flight: int = 0
+    retired: bool = False
+    stats: SlotStats = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stats = SlotStats(self.prepared.model.spec.labels)
+
+    @property
+    def version(self) -> str:
+        """Version in the registry."""
+        return self.prepared.info.version
+
+
+@dataclass(frozen=True)
+class Swap:
+    """What an activation did."""
+
+    swap_ms: float
+    from_version: str
+    drained_requests: int
+
+
+class Slots:
+    """The served versions. A request leases one and keeps it to its end."""
+
+    def __init__(self, freed: Callable[[], None]) -> None:
+        """`freed` is called when the last request has left a version that was replaced."""
+        self._served: dict[Slot, ServedVersion] = {}
+        self._freed = freed
+
+    def served(self, slot: Slot) -> ServedVersion | None:
+        """What a slot serves."""
+        return self._served.get(slot)
+
+    def answering(self, slot: Slot) -> ServedVersion | None:
+        """What answers the requests for a slot: without a Challenger, the Champion."""
+        return self.served(slot) or self.served(Slot(slot.model))
+
+    def holding(self, model: str, version: str) -> ServedVersion | None:
+        """The slot of a model, whichever its role, that serves this version."""
+        for role in ROLES:
+            served = self._served.get(Slot(model, role))
+            if served is not None and served.version == version:
+                return served
+        return None
+
+    def all_served(self) -> list[ServedVersion]:
+        """Every served version, ordered by model, Champion first."""
+        return sorted(
+            self._served.values(),
+            key=lambda served: (served.slot.model, ROLES.index(served.slot.role)),
+        )
+
+    def model_names(self) -> list[str]:
+        """Names of the served models, in order."""
+        return sorted({slot.model for slot in self._served})
+
+    @contextmanager
+    def lease(self, served: ServedVersion) -> Iterator[None]:
+        """Hold a version while a request is on it."""
+        with self.hold(served):
+            yield
+            if served.first_answer_at is None:
+                served.first_answer_at = datetime.now(UTC)
+
+    @contextmanager
+    def hold(self, served: ServedVersion) -> Iterator[None]:
+        """Hold a version while something is on it that nobody waits for."""
+        served.in_flight += 1
+        try:
+            yield
+        finally:
+            served.in_flight -= 1
+            if served.retired and served.in_flight == 0:
+                self._freed()
+
+    def swap(self, slot: Slot, prepared: PreparedVersion) -> Swap:
+        """Serve a prepared version from now on; requests on the old one finish there."""
+        started = time.perf_counter()
+        old = self._served.get(slot)
+        self._served[slot] = ServedVersion(slot, prepared)
+        swap_ms = (time.perf_counter() - started) * 1e3
+        metrics.SERVED_VERSION.labels(slot.model, slot.role, prepared.info.version).set(1)
+        if old is None:
+            swap = Swap(swap_ms, "", 0)
+        else:
+            if old.version != prepared.info.version:
+                metrics.SERVED_VERSION.remove(slot.model, slot.role, old.version)
+            swap = Swap(swap_ms, old.version, old.in_flight)
+            self._retire(old)
+        log.info(
+            "serving version",
+            extra={"model": slot.model, "role": slot.role, "version": prepared.info.version}
+            | {"from_version": swap.from_version, "drained_requests": swap.drained_requests},
+        )
+        return swap
+
+    def retire(self, slot: Slot) -> None:
+        """Serve nothing in this slot any more; requests on it finish."""
+        old = self._served.pop(slot)
+        metrics.SERVED_VERSION.remove(slot.model, slot.role, old.version)
+        self._retire(old)
+        about = {"model": slot.model, "role": slot.role, "version": old.version}
+        log.info("serving no more", extra=about)
+
+    def _retire(self, old: ServedVersion) -> None:
+        old.retired = True
+        if old.in_flight == 0:
+            self._freed()

@@ -1,0 +1,1 @@
+"""How a version gets here: downloaded, loaded, warmed and proved."""

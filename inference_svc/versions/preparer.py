@@ -1,0 +1,190 @@
+"""Making a version ready: download, load, warm-up, golden set. Blocking, for a thread."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from google.protobuf.message import Message
+
+from inference_svc.engines.base import Engine
+from inference_svc.metrics import exported as metrics
+from inference_svc.model.loaded_model import LoadedModel, Tokenizers
+from inference_svc.model.model_files import (
+    TOKENIZER_FILE,
+    WEIGHTS_FOLDER,
+    InvalidModel,
+    ModelSpec,
+    read_pad_id,
+    read_spec,
+)
+from inference_svc.versions.cache import CachedVersion, ModelCache, ModelSource, VersionInfo
+from inference_svc.versions.progress import Dropped, Progress
+from service_kit.errors import Aborted, MeshError, Unavailable
+
+log = logging.getLogger(__name__)
+
+DOWNLOAD, LOAD, WARM_UP, GOLDEN_SET = "download", "load", "warm-up", "golden set"
+PREPARE_FAILED = "PREPARE_FAILED"
+
+_GOLDEN_BATCH = 8
+# Rows and tokens that the engine meets here and not first under traffic. The first run of all costs
+# 50 ms. After it a new shape costs 3 to 10 ms more than later: running it here costs more.
+_FIRST_SHAPES = ((1, 32), (2, 64), (8, 64))
+
+
+class PrepareFailed(Aborted):
+    """A step failed for good; the version is not usable here."""
+
+    def __init__(self, message: str, step: str) -> None:
+        super().__init__(f"{step}: {message}", PREPARE_FAILED, step=step)
+        self.step = step
+
+
+class PrepareUnavailable(Unavailable, PrepareFailed):
+    """A step failed because a part is away; the same preparation may succeed later."""
+
+    def __init__(self, message: str, step: str, retry_after_s: float) -> None:
+        PrepareFailed.__init__(self, message, step)
+        self.retry_after_s = retry_after_s
+
+    def details(self) -> list[Message]:
+        """See MeshError.details."""
+        return [*Unavailable.details(self), *PrepareFailed.details(self)]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedVersion:
+    """A version in memory that has proved itself."""
+
+    info: VersionInfo
+    model: LoadedModel
+
+
+class Preparer:
+    """Prepares versions, one at a time."""
+
+    def __init__(
+        self, cache: ModelCache, engine: Engine, open_source: Callable[[], ModelSource]
+    ) -> None:
+        self._cache = cache
+        self._engine = engine
+        self._open_source = open_source
+        self._tokenizers = Tokenizers()
+        self._one_at_a_time = threading.Lock()
+
+    def prepare(
+        self, name: str, version: str, progress: Progress, trust_cache: bool = False
+    ) -> PreparedVersion:
+        """Return the version, ready to answer; `progress` is told each step.
+
+        Raises PrepareFailed, PrepareUnavailable when it is worth trying again, or Dropped.
+        """
+        with self._one_at_a_time:
+            self._engine.enter_thread(computes=False)
+            started = time.monotonic()
+            outcome = "failed"
+            try:
+                prepared = self._prepare(name, version, progress, trust_cache)
+                outcome = "ready"
+                return prepared
+            finally:
+                metrics.PREPARE_SECONDS.labels(outcome).observe(time.monotonic() - started)
+
+    def _prepare(
+        self, name: str, version: str, progress: Progress, trust_cache: bool
+    ) -> PreparedVersion:
+        with _step(DOWNLOAD, progress):
+            cached = progress.run(self._fetch(name, version, trust_cache))
+        with _step(GOLDEN_SET, progress):
+            spec = read_spec(cached.folder)
+        with _step(LOAD, progress), self._discarded_if_broken(cached):
+            model = self._load(cached.folder, spec)
+        with _step(WARM_UP, progress):
+            _warm_up(model)
+        with _step(GOLDEN_SET, progress):
+            check_golden_set(model)
+        return PreparedVersion(cached.info, model)
+
+    async def _fetch(self, name: str, version: str, trust_cache: bool) -> CachedVersion:
+        source = self._open_source()
+        try:
+            return await self._cache.fetch(source, name, version, trust_cache)
+        finally:
+            await source.close()
+
+    @contextmanager
+    def _discarded_if_broken(self, cached: CachedVersion) -> Iterator[None]:
+        """A damaged file must not stand in the way of a fresh download for ever."""
+        try:
+            yield
+        except Exception:
+            if not cached.fresh:
+                self._cache.discard(cached.info.name, cached.info.version)
+            raise
+
+    def _load(self, folder: Path, spec: ModelSpec) -> LoadedModel:
+        return LoadedModel(
+            spec=spec,
+            pad_id=read_pad_id(folder, spec),
+            tokenizer=self._tokenizers.load(folder / TOKENIZER_FILE, spec.max_tokens),
+            classifier=self._engine.load(
+                folder / WEIGHTS_FOLDER, folder / spec.graph if spec.graph else None
+            ),
+        )
+
+
+@contextmanager
+def _step(step: str, progress: Progress) -> Iterator[None]:
+    progress.enter(step)
+    try:
+        yield
+    except (Dropped, PrepareFailed):
+        raise
+    except Unavailable as error:
+        raise PrepareUnavailable(str(error), step, error.retry_after_s) from error
+    except (MeshError, InvalidModel) as error:
+        raise PrepareFailed(str(error), step) from error
+    except Exception as error:
+        log.exception("preparation failed", extra={"step": step})
+        raise PrepareFailed(_first_line(error), step) from error
+
+
+def _warm_up(model: LoadedModel) -> None:
+    """Run the first shapes, and a text."""
+    for rows, tokens in _FIRST_SHAPES:
+        model.warm_up(rows, min(tokens, model.spec.max_tokens))
+    model.run(model.tokenizer.encode(["a"]))
+
+
+def check_golden_set(model: LoadedModel) -> None:
+    """Raise InvalidModel unless the engine computes what the trained model did.
+
+    Every label has to agree, and every score within what the engine's number format allows.
+    """
+    golden = sorted(model.spec.golden, key=lambda entry: len(entry.text))
+    tolerance = model.classifier.score_tolerance
+    for start in range(0, len(golden), _GOLDEN_BATCH):
+        part = golden[start : start + _GOLDEN_BATCH]
+        scores = model.run(model.tokenizer.encode([entry.text for entry in part]))
+        for entry, row in zip(part, scores, strict=True):
+            label = model.spec.labels[int(row.argmax())]
+            shown = entry.text[:60]
+            if label != entry.label:
+                raise InvalidModel(f"{shown!r} gave {label!r}, not {entry.label!r}")
+            if len(entry.scores) != len(row):
+                raise InvalidModel(f"{shown!r} has {len(entry.scores)} scores, not {len(row)}")
+            off = float(np.abs(row - np.asarray(entry.scores)).max())
+            if off > tolerance:
+                raise InvalidModel(
+                    f"{shown!r} scored {off:.4f} off its reference; {tolerance} is allowed"
+                )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,0 +1,1 @@
+"""What load to make: texts, arrivals, and the search for a rate."""

@@ -1,0 +1,1 @@
+"""What was measured: recorded, summed up, shown."""

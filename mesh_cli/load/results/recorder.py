@@ -1,0 +1,57 @@
+"""Keeps what happened to every request, in columns, while the load runs."""
+
+import time
+from array import array
+
+from mesh_cli.load.wire.door import OK
+
+# Answers kept whole until the run is over, to see who gave them. Beyond either bound every
+# second one is let go, so that those kept stay spread evenly.
+KEPT_ANSWERS = 200_000
+KEPT_BYTES = 256 * 1024 * 1024
+
+
+class Recorder:
+    """One row a request, in the order in which they were answered."""
+
+    def __init__(self) -> None:
+        self.due = array("d")
+        """When it should have been sent; seconds of time.monotonic()."""
+        self.latency = array("d")
+        """Seconds from `due` to the answer."""
+        self.code = array("H")
+        """Index into `codes`."""
+        self.codes = [OK]
+        self.messages: dict[str, str] = {}
+        """The first message of each error."""
+        self.kept: list[tuple[int, bytes]] = []
+        """Row and bytes of good answers."""
+        self.lag = array("d")
+        """Seconds by which the generator itself was late, each time that it had to act."""
+        self.every = 1
+        """One in so many good answers is kept."""
+        self._good = 0
+        self._kept_bytes = 0
+
+    def answered(self, due: float, code: str, body: bytes) -> None:
+        """Add a request that has just been answered."""
+        self.latency.append(time.monotonic() - due)
+        self.due.append(due)
+        if code == OK:
+            self.code.append(0)
+            if self._good % self.every == 0:
+                self._keep(body)
+            self._good += 1
+            return
+        if code not in self.messages:
+            self.codes.append(code)
+            self.messages[code] = body[:500].decode(errors="replace")
+        self.code.append(self.codes.index(code))
+
+    def _keep(self, body: bytes) -> None:
+        self.kept.append((len(self.due) - 1, body))
+        self._kept_bytes += len(body)
+        if len(self.kept) >= KEPT_ANSWERS or self._kept_bytes >= KEPT_BYTES:
+            self.kept = self.kept[::2]
+            self._kept_bytes = sum(len(body) for _, body in self.kept)
+            self.every *= 2

@@ -1,0 +1,1 @@
+"""How the load generator speaks to the mesh: its own small gRPC and HTTP clients."""

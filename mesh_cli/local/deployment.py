@@ -1,0 +1,107 @@
+"""The mesh of local processes in MESH_HOME, as the verbs see it."""
+
+import subprocess
+from collections.abc import Sequence
+
+import psycopg2
+from psycopg2 import sql
+
+from mesh.client import MeshClient
+from mesh_cli.deployments.deployment import PartStatus, Report, Scaled
+from mesh_cli.errors import BadInput, CliError, NotUp
+from mesh_cli.local.local_mesh import LocalMesh
+from mesh_cli.local.scale import Scaling
+from mesh_cli.rows.csv_files import Row
+from mesh_cli.terminal import output
+
+NO_IMAGES = (
+    "`mesh roll` replaces containers: `mesh --context compose roll`; "
+    "a local mesh takes new code by `mesh down` and `mesh up`"
+)
+
+
+class LocalDeployment:
+    """Implements Deployment."""
+
+    ends_with_terminal = True
+    stop_command = "make down"
+
+    def __init__(self, mesh: LocalMesh) -> None:
+        self._mesh = mesh
+
+    @property
+    def home(self) -> str:
+        return str(self._mesh.home.root)
+
+    @property
+    def address(self) -> str:
+        if not self._mesh.is_up():
+            raise NotUp(f"no mesh is up in {self.home}: run `mesh up`")
+        return self._mesh.address
+
+    def is_up(self) -> bool:
+        return self._mesh.is_up()
+
+    def start(self) -> None:
+        with output.progress() as progress:
+            task = progress.add_task("starting", total=self._mesh.steps, note="")
+            self._mesh.up(lambda step: output.advance(progress, task, step))
+
+    def stop(self) -> None:
+        with output.errors.status("stopping"):
+            self._mesh.down()
+
+    def statuses(self) -> list[PartStatus]:
+        return self._mesh.statuses()
+
+    def urls(self) -> dict[str, str]:
+        settings = self._mesh.settings
+        return {
+            "mesh": f"http://127.0.0.1:{settings.port}",
+            "mlflow": f"http://127.0.0.1:{settings.mlflow_port}",
+            "airflow": f"http://127.0.0.1:{settings.airflow_port}",
+            "postgres": self._mesh.database_url,
+            "envoy_admin": f"http://127.0.0.1:{settings.envoy_admin_port}",
+        }
+
+    def ports(self) -> dict[str, int]:
+        ports: dict[str, int] = self._mesh.record["ports"]
+        return ports
+
+    def airflow_password(self) -> str:
+        return self._mesh.secrets.airflow_password()
+
+    def database(self) -> str:
+        return self._mesh.database_url
+
+    def show_log(self, part: str, follow: bool, lines: int) -> int:
+        logs = self._mesh.home.logs
+        path = logs / f"{part}.log"
+        if not path.exists():
+            known = sorted(found.stem for found in logs.glob("*.log"))
+            raise BadInput(f"no log of {part!r}; there are {', '.join(known)}")
+        command = ["tail", "-n", str(lines), *(["-F"] if follow else []), str(path)]
+        return subprocess.run(command, check=False).returncode
+
+    def scale(self, count: int, report: Report) -> Scaled:
+        with MeshClient(self.address) as client:
+            return Scaling(self._mesh, client.get_fleet, report).to(count)
+
+    def build(self) -> None:
+        raise CliError(NO_IMAGES)
+
+    def roll(self, report: Report) -> Scaled:
+        raise CliError(NO_IMAGES)
+
+    def insert(self, model: str, rows: Sequence[Row]) -> None:
+        connection = psycopg2.connect(self._mesh.database_url)
+        try:
+            with connection, connection.cursor() as cursor:
+                values = sql.SQL(", ").join([sql.SQL("(%s, %s)")] * len(rows))
+                statement = sql.SQL("INSERT INTO training.{} (text, label) VALUES ").format(
+                    sql.Identifier(model)
+                )
+                cells = [cell for row in rows for cell in (row.text, row.label)]
+                cursor.execute(statement + values, cells)
+        finally:
+            connection.close()

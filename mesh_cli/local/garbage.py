@@ -1,0 +1,124 @@
+"""What a local mesh no longer needs: old versions, their copies at replicas, old folders."""
+
+import shutil
+import time
+from collections.abc import Collection, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg2
+
+from mesh_cli.errors import CliError
+from mesh_cli.local.local_mesh import LocalMesh
+from mesh_cli.local.parts import REPLICA
+from service_kit.registry import ModelVersion, RegisteredModel, Registry
+from service_kit.retention import expired
+
+_DAY_S = 86_400.0
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """One thing that nothing keeps: a version of a model, or a folder."""
+
+    kind: str
+    name: str
+    why: str
+    folders: tuple[Path, ...] = ()
+    version: ModelVersion | None = field(default=None, repr=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes on this machine's disk."""
+        return sum(
+            path.stat().st_size
+            for folder in self.folders
+            for path in folder.rglob("*")
+            if path.is_file()
+        )
+
+
+class Collector:
+    """Finds and removes it. `keep`: newest versions a model; `days`: of Airflow's task logs."""
+
+    def __init__(self, mesh: LocalMesh, registry: Registry, keep: int, days: int) -> None:
+        self._mesh = mesh
+        self._registry = registry
+        self._keep = keep
+        self._days = days
+
+    async def find(self) -> list[Garbage]:
+        """Everything that nothing keeps. Raises Unavailable while MLflow is away."""
+        models = await self._registry.list_models()
+        found = []
+        kept: dict[str, set[str]] = {}
+        for model in models:
+            kept[model.name], gone = await self._versions(model)
+            found += gone
+        return [*found, *self._caches(kept), *self._jobs(), *self._task_logs()]
+
+    async def remove(self, garbage: Garbage) -> None:
+        """Delete it; done again after a failure, it goes on."""
+        if garbage.version is not None:
+            await self._registry.delete_version(garbage.version)
+        else:
+            for folder in garbage.folders:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    async def _versions(self, model: RegisteredModel) -> tuple[set[str], list[Garbage]]:
+        versions = await self._registry.list_versions(model.name)
+        gone = expired(versions, set(model.aliases.values()), self._keep)
+        kept = {found.version for found in versions if found not in gone}
+        why = f"no alias, and not among the newest {self._keep}"
+        return kept, [
+            Garbage("version", f"{model.name} {found.version}", why, self._files(found), found)
+            for found in gone
+        ]
+
+    def _files(self, version: ModelVersion) -> tuple[Path, ...]:
+        logged_model = version.source.rpartition("/")[2]
+        return tuple(self._mesh.home.artifacts.glob(f"*/models/{logged_model}"))
+
+    def _caches(self, kept: dict[str, set[str]]) -> Iterator[Garbage]:
+        names = {part.name for part in self._mesh.parts}
+        for replica in sorted(self._mesh.home.root.glob(f"{REPLICA}*")):
+            if replica.name not in names:
+                yield Garbage("replica", replica.name, "the mesh has no such replica", (replica,))
+                continue
+            for folder in sorted((replica / "models").glob("*/*/")):
+                model, version = folder.parent.name, folder.name
+                if version.isdigit() and version not in kept.get(model, ()):
+                    name = f"{replica.name}: {model} {version}"
+                    yield Garbage("cache", name, "the version is not kept", (folder,))
+
+    def _jobs(self) -> Iterator[Garbage]:
+        folders = sorted((self._mesh.home.root / "training" / "jobs").glob("*/"))
+        # Asked after the look, so that the folder of a job that begins now is spared.
+        under_way = self._jobs_under_way() if folders else ()
+        for folder in folders:
+            if folder.name not in under_way:
+                yield Garbage("job", folder.name, "the training has ended", (folder,))
+
+    def _jobs_under_way(self) -> Collection[str]:
+        try:
+            with (
+                closing(psycopg2.connect(self._mesh.database_url)) as connection,
+                connection.cursor() as cursor,
+            ):
+                cursor.execute(
+                    "SELECT id || '-' || attempt FROM mesh.training_jobs"
+                    " WHERE state IN ('QUEUED', 'RUNNING', 'EVALUATING')"
+                )
+                return {name for (name,) in cursor.fetchall()}
+        except psycopg2.OperationalError as error:
+            raise CliError(
+                f"PostgreSQL cannot be asked for trainings under way: {error}"
+            ) from error
+
+    def _task_logs(self) -> Iterator[Garbage]:
+        oldest = time.time() - self._days * _DAY_S
+        for folder in sorted((self._mesh.home.logs / "airflow").glob("dag_id=*/run_id=*/")):
+            if folder.stat().st_mtime < oldest:
+                why = f"older than {self._days} days"
+                yield Garbage("task log", folder.name.removeprefix("run_id="), why, (folder,))

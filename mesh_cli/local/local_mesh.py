@@ -1,0 +1,251 @@
+"""A local mesh as a whole: up, down, status."""
+
+import fcntl
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+from mesh_cli.deployments.deployment import PartStatus
+from mesh_cli.errors import CliError
+from mesh_cli.local import airflow, postgres
+from mesh_cli.local.home import MeshHome, MeshSettings, write_private
+from mesh_cli.local.parts import Part, Parts, internal_names, replica_names
+from mesh_cli.local.ports import internal_ports, require_free
+from mesh_cli.local.process_manager import RUN_ID_VARIABLE, Supervisor, stop_leftovers
+from mesh_cli.local.secrets import Secrets
+
+UP_TIMEOUT_S = 240.0
+POLL_S = 0.25
+
+# Called with the name of each part that has become healthy.
+Report = Callable[[str], None]
+
+
+class LocalMesh:
+    """The mesh in MESH_HOME."""
+
+    def __init__(self, settings: MeshSettings) -> None:
+        self.home = MeshHome(settings.home)
+        self.supervisor = Supervisor(self.home)
+        self._asked_replicas = settings.replicas
+        self.asked = self._as_scaled(settings)
+        """The settings for the next `up`."""
+
+    @property
+    def steps(self) -> int:
+        """How many times `up` reports: every part once, and Airflow's database."""
+        return 7 + len(airflow.PARTS) + self.asked.replicas
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """Its passwords."""
+        return Secrets(self.home)
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """What `mesh up` wrote down. Raises NotUp."""
+        return self.home.record()
+
+    @cached_property
+    def settings(self) -> MeshSettings:
+        """The settings with which it was started."""
+        return MeshSettings.model_validate(self.record["settings"])
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """Its parts."""
+        return Parts(self.home, self.settings, self.secrets, self.record["ports"]).all()
+
+    @property
+    def address(self) -> str:
+        """host:port of Envoy. Raises NotUp."""
+        return f"127.0.0.1:{self.settings.port}"
+
+    @property
+    def database_url(self) -> str:
+        """URL of the training database, password included. Raises NotUp."""
+        return postgres.url(
+            self.record["ports"]["postgres"], password=self.secrets.database_password()
+        )
+
+    def is_up(self) -> bool:
+        """Whether its supervisor runs."""
+        return self.supervisor.pid() is not None
+
+    def up(self, report: Report) -> None:
+        """Start every part and return when all are healthy.
+
+        Raises CliError when it is up already, a port is taken, a folder is not writable, or a
+        part does not become healthy in time; then everything is stopped again.
+        """
+        airflow.binary(self.asked)
+        self.home.make_folders()
+        with self.only_one():
+            if self.is_up():
+                raise CliError(
+                    f"the mesh in {self.home.root} is already up at {self.address}: "
+                    "`mesh status` shows it, `mesh down` stops it"
+                )
+            self._clear_leftovers()
+            self._write_record()
+            try:
+                self._start(report)
+            except BaseException:
+                self.down()
+                raise
+
+    def down(self) -> None:
+        """Stop every part and wait until no process is left. State stays."""
+        self.supervisor.stop(last="postgres")
+        self._clear_leftovers()
+
+    def statuses(self) -> list[PartStatus]:
+        """State of every part, asked at the same time."""
+        programs = self.supervisor.programs() if self.is_up() else {}
+        with ThreadPoolExecutor(len(self.parts)) as pool:
+            return list(pool.map(lambda part: _status(part, programs.get(part.name)), self.parts))
+
+    @contextmanager
+    def only_one(self) -> Iterator[None]:
+        """Keep apart what changes which parts there are. Raises CliError when one is at it."""
+        with (self.home.run / "up.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CliError(
+                    f"the mesh in {self.home.root} is already starting or being scaled: "
+                    "try again when that has ended"
+                ) from None
+            yield
+
+    def resize(self, replicas: int, ports: Mapping[str, int]) -> None:
+        """Write down another number of replicas and the internal ports of every part."""
+        self.home.write_record(
+            {
+                **self.record,
+                "settings": {**self.record["settings"], "replicas": replicas},
+                "ports": dict(ports),
+            }
+        )
+        self.forget()
+
+    def show_replicas(self, names: Iterable[str]) -> None:
+        """Tell the control plane which replicas there are."""
+        ports = self.record["ports"]
+        lines = (f"127.0.0.1:{ports[name]}\n" for name in names)
+        write_private(self.home.replicas_file, "".join(lines))
+
+    def forget(self) -> None:
+        """Read the record again when it is next needed."""
+        for name in ("record", "settings", "parts"):
+            self.__dict__.pop(name, None)
+
+    def _as_scaled(self, settings: MeshSettings) -> MeshSettings:
+        """What `mesh scale` set stays until MESH_REPLICAS says something else than before."""
+        before = self.home.record() if self.home.record_file.exists() else {}
+        if before.get("asked_replicas") != settings.replicas:
+            return settings
+        return settings.model_copy(update={"replicas": before["settings"]["replicas"]})
+
+    def _clear_leftovers(self) -> None:
+        if self.home.record_file.exists():
+            stop_leftovers(self.home.record()["run_id"])
+
+    def _write_record(self) -> None:
+        asked = self.asked
+        require_free(
+            asked.host,
+            {
+                "Envoy": ("MESH_PORT", asked.port),
+                "Envoy's admin page": ("MESH_ENVOY_ADMIN_PORT", asked.envoy_admin_port),
+                "MLflow": ("MESH_MLFLOW_PORT", asked.mlflow_port),
+                "Airflow": ("MESH_AIRFLOW_PORT", asked.airflow_port),
+            },
+        )
+        before = self.home.record() if self.home.record_file.exists() else {}
+        names = internal_names(asked.replicas)
+        ports = internal_ports(names, before.get("ports", {}), asked.published_ports)
+        self.home.write_record(
+            {
+                "run_id": uuid.uuid4().hex,
+                "settings": asked.model_dump(mode="json"),
+                "asked_replicas": self._asked_replicas,
+                "ports": ports,
+            }
+        )
+        self.forget()
+        self.show_replicas(replica_names(asked.replicas))
+
+    def _start(self, report: Report) -> None:
+        port = self.record["ports"]["postgres"]
+        self.secrets.write_pgpass(port)
+        postgres.initialise(self.home, self.secrets)
+        environment = self._environment()
+        programs = [part.program for part in self.parts]
+        self.supervisor.start(programs, environment)
+        self.supervisor.start_program("postgres")
+        self._wait({"postgres"}, report)
+        postgres.create_databases(port, self.secrets.database_password())
+        self._render_envoy()
+        for program in programs:
+            if not program.name.startswith("airflow-") and program.name != "postgres":
+                self.supervisor.start_program(program.name)
+        airflow.write_config(self.home, self.settings, self.secrets, port)
+        airflow.migrate(self.home, self.settings, environment)
+        report("airflow's database")
+        for name in airflow.PARTS:
+            self.supervisor.start_program(f"airflow-{name}")
+        self._wait({part.name for part in self.parts} - {"postgres"}, report)
+        airflow.warm_up(self.settings)
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            RUN_ID_VARIABLE: self.record["run_id"],
+            "PGPASSFILE": str(self.secrets.pgpass_file),
+            "PYTHONUNBUFFERED": "1",
+            # Everything that the parts say to each other stays on this machine.
+            "NO_PROXY": "127.0.0.1,localhost",
+            "no_proxy": "127.0.0.1,localhost",
+        }
+
+    def _render_envoy(self) -> None:
+        command = Parts(
+            self.home, self.settings, self.secrets, self.record["ports"]
+        ).render_command()
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise CliError(f"Envoy's configuration could not be written: {result.stderr.strip()}")
+
+    def _wait(self, names: set[str], report: Report) -> None:
+        waiting = {part.name: part for part in self.parts if part.name in names}
+        deadline = time.monotonic() + UP_TIMEOUT_S
+        while waiting:
+            programs = self.supervisor.programs()
+            for name, part in tuple(waiting.items()):
+                status = _status(part, programs.get(name))
+                if status.healthy:
+                    del waiting[name]
+                    report(name)
+                elif time.monotonic() > deadline:
+                    raise CliError(
+                        f"{name} is not healthy after {UP_TIMEOUT_S:.0f} s: {status.detail}; "
+                        f"see {self.home.logs / name}.log"
+                    )
+            time.sleep(POLL_S)
+
+
+def _status(part: Part, info: dict[str, Any] | None) -> PartStatus:
+    pid = (info or {}).get("pid") or None
+    if info is None:
+        return PartStatus(part.name, False, None, part.url, "is not running")
+    if info["statename"] not in ("RUNNING", "STARTING"):
+        why = info.get("spawnerr") or info.get("description") or ""
+        detail = f"{info['statename'].lower()}: {why}".rstrip(": ")
+        return PartStatus(part.name, False, pid, part.url, detail)
+    problem = part.check()
+    return PartStatus(part.name, not problem, pid, part.url, problem)

@@ -1,0 +1,223 @@
+"""The parts of a local mesh: which processes there are, and how each is told to be well."""
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mesh_cli.local import airflow, health, postgres
+from mesh_cli.local.home import MeshHome, MeshSettings
+from mesh_cli.local.process_manager import Program
+from mesh_cli.local.secrets import AIRFLOW_USER, Secrets
+
+REPLICA = "replica-"
+# Measured on two cores: with a worker each, Envoy and the replicas took 30 % more CPU a request, in
+# waking each other for fewer messages at a time. One worker does thousands of requests a second.
+CORES_PER_ENVOY_WORKER = 4
+_BIN = Path(sys.executable).parent
+
+# Prefix of the environment variables of each service's settings.
+_PREFIXES = {
+    "inference_svc": "INFERENCE",
+    "training_svc": "TRAINING",
+    "trigger_svc": "TRIGGER",
+    "control_plane": "CONTROL",
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One process of the mesh with its URL and its health check."""
+
+    program: Program
+    url: str
+    check: health.Check
+
+    @property
+    def name(self) -> str:
+        """Name of the part and of its process."""
+        return self.program.name
+
+
+def replica_names(count: int) -> list[str]:
+    """Names of the inference replicas, the oldest first."""
+    return [f"{REPLICA}{n}" for n in range(1, count + 1)]
+
+
+def envoy_workers() -> int:
+    """Worker threads for an Envoy beside replicas on the cores that this process may use."""
+    return max(1, len(os.sched_getaffinity(0)) // CORES_PER_ENVOY_WORKER)
+
+
+def service_ports(services: Iterable[str]) -> list[str]:
+    """Names of the internal ports of services.
+
+    Every service has one and one for metrics; a replica also has one for HTTP and one for the
+    unary calls that Envoy sends it.
+    """
+    ports = []
+    for name in services:
+        ports += [name, f"{name}-metrics"]
+        if name.startswith(REPLICA):
+            ports += [f"{name}-http", f"{name}-unary"]
+    return ports
+
+
+def internal_names(replicas: int) -> list[str]:
+    """Names of all internal ports."""
+    services = (*replica_names(replicas), "training", "trigger", "control-plane")
+    return ["postgres", *service_ports(services)]
+
+
+class Parts:
+    """Builds every part from the settings and the ports."""
+
+    def __init__(
+        self, home: MeshHome, settings: MeshSettings, secrets: Secrets, ports: Mapping[str, int]
+    ) -> None:
+        self._home = home
+        self._settings = settings
+        self._secrets = secrets
+        self._ports = ports
+        self._database_url = postgres.url(ports["postgres"])
+        self._mlflow_url = f"http://127.0.0.1:{settings.mlflow_port}"
+
+    def all(self) -> list[Part]:
+        """Every part, in the order in which they are shown."""
+        return [
+            self.postgres(),
+            self._mlflow(),
+            *(self._replica(name) for name in self.replica_names()),
+            self._service("training", "training_svc", {**self._training(), **self._slack()}),
+            self._service("trigger", "trigger_svc", self._trigger()),
+            self._service("control-plane", "control_plane", self._control_plane()),
+            self._envoy(),
+            *self._airflow(),
+        ]
+
+    def replica_names(self) -> list[str]:
+        """Names of the inference replicas."""
+        return replica_names(self._settings.replicas)
+
+    def render_command(self) -> list[str]:
+        """The command that writes the file that Envoy starts from."""
+        return [
+            *(sys.executable, "-m", "control_plane.render", "dynamic"),
+            f"--control-plane={self._address('control-plane')}",
+            f"--admin-port={self._settings.envoy_admin_port}",
+            f"--out={self._home.envoy_config}",
+        ]
+
+    def postgres(self) -> Part:
+        """The database, which the others need first."""
+        port = self._ports["postgres"]
+        password = self._secrets.database_password()
+        url = postgres.url(port, "training", password)
+        command = postgres.server_command(self._home, port)
+        program = Program("postgres", command, {"TZ": "UTC"}, stop_signal="INT", signal_group=False)
+        return Part(program, url, health.postgres(postgres.url(port, "postgres", password)))
+
+    def _mlflow(self) -> Part:
+        port = self._settings.mlflow_port
+        command = [
+            *(str(_BIN / "mlflow"), "server", "--workers", "1"),
+            *("--host", self._settings.host, "--port", str(port)),
+            *("--backend-store-uri", postgres.sqlalchemy_url(self._ports["postgres"], "mlflow")),
+            *("--artifacts-destination", str(self._home.artifacts), "--serve-artifacts"),
+        ]
+        program = Program("mlflow", command, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+        return Part(program, self._mlflow_url, health.http(f"{self._mlflow_url}/health"))
+
+    def _replica(self, name: str) -> Part:
+        environment = {
+            "INFERENCE_REPLICA_ID": name,
+            "INFERENCE_HTTP_PORT": str(self._ports[f"{name}-http"]),
+            "INFERENCE_UNARY_PORT": str(self._ports[f"{name}-unary"]),
+            "INFERENCE_MLFLOW_URL": self._mlflow_url,
+            "INFERENCE_STATE_DIR": str(self._folder(name)),
+        }
+        return self._service(name, "inference_svc", environment)
+
+    def _training(self) -> dict[str, str]:
+        return {
+            "TRAINING_DATABASE_URL": self._database_url,
+            "TRAINING_MLFLOW_URL": self._mlflow_url,
+            "TRAINING_STATE_DIR": str(self._folder("training")),
+            "TRAINING_DEVICE": self._settings.device,
+        }
+
+    def _trigger(self) -> dict[str, str]:
+        self._secrets.airflow_password()
+        return {
+            "TRIGGER_DATABASE_URL": self._database_url,
+            "TRIGGER_MLFLOW_URL": self._mlflow_url,
+            "TRIGGER_AIRFLOW_URL": f"http://127.0.0.1:{self._settings.airflow_port}",
+            "TRIGGER_AIRFLOW_USER": AIRFLOW_USER,
+            "TRIGGER_AIRFLOW_PASSWORD_FILE": str(self._secrets.airflow_password_file),
+        }
+
+    def _control_plane(self) -> dict[str, str]:
+        return {
+            "CONTROL_DATABASE_URL": self._database_url,
+            "CONTROL_MLFLOW_URL": self._mlflow_url,
+            "CONTROL_TRAINING": self._address("training"),
+            "CONTROL_TRIGGER": self._address("trigger"),
+            "CONTROL_ENVOY_HOST": self._settings.host,
+            "CONTROL_ENVOY_PORT": str(self._settings.port),
+            "CONTROL_REPLICAS_FILE": str(self._home.replicas_file),
+        }
+
+    def _slack(self) -> dict[str, str]:
+        return {name: os.environ[name] for name in ("SLACK_URL",) if name in os.environ}
+
+    def _service(self, name: str, package: str, own: Mapping[str, str]) -> Part:
+        prefix = _PREFIXES[package]
+        environment = {
+            f"{prefix}_PORT": str(self._ports[name]),
+            f"{prefix}_METRICS_PORT": str(self._ports[f"{name}-metrics"]),
+            **own,
+        }
+        command = [sys.executable, "-m", f"{package}.main"]
+        return Part(
+            Program(name, command, environment, stop_wait_s=60),
+            f"http://{self._address(name)}",
+            health.grpc_health(self._address(name)),
+        )
+
+    def _envoy(self) -> Part:
+        admin = f"http://127.0.0.1:{self._settings.envoy_admin_port}"
+        command = [
+            *(str(_BIN / "envoy"), "-c", str(self._home.envoy_config)),
+            # Parallel meshes on one machine must not meet in shared memory.
+            *("--disable-hot-restart", "--log-level", "warning"),
+            *("--concurrency", str(self._settings.envoy_workers or envoy_workers())),
+            *("--drain-time-s", "5", "--parent-shutdown-time-s", "6"),
+        ]
+        url = f"http://127.0.0.1:{self._settings.port}"
+        return Part(Program("envoy", command), url, health.http(f"{admin}/ready"))
+
+    def _airflow(self) -> list[Part]:
+        url = f"http://127.0.0.1:{self._settings.airflow_port}"
+        environment = airflow.environment(self._home, self._settings) | self._slack()
+        return [
+            Part(
+                Program(
+                    f"airflow-{name}",
+                    [str(airflow.binary(self._settings)), name, *airflow.ARGUMENTS.get(name, ())],
+                    environment,
+                    stop_wait_s=30,
+                ),
+                url,
+                health.airflow(url, name),
+            )
+            for name in airflow.PARTS
+        ]
+
+    def _address(self, name: str) -> str:
+        return f"127.0.0.1:{self._ports[name]}"
+
+    def _folder(self, name: str) -> Path:
+        folder = self._home.root / name
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder

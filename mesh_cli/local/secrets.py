@@ -1,0 +1,65 @@
+"""Passwords and keys of a local mesh: made once, readable by the owner only."""
+
+import json
+import secrets
+from collections.abc import Callable
+
+from mesh_cli.local.home import MeshHome, write_private
+
+DATABASE_USER = "mesh"
+AIRFLOW_USER = "admin"
+
+
+def new_password() -> str:
+    """A password of 32 characters."""
+    return secrets.token_urlsafe(24)
+
+
+def new_jwt_secret() -> str:
+    """A key that signs Airflow's tokens."""
+    return secrets.token_urlsafe(64)
+
+
+def new_fernet_key() -> str:
+    """A key that encrypts Airflow's connections: 32 bytes, URL-safe base64 with its padding."""
+    return secrets.token_urlsafe(32) + "="
+
+
+class Secrets:
+    """Files under `.mesh/secrets`, made on first use."""
+
+    def __init__(self, home: MeshHome) -> None:
+        self._folder = home.secrets
+        self.database_password_file = self._folder / "postgres_password"
+        self.pgpass_file = self._folder / "pgpass"
+        self.airflow_passwords_file = self._folder / "airflow_passwords.json"
+        self.airflow_password_file = self._folder / "airflow_password"
+
+    def database_password(self) -> str:
+        """Password of the database user."""
+        return self._once("postgres_password", new_password)
+
+    def airflow_password(self) -> str:
+        """Password of the Airflow user; also written in the form that Airflow reads."""
+        password = self._once("airflow_password", new_password)
+        write_private(self.airflow_passwords_file, json.dumps({AIRFLOW_USER: password}))
+        return password
+
+    def airflow_jwt_secret(self) -> str:
+        """Key that signs Airflow's tokens."""
+        return self._once("airflow_jwt_secret", new_jwt_secret)
+
+    def airflow_fernet_key(self) -> str:
+        """Key that encrypts Airflow's connections."""
+        return self._once("airflow_fernet_key", new_fernet_key)
+
+    def write_pgpass(self, port: int) -> None:
+        """Write the password file of libpq, so that no URL or environment carries it."""
+        line = f"127.0.0.1:{port}:*:{DATABASE_USER}:{self.database_password()}\n"
+        write_private(self.pgpass_file, line)
+
+    def _once(self, name: str, make: Callable[[], str]) -> str:
+        path = self._folder / name
+        if not path.exists():
+            write_private(path, make())
+        return path.read_text()

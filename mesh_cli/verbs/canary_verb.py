@@ -1,0 +1,130 @@
+"""`mesh canary`: lets the Challenger earn its traffic, and shows it live."""
+
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+
+from mesh.client import MeshClient
+from mesh.errors import Unavailable
+from mesh.v1 import reload_pb2
+from mesh_cli.errors import EXIT_FAILED, EXIT_PAUSED, EXIT_ROLLED_BACK, BadInput
+from mesh_cli.terminal import output
+from mesh_cli.terminal.durations import seconds
+from mesh_cli.terminal.output import Json, console
+from mesh_cli.verbs import context
+from mesh_cli.verbs.data_verbs import Model
+
+POLL_S = 0.5
+# The control plane may be restarting while a canary is followed.
+PATIENCE_S = 60.0
+
+_EXIT = {
+    reload_pb2.CANARY_STATE_PROMOTED: 0,
+    reload_pb2.CANARY_STATE_ROLLED_BACK: EXIT_ROLLED_BACK,
+    reload_pb2.CANARY_STATE_PAUSED: EXIT_PAUSED,
+}
+# What --every may be given in; a bare number is in seconds.
+STEP_UNITS = ("", "s", "m", "h")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command."""
+    app.command()(canary)
+
+
+def canary(
+    model: Model,
+    steps: Annotated[
+        str, typer.Option(help="Shares of the Challenger, percent, one after another.")
+    ] = "5,25,50",
+    every: Annotated[str, typer.Option(help="How long a step lasts: 30s, 5m, 1h.")] = "30s",
+    mirror: Annotated[
+        int, typer.Option(help="Percentage of requests that both answer.", min=0, max=100)
+    ] = 10,
+    stop: Annotated[bool, typer.Option("--stop", help="End the canary of the model.")] = False,
+    json: Json = False,
+) -> None:
+    """Give the Challenger a growing share of the traffic; promote it or roll it back by itself.
+
+    Exit codes: 0 promoted, 4 rolled back, 5 paused. Leaving it by Ctrl-C leaves the canary running.
+
+    Example: `mesh canary reviews --steps 5,25,50 --every 30s`
+    """
+    shares, step_seconds = parse_steps(steps), seconds(every, "--every", STEP_UNITS)
+    with context.client() as client:
+        if stop:
+            found = client.stop_canary(model)
+        else:
+            found = client.start_canary(
+                model, steps=shares, step_seconds=step_seconds, mirror_percent=mirror
+            )
+            found = follow(client, found)
+    if json:
+        output.print_json(found)
+    else:
+        console.print(view(found))
+    if not stop:
+        raise typer.Exit(_EXIT.get(found.state, EXIT_FAILED))
+
+
+def parse_steps(text: str) -> list[int]:
+    """Read `5,25,50`. Raises BadInput; whether they are sensible, the control plane says."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise BadInput(f"--steps {text!r} is not like 5,25,50") from None
+
+
+def follow(client: MeshClient, found: reload_pb2.Canary) -> reload_pb2.Canary:
+    """Show a canary on standard error until it runs no more; returns it as it ended."""
+    away_since: float | None = None
+    with Live(view(found), console=output.errors, transient=True, auto_refresh=False) as live:
+        while found.state == reload_pb2.CANARY_STATE_RUNNING:
+            time.sleep(POLL_S)
+            try:
+                found = client.get_canary(found.model)
+                away_since = None
+            except Unavailable:
+                away_since = away_since or time.monotonic()
+                if time.monotonic() - away_since > PATIENCE_S:
+                    raise
+            live.update(view(found), refresh=True)
+    return found
+
+
+def view(found: reload_pb2.Canary) -> Group:
+    """A canary for people."""
+    state = reload_pb2.CanaryState.Name(found.state).removeprefix("CANARY_STATE_").lower()
+    shares = " → ".join(
+        f"[bold]{share} %[/]" if step == found.step else f"{share} %"
+        for step, share in enumerate(found.steps)
+    )
+    head = (
+        f"{found.model}: version {found.version} against version {found.champion_version}: "
+        f"{state.replace('_', ' ')}, {found.challenger_weight} % now ({shares})"
+    )
+    parts: list[str | Table] = [head]
+    if found.HasField("comparison"):
+        parts.append(_sides(found.comparison))
+    return Group(*parts, found.reason.replace("[", r"\["))
+
+
+def _sides(seen: reload_pb2.CanaryComparison) -> Table:
+    table = Table()
+    for column in ("in this step", "answered", "failed", "p50 ms", "p99 ms", "labels"):
+        table.add_column(column)
+    for name, side in (("Champion", seen.champion), ("Challenger", seen.challenger)):
+        labels = ", ".join(f"{label} {count}" for label, count in sorted(side.labels.items()))
+        table.add_row(
+            name,
+            f"{side.answered:,}",
+            f"{side.failed:,}",
+            f"{side.p50_ms:.1f}",
+            f"{side.p99_ms:.1f}",
+            labels,
+        )
+    return table

@@ -1,0 +1,90 @@
+"""The verb `mesh gc`: remove what is kept for nothing."""
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+
+from mesh_cli.errors import CliError, NotUp
+from mesh_cli.local.garbage import Collector, Garbage
+from mesh_cli.terminal import output
+from mesh_cli.terminal.output import console
+from mesh_cli.verbs import context
+from mesh_cli.verbs.context import local_mesh
+from service_kit.errors import MeshError
+from service_kit.registry import Registry
+from service_kit.retention import KEEP_VERSIONS
+
+KEEP_LOG_DAYS = 30
+_MIB = 1024 * 1024
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command."""
+    app.command("gc")(gc)
+
+
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it, remove nothing.")] = False,
+    keep: Annotated[
+        int, typer.Option(min=1, help="Newest versions a model that stay in any case.")
+    ] = KEEP_VERSIONS,
+    days: Annotated[
+        int, typer.Option(min=0, help="Days for which Airflow's task logs stay.")
+    ] = KEEP_LOG_DAYS,
+    json: output.Json = False,
+) -> None:
+    """Remove versions that nothing keeps, copies of them at replicas, and folders of old work.
+
+    Champion, Serving, Previous and Challenger always stay, and so do the newest versions.
+
+    Example: `mesh gc --dry-run`
+    """
+    if context.chosen() != context.LOCAL:
+        raise CliError(
+            "`mesh gc` tidies the folders of a local mesh; in containers the training service "
+            "and the replicas remove what nothing keeps by themselves"
+        )
+    mesh = local_mesh()
+    if not mesh.is_up():
+        raise NotUp(f"no mesh is up in {mesh.home.root}: run `mesh up`")
+    document = asyncio.run(_collect(mesh.settings.mlflow_port, dry_run, keep, days))
+    if json:
+        output.print_json(document)
+        return
+    if document["items"]:
+        output.print_table(
+            "",
+            ("kind", "name", "MiB", "why"),
+            (
+                (item["kind"], item["name"], f"{item['bytes'] / _MIB:.1f}", item["why"])
+                for item in document["items"]
+            ),
+        )
+    did = "would be removed" if dry_run else "removed"
+    console.print(f"{len(document['items'])} things, {document['bytes'] / _MIB:.1f} MiB, {did}")
+
+
+async def _collect(mlflow_port: int, dry_run: bool, keep: int, days: int) -> dict[str, Any]:
+    registry = Registry(f"http://127.0.0.1:{mlflow_port}")
+    try:
+        collector = Collector(local_mesh(), registry, keep, days)
+        found = await collector.find()
+        items = [_item(garbage) for garbage in found]
+        if not dry_run:
+            for garbage in found:
+                await collector.remove(garbage)
+    except MeshError as error:
+        raise CliError(str(error)) from error
+    finally:
+        await registry.close()
+    return {"dryRun": dry_run, "items": items, "bytes": sum(item["bytes"] for item in items)}
+
+
+def _item(garbage: Garbage) -> dict[str, Any]:
+    return {
+        "kind": garbage.kind,
+        "name": garbage.name,
+        "bytes": garbage.size,
+        "why": garbage.why,
+    }

@@ -1,0 +1,48 @@
+"""The verb `mesh init`: passwords and keys for a mesh in containers."""
+
+from collections.abc import Mapping
+
+import typer
+
+from mesh_cli.compose.initialise import initialise
+from mesh_cli.compose.secrets import GIVEN
+from mesh_cli.local.home import compose_folder
+from mesh_cli.terminal import output
+from mesh_cli.terminal.output import Json, console
+
+_WORDS = {
+    "made": "made",
+    "kept": "was there",
+    "replaced": "replaced by what {} holds",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command."""
+    app.command()(init)
+
+
+def init(json: Json = False) -> None:
+    """Make the passwords and keys of a mesh in containers, once.
+
+    They are files in secrets/, for their owner only; .env says which user runs the containers.
+    HUGGINGFACE_TOKEN and SLACK_URL are taken from the environment when they are set there.
+    Example: `mesh init`
+    """
+    project = compose_folder()
+    found = initialise(project)
+    if json:
+        output.print_json({"folder": str(found.folder), "secrets": found.secrets, "env": found.env})
+        return
+    for name, outcome in found.secrets.items():
+        _say(f"{found.folder / name}: {_WORDS[outcome].format(GIVEN.get(name))}")
+    _say(f"{project / '.env'}: {_added(found.env)}")
+
+
+def _added(env: Mapping[str, str]) -> str:
+    lines = ", ".join(f"{name}={value}" for name, value in env.items())
+    return f"added {lines}" if lines else "was complete"
+
+
+def _say(line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)

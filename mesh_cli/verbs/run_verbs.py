@@ -1,0 +1,157 @@
+"""Verbs that run a mesh: up, down, scale, roll, status, logs."""
+
+import signal
+from collections.abc import Callable
+from dataclasses import asdict
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from mesh_cli.deployments.deployment import Report, Scaled
+from mesh_cli.errors import EXIT_FAILED, BadInput
+from mesh_cli.local.scale import MAX_REPLICAS
+from mesh_cli.terminal import output
+from mesh_cli.terminal.output import Json, console
+from mesh_cli.verbs import context
+from mesh_cli.verbs import status_document as shown
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command."""
+    app.command()(up)
+    app.command()(down)
+    app.command()(scale)
+    app.command()(roll)
+    app.command()(status)
+    app.command()(logs)
+
+
+def up(
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when everything is healthy.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Start every part of the mesh and wait until all are healthy.
+
+    Local processes stop at Ctrl-C, and with --detach not before `mesh down`, as containers do.
+
+    Example: `mesh up --detach`
+    """
+    mesh = context.deployment()
+    mesh.start()
+    if json:
+        output.print_json(shown.document(mesh))
+    else:
+        shown.print_doors(shown.doors(mesh))
+    if not detach and mesh.ends_with_terminal:
+        console.print("Ctrl-C stops it.")
+        _wait_for_signal()
+        mesh.stop()
+
+
+def down(json: Json = False) -> None:
+    """Stop every part; its state stays.
+
+    That is files in MESH_HOME, or volumes of Docker. `mesh up` goes on from it.
+
+    Example: `mesh down`
+    """
+    mesh = context.deployment()
+    was_up = mesh.is_up()
+    mesh.stop()
+    if json:
+        output.print_json({"stopped": was_up})
+    else:
+        console.print("stopped; its state stays" if was_up else "no mesh was up")
+
+
+def scale(
+    count: Annotated[
+        int, typer.Argument(metavar="N", help=f"Inference replicas, 1 to {MAX_REPLICAS}.")
+    ],
+    json: Json = False,
+) -> None:
+    """Change the number of inference replicas while requests go on; none of them fails.
+
+    A new replica gets requests once it serves what the fleet serves; one that goes answers what
+    it has first. `mesh up` keeps the number. Example: `mesh scale 4`
+    """
+    if not 1 <= count <= MAX_REPLICAS:
+        raise BadInput(f"N, the number of replicas, is 1 to {MAX_REPLICAS}, not {count}")
+    _show_replicas(lambda report: context.deployment().scale(count, report), json)
+
+
+def roll(
+    build: Annotated[bool, typer.Option("--build", help="Build the image first.")] = False,
+    json: Json = False,
+) -> None:
+    """Replace every inference container by one of the current image while requests go on.
+
+    The new ones get requests before the first old one goes; none fails.
+    Example: `mesh --context compose roll --build`
+    """
+    mesh = context.deployment()
+    if build:
+        mesh.build()
+    _show_replicas(mesh.roll, json)
+
+
+def _show_replicas(change: Callable[[Report], Scaled], json: bool) -> None:
+    with output.progress() as progress:
+        task = progress.add_task("scaling", total=None, note="")
+
+        def report(step: str, total: int) -> None:
+            progress.update(task, total=total)
+            output.advance(progress, task, step)
+
+        scaled = change(report)
+    if json:
+        output.print_json(asdict(scaled))
+    else:
+        console.print(_scaled(scaled), highlight=False)
+
+
+def _scaled(scaled: Scaled) -> str:
+    count = "1 replica" if len(scaled.replicas) == 1 else f"{len(scaled.replicas)} replicas"
+    done = [f"added {name}" for name in scaled.added]
+    done += [f"removed {name}" for name in scaled.removed]
+    return f"{count}: {', '.join(done) or 'nothing to do'}"
+
+
+def status(json: Json = False) -> None:
+    """Show every part, what is not healthy and why, the models, stuck batches, and the URLs.
+
+    Exits with 0 only when everything is healthy. Example: `mesh status --json`
+    """
+    document = shown.document(context.deployment())
+    if json:
+        output.print_json(document)
+    else:
+        shown.print_document(document)
+    if not document["healthy"]:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def logs(
+    part: Annotated[str, typer.Argument(help="Name of the part, as `mesh status` shows it.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="Lines from the end.")] = 50,
+) -> None:
+    """Show the end of a part's log.
+
+    Example: `mesh logs training --follow`
+    """
+    raise typer.Exit(context.deployment().show_log(part, follow, lines))
+
+
+def _wait_for_signal() -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        console.print("stopping")

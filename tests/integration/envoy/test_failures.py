@@ -1,0 +1,116 @@
+"""What clients notice when something behind a real Envoy fails."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+import pytest
+from grpc import aio
+
+from control_plane.xds.routes import routes
+from mesh.v1 import predict_pb2, predict_pb2_grpc, train_pb2, train_pb2_grpc
+from service_kit.errors import FailedPrecondition, Unavailable
+from tests.twins.toy_mesh import ToyMesh, running_mesh
+from tests.twins.toy_services import REPLICA, ToyService, stop_at_once, toy_server
+from tests.waiting import until
+
+CLIENTS = 32
+
+
+@pytest.fixture(params=[True, False], ids=["http1", "http2"])
+async def mesh(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[ToyMesh]:
+    async with running_mesh(tmp_path, over_http1=request.param) as running:
+        yield running
+
+
+async def test_a_replica_that_stops_under_load_fails_no_call(mesh: ToyMesh) -> None:
+    stub: Any = predict_pb2_grpc.PredictServiceStub(mesh.channel)
+    request = predict_pb2.PredictRequest(model="reviews", texts=["a"])
+    stop = asyncio.Event()
+
+    async def client() -> int:
+        answered = 0
+        while not stop.is_set():
+            await stub.Predict(request, timeout=10)
+            answered += 1
+        return answered
+
+    clients = [asyncio.create_task(client()) for _ in range(CLIENTS)]
+    await all_busy(mesh)
+    await stop_at_once(mesh.servers[0])
+    seen = mesh.replicas[1].calls
+    await until(lambda: mesh.replicas[1].calls >= seen + 20 * CLIENTS)
+    stop.set()
+    assert sum(await asyncio.gather(*clients)) > 20 * CLIENTS
+
+
+async def test_a_replica_that_comes_back_gets_calls_again(mesh: ToyMesh) -> None:
+    server, servicer = mesh.servers[0], mesh.replicas[0]
+    unary_port = cast(ToyService, server.service).unary_port
+    await stop_at_once(mesh.servers[0])
+    await mesh.envoy.wait_healthy(mesh.cluster, 1)
+    async with toy_server(REPLICA, server.port, unary_port, predict=servicer):
+        await mesh.envoy.wait_healthy(mesh.cluster, 2)
+        before = servicer.calls
+        for _ in range(64):
+            await mesh.http.post("/v1/models/reviews:predict", json={"texts": ["a"]})
+        assert servicer.calls > before
+
+
+async def test_calls_of_a_replica_that_hangs_are_answered_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "HEDGED_AFTER_S", 0.2)
+    async with running_mesh(tmp_path) as mesh:
+        mesh.replicas[0].hangs = True
+        stub: Any = predict_pb2_grpc.PredictServiceStub(mesh.channel)
+        request = predict_pb2.PredictRequest(model="reviews", texts=["a"])
+        answers = await asyncio.gather(*(stub.Predict(request, timeout=25) for _ in range(CLIENTS)))
+        assert {answer.replica for answer in answers} == {"r2"}
+        assert mesh.replicas[0].calls > 0
+        counter = f"cluster.{mesh.cluster}.upstream_rq_active"
+        # Nobody waits there any more.
+        async with asyncio.timeout(20):
+            while (await mesh.envoy.stats(f"^{counter}$"))[counter]:
+                await asyncio.sleep(0.01)
+
+
+async def test_without_a_replica_the_answer_is_unavailable(mesh: ToyMesh) -> None:
+    for server in mesh.servers:
+        await stop_at_once(server)
+    for cluster in {"champion", mesh.cluster}:
+        await mesh.envoy.wait_healthy(cluster, 0)
+    response = await mesh.http.post("/v1/models/reviews:predict", json={"texts": ["a"]})
+    assert response.status_code == 503
+    assert response.json() == {"code": 14, "message": "no healthy upstream", "details": []}
+    health = await mesh.http.get("/healthz")
+    assert health.status_code == 503
+    stub: Any = predict_pb2_grpc.PredictServiceStub(mesh.channel)
+    with pytest.raises(aio.AioRpcError) as error:
+        await stub.Predict(predict_pb2.PredictRequest(model="reviews", texts=["a"]), timeout=5)
+    assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert error.value.details() == "no healthy upstream"
+
+
+async def test_what_is_unavailable_is_tried_again_and_other_errors_are_not(mesh: ToyMesh) -> None:
+    stub: Any = train_pb2_grpc.TrainServiceStub(mesh.channel)
+    request = train_pb2.TrainRequest(model="reviews", request_id="a")
+    mesh.train.failures = [Unavailable("PostgreSQL is away")]
+    assert (await stub.Train(request, timeout=5)).id == "1"
+    assert mesh.train.calls == 2
+    mesh.train.failures = [FailedPrecondition("no")]
+    with pytest.raises(aio.AioRpcError):
+        await stub.Train(request, timeout=5)
+    assert mesh.train.calls == 3
+
+
+async def test_errors_that_answers_carry_eject_no_replica(mesh: ToyMesh) -> None:
+    for _ in range(40):
+        await mesh.http.post("/v1/models/broken:predict", json={"texts": ["a"]})
+    assert await mesh.envoy.healthy_hosts(mesh.cluster) == 2
+
+
+async def all_busy(mesh: ToyMesh) -> None:
+    await until(lambda: min(replica.calls for replica in mesh.replicas) >= 5 * CLIENTS)

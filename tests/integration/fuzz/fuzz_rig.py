@@ -1,0 +1,152 @@
+"""Every public service behind a real Envoy, for what comes from outside. Nothing is trained."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+from grpc import aio
+
+from control_plane.service import ControlPlane
+from control_plane.settings import ControlPlaneSettings
+from control_plane.topology import Address, MeshTopology, Split
+from inference_svc.main import REFLECTED
+from inference_svc.service import InferenceService
+from inference_svc.settings import InferenceSettings
+from mesh.v1 import train_pb2_grpc
+from service_kit.database import Database, apply_schema
+from service_kit.registry import CHAMPION, SERVING, Registry
+from service_kit.server import GrpcServer
+from service_kit.settings import ServiceSettings
+from tests.real_parts.envoy import RunningEnvoy, running_envoy
+from tests.real_parts.postgres import free_port
+from tests.real_parts.trigger_service import settings as trigger_settings
+from tests.twins.replica import FakeRegistry, SteeredEngine, write_steered_version
+from training_svc.jobs import job_store as store
+from training_svc.jobs.caller_actions import Trainings
+from training_svc.jobs.job_changes import Changes
+from training_svc.jobs.job_store import PostgresJobs
+from training_svc.servicer import TrainServicer
+from trigger_svc.bridge.airflow_memory import MemoryAirflow
+from trigger_svc.service import TriggerService
+
+NO_LIMIT = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+AWAY = "no healthy upstream"
+BEHIND_ENVOY = (
+    *("champion", "champion-http", "champion-unary"),
+    *("training", "trigger", "control-plane"),
+)
+MODEL = "reviews"
+# Its traffic is split, so Envoy reads the messages itself.
+SPLIT_MODEL = "films"
+
+
+class QueuedTrainings:
+    """The training service without its runner: jobs are taken, and stay queued."""
+
+    names: Sequence[str] = ("mesh.v1.TrainService",)
+
+    def __init__(self, database_url: str, mlflow_url: str) -> None:
+        self._database = Database(database_url, "trainings of a test")
+        self._registry = Registry(mlflow_url)
+        self._changes = Changes()
+        self._trainings = Trainings(
+            PostgresJobs(self._database),
+            self._changes,
+            self._registry,
+            lambda: None,
+            lambda job_id: None,
+        )
+
+    def register(self, server: aio.Server) -> None:
+        train_pb2_grpc.add_TrainServiceServicer_to_server(TrainServicer(self._trainings), server)
+
+    async def startup(self) -> None:
+        await apply_schema(self._database, "training jobs", store.SCHEMA)
+
+    async def drain(self) -> None:
+        self._changes.close()
+
+    async def shutdown(self) -> None:
+        await self._registry.close()
+        await self._database.close()
+
+
+@dataclass
+class FuzzedMesh:
+    """What is running."""
+
+    envoy: RunningEnvoy
+    http: httpx.AsyncClient
+    channel: aio.Channel
+    inference: InferenceService
+
+    async def healthy(self) -> None:
+        """Wait until Envoy sends calls to every service.
+
+        They share a process with the test. What holds that up for three seconds, as the making of
+        random data may on a busy machine, is to Envoy a service that has died.
+        """
+        for cluster in BEHIND_ENVOY:
+            await self.envoy.wait_healthy(cluster, 1)
+
+    def memory_bytes(self) -> int:
+        """Resident memory of Envoy and of this process, which is every service."""
+        mine = psutil.Process()
+        envoys = [child for child in mine.children() if child.name() == "envoy"]
+        return int(sum(process.memory_info().rss for process in (mine, *envoys)))
+
+
+@asynccontextmanager
+async def fuzzed_mesh(
+    folder: Path, postgres_url: str, mlflow_url: str
+) -> AsyncIterator[FuzzedMesh]:
+    """A replica, the trigger and training services and the control plane, behind Envoy."""
+    registry = FakeRegistry()
+    files = write_steered_version(folder / "1")
+    for model in (MODEL, SPLIT_MODEL):
+        registry.add(model, "1", files, CHAMPION, SERVING)
+    replica = InferenceSettings(
+        replica_id="replica-1",
+        state_dir=folder / "state",
+        http_port=free_port(),
+        unary_port=free_port(),
+        drain_seconds=0,
+        grace_seconds=1,
+    )
+    inference = InferenceService(replica, SteeredEngine(), lambda: registry)
+    data = trigger_settings(postgres_url, mlflow_url=mlflow_url, state_dir=folder / "spools")
+    others = ServiceSettings(drain_seconds=0, grace_seconds=1)
+    async with AsyncExitStack() as stack:
+
+        async def running(server: GrpcServer) -> Address:
+            return Address.parse((await stack.enter_async_context(server)).address)
+
+        replica_at = await running(GrpcServer(inference, replica, REFLECTED))
+        control = ControlPlaneSettings(
+            port=free_port(),
+            replicas=(str(replica_at),),
+            mlflow_url=mlflow_url,
+            database_url=postgres_url,
+            drain_seconds=0,
+            grace_seconds=0,
+        )
+        topology = MeshTopology(
+            (replica_at,),
+            replicas_http=(Address("127.0.0.1", replica.http_port),),
+            replicas_unary=(Address("127.0.0.1", replica.unary_port),),
+            training=await running(GrpcServer(QueuedTrainings(postgres_url, mlflow_url), others)),
+            trigger=await running(GrpcServer(TriggerService(data, MemoryAirflow()), data)),
+            control_plane=await running(GrpcServer(ControlPlane(control), control)),
+            splits=((SPLIT_MODEL, Split(50, 50)),),
+            port=free_port(),
+            admin_port=free_port(),
+        )
+        envoy = await stack.enter_async_context(running_envoy(folder, topology))
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=envoy.url, timeout=30))
+        channel = await stack.enter_async_context(aio.insecure_channel(envoy.address, NO_LIMIT))
+        mesh = FuzzedMesh(envoy, http, channel, inference)
+        await mesh.healthy()
+        yield mesh

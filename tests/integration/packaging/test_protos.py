@@ -1,0 +1,67 @@
+"""The generated code is what the .proto files say, and they follow the rules."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PROTOS = ROOT / "protos"
+GENERATED = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi", "descriptor.pb")
+
+
+@pytest.fixture(scope="module")
+def generator() -> Path:
+    """Python of the generator's own environment."""
+    subprocess.run(
+        ["make", "--no-print-directory", ".venv-protos/.installed", f"PYTHON={sys.executable}"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    return ROOT / ".venv-protos" / "bin" / "python"
+
+
+@pytest.fixture(scope="module")
+def fresh(generator: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with code generated now, and `mesh.binpb` for buf."""
+    out = tmp_path_factory.mktemp("protos")
+    subprocess.run(
+        [generator, PROTOS / "generate.py", "--out", out, "--lint-set", out / "mesh.binpb"],
+        check=True,
+        capture_output=True,
+    )
+    return out
+
+
+def test_generated_code_is_fresh(fresh: Path) -> None:
+    made = {p.relative_to(fresh): p for pattern in GENERATED for p in fresh.rglob(pattern)}
+    kept = {
+        p.relative_to(PROTOS): p
+        for folder in ("mesh", "inference")
+        for pattern in GENERATED
+        for p in (PROTOS / folder).rglob(pattern)
+    }
+    assert made.keys() == kept.keys()
+    stale = [
+        str(name) for name, path in made.items() if path.read_bytes() != kept[name].read_bytes()
+    ]
+    assert not stale, "run `make protos`"
+
+
+def test_contract_follows_the_lint_rules(fresh: Path) -> None:
+    npx = shutil.which("npx")
+    if npx is None:
+        pytest.skip("npx is not installed, so buf cannot be run")
+    result = subprocess.run(
+        [
+            *(npx, "--yes", "@bufbuild/buf@1.75.0", "lint", fresh / "mesh.binpb"),
+            *("--config", PROTOS / "buf.yaml"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr

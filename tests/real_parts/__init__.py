@@ -1,0 +1,1 @@
+"""Real servers for tests: Envoy, PostgreSQL, MLflow, Airflow and our own services."""

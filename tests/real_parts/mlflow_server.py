@@ -1,0 +1,89 @@
+"""A real MLflow server for tests: `with running_mlflow(folder) as url: …`."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+
+from tests.real_parts.postgres import free_port
+
+START_TIMEOUT_S = 120.0  # it imports half of PyPI and migrates its database: 8 s on an idle machine
+STOP_TIMEOUT_S = 20.0
+
+
+@contextmanager
+def running_mlflow(folder: Path, port: int = 0) -> Iterator[str]:
+    """Run a tracking server, registry and artifact store with their data in `folder`.
+
+    The data stay, so that the same folder and port can be started again.
+    """
+    port = port or free_port()
+    url = f"http://127.0.0.1:{port}"
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
+        *("--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
+        *("--serve-artifacts", "--artifacts-destination", str(folder / "artifacts")),
+    ]
+    environment = os.environ | {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    with (folder / "mlflow.log").open("ab") as log:
+        server = subprocess.Popen(
+            command, stdout=log, stderr=log, env=environment, start_new_session=True
+        )
+    try:
+        _wait_until_ready(server, url, folder / "mlflow.log")
+        yield url
+    finally:
+        _stop(server)
+
+
+async def create_versions(url: str, model: str, count: int) -> list[str]:
+    """Give a registered model so many more versions, without files; return their numbers."""
+    created = []
+    async with httpx.AsyncClient(base_url=f"{url}/api/2.0/mlflow") as http:
+        for _ in range(count):
+            body = {"name": model, "source": "s3://nowhere/model"}
+            answer = (await http.post("/model-versions/create", json=body)).raise_for_status()
+            created.append(str(answer.json()["model_version"]["version"]))
+    return created
+
+
+async def forget_models(url: str) -> None:
+    """Take away what earlier tests registered: a control plane would bring it to every replica."""
+    async with httpx.AsyncClient(base_url=f"{url}/api/2.0/mlflow") as http:
+        found = (await http.get("/registered-models/search", params={"max_results": 1000})).json()
+        for model in found.get("registered_models", ()):
+            body = {"name": model["name"]}
+            answer = await http.request("DELETE", "/registered-models/delete", json=body)
+            answer.raise_for_status()
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    """Stop the command and the uvicorn below it."""
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGTERM)
+    try:
+        server.wait(STOP_TIMEOUT_S)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+
+
+def _wait_until_ready(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        with suppress(httpx.HTTPError):
+            if httpx.get(f"{url}/health", timeout=2).is_success:
+                return
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"MLflow did not start: {log.read_text()}")
+        time.sleep(0.1)

@@ -1,0 +1,1 @@
+"""Stand-ins that a test can steer, each behind the real contract."""

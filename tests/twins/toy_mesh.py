@@ -1,0 +1,97 @@
+"""A real Envoy in front of toy services: `async with running_mesh(folder) as mesh: …`."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import httpx
+from grpc import aio
+
+from control_plane.topology import Address, Limits, MeshTopology
+from service_kit.server import GrpcServer
+from tests.real_parts.envoy import RunningEnvoy, running_envoy
+from tests.real_parts.postgres import free_port
+from tests.twins.toy_services import (
+    REPLICA,
+    ToyData,
+    ToyPredict,
+    ToyReload,
+    ToyService,
+    ToyTrain,
+    toy_server,
+)
+
+NO_LIMIT = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+
+
+@dataclass
+class ToyMesh:
+    """What is running."""
+
+    envoy: RunningEnvoy
+    replicas: list[ToyPredict]
+    servers: list[GrpcServer]
+    train: ToyTrain
+    cluster: str
+    """Where Envoy sends predictions."""
+
+    upstreams: set[str]
+    """Its endpoints."""
+
+    http: httpx.AsyncClient
+    channel: aio.Channel
+
+
+@asynccontextmanager
+async def running_mesh(
+    folder: Path,
+    origins: tuple[str, ...] = (),
+    limits: Limits | None = None,
+    over_http1: bool = True,
+) -> AsyncIterator[ToyMesh]:
+    """Two replicas and one of each other service, behind Envoy.
+
+    `over_http1`: unary calls reach the replicas over HTTP/1.1, as they reach our own.
+    """
+    replicas, train = [ToyPredict("r1"), ToyPredict("r2")], ToyTrain()
+    async with AsyncExitStack() as stack:
+        servers = [
+            await stack.enter_async_context(toy_server(REPLICA, predict=replica))
+            for replica in replicas
+        ]
+        others = [
+            await stack.enter_async_context(server)
+            for server in (
+                toy_server(("mesh.v1.TrainService",), train=train),
+                toy_server(("mesh.v1.DataService",), data=ToyData()),
+                toy_server(("mesh.v1.ReloadService",), reload=ToyReload()),
+            )
+        ]
+        replicas_at = tuple(Address.parse(server.address) for server in servers)
+        unary_at = tuple(map(unary_address, servers))
+        topology = MeshTopology(
+            replicas_at,
+            training=Address.parse(others[0].address),
+            trigger=Address.parse(others[1].address),
+            control_plane=Address.parse(others[2].address),
+            port=free_port(),
+            admin_port=free_port(),
+            replicas_unary=unary_at if over_http1 else (),
+            allowed_origins=origins,
+            limits=limits or Limits(),
+        )
+        envoy = await stack.enter_async_context(running_envoy(folder, topology))
+        cluster = "champion-unary" if over_http1 else "champion"
+        for name in {"champion", cluster}:
+            await envoy.wait_healthy(name, len(replicas))
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=envoy.url, timeout=20))
+        channel = await stack.enter_async_context(aio.insecure_channel(envoy.address, NO_LIMIT))
+        upstreams = {str(address) for address in (unary_at if over_http1 else replicas_at)}
+        yield ToyMesh(envoy, replicas, servers, train, cluster, upstreams, http, channel)
+
+
+def unary_address(server: GrpcServer) -> Address:
+    """Where a toy replica takes unary calls over HTTP/1.1."""
+    return Address("127.0.0.1", cast(ToyService, server.service).unary_port)

@@ -1,0 +1,65 @@
+"""`mesh canary`: what it reads, what it shows, how it ends."""
+
+from collections.abc import Iterator
+
+import pytest
+from typer.testing import CliRunner
+
+from mesh.v1 import reload_pb2
+from mesh_cli.errors import EXIT_PAUSED, BadInput
+from mesh_cli.main import app
+from mesh_cli.terminal.durations import seconds
+from mesh_cli.terminal.output import console
+from mesh_cli.verbs.canary_verb import STEP_UNITS, parse_steps, view
+from tests.twins.stub_mesh import StubMesh, running_stub_mesh
+
+
+@pytest.fixture
+def mesh(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubMesh]:
+    monkeypatch.setattr("mesh_cli.verbs.canary_verb.POLL_S", 0.01)
+    with running_stub_mesh() as (stub, address):
+        monkeypatch.setenv("MESH_ADDRESS", address)
+        yield stub
+
+
+@pytest.mark.parametrize(("model", "code"), [("reviews", 0), ("paused", EXIT_PAUSED)])
+def test_its_exit_code_says_how_the_canary_ended(mesh: StubMesh, model: str, code: int) -> None:
+    result = CliRunner().invoke(
+        app, ["canary", model, "--steps", "5,50", "--every", "2m", "--mirror", "20", "--json"]
+    )
+    assert result.exit_code == code, result.output
+    request = mesh.calls[-1]
+    assert (list(request.steps), request.step_seconds, request.mirror_percent) == ([5, 50], 120, 20)
+    assert '"toVersion"' not in result.stdout
+    assert '"state": "CANARY_STATE_' in result.stdout
+
+
+def test_steps_and_durations_are_read() -> None:
+    assert parse_steps("5, 25,50") == [5, 25, 50]
+    texts = ("30", "30s", "1.5m", "1h")
+    assert [seconds(text, "--every", STEP_UNITS) for text in texts] == [30, 30, 90, 3600]
+    with pytest.raises(BadInput, match="--steps"):
+        parse_steps("5;25")
+    for wrong in ("soon", "50ms"):
+        with pytest.raises(BadInput, match=r"--every .* with s, m or h"):
+            seconds(wrong, "--every", STEP_UNITS)
+
+
+def test_both_sides_are_shown() -> None:
+    canary = reload_pb2.Canary(
+        model="reviews",
+        version="2",
+        champion_version="1",
+        state=reload_pb2.CANARY_STATE_ROLLED_BACK,
+        steps=[5, 25],
+        reason="agreement [bad]",
+        comparison=reload_pb2.CanaryComparison(
+            champion=reload_pb2.CanarySlice(answered=2850, p50_ms=5.7),
+            challenger=reload_pb2.CanarySlice(answered=150, p50_ms=11.3, labels={"good": 150}),
+        ),
+    )
+    with console.capture() as captured:
+        console.print(view(canary))
+    shown = captured.get()
+    for words in ("version 2 against version 1: rolled back", "2,850", "good 150", "[bad]"):
+        assert words in shown

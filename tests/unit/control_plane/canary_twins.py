@@ -1,0 +1,199 @@
+"""Twins of what a canary works with: time that flies, scripted numbers, a split in memory."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from control_plane.canary.canaries import Canaries
+from control_plane.canary.live_numbers import Reading, Source
+from control_plane.canary.record import Canary, CanaryState, Plan
+from control_plane.canary.steps import CanaryParts
+from control_plane.fleet.replica_client import Role
+from control_plane.fleet.slot_stats import SlotStats
+from control_plane.reload.coordinator import ReloadResult
+from control_plane.topology import ALL_TO_THE_CHAMPION, Split
+from service_kit.errors import Aborted, MeshError
+from service_kit.histogram import bucket_of
+from service_kit.promotion import Promoted
+from service_kit.registry import (
+    CHALLENGER,
+    CHAMPION,
+    PREVIOUS,
+    SERVING,
+    TAG_COMPARED_WITH,
+    TAG_DISAGREEMENT,
+    TAG_HELD_OUT_ROWS,
+    TAG_P_VALUE,
+)
+from tests.unit.control_plane.twins import TwinRegistry
+
+PLAN = Plan((5, 25, 50), 10.0, 10)
+REQUESTS_A_SECOND = 200
+BETTER = {
+    TAG_COMPARED_WITH: "1",
+    TAG_P_VALUE: "0.001",
+    TAG_DISAGREEMENT: "0.08",
+    TAG_HELD_OUT_ROWS: "1000",
+}
+
+
+class TwinClock:
+    """A second passes when nobody has anything else to do."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.frozen_at: float | None = None
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    async def sleep(self, seconds: float) -> None:
+        if self.frozen_at is not None and self.seconds >= self.frozen_at:
+            await asyncio.Event().wait()
+        self.seconds += seconds
+        await asyncio.sleep(0)
+
+
+class TwinTraffic:
+    """Remembers every split."""
+
+    def __init__(self) -> None:
+        self.splits: list[Split] = []
+        self.failure: MeshError | None = None
+
+    @property
+    def split(self) -> Split:
+        """The split now."""
+        return self.splits[-1] if self.splits else ALL_TO_THE_CHAMPION
+
+    async def set(self, model: str, split: Split) -> Split:
+        if self.failure and split != ALL_TO_THE_CHAMPION:
+            raise self.failure
+        self.splits.append(split)
+        return split
+
+
+def answered(requests: int, ms: float = 5.0, failed: int = 0, good: float = 0.6) -> SlotStats:
+    """So many requests of one text, all alike."""
+    counts = [0] * (bucket_of(ms) + 1)
+    counts[-1] = requests
+    positive = round(requests * good)
+    return SlotStats(
+        answered=requests,
+        failed=failed,
+        texts=requests,
+        latency=tuple(counts),
+        compute=tuple(counts),
+        labels={"good": positive, "bad": requests - positive},
+    )
+
+
+def compared(texts: int, disagreement: float) -> SlotStats:
+    """So many mirrored requests of one text."""
+    disagreed = round(texts * disagreement)
+    return SlotStats(compared=texts, agreed=texts - disagreed, disagreed=disagreed)
+
+
+class TwinNumbers:
+    """Grows by a second's traffic at every reading, by the split of the moment."""
+
+    def __init__(self, traffic: TwinTraffic) -> None:
+        self._traffic = traffic
+        self.rate = REQUESTS_A_SECOND
+        self.challenger_ms = 5.0
+        self.challenger_fails = 0.0
+        self.disagreement = 0.05
+        self.champion, self.challenger = answered(100_000), SlotStats()
+
+    async def read(self, model: str) -> Reading:
+        split = self._traffic.split
+        mine = self.rate * split.challenger // 100
+        mirrored = (self.rate - mine) * split.mirror_percent // 100
+        self.champion += answered(self.rate - mine)
+        failed = round((mine + mirrored) * self.challenger_fails)
+        self.challenger += answered(mine + mirrored - failed, self.challenger_ms, failed)
+        self.challenger += compared(mirrored, self.disagreement)
+        return {
+            Source("r1:1", Role.CHAMPION, "1"): self.champion,
+            Source("r1:1", Role.CHALLENGER, "2"): self.challenger,
+        }
+
+
+class TwinPromotions:
+    """Promotes in a TwinRegistry."""
+
+    def __init__(self, registry: TwinRegistry) -> None:
+        self._registry = registry
+        self.count = 0
+
+    async def promote(self, model: str, version: str, expected_champion: str) -> Promoted:
+        aliases = self._registry.aliases
+        if aliases[CHAMPION] not in (version, expected_champion):
+            raise Aborted("another version became the Champion")
+        self.count += 1
+        aliases[PREVIOUS], aliases[CHAMPION] = expected_champion, version
+        aliases.pop(CHALLENGER, None)
+        return Promoted(version, expected_champion, self.count)
+
+
+class TwinReloader:
+    """Moves Serving."""
+
+    def __init__(self, registry: TwinRegistry) -> None:
+        self._registry = registry
+        self.failure: MeshError | None = None
+        self.requests: list[tuple[str, str]] = []
+
+    async def reload(self, model: str, version: str, request_id: str) -> ReloadResult:
+        if self.failure:
+            raise self.failure
+        self.requests.append((version, request_id))
+        before = self._registry.aliases[SERVING]
+        self._registry.aliases[SERVING] = version
+        return ReloadResult(model, before, version, ())
+
+
+class TwinCanaries:
+    """Canaries over twins: version 1 is Champion, version 2 Challenger, of model reviews."""
+
+    def __init__(self, **aliases: str) -> None:
+        self.registry = TwinRegistry(**(aliases or {
+            CHAMPION: "1", SERVING: "1", CHALLENGER: "2",
+        }))  # fmt: skip
+        self.registry.tags["2"].update(BETTER)
+        self.clock, self.traffic = TwinClock(), TwinTraffic()
+        self.numbers = TwinNumbers(self.traffic)
+        self.promotions = TwinPromotions(self.registry)
+        self.reloader = TwinReloader(self.registry)
+        self.restart()
+
+    def restart(self) -> None:
+        """A control plane that knows nothing yet, as after a crash."""
+        parts = CanaryParts(
+            self.registry,
+            self.traffic,
+            self.numbers,
+            self.promotions,
+            self.reloader,
+            clock=self.clock,
+        )
+        self.canaries = Canaries(parts)
+
+    async def start(self, plan: Plan = PLAN, request_id: str = "a") -> Canary:
+        return await self.canaries.start("reviews", plan, request_id)
+
+    async def until(self, condition: Callable[[Canary], bool]) -> Canary:
+        """Let it go on until this holds."""
+        async with asyncio.timeout(60):
+            while not condition(canary := await self.canaries.get("reviews")):
+                await asyncio.sleep(0)
+        return canary
+
+    async def end(self) -> Canary:
+        """Let it go on until it does not run, and its outcome is noted."""
+        canary = await self.until(lambda canary: canary.state is not CanaryState.RUNNING)
+        await asyncio.gather(*self.canaries._tasks.values(), return_exceptions=True)
+        return canary

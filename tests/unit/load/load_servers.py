@@ -1,0 +1,128 @@
+"""Small servers for the load generator's tests: gRPC and HTTP, steered by the test."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import grpc
+
+from mesh.v1 import predict_pb2
+from mesh_cli.load.wire.encode import GRPC_METHOD
+
+ANSWER = predict_pb2.PredictResponse(
+    predictions=[predict_pb2.Prediction(label="positive", score=0.9)],
+    model=predict_pb2.ServedModel(name="reviews", version="3", alias="Champion"),
+    replica="replica-1",
+)
+JSON_ANSWER = json.dumps(
+    {"model": {"name": "reviews", "version": "3", "alias": "Champion"}, "replica": "replica-1"}
+).encode()
+
+# The same answers, by the name of a replica that held its request back.
+HELD_ANSWER = predict_pb2.PredictResponse(
+    predictions=ANSWER.predictions, model=ANSWER.model, replica="held"
+)
+HELD_JSON_ANSWER = JSON_ANSWER.replace(b"replica-1", b"held")
+
+# Number of the request (from 0) and its bytes -> the answer's bytes.
+GrpcHandler = Callable[[int, bytes, grpc.aio.ServicerContext[bytes, bytes]], Awaitable[bytes]]
+# Number of the request -> the bytes of the HTTP response; none: close the connection.
+HttpHandler = Callable[[int], Awaitable[bytes]]
+
+
+async def always(number: int, request: bytes, context: object) -> bytes:
+    """Answer at once."""
+    return ANSWER.SerializeToString()
+
+
+@asynccontextmanager
+async def grpc_server(handler: GrpcHandler = always, port: int = 0) -> AsyncIterator[str]:
+    """host:port of a server that answers Predict by `handler`."""
+    numbers = iter(range(1 << 30))
+
+    async def predict(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        return await handler(next(numbers), request, context)
+
+    service, _, method = GRPC_METHOD[1:].partition("/")
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers(
+        [
+            grpc.method_handlers_generic_handler(
+                service, {method: grpc.unary_unary_rpc_method_handler(predict)}
+            )
+        ]
+    )
+    port = server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(None)
+
+
+def response(body: bytes = JSON_ANSWER, status: int = 200, extra: str = "") -> bytes:
+    """A response with a content-length."""
+    head = f"HTTP/1.1 {status} Something\r\ncontent-length: {len(body)}\r\n{extra}\r\n"
+    return head.encode() + body
+
+
+async def always_json(number: int) -> bytes:
+    """Answer at once."""
+    return response()
+
+
+@asynccontextmanager
+async def http_server(handler: HttpHandler = always_json, port: int = 0) -> AsyncIterator[str]:
+    """host:port of a server that answers each request by `handler`."""
+    numbers = iter(range(1 << 30))
+    serving: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                await reader.readexactly(int(head.partition(b"content-length:")[2].split()[0]))
+                answer = await handler(next(numbers))
+                if not answer:
+                    return
+                writer.write(answer)
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            return
+        finally:
+            serving.discard(task)
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.close()
+        for task in tuple(serving):
+            task.cancel()
+        await asyncio.gather(*serving)
+
+
+class Stall:
+    """A server that stands still once: from the request `at` on, for `seconds`."""
+
+    def __init__(self, at: int, seconds: float) -> None:
+        self._at = at
+        self._seconds = seconds
+        self.begin = 0.0
+        """When it began, seconds of time.monotonic()."""
+        self.end = 0.0
+
+    async def wait(self, number: int) -> bool:
+        """Hold back a request that falls into the stall; whether it did."""
+        if number == self._at:
+            self.begin = time.monotonic()
+            self.end = self.begin + self._seconds
+        left = self.end - time.monotonic()
+        await asyncio.sleep(max(0.0, left))
+        return left > 0

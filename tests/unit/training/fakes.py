@@ -1,0 +1,155 @@
+"""Twins of what the training service's runner works with: a store in memory, scripted workers."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from service_kit.errors import Aborted, NotFound, Unavailable
+from training_svc.jobs.child_process import Ended
+from training_svc.jobs.job import Job, Params, Promotion, State
+
+DECISION = {
+    "outcome": "PROMOTED",
+    "reason": "first version",
+    "champion_version": "",
+    "champion_accuracy": 0.0,
+    "challenger_accuracy": 0.9,
+    "p_value": 0.0,
+}
+
+
+class MemoryJobs:
+    """A JobStore without a database; `away` makes every call fail."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Job] = {}
+        self.saves: list[Job] = []
+        self.away = False
+
+    async def submit(
+        self, model: str, request_id: str, params: Params, promotion: Promotion
+    ) -> Job:
+        self._check()
+        for job in self.jobs.values():
+            if job.request_id == request_id:
+                if job.state in (State.FAILED, State.CANCELLED):
+                    self.jobs[job.id] = job.requeued()
+                return self.jobs[job.id]
+        now = datetime.now(UTC)
+        job = Job(f"job-{len(self.jobs) + 1}", request_id, model, params=params, created_at=now)
+        self.jobs[job.id] = replace(job, promotion=promotion, queued_at=now)
+        return self.jobs[job.id]
+
+    async def get(self, any_id: str) -> Job:
+        self._check()
+        for job in self.jobs.values():
+            if any_id in (job.id, job.request_id):
+                return job
+        raise NotFound(any_id)
+
+    async def list(self, model: str, limit: int) -> Sequence[Job]:
+        self._check()
+        return [job for job in self.jobs.values() if job.model == model][:limit]
+
+    async def unfinished(self) -> Sequence[Job]:
+        self._check()
+        jobs = [job for job in self.jobs.values() if not job.state.is_final]
+        return sorted(jobs, key=lambda job: job.state is State.QUEUED)
+
+    async def save(self, job: Job) -> None:
+        self._check()
+        self.jobs[job.id] = job
+        self.saves.append(job)
+
+    async def forget_old(self, days: int) -> None:
+        self._check()
+
+    async def request_cancel(self, any_id: str) -> Job:
+        job = await self.get(any_id)
+        if job.state is State.QUEUED:
+            job = job.ended(State.CANCELLED)
+        elif not job.state.is_final:
+            job = replace(job, cancel_requested=True)
+        self.jobs[job.id] = job
+        return job
+
+    def _check(self) -> None:
+        if self.away:
+            raise Unavailable("the store is away")
+
+
+class ScriptedWorker:
+    """Reports what it was given, then waits for its end if that is not given."""
+
+    def __init__(self, reports: Sequence[Mapping[str, Any]], ended: Ended | None) -> None:
+        self._reports = reports
+        self._ended = ended
+        self._killed = asyncio.Event()
+
+    async def reports(self) -> AsyncIterator[Mapping[str, Any]]:
+        for report in self._reports:
+            await asyncio.sleep(0)
+            yield report
+        if self._ended is None:
+            await self._killed.wait()
+
+    async def wait(self) -> Ended:
+        return self._ended or Ended(-signal.SIGKILL)
+
+    def kill(self) -> None:
+        self._killed.set()
+
+    @property
+    def killed(self) -> bool:
+        return self._killed.is_set()
+
+
+def succeeding(version: str = "1", **decision: object) -> ScriptedWorker:
+    return ScriptedWorker(
+        [
+            {"rows": {"train": 4, "test": 2, "dropped": 0, "digest": "d"}},
+            {"progress": {"step": 1, "total_steps": 2}},
+            {"progress": {"step": 2, "total_steps": 2}},
+            {"state": "EVALUATING"},
+            {"version": version, "decision": DECISION | decision},
+        ],
+        Ended(0),
+    )
+
+
+def endless() -> ScriptedWorker:
+    return ScriptedWorker([{"progress": {"step": 1, "total_steps": 9}}], None)
+
+
+class ScriptedLauncher:
+    """Gives the next scripted worker to each job; remembers which jobs came."""
+
+    def __init__(self, *workers: ScriptedWorker) -> None:
+        self.workers = list(workers)
+        self.launched: list[Job] = []
+
+    async def launch(self, job: Job, folder: Path) -> ScriptedWorker:
+        (folder / "checkpoint").touch()
+        self.launched.append(job)
+        return self.workers.pop(0)
+
+
+class FakePromoter:
+    """Remembers; raises the errors that it was given first."""
+
+    def __init__(self, *errors: Aborted | Unavailable) -> None:
+        self.errors = list(errors)
+        self.carried_out: list[Job] = []
+        self.ended_runs: list[Job] = []
+
+    async def carry_out(self, job: Job) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+        self.carried_out.append(job)
+
+    async def end_run(self, job: Job) -> None:
+        self.ended_runs.append(job)

@@ -1,0 +1,117 @@
+"""TrainService over a real gRPC connection, with fakes behind it."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import grpc
+import pytest
+from grpc import aio
+
+from mesh.v1 import train_pb2, train_pb2_grpc
+from service_kit.registry import Registry
+from service_kit.server import GrpcServer
+from service_kit.settings import ServiceSettings
+from tests.unit.training.fakes import DECISION, MemoryJobs
+from tests.waiting import until
+from training_svc.jobs.caller_actions import Trainings
+from training_svc.jobs.job import Job, Params, Promotion, State
+from training_svc.jobs.job_changes import Changes
+from training_svc.servicer import TrainServicer, job_message
+
+JOB = Job("job-1", "r1", "reviews", state=State.RUNNING)
+
+
+class Fake:
+    """A service with one running job."""
+
+    names: Sequence[str] = ("mesh.v1.TrainService",)
+
+    def __init__(self) -> None:
+        self.changes = Changes()
+        store = MemoryJobs()
+        store.jobs = {JOB.id: JOB}
+        self.trainings = Trainings(
+            store, self.changes, Registry("http://mlflow"), lambda: None, lambda job_id: None
+        )
+
+    def register(self, server: aio.Server) -> None:
+        train_pb2_grpc.add_TrainServiceServicer_to_server(TrainServicer(self.trainings), server)
+
+    async def startup(self) -> None: ...
+
+    async def drain(self) -> None:
+        self.changes.close()
+
+    async def shutdown(self) -> None: ...
+
+
+@asynccontextmanager
+async def connected(
+    server: GrpcServer,
+) -> AsyncIterator["train_pb2_grpc.TrainServiceAsyncStub"]:
+    async with aio.insecure_channel(server.address) as channel:
+        yield train_pb2_grpc.TrainServiceStub(channel)
+
+
+SETTINGS = ServiceSettings(drain_seconds=0)
+WATCH = train_pb2.WatchTrainingRequest(id="r1")
+
+
+async def test_watcher_that_hangs_up_leaves_nothing_behind() -> None:
+    fake = Fake()
+    async with GrpcServer(fake, SETTINGS) as server, connected(server) as stub:
+        watch = stub.WatchTraining(WATCH)
+        first = await watch.read()
+        assert isinstance(first, train_pb2.TrainingJob)
+        assert first.state == train_pb2.TRAINING_STATE_RUNNING
+        assert fake.changes.watchers() == 1
+        watch.cancel()
+        await until(lambda: fake.changes.watchers() == 0)
+
+
+async def test_stop_ends_every_watch_at_once_with_unavailable() -> None:
+    async with GrpcServer(Fake(), SETTINGS) as server, connected(server) as stub:
+        watch = stub.WatchTraining(WATCH)
+        await watch.read()
+        await server.__aexit__()
+        with pytest.raises(aio.AioRpcError) as caught:
+            await watch.read()
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+async def test_unknown_promotion_is_refused() -> None:
+    async with GrpcServer(Fake(), SETTINGS) as server, connected(server) as stub:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await stub.Train(train_pb2.TrainRequest(model="reviews", promotion=9))  # type: ignore[arg-type]
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_whole_job_is_translated() -> None:
+    job = replace(
+        JOB.ended(State.SUCCEEDED),
+        params=Params(epochs=3, warm_start=True),
+        promotion=Promotion.CHALLENGER_ONLY,
+        progress={"step": 5, "total_steps": 9, "epoch": 1.5, "loss": 0.25},
+        metrics={"accuracy": 0.9},
+        decision=DECISION,
+        rows={"train": 4, "test": 2, "dropped": 1, "digest": "abc"},
+        version="7",
+    )
+    message = job_message(job)
+    assert message.state == train_pb2.TRAINING_STATE_SUCCEEDED
+    assert message.promotion == train_pb2.PROMOTION_CHALLENGER_ONLY
+    assert message.params == train_pb2.TrainParams(epochs=3, warm_start=True)
+    assert message.progress.loss == 0.25
+    assert message.metrics["accuracy"] == 0.9
+    assert message.decision.outcome == train_pb2.DECISION_OUTCOME_PROMOTED
+    assert message.rows.dropped == 1
+    assert message.HasField("ended_at")
+    assert not message.HasField("started_at")
+
+
+def test_job_without_a_decision_has_none() -> None:
+    message = job_message(JOB)
+    assert not message.HasField("decision")
+    assert not message.HasField("progress")
+    assert not message.HasField("rows")

@@ -1,0 +1,246 @@
+"""The bridge's rules, with a store and an Airflow in memory and a clock that the test turns."""
+
+import asyncio
+import random
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from service_kit.errors import Unavailable
+from trigger_svc.batches.batch import Batch, BatchReason, BatchState, OpenBatch, batch_id
+from trigger_svc.batches.sealing import ModelWork, SealPolicy, Waiting
+from trigger_svc.bridge.airflow import Refused, RunState
+from trigger_svc.bridge.airflow_memory import MemoryAirflow
+from trigger_svc.bridge.bridge import IDLE_S, LONGEST_POLL_S, LOOK_S, POLL_S, Bridge, _all
+
+POLICY = SealPolicy(rows=100, quiet_s=2.0, age_s=60.0)
+FIRST = batch_id("reviews", 1)
+
+
+class MemoryStore:
+    """One model, "reviews"."""
+
+    def __init__(self) -> None:
+        self.waiting: Waiting | None = None
+        self.batches: dict[str, OpenBatch] = {}
+        self.ends: dict[str, tuple[BatchState, str]] = {}
+        self.deferrals: list[str] = []
+        self.locked = False
+
+    def add_batch(self, number: int, state: BatchState = BatchState.SEALED) -> None:
+        name = batch_id("reviews", number)
+        self.batches[name] = OpenBatch(name, "reviews", 5, BatchReason.MANUAL, state)
+
+    async def scan(self) -> list[ModelWork]:
+        first = next(iter(self.batches.values()), None)
+        if self.waiting is None and first is None:
+            return []
+        return [ModelWork("reviews", POLICY, self.waiting, first)]
+
+    async def seal(self, model: str, reason: BatchReason) -> Batch | None:
+        if self.locked:
+            return None
+        assert self.waiting is not None
+        rows, self.waiting = self.waiting.rows, None
+        self.add_batch(len(self.batches) + len(self.ends) + 1)
+        name = next(reversed(self.batches))
+        return Batch(name, model, rows, reason, BatchState.SEALED, datetime.now(UTC))
+
+    async def accepted(self, batch: str) -> None:
+        self.batches[batch] = replace(self.batches[batch], state=BatchState.RUNNING)
+
+    async def deferred(self, batch: str, error: str) -> None:
+        self.deferrals.append(error)
+
+    async def refused(self, batch: str, error: str) -> None:
+        self.ends[batch] = (BatchState.DEAD, error)
+        del self.batches[batch]
+
+    async def ended(self, batch: str, state: BatchState, error: str) -> None:
+        self.ends[batch] = (state, error)
+        del self.batches[batch]
+
+
+class World:
+    """A bridge with everything around it."""
+
+    def __init__(self) -> None:
+        self.store, self.airflow, self.now = MemoryStore(), MemoryAirflow(), 0.0
+        self.bridge = Bridge(self.store, self.airflow, lambda: self.now, random.Random(1))
+
+    async def turns(self, seconds: float) -> None:
+        """Turn whenever something is due, for so many seconds of the clock."""
+        end = self.now + seconds
+        while self.now <= end:
+            turn = await self.bridge.turn()
+            self.now += max(turn.due_in, 0.001)
+        self.now = end
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_with_nothing_to_do_nothing_is_due(world: World) -> None:
+    turn = await world.bridge.turn()
+    assert (turn.due_in, turn.rows_wait) == (IDLE_S, False)
+
+
+async def test_rows_that_still_come_are_looked_at_again_soon(world: World) -> None:
+    world.store.waiting = Waiting(5, 1.0, 1.0)
+    turn = await world.bridge.turn()
+    assert (turn.due_in, turn.rows_wait) == (LOOK_S, True)
+    assert world.airflow.posts == []
+
+
+async def test_a_sealed_batch_is_posted_in_the_same_turn(world: World) -> None:
+    world.store.waiting = Waiting(5, 3.0, 3.0)
+    await world.bridge.turn()
+    conf = {"model": "reviews", "batch_id": FIRST, "reason": "QUIET", "rows": 5}
+    assert world.airflow.runs[FIRST].conf == conf
+    assert world.store.batches[FIRST].state is BatchState.RUNNING
+
+
+async def test_a_model_whose_row_is_locked_is_tried_again_soon(world: World) -> None:
+    world.store.waiting, world.store.locked = Waiting(5, 3.0, 3.0), True
+    assert (await world.bridge.turn()).due_in == LOOK_S
+
+
+async def test_no_batch_is_sealed_while_one_is_open(world: World) -> None:
+    world.store.add_batch(1, BatchState.RUNNING)
+    world.airflow.states[FIRST] = RunState.ACTIVE
+    world.store.waiting = Waiting(5_000, 300.0, 300.0)
+    await world.turns(30)
+    assert list(world.store.batches) == [FIRST]
+
+
+async def test_batches_are_delivered_in_order_one_run_at_a_time(world: World) -> None:
+    world.store.add_batch(1)
+    world.store.add_batch(2)
+    await world.turns(10)
+    assert list(world.airflow.runs) == [FIRST]
+    world.airflow.end(FIRST, RunState.SUCCEEDED)
+    await world.turns(10)
+    assert list(world.airflow.runs) == [FIRST, batch_id("reviews", 2)]
+
+
+@pytest.mark.parametrize(
+    ("state", "end"),
+    [
+        (RunState.SUCCEEDED, BatchState.SUCCEEDED),
+        (RunState.FAILED, BatchState.FAILED),
+        (RunState.GONE, BatchState.FAILED),
+    ],
+)
+async def test_the_end_of_a_run_frees_the_model(
+    world: World, state: RunState, end: BatchState
+) -> None:
+    world.store.add_batch(1, BatchState.RUNNING)
+    world.airflow.states[FIRST] = state
+    await world.bridge.turn()
+    assert world.store.ends[FIRST][0] is end
+
+
+async def test_while_airflow_is_away_the_batch_waits_for_ever(world: World) -> None:
+    world.store.add_batch(1)
+    world.airflow.failures = [Unavailable("Airflow is away")] * 2_000
+    await world.turns(3_600)
+    assert world.store.batches[FIRST].state is BatchState.SEALED
+    # At most 15 s apart: 240 attempts an hour or more; at least 7.5 s: not many more than 480.
+    assert 240 <= len(world.store.deferrals) <= 500
+    world.airflow.failures.clear()
+    await world.turns(16)
+    assert world.store.batches[FIRST].state is BatchState.RUNNING
+
+
+async def test_after_a_failure_the_run_is_looked_for_before_it_is_posted_again(
+    world: World,
+) -> None:
+    world.store.add_batch(1)
+    world.airflow.failures = [Unavailable("the answer got lost")]
+    await world.bridge.turn()
+    world.airflow.states[FIRST] = RunState.ACTIVE
+    await world.turns(1)
+    assert world.airflow.posts == [FIRST]
+    assert world.store.batches[FIRST].state is BatchState.RUNNING
+
+
+async def test_a_refused_batch_is_dead_and_the_next_one_follows(world: World) -> None:
+    world.store.add_batch(1)
+    world.store.add_batch(2)
+    world.airflow.failures = [Refused("no such parameter")]
+    await world.turns(1)
+    assert world.store.ends == {FIRST: (BatchState.DEAD, "no such parameter")}
+    assert list(world.airflow.runs) == [batch_id("reviews", 2)]
+
+
+def sent_again(world: World) -> None:
+    world.store.add_batch(1)
+    world.store.batches[FIRST] = replace(world.store.batches[FIRST], retries=1)
+
+
+async def test_a_batch_that_is_sent_again_lets_its_run_begin_again(world: World) -> None:
+    sent_again(world)
+    world.airflow.states[FIRST] = RunState.FAILED
+    await world.bridge.turn()
+    assert (world.airflow.posts, world.airflow.restarts) == ([], [FIRST])
+    assert world.store.batches[FIRST].state is BatchState.RUNNING
+
+
+async def test_a_run_that_began_again_already_is_left_alone(world: World) -> None:
+    sent_again(world)
+    world.airflow.states[FIRST] = RunState.ACTIVE  # by an attempt whose answer got lost
+    await world.bridge.turn()
+    assert (world.airflow.posts, world.airflow.restarts) == ([], [])
+    assert world.store.batches[FIRST].state is BatchState.RUNNING
+
+
+async def test_a_batch_that_is_sent_again_and_has_no_run_gets_one(world: World) -> None:
+    sent_again(world)
+    await world.bridge.turn()
+    assert (world.airflow.posts, world.airflow.restarts) == ([FIRST], [])
+
+
+async def test_rows_wait_no_longer_because_the_databases_clock_is_set_back(world: World) -> None:
+    world.store.waiting = Waiting(5, 0.0, 0.0)  # for an hour, as the database sees it
+    await world.turns(1.5)
+    assert world.airflow.posts == []
+    await world.turns(1.0)
+    assert world.airflow.posts == [FIRST]
+
+
+async def test_one_steps_error_waits_for_the_other_steps(world: World) -> None:
+    ended: list[str] = []
+
+    async def fails() -> float:
+        raise Unavailable("PostgreSQL is away")
+
+    async def goes_on() -> float:
+        await asyncio.sleep(0)
+        ended.append("step")
+        return 1.0
+
+    with pytest.raises(Unavailable):
+        await _all([fails(), goes_on()])
+    assert ended == ["step"]
+
+
+async def test_a_question_that_fails_does_not_end_the_batch(world: World) -> None:
+    world.store.add_batch(1, BatchState.RUNNING)
+    world.airflow.states[FIRST] = RunState.ACTIVE
+    world.airflow.failures = [Unavailable("Airflow is away")] * 20
+    await world.turns(60)
+    assert world.store.batches[FIRST].state is BatchState.RUNNING
+    assert world.store.deferrals == []
+
+
+@pytest.mark.parametrize(("age_s", "pause_s"), [(0, POLL_S), (100, 5.0), (9_000, LONGEST_POLL_S)])
+async def test_a_long_run_is_asked_about_less_often(
+    world: World, age_s: float, pause_s: float
+) -> None:
+    world.store.add_batch(1, BatchState.RUNNING)
+    world.store.batches[FIRST] = replace(world.store.batches[FIRST], running_s=age_s)
+    world.airflow.states[FIRST] = RunState.ACTIVE
+    assert (await world.bridge.turn()).due_in == pytest.approx(pause_s)

@@ -1,0 +1,137 @@
+"""The bridge while the database's clock is set forward and back, by up to an hour at a time.
+
+What waits is timed by that clock, as in `queries.sql`; the bridge has a clock of its own, which
+only grows, but begins anew when the bridge is started again.
+"""
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from trigger_svc.batches.batch import Batch, BatchReason, BatchState
+from trigger_svc.batches.sealing import ModelWork, SealPolicy, Waiting
+from trigger_svc.bridge.airflow_memory import MemoryAirflow
+from trigger_svc.bridge.bridge import LOOK_S, Bridge
+
+POLICY = SealPolicy(rows=1_000, quiet_s=2.0, age_s=20.0)
+HOUR_S = 3_600.0
+# A change is seen at the next look, and what is due is done at the one after it.
+LATE_S = 2 * LOOK_S
+
+
+@dataclass
+class Entry:
+    """An entry of the outbox: its rows, and when it came by each clock."""
+
+    rows: int
+    created_at: float
+    came_at: float
+
+
+@dataclass
+class WallClockStore:
+    """One model, whose batches end as soon as they are posted."""
+
+    wall: float = 0.0
+    outbox: list[Entry] = field(default_factory=list)
+    sealed: list[tuple[BatchReason, list[Entry]]] = field(default_factory=list)
+
+    async def scan(self) -> list[ModelWork]:
+        if not self.outbox:
+            return []
+        created = [entry.created_at for entry in self.outbox]
+        # Never below 0, as in BatchStore.
+        oldest_s, newest_s = (max(self.wall - at, 0.0) for at in (min(created), max(created)))
+        waiting = Waiting(sum(entry.rows for entry in self.outbox), oldest_s, newest_s)
+        return [ModelWork("reviews", POLICY, waiting, None)]
+
+    async def seal(self, model: str, reason: BatchReason) -> Batch:
+        self.sealed.append((reason, self.outbox))
+        rows, self.outbox = sum(entry.rows for entry in self.outbox), []
+        name = f"retrain__{model}__{len(self.sealed)}"
+        return Batch(name, model, rows, reason, BatchState.SEALED, datetime.now(UTC))
+
+    async def accepted(self, batch: str) -> None: ...
+    async def deferred(self, batch: str, error: str) -> None: ...
+    async def refused(self, batch: str, error: str) -> None: ...
+    async def ended(self, batch: str, state: BatchState, error: str) -> None: ...
+
+
+class JumpingClock(RuleBasedStateMachine):
+    """Rows come, time goes by, the clock jumps, the bridge is started again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.store, self.airflow = WallClockStore(), MemoryAirflow()
+        self.now = self.started_at = self.forward_at = 0.0
+        self.inserted = 0
+        self.bridge = self.new_bridge()
+
+    def teardown(self) -> None:
+        self.runner.close()
+
+    def new_bridge(self) -> Bridge:
+        return Bridge(self.store, self.airflow, lambda: self.now, random.Random(1))
+
+    @rule()
+    def start_the_bridge_again(self) -> None:
+        self.bridge, self.started_at = self.new_bridge(), self.now
+
+    @rule(rows=st.integers(1, 100))
+    def insert(self, rows: int) -> None:
+        self.store.outbox.append(Entry(rows, self.store.wall, self.now))
+        self.inserted += rows
+
+    @rule(seconds=st.floats(0.1, 30.0))
+    def go_by(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self.now < end:
+            pause = min(self.turn(), LOOK_S, end - self.now)
+            self.now += max(pause, 0.01)
+            self.store.wall += max(pause, 0.01)
+        self.turn()
+
+    @rule(seconds=st.floats(1.0, HOUR_S))
+    def set_back(self, seconds: float) -> None:
+        self.store.wall -= seconds
+
+    @rule(seconds=st.floats(1.0, HOUR_S))
+    def set_forward(self, seconds: float) -> None:
+        self.store.wall += seconds
+        self.forward_at = self.now
+
+    def turn(self) -> float:
+        sealed = len(self.store.sealed)
+        due_in = self.runner.run(self.bridge.turn()).due_in
+        for reason, entries in self.store.sealed[sealed:]:
+            self.check_due(reason, entries)
+        return due_in
+
+    def check_due(self, reason: BatchReason, entries: list[Entry]) -> None:
+        """No batch is sealed before its time, unless the clock was set forward meanwhile."""
+        first, last = entries[0].came_at, entries[-1].came_at
+        if reason is not BatchReason.COUNT and self.forward_at < first:
+            waited = self.now - (first if reason is BatchReason.AGE else last)
+            limit = POLICY.age_s if reason is BatchReason.AGE else POLICY.quiet_s
+            assert waited > limit - 1e-3, (reason, waited)
+
+    @invariant()
+    def no_rows_are_lost_or_doubled(self) -> None:
+        taken = [entry for _, entries in self.store.sealed for entry in entries]
+        assert sum(entry.rows for entry in [*taken, *self.store.outbox]) == self.inserted
+        assert len(self.airflow.posts) == len(set(self.airflow.posts)) == len(self.store.sealed)
+
+    @invariant()
+    def none_wait_longer_than_they_may(self) -> None:
+        if self.store.outbox:
+            first, last = self.store.outbox[0].came_at, self.store.outbox[-1].came_at
+            assert self.now - max(last, self.started_at) < POLICY.quiet_s + LATE_S
+            assert self.now - max(first, self.started_at) < POLICY.age_s + LATE_S
+
+
+TestJumpingClock = JumpingClock.TestCase

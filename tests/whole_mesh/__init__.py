@@ -1,0 +1,1 @@
+"""A whole mesh, and what tests do with one."""

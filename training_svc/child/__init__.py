@@ -1,0 +1,1 @@
+"""The child process of one job, from the rows to the registered version."""

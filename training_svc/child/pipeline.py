@@ -1,0 +1,237 @@
+"""The steps of a job in its child process: fine-tune → evaluate → decide → register.
+
+Each step leaves a file in the job's folder and is skipped when the file is there, so that a job
+that was interrupted goes on where it was.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from training_svc.child.mlflow_tracking import PACKAGED_ENCODER_NAME, Tracker
+from training_svc.child.registered_versions import Versions
+from training_svc.child.rows import CheckedRows, Row
+from training_svc.jobs.job import Params
+from training_svc.jobs.job_spec import JobSpec
+from training_svc.learning.decision import Decision, decide
+from training_svc.learning.devices import choose_device
+from training_svc.learning.evaluate import Evaluation, evaluate
+from training_svc.learning.finetune import FineTuneParams, fine_tune
+from training_svc.learning.golden_set import write_golden
+from training_svc.learning.openvino_graph import try_export
+from training_svc.learning.trainer import Progress
+from training_svc.learning.whole_files import sync, write_whole
+
+log = logging.getLogger(__name__)
+
+TRAINED_FILE = "trained.json"
+
+Report = Callable[[dict[str, Any]], None]
+
+
+class Pipeline:
+    """One attempt of one job, with everything that it needs."""
+
+    def __init__(
+        self, spec: JobSpec, folder: Path, rows: CheckedRows, mlflow_url: str, report: Report
+    ) -> None:
+        self._spec = spec
+        self._folder = folder
+        self._rows = rows
+        self._report = report
+        self._versions = Versions(mlflow_url, spec.model)
+        self._mlflow_url = mlflow_url
+        self._base_model = spec.params.base_model or spec.base_model
+
+    def run(self) -> None:
+        """Go through every step that is not done yet and report the decision."""
+        self._check_device()
+        self._versions.ensure_model()
+        registered = self._versions.of_job(self._spec.job_id)
+        if registered is None:
+            tracker = Tracker(self._mlflow_url, self._spec, self._folder)
+            self._report({"run_id": tracker.run_id})
+            model_dir = self._fine_tuned(tracker)
+            challenger, decision = self._judged(model_dir, "")
+            version = self._registered(tracker, model_dir, challenger, decision)
+        else:
+            # An earlier attempt, or this one before it was interrupted, came as far as this.
+            version = registered.version
+            self._report({"run_id": registered.run_id})
+            model_dir = self._folder / "model"
+            if not (self._folder / TRAINED_FILE).exists():
+                model_dir = self._versions.fetch(version, self._folder / "registered")
+            _, decision = self._judged(model_dir, version)
+        self._report({"version": version, "decision": asdict(decision)})
+
+    def _check_device(self) -> None:
+        device = choose_device()
+        if self._spec.device == "cuda" and device.kind != "cuda":
+            raise OSError("TRAINING_DEVICE is cuda, but there is no CUDA device (any more)")
+        self._report({"device": device.describe()})
+
+    def _fine_tuned(self, tracker: Tracker) -> Path:
+        model_dir, noted = self._folder / "model", self._folder / TRAINED_FILE
+        if noted.exists():
+            return model_dir
+        params = self._spec.params
+        result = fine_tune(
+            _texts(self._rows.train),
+            _labels(self._rows.train),
+            self._rows.labels,
+            _fine_tune_params(params, self._base_model),
+            output_dir=model_dir,
+            checkpoint_dir=_made(self._folder / "checkpoints"),
+            start_from=self._start_from(),
+            on_progress=lambda progress: self._on_progress(tracker, progress),
+            checkpoint_every_s=self._spec.checkpoint_seconds,
+        )
+        log.info(
+            "fine-tuned",
+            extra={
+                "seconds": round(result.seconds, 1),
+                "steps": result.total_steps,
+                "resumed_from_step": result.resumed_from_step,
+            },
+        )
+        sync(model_dir)
+        write_whole(noted, json.dumps(asdict(result) | {"model_dir": str(model_dir)}))
+        return model_dir
+
+    def _start_from(self) -> Path | None:
+        """The Champion of when the attempt began, if it is to be started from."""
+        if not self._spec.params.warm_start:
+            return None
+        pinned = self._folder / "start_from.txt"
+        if not pinned.exists():
+            write_whole(pinned, self._versions.champion())
+        version = pinned.read_text()
+        return self._champion_dir(version) if version else None
+
+    def _on_progress(self, tracker: Tracker, progress: Progress) -> None:
+        if not math.isfinite(progress.loss):
+            raise ValueError(
+                f"the training diverged at step {progress.step}: the loss is not a number; "
+                "try a lower learning_rate"
+            )
+        self._report({"progress": asdict(progress)})
+        tracker.log_progress(progress)
+
+    def _judged(self, model_dir: Path, own_version: str) -> tuple[Evaluation, Decision]:
+        """Challenger and present Champion on the same held-out rows."""
+        self._report({"state": "EVALUATING"})
+        challenger = self._evaluated(model_dir, "challenger")
+        self._report({"metrics": _metrics(challenger)})
+        champion_version = self._versions.champion()
+        if own_version and champion_version == own_version:
+            # Promoted already, then interrupted: the comparison was with the one before.
+            champion_version = self._versions.previous()
+        champion = None
+        if champion_version:
+            champion_dir = self._champion_dir(champion_version)
+            champion = self._evaluated(champion_dir, f"champion-{champion_version}")
+        truth = _labels(self._rows.test)
+        decision = decide(
+            _right(challenger, truth),
+            _right(champion, truth) if champion else None,
+            champion_version,
+            p_value_limit=self._spec.promotion_p_value,
+            promote=self._spec.promote,
+            disagreement=_disagreement(challenger, champion) if champion else 0.0,
+        )
+        log.info("decided", extra={"outcome": decision.outcome, "reason": decision.reason})
+        return challenger, decision
+
+    def _evaluated(self, model_dir: Path, name: str) -> Evaluation:
+        noted = self._folder / f"{name}.evaluation.json"
+        if noted.exists():
+            values = json.loads(noted.read_text())
+            return Evaluation(**values | {"label_names": tuple(values["label_names"])})
+        found = evaluate(model_dir, _texts(self._rows.test), _labels(self._rows.test))
+        if not math.isfinite(found.log_loss):
+            raise ValueError(
+                f"the {name} answers with numbers that are none; try a lower learning_rate"
+            )
+        write_whole(noted, json.dumps(asdict(found)))
+        return found
+
+    def _champion_dir(self, version: str) -> Path:
+        return self._versions.fetch(version, self._folder / f"champion-{version}")
+
+    def _registered(
+        self, tracker: Tracker, model_dir: Path, challenger: Evaluation, decision: Decision
+    ) -> str:
+        trained = json.loads((self._folder / TRAINED_FILE).read_text())
+        base_model = self._base_model or PACKAGED_ENCODER_NAME
+        metrics = _metrics(challenger) | {"train_seconds": trained["seconds"]}
+        if decision.champion_version:
+            metrics["champion_accuracy"] = decision.champion_accuracy
+        tracker.log_results(
+            params=asdict(self._spec.params)
+            | asdict(_fine_tune_params(self._spec.params, base_model))
+            | {"labels": len(self._rows.labels)}
+            | {key: trained[key] for key in ("epochs", "batch_size", "max_length", "device")},
+            metrics=metrics,
+            rows={
+                "train": len(self._rows.train),
+                "test": len(self._rows.test),
+                "digest": self._rows.digest,
+            },
+        )
+        # What a replica reads besides the weights; logged as it lies here.
+        extras = _made(self._folder / "extras")
+        write_golden(
+            extras,
+            _texts(self._rows.test),
+            challenger,
+            trained["max_length"],
+            base_model,
+            try_export(model_dir, extras),
+        )
+        return tracker.register(tracker.log_model(model_dir, extras, self._base_model))
+
+
+def _fine_tune_params(params: Params, base_model: str) -> FineTuneParams:
+    """Ours, with the recipe's default for whatever was left to the service."""
+    return FineTuneParams(
+        base_model=base_model,
+        epochs=params.epochs,
+        batch_size=params.batch_size,
+        learning_rate=params.learning_rate or FineTuneParams.learning_rate,
+        max_length=params.max_length or FineTuneParams.max_length,
+        seed=params.seed,
+    )
+
+
+def _metrics(evaluation: Evaluation) -> dict[str, float]:
+    return {
+        "accuracy": evaluation.accuracy,
+        "macro_f1": evaluation.macro_f1,
+        "log_loss": evaluation.log_loss,
+    }
+
+
+def _right(evaluation: Evaluation, truth: Sequence[str]) -> list[bool]:
+    return [given == true for given, true in zip(evaluation.predictions, truth, strict=True)]
+
+
+def _disagreement(challenger: Evaluation, champion: Evaluation) -> float:
+    pairs = list(zip(challenger.predictions, champion.predictions, strict=True))
+    return sum(new != old for new, old in pairs) / len(pairs)
+
+
+def _texts(rows: Sequence[Row]) -> list[str]:
+    return [row.text for row in rows]
+
+
+def _labels(rows: Sequence[Row]) -> list[str]:
+    return [row.label for row in rows]
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

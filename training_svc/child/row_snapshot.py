@@ -1,0 +1,35 @@
+"""Reads the rows of a model as they are at one moment."""
+
+from contextlib import closing
+
+import psycopg2
+from psycopg2 import sql
+
+from service_kit.database import connect
+from service_kit.errors import Unavailable
+from training_svc.child.rows import Row, UnusableRows
+
+FETCH_ROWS = 10_000
+
+
+def read_rows(database_url: str, model: str) -> list[Row]:
+    """Every row of training.<model> in one snapshot, in order of their ids.
+
+    Raises Unavailable when PostgreSQL is away, UnusableRows when the table is gone.
+    """
+    query = sql.SQL("SELECT id, text, label, split FROM training.{} ORDER BY id").format(
+        sql.Identifier(model)
+    )
+    try:
+        with closing(connect(database_url, "training snapshot")) as connection:
+            connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+            with connection, connection.cursor("rows") as cursor:
+                cursor.itersize = FETCH_ROWS
+                cursor.execute(query)
+                return [Row(*values) for values in cursor]
+    except psycopg2.errors.UndefinedTable as error:
+        raise UnusableRows(
+            f"the training table of {model} is gone; import rows: mesh import {model} FILE.csv"
+        ) from error
+    except psycopg2.OperationalError as error:
+        raise Unavailable("PostgreSQL went away while the rows were read") from error

@@ -1,0 +1,1 @@
+"""The service's side of a training: jobs, their queue, their child processes and their outcome."""

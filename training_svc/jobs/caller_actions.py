@@ -1,0 +1,115 @@
+"""What callers may do with trainings; knows nothing of gRPC."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
+
+from service_kit.errors import Unavailable
+from service_kit.limits import check_model_name, check_request_id
+from service_kit.registry import Registry
+from training_svc.jobs.job import Job, Params, Promotion
+from training_svc.jobs.job_changes import Changes
+from training_svc.jobs.job_store import JobStore
+from training_svc.jobs.validation import check_job_id, check_limit, check_params
+
+log = logging.getLogger(__name__)
+
+WATCH_INTERVAL_S = 0.2  # at least so long between two messages to one watcher
+CANCEL_TIMEOUT_S = 10.0  # until a cancelled job has ended; killing its process takes far less
+
+
+class Trainings:
+    """Submits, shows, watches and cancels trainings."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        changes: Changes,
+        registry: Registry,
+        wake: Callable[[], None],
+        stop: Callable[[str], None],
+    ) -> None:
+        """`wake()` tells the runner that a job waits, `stop(id)` that one is to be cancelled."""
+        self._store = store
+        self._changes = changes
+        self._registry = registry
+        self._wake = wake
+        self._stop = stop
+
+    async def submit(
+        self, model: str, request_id: str, params: Params, promotion: Promotion
+    ) -> Job:
+        """Submit a training. The same request id again gives the same job, or the next attempt of
+        one that failed or was cancelled, always with the parameters of its first submission.
+
+        Raises InvalidArgument, NotFound, AlreadyExists or Unavailable.
+        """
+        check_model_name(model)
+        request_id = check_request_id(request_id)
+        job = await self._store.submit(model, request_id, check_params(params), promotion)
+        live = self._changes.live(job.id)
+        if live is not None and live.attempt == job.attempt:
+            return live
+        if not job.state.is_final:
+            self._changes.publish(job)
+            self._wake()
+            await self._make_known(model)
+        return job
+
+    async def get(self, any_id: str) -> Job:
+        """Return a job by its id or its request id. Raises InvalidArgument or NotFound."""
+        job = await self._store.get(check_job_id(any_id))
+        return self._newest(job)
+
+    async def list(self, model: str, limit: int) -> Sequence[Job]:
+        """Return the newest jobs of a model first. Raises InvalidArgument or NotFound."""
+        jobs = await self._store.list(check_model_name(model), check_limit(limit))
+        return [self._newest(job) for job in jobs]
+
+    async def cancel(self, any_id: str) -> Job:
+        """Cancel a job and return it as it ended; of one that has ended, as it is."""
+        job = await self._store.request_cancel(check_job_id(any_id))
+        if job.state.is_final:
+            self._changes.publish(job)
+            return job
+        self._stop(job.id)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CANCEL_TIMEOUT_S):
+                async for seen in self.watch(job.id):
+                    job = seen
+        return job
+
+    async def watch(self, any_id: str) -> AsyncGenerator[Job, None]:
+        """Yield the job as it is, then on each change until it has ended."""
+        job = await self.get(any_id)
+        with self._changes.watching(job.id) as changed:
+            while True:
+                yield job
+                if job.state.is_final:
+                    return
+                job = await self._next(job, changed)
+
+    async def _next(self, shown: Job, changed: asyncio.Event) -> Job:
+        while True:
+            # Cleared before the look, so that a change during the look is not missed.
+            changed.clear()
+            job = self._changes.live(shown.id) or await self._store.get(shown.id)
+            if job != shown:
+                return job
+            if self._changes.closed:
+                raise Unavailable("the training service is stopping; watch again in a moment")
+            await changed.wait()
+            await asyncio.sleep(WATCH_INTERVAL_S)
+
+    def _newest(self, job: Job) -> Job:
+        live = self._changes.live(job.id)
+        # The store is right about an end, the memory about everything before.
+        return job if live is None or job.state.is_final else live
+
+    async def _make_known(self, model: str) -> None:
+        """Register the model, so that it is known before its first version is there."""
+        try:
+            await self._registry.ensure_model(model)
+        except Unavailable as error:
+            log.warning("the worker will register the model", extra={"why": str(error)})

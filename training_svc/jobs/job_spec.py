@@ -1,0 +1,42 @@
+"""What the service tells the child process of a job; a file in the job's folder."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from training_svc.jobs.job import Params
+from training_svc.learning.whole_files import write_whole
+
+FILE = "job.json"
+
+# The child's only secrets come by its environment.
+DATABASE_URL_VARIABLE = "TRAINING_DATABASE_URL"
+MLFLOW_URL_VARIABLE = "TRAINING_MLFLOW_URL"
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """One attempt of one job."""
+
+    job_id: str
+    request_id: str
+    model: str
+    attempt: int
+    params: Params
+    promote: bool
+    base_model: str  # hub id, folder, or "" for the packaged encoder
+    device: Literal["auto", "cpu", "cuda"]
+    promotion_p_value: float
+    checkpoint_seconds: float
+    nice: int
+
+    def write(self, folder: Path) -> None:
+        """Write the spec into the job's folder."""
+        write_whole(folder / FILE, json.dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, folder: Path) -> "JobSpec":
+        """Read the spec of the job's folder."""
+        values = json.loads((folder / FILE).read_text())
+        return cls(**values | {"params": Params(**values["params"])})

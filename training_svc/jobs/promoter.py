@@ -1,0 +1,73 @@
+"""Carries a decision out: tags of the version, then the aliases."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from service_kit.promotion import Promotions
+from service_kit.registry import (
+    TAG_COMPARED_WITH,
+    TAG_DISAGREEMENT,
+    TAG_HELD_OUT_ROWS,
+    TAG_P_VALUE,
+    TAG_P_WORSE,
+    Registry,
+)
+from training_svc.jobs.job import Job, Promotion
+
+TAG_DECISION = "mesh.decision"
+TAG_REASON = "mesh.decision_reason"
+
+
+class Promoter(Protocol):
+    """Carries decisions out. Every method is idempotent and raises Unavailable when MLflow or
+    PostgreSQL is away."""
+
+    async def carry_out(self, job: Job) -> None:
+        """Do what the job's decision says.
+
+        Raises Aborted when another version has become Champion since the comparison.
+        """
+
+    async def end_run(self, job: Job) -> None:
+        """Mark the MLflow run of a job that failed or was cancelled as ended."""
+
+
+class MlflowPromoter:
+    """The real Promoter."""
+
+    def __init__(self, registry: Registry, promotions: Promotions) -> None:
+        self._registry = registry
+        self._promotions = promotions
+
+    async def carry_out(self, job: Job) -> None:
+        """See Promoter."""
+        decision = job.decision
+        assert decision is not None
+        # First the explanation, so that no Champion is without one.
+        for key, value in _tags(decision).items():
+            await self._registry.tag_version(job.model, job.version, key, value)
+        if decision["outcome"] == "PROMOTED":
+            await self._promotions.promote(job.model, job.version, decision["champion_version"])
+        elif decision["outcome"] == "INCONCLUSIVE" or job.promotion is Promotion.CHALLENGER_ONLY:
+            await self._promotions.challenge(job.model, job.version)
+
+    async def end_run(self, job: Job) -> None:
+        """See Promoter."""
+        if job.run_id:
+            status = "FAILED" if job.error else "KILLED"
+            await self._registry.end_run(job.run_id, status)
+
+
+def _tags(decision: Mapping[str, Any]) -> dict[str, str]:
+    """The decision for people, and its numbers for the canary, which judges by them as well."""
+    tags = {TAG_DECISION: decision["outcome"], TAG_REASON: decision["reason"]}
+    if decision["champion_version"]:
+        tags[TAG_COMPARED_WITH] = decision["champion_version"]
+        tags[TAG_P_VALUE] = repr(decision["p_value"])
+        # A job that was decided by an older release lacks these.
+        if decision.get("held_out_rows"):
+            tags[TAG_DISAGREEMENT] = repr(decision["disagreement"])
+            tags[TAG_HELD_OUT_ROWS] = str(decision["held_out_rows"])
+        if "p_worse" in decision:
+            tags[TAG_P_WORSE] = repr(decision["p_worse"])
+    return tags

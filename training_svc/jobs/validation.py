@@ -1,0 +1,67 @@
+"""The rules for what a caller may ask of the training service."""
+
+import math
+
+from service_kit.errors import InvalidArgument
+from service_kit.limits import check_request_id
+from training_svc.jobs.job import Params
+
+MAX_BASE_MODEL_CHARACTERS = 512
+MAX_EPOCHS = 1000
+MAX_BATCH_SIZE = 1024  # rows a step
+MIN_LENGTH, MAX_LENGTH = 8, 8192  # tokens
+DEFAULT_LISTED = 100
+MAX_LISTED = 1000
+
+
+def check_params(params: Params) -> Params:
+    """Return `params`, or raise InvalidArgument with the field and its range."""
+    _check_range("params.epochs", params.epochs, 1, MAX_EPOCHS)
+    _check_range("params.batch_size", params.batch_size, 1, MAX_BATCH_SIZE)
+    _check_range("params.max_length", params.max_length, MIN_LENGTH, MAX_LENGTH)
+    rate = params.learning_rate
+    if not (math.isfinite(rate) and 0 <= rate <= 1):
+        raise InvalidArgument(
+            "params.learning_rate",
+            f"is {rate:g}; it must be above 0 and at most 1, or 0 for the service's choice",
+        )
+    for name in ("seed", "max_examples"):
+        if getattr(params, name) < 0:
+            raise InvalidArgument(
+                f"params.{name}", f"is {getattr(params, name)}; it must be 0 or more"
+            )
+    _check_base_model(params.base_model)
+    return params
+
+
+def check_job_id(any_id: str) -> str:
+    """Return an id of a job or of a request, or raise InvalidArgument."""
+    if not any_id:
+        raise InvalidArgument("id", "is empty; give the id or the request id of a training")
+    try:
+        return check_request_id(any_id)
+    except InvalidArgument as error:
+        raise InvalidArgument("id", error.problem) from error
+
+
+def check_limit(limit: int) -> int:
+    """Return how many jobs to list at most, or raise InvalidArgument."""
+    _check_range("limit", limit, 1, MAX_LISTED)
+    return limit or DEFAULT_LISTED
+
+
+def _check_base_model(base_model: str) -> None:
+    if len(base_model) > MAX_BASE_MODEL_CHARACTERS:
+        raise InvalidArgument(
+            "params.base_model",
+            f"has {len(base_model):,} characters; at most {MAX_BASE_MODEL_CHARACTERS} are taken",
+        )
+    if not base_model.isprintable():
+        raise InvalidArgument("params.base_model", "holds characters that are not printable")
+
+
+def _check_range(field: str, value: int, low: int, high: int) -> None:
+    if value != 0 and not low <= value <= high:
+        raise InvalidArgument(
+            field, f"is {value}; it must be {low:,} to {high:,}, or 0 for the service's choice"
+        )

@@ -1,0 +1,1 @@
+"""Fine-tuning and judging a classifier; knows nothing of services."""

@@ -1,0 +1,115 @@
+"""Measures a finished classifier on labelled rows, in fp32: the exact reference."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from training_svc.learning.devices import choose_device, torch_threads
+from training_svc.learning.model_loading import labels_of, load_trained, position_limit
+
+BATCH_SIZE = 32  # rows; sorted by length, so that hardly any padding is computed
+
+# Probability that counts for a label which the model gives none: a loss of 16.1, not infinity.
+LEAST_PROBABILITY = 1e-7
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Row i of `predictions` and `probabilities` belongs to text i of the input."""
+
+    label_names: tuple[str, ...]  # the columns of `probabilities`
+    predictions: list[str]
+    probabilities: list[list[float]]  # rows x labels, each row sums to one
+    accuracy: float  # 0 to 1
+    macro_f1: float  # 0 to 1, the mean over every label that is true or predicted somewhere
+    log_loss: float  # nats a row
+    seconds: float  # tokenising and computing, without loading the model
+    device: str
+
+
+def evaluate(
+    model_dir: Path, texts: Sequence[str], labels: Sequence[str], *, batch_size: int = BATCH_SIZE
+) -> Evaluation:
+    """Predict every text and compare with `labels`, which has one true label per text.
+
+    A true label that the model does not know counts as an error with LEAST_PROBABILITY, so that
+    a champion can be measured on labels that came up after its training.
+    Raises ValueError if there are no rows, or not as many labels as texts.
+    """
+    if not texts or len(texts) != len(labels):
+        raise ValueError(f"need one label per text, got {len(texts)} texts, {len(labels)} labels")
+    device = choose_device()
+    model, tokenizer = load_trained(model_dir)
+    module: torch.nn.Module = model
+    names = tuple(labels_of(model.config))
+    started = time.perf_counter()
+    with torch_threads(device.threads):
+        probabilities = _probabilities(
+            module.to(device.kind).eval(),
+            tokenizer(
+                list(texts),
+                truncation=True,
+                max_length=min(tokenizer.model_max_length, position_limit(model.config)),
+                padding=False,
+            )["input_ids"],
+            pad_id=tokenizer.pad_token_id or 0,
+            batch_size=batch_size,
+        )
+    predictions = [names[max(range(len(row)), key=row.__getitem__)] for row in probabilities]
+    return Evaluation(
+        label_names=names,
+        predictions=predictions,
+        probabilities=probabilities,
+        accuracy=sum(p == t for p, t in zip(predictions, labels, strict=True)) / len(labels),
+        macro_f1=macro_f1(labels, predictions),
+        log_loss=log_loss(labels, probabilities, names),
+        seconds=time.perf_counter() - started,
+        device=device.describe("fp32"),
+    )
+
+
+def macro_f1(labels: Sequence[str], predictions: Sequence[str]) -> float:
+    """The unweighted mean of the F1 score of each label that is true or predicted somewhere."""
+    pairs = list(zip(labels, predictions, strict=True))
+    scores = []
+    for name in set(labels) | set(predictions):
+        hits = sum(t == p == name for t, p in pairs)
+        counted = sum((t == name) + (p == name) for t, p in pairs)
+        scores.append(2 * hits / counted)
+    return sum(scores) / len(scores)
+
+
+def log_loss(
+    labels: Sequence[str], probabilities: Sequence[Sequence[float]], names: Sequence[str]
+) -> float:
+    """Mean negative log probability of the true labels, in nats."""
+    column = {name: i for i, name in enumerate(names)}
+    total = 0.0
+    for label, row in zip(labels, probabilities, strict=True):
+        given = row[column[label]] if label in column else 0.0
+        total -= math.log(max(given, LEAST_PROBABILITY))
+    return total / len(labels)
+
+
+@torch.inference_mode()
+def _probabilities(
+    model: torch.nn.Module, token_ids: Sequence[list[int]], *, pad_id: int, batch_size: int
+) -> list[list[float]]:
+    """One softmax row per token list, in the order given."""
+    device = next(model.parameters()).device
+    by_length = sorted(range(len(token_ids)), key=lambda i: len(token_ids[i]))
+    result: list[list[float]] = [[] for _ in token_ids]
+    for start in range(0, len(by_length), batch_size):
+        rows = by_length[start : start + batch_size]
+        batch = [torch.tensor(token_ids[i]) for i in rows]
+        pad = torch.nn.utils.rnn.pad_sequence
+        input_ids = pad(batch, batch_first=True, padding_value=pad_id)
+        mask = pad([torch.ones_like(ids) for ids in batch], batch_first=True)
+        logits = model(input_ids=input_ids.to(device), attention_mask=mask.to(device)).logits
+        for i, row in zip(rows, logits.float().softmax(-1).tolist(), strict=True):
+            result[i] = row
+    return result

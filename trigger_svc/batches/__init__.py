@@ -1,0 +1,1 @@
+"""Batches: when rows become one, where it is kept, and what became of it."""

@@ -1,0 +1,1 @@
+"""The bridge from sealed batches to Airflow's runs."""

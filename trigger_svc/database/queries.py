@@ -1,0 +1,32 @@
+"""SQL by name: `sql/queries.sql` holds the statements, each under a line `-- name: …`."""
+
+import re
+from importlib import resources
+
+from psycopg2 import sql
+
+_FOLDER = resources.files("trigger_svc.database") / "sql"
+
+
+def read(file: str) -> str:
+    """Return the text of one file of the folder `sql`."""
+    return (_FOLDER / file).read_text(encoding="utf-8")
+
+
+def _split(text: str) -> dict[str, str]:
+    parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], map(str.strip, parts[2::2]), strict=True))
+
+
+QUERIES = _split(read("queries.sql"))
+_MODEL_TABLE = read("model.sql")
+
+
+def of_model(name: str, model: str) -> sql.Composed:
+    """Return the query `name` with the training table of `model` in place of `{table}`."""
+    return sql.SQL(QUERIES[name]).format(table=sql.Identifier(model))
+
+
+def model_table(model: str) -> sql.Composed:
+    """Return the script that creates the training table of `model` and its triggers."""
+    return sql.SQL(_MODEL_TABLE).format(table=sql.Identifier(model), model=sql.Literal(model))

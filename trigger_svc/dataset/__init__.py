@@ -1,0 +1,1 @@
+"""The rows of the models: how they are checked, added, imported and counted."""
