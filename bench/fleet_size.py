@@ -23,7 +23,7 @@ from control_plane.traffic.eligible_replicas import Rotation
 from control_plane.xds import build_snapshot
 from control_plane.xds.stream.resources import CDS, EDS, LDS, RDS, Encoder, Resources
 from control_plane.xds.stream.stream import AdsStream
-from service_kit.registry import SERVING, RegisteredModel
+from service_kit.model_registry.records import SERVING, RegisteredModel
 
 SIZES = ((2, 1), (10, 5), (25, 10), (50, 20), (100, 20))
 CHANGES = 100

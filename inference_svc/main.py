@@ -10,7 +10,7 @@ from inference_svc.engines import EngineUnavailable, create_engine
 from inference_svc.service import InferenceService
 from inference_svc.settings import InferenceSettings
 from mesh.v1 import data_pb2, predict_pb2, reload_pb2, train_pb2
-from service_kit.registry import Registry
+from service_kit.model_registry.registry import Registry
 from service_kit.server import run
 
 # Envoy sends reflection to the replicas, so they answer for every public service.

@@ -36,7 +36,7 @@ from mesh.v1 import predict_pb2_grpc, replica_pb2_grpc
 
 if TYPE_CHECKING:
     from inference_svc.doors.oip.http_door import OpenInferenceHttp
-    from service_kit.unary_server import UnaryServer
+    from service_kit.unary.server import UnaryServer
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from contextlib import suppress
 from grpc import aio
 
 from mesh.v1 import train_pb2_grpc
-from service_kit import promotion
 from service_kit.database import Database, apply_schema, until_available
-from service_kit.promotion import Promotions
-from service_kit.registry import Registry
+from service_kit.model_registry import promotion
+from service_kit.model_registry.promotion import Promotions
+from service_kit.model_registry.registry import Registry
 from training_svc.jobs import job_store as store
 from training_svc.jobs.caller_actions import Trainings
 from training_svc.jobs.child_process import ProcessLauncher

@@ -10,7 +10,7 @@ from grpc import aio
 
 from mesh.v1 import data_pb2_grpc
 from service_kit.database import Database, apply_schema
-from service_kit.registry import Registry
+from service_kit.model_registry.registry import Registry
 from trigger_svc.batches.timeline import Timeline
 from trigger_svc.bridge.airflow import Airflow
 from trigger_svc.bridge.airflow_http import HttpAirflow

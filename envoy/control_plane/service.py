@@ -30,8 +30,8 @@ from control_plane.traffic.traffic_control import TrafficControl
 from control_plane.xds import DiscoveryServer
 from mesh.v1 import reload_pb2_grpc
 from service_kit.database import Database, apply_schema
-from service_kit.promotion import SCHEMA, Promotions
-from service_kit.registry import Registry
+from service_kit.model_registry.promotion import SCHEMA, Promotions
+from service_kit.model_registry.registry import Registry
 
 
 class ControlPlane:

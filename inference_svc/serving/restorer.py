@@ -9,7 +9,7 @@ from inference_svc.serving.slots import Slot
 from inference_svc.versions.cache import ModelSource
 from inference_svc.versions.remembered_versions import ServedVersions
 from service_kit.errors import MeshError
-from service_kit.registry import SERVING
+from service_kit.model_registry.records import SERVING
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from inference_svc.versions.cache import ModelSource
 from service_kit.errors import FailedPrecondition, MeshError, NotFound, Unavailable
-from service_kit.registry import CHAMPION, SERVING, RegisteredModel
+from service_kit.model_registry.records import CHAMPION, SERVING, RegisteredModel
 
 REMEMBERED_S = 2.0
 REMEMBERED_NAMES = 256

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from service_kit.errors import Unavailable
-from service_kit.registry import ModelVersion, RegisteredModel
+from service_kit.model_registry.records import ModelVersion, RegisteredModel
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ _INCOMING = ".incoming"
 
 
 class ModelSource(Protocol):
-    """What a replica asks of the registry; service_kit.registry.Registry has it."""
+    """What a replica asks of the registry; service_kit.model_registry.registry.Registry has it."""
 
     async def find_model(self, name: str) -> RegisteredModel | None:
         """Return the registered model, or None. Raises Unavailable."""

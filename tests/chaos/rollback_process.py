@@ -14,8 +14,8 @@ from control_plane.models.catalog import Catalog
 from control_plane.reload.coordinator import ReloadCoordinator, ReloadResult
 from control_plane.reload.repairs import Repairs
 from control_plane.traffic.eligible_replicas import Rotation
-from service_kit.promotion import Promotions
-from service_kit.registry import Registry
+from service_kit.model_registry.promotion import Promotions
+from service_kit.model_registry.registry import Registry
 from tests.unit.control_plane.twins import TOPOLOGY, TwinEnvoy, TwinReplica
 
 

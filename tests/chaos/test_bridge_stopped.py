@@ -26,8 +26,8 @@ from tests.chaos.test_bridge_faults import prepare
 from tests.chaos.trigger_process import TriggerProcess, epoch, running_trigger_process
 from tests.real_parts import trigger_service as trigger
 from tests.real_parts.trigger_service import query
+from tests.real_parts.waiting import until
 from tests.twins.stub_airflow import StubAirflow, running_stub_airflow
-from tests.waiting import until
 
 MODEL = "left"
 SHORT_S, LONG_S = 2.0, 30.0

@@ -21,10 +21,11 @@ import psutil
 import pytest
 
 from inference_svc.versions.cache import ModelCache
-from service_kit import promotion
 from service_kit.database import Database, apply_schema
-from service_kit.promotion import Promotions
-from service_kit.registry import CHAMPION, TAG_JOB_ID, Registry
+from service_kit.model_registry import promotion
+from service_kit.model_registry.promotion import Promotions
+from service_kit.model_registry.records import CHAMPION, TAG_JOB_ID
+from service_kit.model_registry.registry import Registry
 from tests.chaos.conftest import Hold
 from tests.real_parts.trigger_service import examples, query, running_trigger
 from training_svc.jobs import job_store as training_store

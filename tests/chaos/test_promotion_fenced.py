@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from service_kit.errors import Aborted, Unavailable
-from service_kit.promotion import SCHEMA, Promoted, Promotions
-from service_kit.registry import CHAMPION, Registry
+from service_kit.model_registry.promotion import SCHEMA, Promoted, Promotions
+from service_kit.model_registry.records import CHAMPION
+from service_kit.model_registry.registry import Registry
 from tests.chaos.conftest import Hold
 from tests.real_parts.mlflow_server import create_versions
 from tests.real_parts.postgres import execute

@@ -14,8 +14,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from control_plane.reload.coordinator import TAG_ROLLBACK
-from service_kit.promotion import SCHEMA, Promotions
-from service_kit.registry import CHAMPION, PREVIOUS, SERVING, Registry
+from service_kit.model_registry.promotion import SCHEMA, Promotions
+from service_kit.model_registry.records import CHAMPION, PREVIOUS, SERVING
+from service_kit.model_registry.registry import Registry
 from tests.chaos.conftest import Hold
 from tests.chaos.rollback_process import rollback
 from tests.real_parts.mlflow_server import create_versions

@@ -11,7 +11,7 @@ import psutil
 
 from tests.real_parts.service_process import start_module
 from tests.real_parts.trigger_service import NOWHERE, query
-from tests.waiting import until
+from tests.real_parts.waiting import until
 
 # Rows come all the time, so their age seals them.
 AGE_MS = 300

@@ -8,7 +8,7 @@ from typing import Any
 from grpc import aio
 
 from mesh.v1 import predict_pb2, predict_pb2_grpc
-from tests.waiting import until
+from tests.real_parts.waiting import until
 
 CLIENTS = 16
 

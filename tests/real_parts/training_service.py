@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mesh.v1 import train_pb2, train_pb2_grpc
 from tests.real_parts.postgres import free_port
 from tests.real_parts.service_process import start_module
-from tests.waiting import LOOK_EVERY_S, until
+from tests.real_parts.waiting import LOOK_EVERY_S, until
 
 GOOD = ["good", "fine", "lovely", "superb"]
 BAD = ["bad", "poor", "awful", "dull"]

@@ -18,7 +18,7 @@ from inference_svc.engines.base import FloatArray, IntArray
 from inference_svc.model.loaded_model import LoadedModel, TextTokenizer
 from inference_svc.model.model_files import GOLDEN_FILE, TOKENIZER_FILE, WEIGHTS_FOLDER, ModelSpec
 from service_kit.errors import NotFound, Unavailable
-from service_kit.registry import TAG_BATCH_ID, ModelVersion, RegisteredModel
+from service_kit.model_registry.records import TAG_BATCH_ID, ModelVersion, RegisteredModel
 
 LABELS = ("bad", "good")
 WORDS = ("bad", "awful", "good", "great", "film", "the", "was", "a", "word", "very")

@@ -11,8 +11,9 @@ import httpx
 from control_plane.service import ControlPlane
 from control_plane.settings import ControlPlaneSettings
 from control_plane.topology import Address, MeshTopology
-from service_kit.promotion import Promotions
-from service_kit.registry import CHALLENGER, Registry
+from service_kit.model_registry.promotion import Promotions
+from service_kit.model_registry.records import CHALLENGER
+from service_kit.model_registry.registry import Registry
 from service_kit.server import GrpcServer
 from tests.real_parts.envoy import RunningEnvoy, running_envoy
 from tests.real_parts.mlflow_server import create_versions, forget_models

@@ -19,7 +19,7 @@ from inference_svc.engines.base import FloatArray, IntArray
 from inference_svc.service import InferenceService
 from inference_svc.settings import InferenceSettings
 from mesh.v1 import predict_pb2, predict_pb2_grpc
-from service_kit.registry import CHAMPION, SERVING
+from service_kit.model_registry.records import CHAMPION, SERVING
 from service_kit.server import run
 from tests.real_parts.postgres import free_port
 from tests.real_parts.service_process import start_module

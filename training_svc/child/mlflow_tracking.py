@@ -23,7 +23,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
 from service_kit.errors import Unavailable
-from service_kit.registry import TAG_BATCH_ID, TAG_JOB_ID
+from service_kit.model_registry.records import TAG_BATCH_ID, TAG_JOB_ID
 from training_svc.child.waiting import until_available
 from training_svc.jobs.job_spec import JobSpec
 from training_svc.learning.model_loading import load_trained, quiet

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
-from service_kit.registry import CHAMPION, PREVIOUS, TAG_JOB_ID, ModelVersion, Registry
+from service_kit.model_registry.records import CHAMPION, PREVIOUS, TAG_JOB_ID, ModelVersion
+from service_kit.model_registry.registry import Registry
 from training_svc.child.waiting import until_available
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from service_kit.errors import Unavailable
 from service_kit.limits import check_model_name, check_request_id
-from service_kit.registry import Registry
+from service_kit.model_registry.registry import Registry
 from training_svc.jobs.job import Job, Params, Promotion
 from training_svc.jobs.job_changes import Changes
 from training_svc.jobs.job_store import JobStore

@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from service_kit.promotion import Promotions
-from service_kit.registry import (
+from service_kit.model_registry.promotion import Promotions
+from service_kit.model_registry.records import (
     TAG_COMPARED_WITH,
     TAG_DISAGREEMENT,
     TAG_HELD_OUT_ROWS,
     TAG_P_VALUE,
     TAG_P_WORSE,
-    Registry,
 )
+from service_kit.model_registry.registry import Registry
 from training_svc.jobs.job import Job, Promotion
 
 TAG_DECISION = "mesh.decision"

@@ -9,7 +9,8 @@ from psycopg2.extensions import cursor as Cursor
 
 from service_kit.database import Database
 from service_kit.errors import MeshError
-from service_kit.registry import TAG_FIRST_ANSWER_AT, TAG_RELOADED_AT, Registry
+from service_kit.model_registry.records import TAG_FIRST_ANSWER_AT, TAG_RELOADED_AT
+from service_kit.model_registry.registry import Registry
 from trigger_svc.batches.batch import Batch
 from trigger_svc.database.queries import QUERIES
 

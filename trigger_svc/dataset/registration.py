@@ -8,7 +8,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from service_kit.database import Database
 from service_kit.errors import MeshError
-from service_kit.registry import Registry
+from service_kit.model_registry.registry import Registry
 from trigger_svc.database.queries import QUERIES
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,13 @@ from control_plane.canary.record import Canary, CanaryState, Plan
 from control_plane.canary.steps import TAG_CANARY, CanaryParts, CanaryRun
 from control_plane.changes.model_locks import ModelLocks
 from service_kit.errors import AlreadyExists, FailedPrecondition, NotFound, Unavailable
-from service_kit.registry import CHALLENGER, CHAMPION, SERVING, RegisteredModel, registered_model
+from service_kit.model_registry.records import (
+    CHALLENGER,
+    CHAMPION,
+    SERVING,
+    RegisteredModel,
+    registered_model,
+)
 
 log = logging.getLogger(__name__)
 

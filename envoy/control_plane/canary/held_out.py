@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from control_plane.canary.significance import upper_bound
-from service_kit.registry import (
+from service_kit.model_registry.records import (
     TAG_COMPARED_WITH,
     TAG_DISAGREEMENT,
     TAG_HELD_OUT_ROWS,

@@ -20,8 +20,8 @@ from control_plane.models.model_registry import ModelRegistry
 from control_plane.reload.coordinator import ReloadResult
 from control_plane.topology import ALL_TO_THE_CHAMPION, Split
 from service_kit.errors import Aborted, MeshError, Unavailable
-from service_kit.promotion import Promoted
-from service_kit.registry import CHALLENGER, CHAMPION, RegisteredModel
+from service_kit.model_registry.promotion import Promoted
+from service_kit.model_registry.records import CHALLENGER, CHAMPION, RegisteredModel
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Traffic(Protocol):
 
 
 class Promotions(Protocol):
-    """service_kit.promotion.Promotions, or a twin."""
+    """service_kit.model_registry.promotion.Promotions, or a twin."""
 
     async def promote(self, model: str, version: str, expected_champion: str) -> Promoted:
         """Make `version` the Champion if `expected_champion` still is. Raises Aborted."""

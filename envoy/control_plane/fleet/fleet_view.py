@@ -7,7 +7,13 @@ from control_plane.fleet.fleet import Fleet, Member
 from control_plane.fleet.replica_client import ReplicaState
 from control_plane.models.catalog import Catalog
 from mesh.v1 import reload_pb2
-from service_kit.registry import CHALLENGER, CHAMPION, PREVIOUS, SERVING, RegisteredModel
+from service_kit.model_registry.records import (
+    CHALLENGER,
+    CHAMPION,
+    PREVIOUS,
+    SERVING,
+    RegisteredModel,
+)
 
 
 class FleetView:

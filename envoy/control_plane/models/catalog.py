@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from control_plane.models.model_registry import ModelRegistry
 from service_kit.errors import Unavailable
-from service_kit.registry import RegisteredModel
+from service_kit.model_registry.records import RegisteredModel
 
 # Aliases that the upkeep acts on are read again before it acts.
 MAX_AGE_S = 5.0

@@ -2,12 +2,12 @@
 
 from typing import Protocol
 
-from service_kit.promotion import Promoted
-from service_kit.registry import ModelVersion, RegisteredModel
+from service_kit.model_registry.promotion import Promoted
+from service_kit.model_registry.records import ModelVersion, RegisteredModel
 
 
 class ModelRegistry(Protocol):
-    """service_kit.registry.Registry, or a twin. Raises Unavailable when it is away."""
+    """service_kit's Registry, or a twin. Raises Unavailable when MLflow is away."""
 
     async def find_model(self, name: str) -> RegisteredModel | None:
         """Return the registered model, or None."""
@@ -29,7 +29,7 @@ class ModelRegistry(Protocol):
 
 
 class Demotions(Protocol):
-    """service_kit.promotion.Promotions, or a twin."""
+    """service_kit.model_registry.promotion.Promotions, or a twin."""
 
     async def demote(self, model: str, expected_champion: str, previous: str) -> Promoted:
         """Make `previous` the Champion again if `expected_champion` still is; idempotent."""

@@ -5,7 +5,7 @@ import logging
 from dataclasses import asdict, dataclass
 
 from control_plane.topology import ALL_TO_THE_CHAMPION, Split
-from service_kit.registry import SERVING, RegisteredModel
+from service_kit.model_registry.records import SERVING, RegisteredModel
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from service_kit.errors import (
     NotFound,
     Unavailable,
 )
-from service_kit.registry import (
+from service_kit.model_registry.records import (
     CHAMPION,
     PREVIOUS,
     SERVING,

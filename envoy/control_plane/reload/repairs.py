@@ -11,7 +11,7 @@ from control_plane.fleet.version_change import Timings
 from control_plane.models.model_registry import ModelRegistry
 from control_plane.models.stored_split import trial_of
 from service_kit.errors import Unavailable
-from service_kit.registry import SERVING, RegisteredModel
+from service_kit.model_registry.records import SERVING, RegisteredModel
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from control_plane.models.catalog import Catalog
 from control_plane.reload.repairs import Repairs, wanted_versions
 from control_plane.traffic.eligible_replicas import Rotation
 from service_kit.errors import Unavailable
-from service_kit.registry import (
+from service_kit.model_registry.records import (
     SERVING,
     TAG_FIRST_ANSWER_AT,
     TAG_RELOADED_AT,

@@ -11,7 +11,7 @@ from control_plane.fleet.fleet import Member
 from control_plane.fleet.replica_client import Role
 from control_plane.models.stored_split import Trial, trial_of
 from control_plane.topology import ALL_TO_THE_CHAMPION, Address, MeshTopology, Split
-from service_kit.registry import SERVING, RegisteredModel
+from service_kit.model_registry.records import SERVING, RegisteredModel
 
 log = logging.getLogger(__name__)
 

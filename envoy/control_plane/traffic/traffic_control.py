@@ -16,7 +16,12 @@ from control_plane.models.stored_split import NO_TRIAL, TAG_TRAFFIC, Trial, tria
 from control_plane.topology import Split
 from control_plane.traffic.eligible_replicas import Rotation
 from service_kit.errors import FailedPrecondition, InvalidArgument, Unavailable
-from service_kit.registry import CHALLENGER, SERVING, RegisteredModel, registered_model
+from service_kit.model_registry.records import (
+    CHALLENGER,
+    SERVING,
+    RegisteredModel,
+    registered_model,
+)
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ from typing import TypeAlias
 import pytest
 
 from mesh.v1 import train_pb2
-from service_kit.registry import CHAMPION, Registry
+from service_kit.model_registry.records import CHAMPION
+from service_kit.model_registry.registry import Registry
 from tests.chaos.conftest import Hold
 from tests.real_parts.training_service import Service, make_tiny_bert, running_service
 from training_svc.jobs.promoter import TAG_DECISION

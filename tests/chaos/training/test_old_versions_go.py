@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from mesh.v1 import train_pb2
-from service_kit.registry import CHAMPION, Registry
+from service_kit.model_registry.records import CHAMPION
+from service_kit.model_registry.registry import Registry
 from tests.chaos.conftest import Hold
 from tests.chaos.training.conftest import Start
 from tests.real_parts.training_service import import_rows, make_rows

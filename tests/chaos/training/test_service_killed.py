@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from mesh.v1 import train_pb2
-from service_kit.registry import Registry
+from service_kit.model_registry.registry import Registry
 from tests.chaos.conftest import Hold
 from tests.chaos.training.conftest import Start, check
 from tests.real_parts.training_service import Service, import_rows, make_rows

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from mesh.v1 import train_pb2
-from service_kit.registry import Registry
+from service_kit.model_registry.registry import Registry
 from tests.chaos.conftest import Hold
 from tests.chaos.training.conftest import Start, check
 from tests.chaos.training.test_service_killed import registered

@@ -14,7 +14,7 @@ import pytest
 from mesh_cli.errors import CliError
 from mesh_cli.local.home import MeshHome
 from mesh_cli.local.process_manager import Program, Supervisor
-from tests.waiting import until
+from tests.real_parts.waiting import until
 
 # Says which one it is, and that it was asked to stop.
 SCRIPT = """\

@@ -12,9 +12,9 @@ from grpc import aio
 from control_plane.xds.routes import routes
 from mesh.v1 import predict_pb2, predict_pb2_grpc, train_pb2, train_pb2_grpc
 from service_kit.errors import FailedPrecondition, Unavailable
+from tests.real_parts.waiting import until
 from tests.twins.toy_mesh import ToyMesh, running_mesh
 from tests.twins.toy_services import REPLICA, ToyService, stop_at_once, toy_server
-from tests.waiting import until
 
 CLIENTS = 32
 

@@ -20,9 +20,9 @@ from control_plane.xds import DiscoveryServer, build_snapshot
 from mesh.v1 import predict_pb2, predict_pb2_grpc
 from tests.real_parts.envoy import RunningEnvoy, running_envoy
 from tests.real_parts.postgres import free_port
+from tests.real_parts.waiting import until
 from tests.twins.toy_mesh import ToyMesh, running_mesh
 from tests.unit.control_plane.test_snapshot import TOPOLOGY
-from tests.waiting import until
 
 ROOM = 4
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.real_parts.waiting import until
 from tests.twins.steered_mesh import SteeredMesh, steered_mesh
-from tests.waiting import until
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from control_plane.service import ControlPlane
 from mesh.v1 import predict_pb2, predict_pb2_grpc
 from service_kit.server import GrpcServer
 from tests.real_parts.steady_load import under_load
+from tests.real_parts.waiting import until
 from tests.twins.steered_mesh import SteeredMesh, steered_mesh
-from tests.waiting import until
 
 CALLS = 1000
 CALLS_AT_ONCE = 64

@@ -17,7 +17,8 @@ from inference_svc.service import InferenceService
 from inference_svc.settings import InferenceSettings
 from mesh.v1 import train_pb2_grpc
 from service_kit.database import Database, apply_schema
-from service_kit.registry import CHAMPION, SERVING, Registry
+from service_kit.model_registry.records import CHAMPION, SERVING
+from service_kit.model_registry.registry import Registry
 from service_kit.server import GrpcServer
 from service_kit.settings import ServiceSettings
 from tests.real_parts.envoy import RunningEnvoy, running_envoy

@@ -16,7 +16,7 @@ from inference_svc.main import REFLECTED
 from inference_svc.service import InferenceService
 from inference_svc.settings import InferenceSettings
 from mesh.v1 import reload_pb2, replica_pb2, replica_pb2_grpc
-from service_kit.registry import CHAMPION, SERVING
+from service_kit.model_registry.records import CHAMPION, SERVING
 from service_kit.server import GrpcServer
 from tests.real_parts.envoy import RunningEnvoy, running_envoy
 from tests.real_parts.postgres import free_port

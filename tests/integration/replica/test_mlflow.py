@@ -11,7 +11,7 @@ from inference_svc.main import REFLECTED, make_service
 from inference_svc.settings import InferenceSettings
 from mesh.v1 import predict_pb2 as pb
 from mesh.v1 import predict_pb2_grpc, replica_pb2, replica_pb2_grpc
-from service_kit.registry import SERVING, TAG_BATCH_ID
+from service_kit.model_registry.records import SERVING, TAG_BATCH_ID
 from service_kit.server import GrpcServer
 from tests.twins.replica import write_model
 

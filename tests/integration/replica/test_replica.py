@@ -24,7 +24,7 @@ from inference_svc.settings import InferenceSettings
 from mesh.v1 import predict_pb2 as pb
 from mesh.v1 import predict_pb2_grpc, reload_pb2, replica_pb2, replica_pb2_grpc
 from service_kit.interceptor import STATUS_DETAILS_KEY
-from service_kit.registry import CHAMPION, SERVING
+from service_kit.model_registry.records import CHAMPION, SERVING
 from service_kit.server import GrpcServer
 from tests.twins.replica import LABELS, FakeRegistry, until, write_golden, write_model
 

@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from mesh.v1 import train_pb2
-from service_kit.registry import Registry
+from service_kit.model_registry.registry import Registry
 from tests.real_parts.postgres import execute
 from tests.real_parts.training_service import (
     Service,
@@ -22,7 +22,7 @@ from tests.real_parts.training_service import (
     make_tiny_bert,
     running_service,
 )
-from tests.waiting import until
+from tests.real_parts.waiting import until
 
 SUCCEEDED = train_pb2.TRAINING_STATE_SUCCEEDED
 FAILED = train_pb2.TRAINING_STATE_FAILED

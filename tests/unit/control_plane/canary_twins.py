@@ -14,8 +14,8 @@ from control_plane.reload.coordinator import ReloadResult
 from control_plane.topology import ALL_TO_THE_CHAMPION, Split
 from service_kit.errors import Aborted, MeshError
 from service_kit.histogram import bucket_of
-from service_kit.promotion import Promoted
-from service_kit.registry import (
+from service_kit.model_registry.promotion import Promoted
+from service_kit.model_registry.records import (
     CHALLENGER,
     CHAMPION,
     PREVIOUS,

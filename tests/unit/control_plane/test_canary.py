@@ -12,7 +12,7 @@ from service_kit.errors import (
     InvalidArgument,
     NotFound,
 )
-from service_kit.registry import CHALLENGER, CHAMPION, PREVIOUS, SERVING, TAG_P_VALUE
+from service_kit.model_registry.records import CHALLENGER, CHAMPION, PREVIOUS, SERVING, TAG_P_VALUE
 from tests.unit.control_plane.canary_twins import PLAN, TwinCanaries
 
 

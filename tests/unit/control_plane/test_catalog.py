@@ -1,7 +1,7 @@
 """The catalog of registered models."""
 
 from control_plane.models.catalog import Catalog
-from service_kit.registry import RegisteredModel
+from service_kit.model_registry.records import RegisteredModel
 from tests.unit.control_plane.twins import TwinRegistry
 
 

@@ -13,7 +13,7 @@ from service_kit.errors import (
     NotFound,
     Unavailable,
 )
-from service_kit.registry import TAG_RELOADED_AT
+from service_kit.model_registry.records import TAG_RELOADED_AT
 from tests.unit.control_plane.twins import KILLED, TwinMesh, TwinRegistry, TwinReplica
 
 

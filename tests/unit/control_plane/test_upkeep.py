@@ -2,7 +2,7 @@
 
 import asyncio
 
-from service_kit.registry import TAG_FIRST_ANSWER_AT, TAG_RELOADED_AT
+from service_kit.model_registry.records import TAG_FIRST_ANSWER_AT, TAG_RELOADED_AT
 from tests.unit.control_plane.twins import TwinMesh, TwinRegistry, TwinReplica, moment
 
 

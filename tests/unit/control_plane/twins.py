@@ -25,8 +25,8 @@ from control_plane.topology import Address, MeshTopology
 from control_plane.traffic.eligible_replicas import Rotation
 from control_plane.traffic.traffic_control import TrafficControl
 from service_kit.errors import Aborted, NotFound, Unavailable
-from service_kit.promotion import Promoted
-from service_kit.registry import CHAMPION, PREVIOUS, ModelVersion, RegisteredModel
+from service_kit.model_registry.promotion import Promoted
+from service_kit.model_registry.records import CHAMPION, PREVIOUS, ModelVersion, RegisteredModel
 
 QUICK = Timings(prepare_s=1, activate_s=0.2, forward_s=0.5, abort_s=0.2, record_s=0.3, pause_s=0.01)
 KILLED = "killed"

@@ -25,7 +25,7 @@ from inference_svc.versions.preparer import PrepareFailed, Preparer
 from inference_svc.versions.priority import PREPARE_NICE, background_executor
 from inference_svc.versions.remembered_versions import ServedVersions
 from service_kit.errors import Aborted, InvalidArgument
-from service_kit.registry import SERVING
+from service_kit.model_registry.records import SERVING
 from tests.twins.replica import (
     FakeRegistry,
     SteeredEngine,

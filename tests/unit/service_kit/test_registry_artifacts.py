@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from service_kit.errors import MeshError
-from service_kit.registry import Registry
+from service_kit.model_registry.registry import Registry
 
 API = "/api/2.0/mlflow-artifacts/artifacts"
 

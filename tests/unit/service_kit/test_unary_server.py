@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from service_kit.errors import InvalidArgument, NotFound, Unimplemented
 from service_kit.interceptor import Context
 from service_kit.limits import MAX_MESSAGE_BYTES
-from service_kit.unary_server import UnaryMethod, UnaryServer
-from service_kit.unary_wire import (
+from service_kit.unary.server import UnaryMethod, UnaryServer
+from service_kit.unary.wire import (
     framed,
     status_lines,
     timeout_s,
     unframed,
 )
-from tests.waiting import until
+from tests.real_parts.waiting import until
 
 ECHO = "/test.Echo/Echo"
 WAIT_S = 60.0

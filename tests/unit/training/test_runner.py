@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from service_kit.errors import Aborted, Unavailable
-from service_kit.registry import Registry
+from service_kit.model_registry.registry import Registry
+from tests.real_parts.waiting import until
 from tests.unit.training.fakes import (
     FakePromoter,
     MemoryJobs,
@@ -18,7 +19,6 @@ from tests.unit.training.fakes import (
     endless,
     succeeding,
 )
-from tests.waiting import until
 from training_svc.jobs import job_runner as runner_module
 from training_svc.jobs.caller_actions import Trainings
 from training_svc.jobs.child_process import Ended

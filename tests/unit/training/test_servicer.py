@@ -9,11 +9,11 @@ import pytest
 from grpc import aio
 
 from mesh.v1 import train_pb2, train_pb2_grpc
-from service_kit.registry import Registry
+from service_kit.model_registry.registry import Registry
 from service_kit.server import GrpcServer
 from service_kit.settings import ServiceSettings
+from tests.real_parts.waiting import until
 from tests.unit.training.fakes import DECISION, MemoryJobs
-from tests.waiting import until
 from training_svc.jobs.caller_actions import Trainings
 from training_svc.jobs.job import Job, Params, Promotion, State
 from training_svc.jobs.job_changes import Changes

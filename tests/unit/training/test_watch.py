@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from service_kit.errors import NotFound, Unavailable
-from service_kit.registry import Registry
+from service_kit.model_registry.registry import Registry
 from tests.unit.training.fakes import MemoryJobs
 from training_svc.jobs.caller_actions import WATCH_INTERVAL_S, Trainings
 from training_svc.jobs.job import Job, State

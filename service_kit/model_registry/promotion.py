@@ -20,14 +20,14 @@ from psycopg2.extensions import connection as Connection
 
 from service_kit.database import connect
 from service_kit.errors import Aborted, Unavailable
-from service_kit.registry import (
+from service_kit.model_registry.records import (
     CHALLENGER,
     CHAMPION,
     PREVIOUS,
     RegisteredModel,
-    Registry,
     registered_model,
 )
+from service_kit.model_registry.registry import Registry
 
 SCHEMA = Path(__file__).parent / "sql" / "promotions.sql"
 LOCK_TIMEOUT_MS = 30_000

@@ -8,12 +8,10 @@ call over, and there are no streams to keep account of.
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import httptools
 from grpc import StatusCode, aio
@@ -21,16 +19,8 @@ from grpc import StatusCode, aio
 from service_kit.errors import MeshError
 from service_kit.interceptor import Context, Undecodable, decoder, too_large, unary_behaviour
 from service_kit.limits import MAX_MESSAGE_BYTES
-from service_kit.unary_wire import (
-    HEAD_BYTES,
-    HEALTH_PATH,
-    Metadata,
-    decoded,
-    framed,
-    status_lines,
-    timeout_s,
-    unframed,
-)
+from service_kit.unary.context import UnaryContext
+from service_kit.unary.wire import HEAD_BYTES, HEALTH_PATH, unframed
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +28,6 @@ _HEALTH = HEALTH_PATH.encode()
 _MOST_BODY_BYTES = MAX_MESSAGE_BYTES + HEAD_BYTES
 # What handlers can see of the headers: of a dozen that Envoy sends nobody asks for the others.
 _OURS = (b"x-mesh-", b"grpc-")
-_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\n"
-_LAST_HEAD = _HEAD + b"connection: close\r\n"
 _HEALTHY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 _LEAVING = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
 _MALFORMED = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -118,60 +106,6 @@ class UnaryServer:
         """A connection is lost."""
         self._connections.discard(connection)
         self._one_gone.set()
-
-
-class UnaryContext:
-    """What a handler may ask of and tell its call: the part of a ServicerContext that they use."""
-
-    def __init__(self, headers: Mapping[bytes, bytes]) -> None:
-        """`headers` with names in lower case, as Envoy writes them."""
-        self._headers = headers
-        self._arrived = time.monotonic()
-        self._code = StatusCode.OK
-        self._message = ""
-        self._trailing: Metadata = ()
-
-    def header(self, name: bytes) -> bytes:
-        """A header, b"" when it was not sent."""
-        return self._headers.get(name, b"")
-
-    def invocation_metadata(self) -> Metadata:
-        """The headers of the call that are ours or gRPC's."""
-        return decoded(self._headers.items())
-
-    def time_remaining(self) -> float | None:
-        """Seconds until the caller gives up; None: never."""
-        header = self.header(b"grpc-timeout")
-        limit = timeout_s(header) if header else None
-        return None if limit is None else max(0.0, self._arrived + limit - time.monotonic())
-
-    def set_trailing_metadata(self, metadata: Metadata) -> None:
-        """Sent with the status."""
-        self._trailing = tuple(metadata)
-
-    def code(self) -> StatusCode:
-        """The status so far."""
-        return self._code
-
-    async def abort(
-        self, code: StatusCode, details: str = "", trailing_metadata: Metadata = ()
-    ) -> NoReturn:
-        """End the call with an error."""
-        self._code, self._message, self._trailing = code, details, trailing_metadata
-        raise aio.AbortError
-
-    def answered(self, message: bytes, last: bool) -> bytes:
-        """The response with a message; `last` of its connection."""
-        head, body = _LAST_HEAD if last else _HEAD, framed(message)
-        end = _end_of_answer(self._trailing)
-        return b"%btransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n%b\r\n" % (
-            *(head, len(body), body, end),
-        )
-
-    def failed(self, last: bool) -> bytes:
-        """The response of an aborted call."""
-        end = status_lines(self._code, self._message, self._trailing)
-        return b"%bcontent-length: 0\r\n%b\r\n" % (_LAST_HEAD if last else _HEAD, end)
 
 
 class UnaryConnection(asyncio.Protocol):
@@ -293,10 +227,6 @@ class UnaryConnection(asyncio.Protocol):
     def _write(self, response: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(response)
-
-
-# The trailers of an answer tell who gave it: the same words each time.
-_end_of_answer = lru_cache(maxsize=256)(lambda metadata: status_lines(StatusCode.OK, "", metadata))
 
 
 def _message(method: UnaryMethod, context: UnaryContext, body: bytes, size: int) -> Any:

@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Sequence
 
-from service_kit.registry import TAG_JOB_ID, ModelVersion, RegisteredModel, Registry
+from service_kit.model_registry.records import TAG_JOB_ID, ModelVersion, RegisteredModel
+from service_kit.model_registry.registry import Registry
 
 KEEP_VERSIONS = 10
 

@@ -1,0 +1,1 @@
+"""The model registry in MLflow: what is read and written there, and by which rules."""

@@ -1,0 +1,79 @@
+"""The files of a version, on MLflow's artifact server."""
+
+import asyncio
+import shutil
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from service_kit.errors import MeshError, Unavailable
+from service_kit.model_registry.mlflow_api import MlflowApi
+
+_ARTIFACTS_API = "/api/2.0/mlflow-artifacts/artifacts"
+
+
+class Artifacts:
+    """Downloads and deletes files. Every method raises Unavailable when the server is away."""
+
+    def __init__(self, api: MlflowApi) -> None:
+        self._api = api
+
+    async def download(self, name: str, version: str, target: Path) -> None:
+        """Download the files of a version into `target`, which appears only when complete."""
+        base, path = await self._found(name, version)
+        partial = target.with_name(target.name + ".partial")
+        await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        await self._download_folder(base, path, partial)
+        await asyncio.to_thread(shutil.rmtree, target, ignore_errors=True)
+        partial.rename(target)
+
+    async def delete(self, name: str, version: str) -> None:
+        """Delete the files of a version. Raises NotFound when there are none."""
+        base, path = await self._found(name, version)
+        await self._api.send("DELETE", f"{base}{_ARTIFACTS_API}/{quote(path)}")
+
+    async def _found(self, name: str, version: str) -> tuple[str, str]:
+        answer = await self._api.call(
+            "GET", "model-versions/get-download-uri", {"name": name, "version": version}
+        )
+        return self._location(answer["artifact_uri"])
+
+    def _location(self, uri: str) -> tuple[str, str]:
+        """Split an artifact URI into the server's base URL and the path on it."""
+        parts = urlsplit(uri)
+        if parts.scheme in ("http", "https") and parts.path.startswith(f"{_ARTIFACTS_API}/"):
+            path = parts.path.removeprefix(_ARTIFACTS_API)
+            return f"{parts.scheme}://{parts.netloc}", path.strip("/")
+        if parts.scheme != "mlflow-artifacts":
+            raise MeshError(
+                f"artifacts at {uri!r} cannot be read; mlflow-artifacts: or the http: address of "
+                "an artifact server is needed"
+            )
+        # Without a host the tracking server serves the artifacts itself.
+        base = (
+            f"{urlsplit(self._api.url).scheme}://{parts.netloc}" if parts.netloc else self._api.url
+        )
+        return base, parts.path.strip("/")
+
+    async def _download_folder(self, base: str, path: str, target: Path) -> None:
+        answer = await self._api.send("GET", base + _ARTIFACTS_API, params={"path": path})
+        for entry in answer.json().get("files", []):
+            name = entry["path"]
+            if "/" in name or name in ("", ".", ".."):
+                raise MeshError(f"the artifact server named a file {name!r}")
+            if entry.get("is_dir"):
+                (target / name).mkdir()
+                await self._download_folder(base, f"{path}/{name}", target / name)
+            else:
+                await self._download_file(f"{base}{_ARTIFACTS_API}/{path}/{name}", target / name)
+
+    async def _download_file(self, url: str, target: Path) -> None:
+        try:
+            async with self._api.stream(quote(url, safe=":/")) as response:
+                with target.open("wb") as file:
+                    async for chunk in response.aiter_bytes(1 << 20):
+                        await asyncio.to_thread(file.write, chunk)
+        except httpx.HTTPError as error:
+            raise Unavailable(f"MLflow's artifact {target.name} cannot be read: {error}") from error

@@ -1,0 +1,151 @@
+"""The model registry, through MLflow's REST API.
+
+Importing mlflow takes seconds and hundreds of megabytes; resolving an alias and downloading a
+version are a few HTTP calls.
+"""
+
+import logging
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+
+from service_kit.errors import NotFound
+from service_kit.model_registry.artifacts import Artifacts
+from service_kit.model_registry.mlflow_api import MlflowApi, NameTaken
+from service_kit.model_registry.records import (
+    ModelVersion,
+    RegisteredModel,
+    model_of,
+    version_of,
+)
+
+log = logging.getLogger(__name__)
+
+_PAGE = 200
+
+
+class Registry:
+    """Reads and changes the registry. Every method raises Unavailable when MLflow is away."""
+
+    def __init__(self, url: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._api = MlflowApi(url, transport)
+        self._artifacts = Artifacts(self._api)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._api.close()
+
+    async def find_model(self, name: str) -> RegisteredModel | None:
+        """Return the registered model, or None."""
+        try:
+            answer = await self._api.call("GET", "registered-models/get", {"name": name})
+        except NotFound:
+            return None
+        return model_of(answer["registered_model"])
+
+    async def list_models(self) -> list[RegisteredModel]:
+        """Return every registered model with its aliases, ordered by name."""
+        models: list[RegisteredModel] = []
+        token = ""
+        while True:
+            query = {"max_results": str(_PAGE)} | ({"page_token": token} if token else {})
+            answer = await self._api.call("GET", "registered-models/search", query)
+            models += map(model_of, answer.get("registered_models", []))
+            token = answer.get("next_page_token", "")
+            if not token:
+                return sorted(models, key=lambda model: model.name)
+
+    async def ensure_model(self, name: str) -> None:
+        """Create the registered model unless it is there."""
+        if await self.find_model(name) is None:
+            try:
+                await self._api.call("POST", "registered-models/create", {"name": name})
+            except NameTaken:
+                return  # somebody else was quicker
+
+    async def get_version(self, name: str, version: str) -> ModelVersion:
+        """Return one version. Raises NotFound."""
+        query = {"name": name, "version": version}
+        answer = await self._api.call("GET", "model-versions/get", query)
+        return version_of(answer["model_version"])
+
+    async def versions_with_tag(self, name: str, key: str, value: str) -> list[ModelVersion]:
+        """Return the versions of a model that carry this tag, newest first."""
+        query = {
+            "filter": f"name='{name}' and tags.`{key}`='{value}'",
+            "max_results": str(_PAGE),
+        }
+        answer = await self._api.call("GET", "model-versions/search", query)
+        versions = [version_of(item) for item in answer.get("model_versions", [])]
+        return sorted(versions, key=lambda found: -int(found.version))
+
+    async def list_versions(self, name: str) -> list[ModelVersion]:
+        """Return every version of a model, newest first."""
+        versions: list[ModelVersion] = []
+        token = ""
+        while True:
+            query = {"filter": f"name='{name}'", "max_results": str(_PAGE)}
+            query |= {"page_token": token} if token else {}
+            answer = await self._api.call("GET", "model-versions/search", query)
+            versions += map(version_of, answer.get("model_versions", []))
+            token = answer.get("next_page_token", "")
+            if not token:
+                return sorted(versions, key=lambda found: -int(found.version))
+
+    async def delete_version(self, version: ModelVersion) -> None:
+        """Delete a version with its files; its run stays. Done again after a failure, it goes on.
+
+        The version goes last: without it nobody would find the files.
+        """
+        try:
+            await self._artifacts.delete(version.name, version.version)
+        except NotFound:
+            log.info("no files", extra={"model": version.name, "version": version.version})
+        scheme, _, logged_model = version.source.partition("models:/")
+        if not scheme and "/" not in logged_model:
+            with suppress(NotFound):
+                await self._api.call("DELETE", f"logged-models/{logged_model}", {})
+        await self.unregister(version.name, version.version)
+
+    async def unregister(self, name: str, version: str) -> None:
+        """Delete a version and leave its files; nothing to do when it is not there."""
+        with suppress(NotFound):
+            await self._api.call(
+                "DELETE", "model-versions/delete", {"name": name, "version": version}
+            )
+
+    async def set_alias(self, name: str, alias: str, version: str) -> None:
+        """Point an alias to a version. Last write wins: see promotion.py for who may."""
+        body = {"name": name, "alias": alias, "version": version}
+        await self._api.call("POST", "registered-models/alias", body)
+
+    async def delete_alias(self, name: str, alias: str) -> None:
+        """Remove an alias; nothing to do when it is not there."""
+        try:
+            await self._api.call(
+                "DELETE", "registered-models/alias", {"name": name, "alias": alias}
+            )
+        except NotFound:
+            return
+
+    async def tag_version(self, name: str, version: str, key: str, value: str) -> None:
+        """Set a tag of a version."""
+        body = {"name": name, "version": version, "key": key, "value": value}
+        await self._api.call("POST", "model-versions/set-tag", body)
+
+    async def tag_model(self, name: str, key: str, value: str) -> None:
+        """Set a tag of a registered model."""
+        await self._api.call(
+            "POST", "registered-models/set-tag", {"name": name, "key": key, "value": value}
+        )
+
+    async def end_run(self, run_id: str, status: str) -> None:
+        """Mark a run as ended: FINISHED, FAILED or KILLED. Raises NotFound."""
+        body = {"run_id": run_id, "status": status, "end_time": str(int(time.time() * 1000))}
+        await self._api.call("POST", "runs/update", body)
+
+    async def download(self, name: str, version: str, target: Path) -> None:
+        """Download the files of a version into `target`, which appears only when complete."""
+        await self._artifacts.download(name, version, target)
