@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 HERE = Path(__file__).parent
 GRPC = ("grpcio", "grpcio-health-checking", "grpcio-reflection", "googleapis-common-protos")
-SERVICE = (*GRPC, "httpx", "prometheus-client", "pydantic-settings")
+SERVICE = (*GRPC, "httpx", "prometheus-client", "pydantic-settings", "tenacity")
 IMAGES = {
     "inference": (*SERVICE, "aiohttp", "httptools", "numpy", "openvino", "tokenizers", "uvloop"),
     # On top of `inference` where torch computes: on a GPU, or without OpenVINO graphs.
