@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from mesh.errors import MeshError, Unavailable
 from mesh.v1 import data_pb2, predict_pb2, reload_pb2, train_pb2
 
 DEFAULT_ADDRESS = "127.0.0.1:8000"
@@ -169,3 +170,13 @@ ENDED = frozenset(
         train_pb2.TRAINING_STATE_CANCELLED,
     }
 )
+
+
+def count_failure(error: MeshError, failures: int) -> int:
+    """Return `failures` + 1, the tries of a stream that failed without an answer in between.
+
+    Raises `error` when it may not be tried again, or has been tried STREAM_ATTEMPTS times.
+    """
+    if not isinstance(error, Unavailable) or failures + 1 >= STREAM_ATTEMPTS:
+        raise error from None
+    return failures + 1

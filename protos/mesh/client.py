@@ -5,7 +5,7 @@ something, is sent again by itself when the mesh was not there, and raises a cla
 `mesh.errors` otherwise. Messages are those of `mesh.v1`.
 """
 
-from mesh._async_client import AsyncMeshClient
-from mesh._sync_client import MeshClient
+from mesh._async.client import AsyncMeshClient
+from mesh._sync.client import MeshClient
 
 __all__ = ["AsyncMeshClient", "MeshClient"]

@@ -13,18 +13,17 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
-from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from mesh.v1 import canary_pb2 as mesh_dot_v1_dot_canary__pb2
 
+from mesh.v1.canary_pb2 import *
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14mesh/v1/reload.proto\x12\x07mesh.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"C\n\rReloadRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"4\n\x0fRollbackRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"s\n\x0eReloadResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0c\x66rom_version\x18\x02 \x01(\t\x12\x12\n\nto_version\x18\x03 \x01(\t\x12(\n\x08replicas\x18\x04 \x03(\x0b\x32\x16.mesh.v1.ReplicaReload\"\x89\x01\n\rReplicaReload\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x14\n\x0c\x66rom_version\x18\x02 \x01(\t\x12\x12\n\nto_version\x18\x03 \x01(\t\x12\x12\n\nprepare_ms\x18\x04 \x01(\x01\x12\x0f\n\x07swap_ms\x18\x05 \x01(\x01\x12\x18\n\x10\x64rained_requests\x18\x06 \x01(\x05\"\"\n\x11GetTrafficRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x82\x01\n\x11SetTrafficRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x17\n\x0f\x63hampion_weight\x18\x02 \x01(\x05\x12\x19\n\x11\x63hallenger_weight\x18\x03 \x01(\x05\x12\x16\n\x0emirror_percent\x18\x04 \x01(\x05\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"d\n\x07Traffic\x12\r\n\x05model\x18\x01 \x01(\t\x12\x17\n\x0f\x63hampion_weight\x18\x02 \x01(\x05\x12\x19\n\x11\x63hallenger_weight\x18\x03 \x01(\x05\x12\x16\n\x0emirror_percent\x18\x04 \x01(\x05\"t\n\x12StartCanaryRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05steps\x18\x02 \x03(\x05\x12\x14\n\x0cstep_seconds\x18\x03 \x01(\x01\x12\x16\n\x0emirror_percent\x18\x04 \x01(\x05\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"!\n\x10GetCanaryRequest\x12\r\n\x05model\x18\x01 \x01(\t\"6\n\x11StopCanaryRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x80\x03\n\x06\x43\x61nary\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x18\n\x10\x63hampion_version\x18\x03 \x01(\t\x12#\n\x05state\x18\x04 \x01(\x0e\x32\x14.mesh.v1.CanaryState\x12\x0c\n\x04step\x18\x05 \x01(\x05\x12\r\n\x05steps\x18\x06 \x03(\x05\x12\x14\n\x0cstep_seconds\x18\x07 \x01(\x01\x12\x16\n\x0emirror_percent\x18\x08 \x01(\x05\x12\x19\n\x11\x63hallenger_weight\x18\t \x01(\x05\x12\x0e\n\x06reason\x18\n \x01(\t\x12.\n\nstarted_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\ncomparison\x18\r \x01(\x0b\x32\x19.mesh.v1.CanaryComparison\x12\x12\n\nrequest_id\x18\x0e \x01(\t\"\xd7\x01\n\x10\x43\x61naryComparison\x12&\n\x08\x63hampion\x18\x01 \x01(\x0b\x32\x14.mesh.v1.CanarySlice\x12(\n\nchallenger\x18\x02 \x01(\x0b\x32\x14.mesh.v1.CanarySlice\x12\x16\n\x0e\x63ompared_texts\x18\x03 \x01(\x05\x12\x17\n\x0f\x64isagreed_texts\x18\x04 \x01(\x05\x12\x1c\n\x14\x61llowed_disagreement\x18\x05 \x01(\x01\x12\"\n\x05tests\x18\x06 \x03(\x0b\x32\x13.mesh.v1.CanaryTest\"\xb0\x01\n\x0b\x43\x61narySlice\x12\x10\n\x08\x61nswered\x18\x01 \x01(\x05\x12\x0e\n\x06\x66\x61iled\x18\x02 \x01(\x05\x12\x0e\n\x06p50_ms\x18\x03 \x01(\x01\x12\x0e\n\x06p99_ms\x18\x04 \x01(\x01\x12\x30\n\x06labels\x18\x05 \x03(\x0b\x32 .mesh.v1.CanarySlice.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"g\n\nCanaryTest\x12\x11\n\tcriterion\x18\x01 \x01(\t\x12\x0f\n\x07p_value\x18\x02 \x01(\x01\x12\x15\n\rp_value_limit\x18\x03 \x01(\x01\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\"\x11\n\x0fGetFleetRequest\"P\n\x05\x46leet\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.mesh.v1.FleetModel\x12\"\n\x08replicas\x18\x02 \x03(\x0b\x32\x10.mesh.v1.Replica\"\x83\x01\n\nFleetModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fserving_version\x18\x02 \x01(\t\x12\x18\n\x10\x63hampion_version\x18\x03 \x01(\t\x12\x1a\n\x12\x63hallenger_version\x18\x04 \x01(\t\x12\x18\n\x10previous_version\x18\x05 \x01(\t\"\x90\x01\n\x07Replica\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0f\n\x07healthy\x18\x03 \x01(\x08\x12\x10\n\x08\x65ligible\x18\x04 \x01(\x08\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12%\n\x06models\x18\x06 \x03(\x0b\x32\x15.mesh.v1.ReplicaModel\x12\x0e\n\x06\x64\x65tail\x18\x07 \x01(\t\"\x81\x01\n\x0cReplicaModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x04role\x18\x02 \x01(\x0e\x32\x12.mesh.v1.ModelRole\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\"\n\x05state\x18\x04 \x01(\x0e\x32\x13.mesh.v1.ModelState\x12\x0c\n\x04step\x18\x05 \x01(\t*\xb1\x01\n\x0b\x43\x61naryState\x12\x1c\n\x18\x43\x41NARY_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43\x41NARY_STATE_RUNNING\x10\x01\x12\x19\n\x15\x43\x41NARY_STATE_PROMOTED\x10\x02\x12\x1c\n\x18\x43\x41NARY_STATE_ROLLED_BACK\x10\x03\x12\x17\n\x13\x43\x41NARY_STATE_PAUSED\x10\x04\x12\x18\n\x14\x43\x41NARY_STATE_STOPPED\x10\x05*[\n\tModelRole\x12\x1a\n\x16MODEL_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_ROLE_CHAMPION\x10\x01\x12\x19\n\x15MODEL_ROLE_CHALLENGER\x10\x02*\x8c\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_STATE_PREPARING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x17\n\x13MODEL_STATE_SERVING\x10\x03\x12\x16\n\x12MODEL_STATE_FAILED\x10\x04\x32\x87\x06\n\rReloadService\x12_\n\x06Reload\x12\x16.mesh.v1.ReloadRequest\x1a\x17.mesh.v1.ReloadResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/models/{model}:reload:\x01*\x12\x65\n\x08Rollback\x12\x18.mesh.v1.RollbackRequest\x1a\x17.mesh.v1.ReloadResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}:rollback:\x01*\x12^\n\nGetTraffic\x12\x1a.mesh.v1.GetTrafficRequest\x1a\x10.mesh.v1.Traffic\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/models/{model}/traffic\x12\x61\n\nSetTraffic\x12\x1a.mesh.v1.SetTrafficRequest\x1a\x10.mesh.v1.Traffic\"%\x82\xd3\xe4\x93\x02\x1f\x1a\x1a/v1/models/{model}/traffic:\x01*\x12\x61\n\x0bStartCanary\x12\x1b.mesh.v1.StartCanaryRequest\x1a\x0f.mesh.v1.Canary\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/models/{model}:canary:\x01*\x12Z\n\tGetCanary\x12\x19.mesh.v1.GetCanaryRequest\x1a\x0f.mesh.v1.Canary\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/models/{model}/canary\x12\x63\n\nStopCanary\x12\x1a.mesh.v1.StopCanaryRequest\x1a\x0f.mesh.v1.Canary\"(\x82\xd3\xe4\x93\x02\"\"\x1d/v1/models/{model}:stopCanary:\x01*\x12G\n\x08GetFleet\x12\x18.mesh.v1.GetFleetRequest\x1a\x0e.mesh.v1.Fleet\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/fleetb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14mesh/v1/reload.proto\x12\x07mesh.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x14mesh/v1/canary.proto\"C\n\rReloadRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"4\n\x0fRollbackRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"s\n\x0eReloadResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0c\x66rom_version\x18\x02 \x01(\t\x12\x12\n\nto_version\x18\x03 \x01(\t\x12(\n\x08replicas\x18\x04 \x03(\x0b\x32\x16.mesh.v1.ReplicaReload\"\x89\x01\n\rReplicaReload\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x14\n\x0c\x66rom_version\x18\x02 \x01(\t\x12\x12\n\nto_version\x18\x03 \x01(\t\x12\x12\n\nprepare_ms\x18\x04 \x01(\x01\x12\x0f\n\x07swap_ms\x18\x05 \x01(\x01\x12\x18\n\x10\x64rained_requests\x18\x06 \x01(\x05\"\"\n\x11GetTrafficRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x82\x01\n\x11SetTrafficRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x17\n\x0f\x63hampion_weight\x18\x02 \x01(\x05\x12\x19\n\x11\x63hallenger_weight\x18\x03 \x01(\x05\x12\x16\n\x0emirror_percent\x18\x04 \x01(\x05\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"d\n\x07Traffic\x12\r\n\x05model\x18\x01 \x01(\t\x12\x17\n\x0f\x63hampion_weight\x18\x02 \x01(\x05\x12\x19\n\x11\x63hallenger_weight\x18\x03 \x01(\x05\x12\x16\n\x0emirror_percent\x18\x04 \x01(\x05\"\x11\n\x0fGetFleetRequest\"P\n\x05\x46leet\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.mesh.v1.FleetModel\x12\"\n\x08replicas\x18\x02 \x03(\x0b\x32\x10.mesh.v1.Replica\"\x83\x01\n\nFleetModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fserving_version\x18\x02 \x01(\t\x12\x18\n\x10\x63hampion_version\x18\x03 \x01(\t\x12\x1a\n\x12\x63hallenger_version\x18\x04 \x01(\t\x12\x18\n\x10previous_version\x18\x05 \x01(\t\"\x90\x01\n\x07Replica\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0f\n\x07healthy\x18\x03 \x01(\x08\x12\x10\n\x08\x65ligible\x18\x04 \x01(\x08\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12%\n\x06models\x18\x06 \x03(\x0b\x32\x15.mesh.v1.ReplicaModel\x12\x0e\n\x06\x64\x65tail\x18\x07 \x01(\t\"\x81\x01\n\x0cReplicaModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x04role\x18\x02 \x01(\x0e\x32\x12.mesh.v1.ModelRole\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\"\n\x05state\x18\x04 \x01(\x0e\x32\x13.mesh.v1.ModelState\x12\x0c\n\x04step\x18\x05 \x01(\t*[\n\tModelRole\x12\x1a\n\x16MODEL_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_ROLE_CHAMPION\x10\x01\x12\x19\n\x15MODEL_ROLE_CHALLENGER\x10\x02*\x8c\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_STATE_PREPARING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x17\n\x13MODEL_STATE_SERVING\x10\x03\x12\x16\n\x12MODEL_STATE_FAILED\x10\x04\x32\x87\x06\n\rReloadService\x12_\n\x06Reload\x12\x16.mesh.v1.ReloadRequest\x1a\x17.mesh.v1.ReloadResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/models/{model}:reload:\x01*\x12\x65\n\x08Rollback\x12\x18.mesh.v1.RollbackRequest\x1a\x17.mesh.v1.ReloadResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}:rollback:\x01*\x12^\n\nGetTraffic\x12\x1a.mesh.v1.GetTrafficRequest\x1a\x10.mesh.v1.Traffic\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/models/{model}/traffic\x12\x61\n\nSetTraffic\x12\x1a.mesh.v1.SetTrafficRequest\x1a\x10.mesh.v1.Traffic\"%\x82\xd3\xe4\x93\x02\x1f\x1a\x1a/v1/models/{model}/traffic:\x01*\x12\x61\n\x0bStartCanary\x12\x1b.mesh.v1.StartCanaryRequest\x1a\x0f.mesh.v1.Canary\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/models/{model}:canary:\x01*\x12Z\n\tGetCanary\x12\x19.mesh.v1.GetCanaryRequest\x1a\x0f.mesh.v1.Canary\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/models/{model}/canary\x12\x63\n\nStopCanary\x12\x1a.mesh.v1.StopCanaryRequest\x1a\x0f.mesh.v1.Canary\"(\x82\xd3\xe4\x93\x02\"\"\x1d/v1/models/{model}:stopCanary:\x01*\x12G\n\x08GetFleet\x12\x18.mesh.v1.GetFleetRequest\x1a\x0e.mesh.v1.Fleet\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/fleetP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mesh.v1.reload_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CANARYSLICE_LABELSENTRY']._loaded_options = None
-  _globals['_CANARYSLICE_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_RELOADSERVICE'].methods_by_name['Reload']._loaded_options = None
   _globals['_RELOADSERVICE'].methods_by_name['Reload']._serialized_options = b'\202\323\344\223\002\036\"\031/v1/models/{model}:reload:\001*'
   _globals['_RELOADSERVICE'].methods_by_name['Rollback']._loaded_options = None
@@ -41,52 +40,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELOADSERVICE'].methods_by_name['StopCanary']._serialized_options = b'\202\323\344\223\002\"\"\035/v1/models/{model}:stopCanary:\001*'
   _globals['_RELOADSERVICE'].methods_by_name['GetFleet']._loaded_options = None
   _globals['_RELOADSERVICE'].methods_by_name['GetFleet']._serialized_options = b'\202\323\344\223\002\013\022\t/v1/fleet'
-  _globals['_CANARYSTATE']._serialized_start=2360
-  _globals['_CANARYSTATE']._serialized_end=2537
-  _globals['_MODELROLE']._serialized_start=2539
-  _globals['_MODELROLE']._serialized_end=2630
-  _globals['_MODELSTATE']._serialized_start=2633
-  _globals['_MODELSTATE']._serialized_end=2773
-  _globals['_RELOADREQUEST']._serialized_start=96
-  _globals['_RELOADREQUEST']._serialized_end=163
-  _globals['_ROLLBACKREQUEST']._serialized_start=165
-  _globals['_ROLLBACKREQUEST']._serialized_end=217
-  _globals['_RELOADRESPONSE']._serialized_start=219
-  _globals['_RELOADRESPONSE']._serialized_end=334
-  _globals['_REPLICARELOAD']._serialized_start=337
-  _globals['_REPLICARELOAD']._serialized_end=474
-  _globals['_GETTRAFFICREQUEST']._serialized_start=476
-  _globals['_GETTRAFFICREQUEST']._serialized_end=510
-  _globals['_SETTRAFFICREQUEST']._serialized_start=513
-  _globals['_SETTRAFFICREQUEST']._serialized_end=643
-  _globals['_TRAFFIC']._serialized_start=645
-  _globals['_TRAFFIC']._serialized_end=745
-  _globals['_STARTCANARYREQUEST']._serialized_start=747
-  _globals['_STARTCANARYREQUEST']._serialized_end=863
-  _globals['_GETCANARYREQUEST']._serialized_start=865
-  _globals['_GETCANARYREQUEST']._serialized_end=898
-  _globals['_STOPCANARYREQUEST']._serialized_start=900
-  _globals['_STOPCANARYREQUEST']._serialized_end=954
-  _globals['_CANARY']._serialized_start=957
-  _globals['_CANARY']._serialized_end=1341
-  _globals['_CANARYCOMPARISON']._serialized_start=1344
-  _globals['_CANARYCOMPARISON']._serialized_end=1559
-  _globals['_CANARYSLICE']._serialized_start=1562
-  _globals['_CANARYSLICE']._serialized_end=1738
-  _globals['_CANARYSLICE_LABELSENTRY']._serialized_start=1693
-  _globals['_CANARYSLICE_LABELSENTRY']._serialized_end=1738
-  _globals['_CANARYTEST']._serialized_start=1740
-  _globals['_CANARYTEST']._serialized_end=1843
-  _globals['_GETFLEETREQUEST']._serialized_start=1845
-  _globals['_GETFLEETREQUEST']._serialized_end=1862
-  _globals['_FLEET']._serialized_start=1864
-  _globals['_FLEET']._serialized_end=1944
-  _globals['_FLEETMODEL']._serialized_start=1947
-  _globals['_FLEETMODEL']._serialized_end=2078
-  _globals['_REPLICA']._serialized_start=2081
-  _globals['_REPLICA']._serialized_end=2225
-  _globals['_REPLICAMODEL']._serialized_start=2228
-  _globals['_REPLICAMODEL']._serialized_end=2357
-  _globals['_RELOADSERVICE']._serialized_start=2776
-  _globals['_RELOADSERVICE']._serialized_end=3551
+  _globals['_MODELROLE']._serialized_start=1250
+  _globals['_MODELROLE']._serialized_end=1341
+  _globals['_MODELSTATE']._serialized_start=1344
+  _globals['_MODELSTATE']._serialized_end=1484
+  _globals['_RELOADREQUEST']._serialized_start=85
+  _globals['_RELOADREQUEST']._serialized_end=152
+  _globals['_ROLLBACKREQUEST']._serialized_start=154
+  _globals['_ROLLBACKREQUEST']._serialized_end=206
+  _globals['_RELOADRESPONSE']._serialized_start=208
+  _globals['_RELOADRESPONSE']._serialized_end=323
+  _globals['_REPLICARELOAD']._serialized_start=326
+  _globals['_REPLICARELOAD']._serialized_end=463
+  _globals['_GETTRAFFICREQUEST']._serialized_start=465
+  _globals['_GETTRAFFICREQUEST']._serialized_end=499
+  _globals['_SETTRAFFICREQUEST']._serialized_start=502
+  _globals['_SETTRAFFICREQUEST']._serialized_end=632
+  _globals['_TRAFFIC']._serialized_start=634
+  _globals['_TRAFFIC']._serialized_end=734
+  _globals['_GETFLEETREQUEST']._serialized_start=736
+  _globals['_GETFLEETREQUEST']._serialized_end=753
+  _globals['_FLEET']._serialized_start=755
+  _globals['_FLEET']._serialized_end=835
+  _globals['_FLEETMODEL']._serialized_start=838
+  _globals['_FLEETMODEL']._serialized_end=969
+  _globals['_REPLICA']._serialized_start=972
+  _globals['_REPLICA']._serialized_end=1116
+  _globals['_REPLICAMODEL']._serialized_start=1119
+  _globals['_REPLICAMODEL']._serialized_end=1248
+  _globals['_RELOADSERVICE']._serialized_start=1487
+  _globals['_RELOADSERVICE']._serialized_end=2262
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from mesh.v1 import canary_pb2 as mesh_dot_v1_dot_canary__pb2
 from mesh.v1 import reload_pb2 as mesh_dot_v1_dot_reload__pb2
 
 GRPC_GENERATED_VERSION = '1.65.5'
@@ -62,18 +63,18 @@ class ReloadServiceStub(object):
                 _registered_method=True)
         self.StartCanary = channel.unary_unary(
                 '/mesh.v1.ReloadService/StartCanary',
-                request_serializer=mesh_dot_v1_dot_reload__pb2.StartCanaryRequest.SerializeToString,
-                response_deserializer=mesh_dot_v1_dot_reload__pb2.Canary.FromString,
+                request_serializer=mesh_dot_v1_dot_canary__pb2.StartCanaryRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_canary__pb2.Canary.FromString,
                 _registered_method=True)
         self.GetCanary = channel.unary_unary(
                 '/mesh.v1.ReloadService/GetCanary',
-                request_serializer=mesh_dot_v1_dot_reload__pb2.GetCanaryRequest.SerializeToString,
-                response_deserializer=mesh_dot_v1_dot_reload__pb2.Canary.FromString,
+                request_serializer=mesh_dot_v1_dot_canary__pb2.GetCanaryRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_canary__pb2.Canary.FromString,
                 _registered_method=True)
         self.StopCanary = channel.unary_unary(
                 '/mesh.v1.ReloadService/StopCanary',
-                request_serializer=mesh_dot_v1_dot_reload__pb2.StopCanaryRequest.SerializeToString,
-                response_deserializer=mesh_dot_v1_dot_reload__pb2.Canary.FromString,
+                request_serializer=mesh_dot_v1_dot_canary__pb2.StopCanaryRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_canary__pb2.Canary.FromString,
                 _registered_method=True)
         self.GetFleet = channel.unary_unary(
                 '/mesh.v1.ReloadService/GetFleet',
@@ -172,18 +173,18 @@ def add_ReloadServiceServicer_to_server(servicer, server):
             ),
             'StartCanary': grpc.unary_unary_rpc_method_handler(
                     servicer.StartCanary,
-                    request_deserializer=mesh_dot_v1_dot_reload__pb2.StartCanaryRequest.FromString,
-                    response_serializer=mesh_dot_v1_dot_reload__pb2.Canary.SerializeToString,
+                    request_deserializer=mesh_dot_v1_dot_canary__pb2.StartCanaryRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_canary__pb2.Canary.SerializeToString,
             ),
             'GetCanary': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCanary,
-                    request_deserializer=mesh_dot_v1_dot_reload__pb2.GetCanaryRequest.FromString,
-                    response_serializer=mesh_dot_v1_dot_reload__pb2.Canary.SerializeToString,
+                    request_deserializer=mesh_dot_v1_dot_canary__pb2.GetCanaryRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_canary__pb2.Canary.SerializeToString,
             ),
             'StopCanary': grpc.unary_unary_rpc_method_handler(
                     servicer.StopCanary,
-                    request_deserializer=mesh_dot_v1_dot_reload__pb2.StopCanaryRequest.FromString,
-                    response_serializer=mesh_dot_v1_dot_reload__pb2.Canary.SerializeToString,
+                    request_deserializer=mesh_dot_v1_dot_canary__pb2.StopCanaryRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_canary__pb2.Canary.SerializeToString,
             ),
             'GetFleet': grpc.unary_unary_rpc_method_handler(
                     servicer.GetFleet,
@@ -325,8 +326,8 @@ class ReloadService(object):
             request,
             target,
             '/mesh.v1.ReloadService/StartCanary',
-            mesh_dot_v1_dot_reload__pb2.StartCanaryRequest.SerializeToString,
-            mesh_dot_v1_dot_reload__pb2.Canary.FromString,
+            mesh_dot_v1_dot_canary__pb2.StartCanaryRequest.SerializeToString,
+            mesh_dot_v1_dot_canary__pb2.Canary.FromString,
             options,
             channel_credentials,
             insecure,
@@ -352,8 +353,8 @@ class ReloadService(object):
             request,
             target,
             '/mesh.v1.ReloadService/GetCanary',
-            mesh_dot_v1_dot_reload__pb2.GetCanaryRequest.SerializeToString,
-            mesh_dot_v1_dot_reload__pb2.Canary.FromString,
+            mesh_dot_v1_dot_canary__pb2.GetCanaryRequest.SerializeToString,
+            mesh_dot_v1_dot_canary__pb2.Canary.FromString,
             options,
             channel_credentials,
             insecure,
@@ -379,8 +380,8 @@ class ReloadService(object):
             request,
             target,
             '/mesh.v1.ReloadService/StopCanary',
-            mesh_dot_v1_dot_reload__pb2.StopCanaryRequest.SerializeToString,
-            mesh_dot_v1_dot_reload__pb2.Canary.FromString,
+            mesh_dot_v1_dot_canary__pb2.StopCanaryRequest.SerializeToString,
+            mesh_dot_v1_dot_canary__pb2.Canary.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,6 +7,7 @@ import abc
 import collections.abc
 import grpc
 import grpc.aio
+import mesh.v1.canary_pb2
 import mesh.v1.reload_pb2
 import sys
 import typing
@@ -15,6 +16,22 @@ if sys.version_info >= (3, 13):
     import typing as typing_extensions
 else:
     import typing_extensions
+from mesh.v1.canary_pb2 import (
+    CANARY_STATE_PAUSED as CANARY_STATE_PAUSED,
+    CANARY_STATE_PROMOTED as CANARY_STATE_PROMOTED,
+    CANARY_STATE_ROLLED_BACK as CANARY_STATE_ROLLED_BACK,
+    CANARY_STATE_RUNNING as CANARY_STATE_RUNNING,
+    CANARY_STATE_STOPPED as CANARY_STATE_STOPPED,
+    CANARY_STATE_UNSPECIFIED as CANARY_STATE_UNSPECIFIED,
+    Canary as Canary,
+    CanaryComparison as CanaryComparison,
+    CanarySlice as CanarySlice,
+    CanaryState as CanaryState,
+    CanaryTest as CanaryTest,
+    GetCanaryRequest as GetCanaryRequest,
+    StartCanaryRequest as StartCanaryRequest,
+    StopCanaryRequest as StopCanaryRequest,
+)
 
 _T = typing.TypeVar("_T")
 
@@ -92,48 +109,48 @@ _ReloadServiceSetTrafficType = typing_extensions.TypeVar(
 _ReloadServiceStartCanaryType = typing_extensions.TypeVar(
     '_ReloadServiceStartCanaryType',
     grpc.UnaryUnaryMultiCallable[
-        mesh.v1.reload_pb2.StartCanaryRequest,
-        mesh.v1.reload_pb2.Canary,
+        mesh.v1.canary_pb2.StartCanaryRequest,
+        mesh.v1.canary_pb2.Canary,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
-        mesh.v1.reload_pb2.StartCanaryRequest,
-        mesh.v1.reload_pb2.Canary,
+        mesh.v1.canary_pb2.StartCanaryRequest,
+        mesh.v1.canary_pb2.Canary,
     ],
     default=grpc.UnaryUnaryMultiCallable[
-        mesh.v1.reload_pb2.StartCanaryRequest,
-        mesh.v1.reload_pb2.Canary,
+        mesh.v1.canary_pb2.StartCanaryRequest,
+        mesh.v1.canary_pb2.Canary,
     ],
 )
 
 _ReloadServiceGetCanaryType = typing_extensions.TypeVar(
     '_ReloadServiceGetCanaryType',
     grpc.UnaryUnaryMultiCallable[
-        mesh.v1.reload_pb2.GetCanaryRequest,
-        mesh.v1.reload_pb2.Canary,
+        mesh.v1.canary_pb2.GetCanaryRequest,
+        mesh.v1.canary_pb2.Canary,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
-        mesh.v1.reload_pb2.GetCanaryRequest,
-        mesh.v1.reload_pb2.Canary,
+        mesh.v1.canary_pb2.GetCanaryRequest,
+        mesh.v1.canary_pb2.Canary,
     ],
     default=grpc.UnaryUnaryMultiCallable[
-        mesh.v1.reload_pb2.GetCanaryRequest,
-        mesh.v1.reload_pb2.Canary,
+        mesh.v1.canary_pb2.GetCanaryRequest,
+        mesh.v1.canary_pb2.Canary,
     ],
 )
 
 _ReloadServiceStopCanaryType = typing_extensions.TypeVar(
     '_ReloadServiceStopCanaryType',
     grpc.UnaryUnaryMultiCallable[
-        mesh.v1.reload_pb2.StopCanaryRequest,
-        mesh.v1.reload_pb2.Canary,
+        mesh.v1.canary_pb2.StopCanaryRequest,
+        mesh.v1.canary_pb2.Canary,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
-        mesh.v1.reload_pb2.StopCanaryRequest,
-        mesh.v1.reload_pb2.Canary,
+        mesh.v1.canary_pb2.StopCanaryRequest,
+        mesh.v1.canary_pb2.Canary,
     ],
     default=grpc.UnaryUnaryMultiCallable[
-        mesh.v1.reload_pb2.StopCanaryRequest,
-        mesh.v1.reload_pb2.Canary,
+        mesh.v1.canary_pb2.StopCanaryRequest,
+        mesh.v1.canary_pb2.Canary,
     ],
 )
 
@@ -175,16 +192,16 @@ class ReloadServiceStub(typing.Generic[_ReloadServiceReloadType, _ReloadServiceR
             mesh.v1.reload_pb2.Traffic,
         ],
         grpc.UnaryUnaryMultiCallable[
-            mesh.v1.reload_pb2.StartCanaryRequest,
-            mesh.v1.reload_pb2.Canary,
+            mesh.v1.canary_pb2.StartCanaryRequest,
+            mesh.v1.canary_pb2.Canary,
         ],
         grpc.UnaryUnaryMultiCallable[
-            mesh.v1.reload_pb2.GetCanaryRequest,
-            mesh.v1.reload_pb2.Canary,
+            mesh.v1.canary_pb2.GetCanaryRequest,
+            mesh.v1.canary_pb2.Canary,
         ],
         grpc.UnaryUnaryMultiCallable[
-            mesh.v1.reload_pb2.StopCanaryRequest,
-            mesh.v1.reload_pb2.Canary,
+            mesh.v1.canary_pb2.StopCanaryRequest,
+            mesh.v1.canary_pb2.Canary,
         ],
         grpc.UnaryUnaryMultiCallable[
             mesh.v1.reload_pb2.GetFleetRequest,
@@ -211,16 +228,16 @@ class ReloadServiceStub(typing.Generic[_ReloadServiceReloadType, _ReloadServiceR
             mesh.v1.reload_pb2.Traffic,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
-            mesh.v1.reload_pb2.StartCanaryRequest,
-            mesh.v1.reload_pb2.Canary,
+            mesh.v1.canary_pb2.StartCanaryRequest,
+            mesh.v1.canary_pb2.Canary,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
-            mesh.v1.reload_pb2.GetCanaryRequest,
-            mesh.v1.reload_pb2.Canary,
+            mesh.v1.canary_pb2.GetCanaryRequest,
+            mesh.v1.canary_pb2.Canary,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
-            mesh.v1.reload_pb2.StopCanaryRequest,
-            mesh.v1.reload_pb2.Canary,
+            mesh.v1.canary_pb2.StopCanaryRequest,
+            mesh.v1.canary_pb2.Canary,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
             mesh.v1.reload_pb2.GetFleetRequest,
@@ -278,16 +295,16 @@ ReloadServiceAsyncStub: typing_extensions.TypeAlias = ReloadServiceStub[
         mesh.v1.reload_pb2.Traffic,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
-        mesh.v1.reload_pb2.StartCanaryRequest,
-        mesh.v1.reload_pb2.Canary,
+        mesh.v1.canary_pb2.StartCanaryRequest,
+        mesh.v1.canary_pb2.Canary,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
-        mesh.v1.reload_pb2.GetCanaryRequest,
-        mesh.v1.reload_pb2.Canary,
+        mesh.v1.canary_pb2.GetCanaryRequest,
+        mesh.v1.canary_pb2.Canary,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
-        mesh.v1.reload_pb2.StopCanaryRequest,
-        mesh.v1.reload_pb2.Canary,
+        mesh.v1.canary_pb2.StopCanaryRequest,
+        mesh.v1.canary_pb2.Canary,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         mesh.v1.reload_pb2.GetFleetRequest,
@@ -336,9 +353,9 @@ class ReloadServiceServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
     def StartCanary(
         self,
-        request: mesh.v1.reload_pb2.StartCanaryRequest,
+        request: mesh.v1.canary_pb2.StartCanaryRequest,
         context: _ServicerContext,
-    ) -> typing.Union[mesh.v1.reload_pb2.Canary, collections.abc.Awaitable[mesh.v1.reload_pb2.Canary]]:
+    ) -> typing.Union[mesh.v1.canary_pb2.Canary, collections.abc.Awaitable[mesh.v1.canary_pb2.Canary]]:
         """Gives the Challenger a growing share of a model's traffic, judges it at each step against the
         Champion on live numbers, and promotes it, rolls it back, or pauses. Returns when it has begun.
         FAILED_PRECONDITION: there is no Challenger, or a canary of the model is running.
@@ -347,17 +364,17 @@ class ReloadServiceServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
     def GetCanary(
         self,
-        request: mesh.v1.reload_pb2.GetCanaryRequest,
+        request: mesh.v1.canary_pb2.GetCanaryRequest,
         context: _ServicerContext,
-    ) -> typing.Union[mesh.v1.reload_pb2.Canary, collections.abc.Awaitable[mesh.v1.reload_pb2.Canary]]:
+    ) -> typing.Union[mesh.v1.canary_pb2.Canary, collections.abc.Awaitable[mesh.v1.canary_pb2.Canary]]:
         """Returns the latest canary of a model."""
 
     @abc.abstractmethod
     def StopCanary(
         self,
-        request: mesh.v1.reload_pb2.StopCanaryRequest,
+        request: mesh.v1.canary_pb2.StopCanaryRequest,
         context: _ServicerContext,
-    ) -> typing.Union[mesh.v1.reload_pb2.Canary, collections.abc.Awaitable[mesh.v1.reload_pb2.Canary]]:
+    ) -> typing.Union[mesh.v1.canary_pb2.Canary, collections.abc.Awaitable[mesh.v1.canary_pb2.Canary]]:
         """Ends a canary that runs or is paused: all traffic goes to the Champion. Of one that has ended:
         nothing to do.
         """

@@ -1,17 +1,15 @@
-"""The async client; see client.py."""
+"""The client. Change mesh/_async/client.py: `make protos` makes mesh/_sync/client.py from it."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
 
 import grpc
-from grpc import aio
 
 from mesh import _calls as calls
-from mesh.errors import MeshError, Unavailable, from_rpc_error, from_status
+from mesh._async.transport import BulkStream, Channel, Requests, call, open_channel, pause
+from mesh.errors import from_rpc_error, from_status
 from mesh.v1 import (
     data_pb2,
     data_pb2_grpc,
@@ -23,20 +21,17 @@ from mesh.v1 import (
     train_pb2_grpc,
 )
 
-T = TypeVar("T")
-
 
 class AsyncMeshClient:
     """Calls the mesh at `address` (host:port of Envoy; default MESH_ADDRESS, else 127.0.0.1:8000).
 
-    Make it inside a running event loop; use it as an async context manager, or call `close`.
+    Use it as a context manager, or call `close`. An AsyncMeshClient is made inside a running event
+    loop; threads may share one MeshClient.
     """
 
-    def __init__(self, address: str | None = None, *, channel: aio.Channel | None = None) -> None:
+    def __init__(self, address: str | None = None, *, channel: Channel | None = None) -> None:
         self.address = calls.address_or_default(address)
-        self._channel = channel or aio.insecure_channel(
-            self.address, options=calls.channel_options()
-        )
+        self._channel = channel or open_channel(self.address)
         self._predict = predict_pb2_grpc.PredictServiceStub(self._channel)
         self._train = train_pb2_grpc.TrainServiceStub(self._channel)
         self._reload = reload_pb2_grpc.ReloadServiceStub(self._channel)
@@ -70,17 +65,16 @@ class AsyncMeshClient:
     ) -> predict_pb2.PredictResponse:
         """Classify one text or 1 to 1,024 of them; `predictions` come in their order."""
         request = calls.predict(model, texts, all_scores)
-        return await _call(self._predict.Predict, request, timeout_s, calls.key_metadata(key))
+        return await call(self._predict.Predict, request, timeout_s, calls.key_metadata(key))
 
     def predict_stream(
-        self,
-        requests: Iterable[predict_pb2.PredictRequest] | AsyncIterable[predict_pb2.PredictRequest],
+        self, requests: Requests
     ) -> AsyncIterator[predict_pb2.PredictStreamResponse]:
         """Answer requests in bulk, in any order; each request needs an `id` of its own.
 
         What was not answered when a replica went away is sent again, so an id is answered once.
         """
-        return _Bulk(self._predict, requests).answers()
+        return BulkStream(self._predict, requests).answers()
 
     async def score(
         self, model: str, texts: Iterable[str]
@@ -99,11 +93,11 @@ class AsyncMeshClient:
 
     async def list_models(self) -> list[predict_pb2.Model]:
         """The models in service."""
-        return list((await _call(self._predict.ListModels, predict_pb2.ListModelsRequest())).models)
+        return list((await call(self._predict.ListModels, predict_pb2.ListModelsRequest())).models)
 
     async def get_model(self, model: str) -> predict_pb2.Model:
         """The version of a model in service."""
-        return await _call(self._predict.GetModel, predict_pb2.GetModelRequest(model=model))
+        return await call(self._predict.GetModel, predict_pb2.GetModelRequest(model=model))
 
     # Training
 
@@ -116,16 +110,16 @@ class AsyncMeshClient:
         request_id: str = "",
     ) -> train_pb2.TrainingJob:
         """Submit a training job; returns at once."""
-        return await _call(self._train.Train, calls.train(model, request_id, params, promotion))
+        return await call(self._train.Train, calls.train(model, request_id, params, promotion))
 
     async def get_training(self, training_id: str) -> train_pb2.TrainingJob:
         """A job by its id or request id."""
-        return await _call(self._train.GetTraining, train_pb2.GetTrainingRequest(id=training_id))
+        return await call(self._train.GetTraining, train_pb2.GetTrainingRequest(id=training_id))
 
     async def list_trainings(self, model: str, *, limit: int = 0) -> list[train_pb2.TrainingJob]:
         """The jobs of a model, newest first."""
         request = train_pb2.ListTrainingsRequest(model=model, limit=limit)
-        return list((await _call(self._train.ListTrainings, request)).trainings)
+        return list((await call(self._train.ListTrainings, request)).trainings)
 
     async def watch_training(self, training_id: str) -> AsyncIterator[train_pb2.TrainingJob]:
         """The job now and at every change until it has ended; joins again when cut off."""
@@ -139,8 +133,8 @@ class AsyncMeshClient:
                     if job.state in calls.ENDED:
                         return
             except grpc.RpcError as error:
-                failures = _count(from_rpc_error(error), failures)
-                await asyncio.sleep(calls.STREAM_PAUSE_S)
+                failures = calls.count_failure(from_rpc_error(error), failures)
+                await pause(calls.STREAM_PAUSE_S)
 
     async def cancel_training(
         self, training_id: str, *, request_id: str = ""
@@ -149,7 +143,7 @@ class AsyncMeshClient:
         request = train_pb2.CancelTrainingRequest(
             id=training_id, request_id=calls.new_id(request_id)
         )
-        return await _call(self._train.CancelTraining, request)
+        return await call(self._train.CancelTraining, request)
 
     # Fleet
 
@@ -158,23 +152,23 @@ class AsyncMeshClient:
     ) -> reload_pb2.ReloadResponse:
         """Bring every replica to the Champion, or to `version`."""
         request = calls.reload(model, version, request_id)
-        return await _call(self._reload.Reload, request, calls.RELOAD_TIMEOUT_S)
+        return await call(self._reload.Reload, request, calls.RELOAD_TIMEOUT_S)
 
     async def rollback(self, model: str, *, request_id: str = "") -> reload_pb2.ReloadResponse:
         """Make the previous Champion the Champion again and serve it."""
         request = reload_pb2.RollbackRequest(model=model, request_id=calls.new_id(request_id))
-        return await _call(self._reload.Rollback, request, calls.RELOAD_TIMEOUT_S)
+        return await call(self._reload.Rollback, request, calls.RELOAD_TIMEOUT_S)
 
     async def get_traffic(self, model: str) -> reload_pb2.Traffic:
         """The traffic split of a model."""
-        return await _call(self._reload.GetTraffic, reload_pb2.GetTrafficRequest(model=model))
+        return await call(self._reload.GetTraffic, reload_pb2.GetTrafficRequest(model=model))
 
     async def set_traffic(
         self, model: str, *, challenger_weight: int, mirror_percent: int = 0, request_id: str = ""
     ) -> reload_pb2.Traffic:
         """Change the traffic split of a model; percentages."""
         request = calls.traffic(model, challenger_weight, mirror_percent, request_id)
-        return await _call(self._reload.SetTraffic, request)
+        return await call(self._reload.SetTraffic, request)
 
     async def start_canary(
         self,
@@ -187,20 +181,20 @@ class AsyncMeshClient:
     ) -> reload_pb2.Canary:
         """Let the Challenger earn its traffic in `steps`, percent; returns when it has begun."""
         request = calls.canary(model, steps, step_seconds, mirror_percent, request_id)
-        return await _call(self._reload.StartCanary, request)
+        return await call(self._reload.StartCanary, request)
 
     async def get_canary(self, model: str) -> reload_pb2.Canary:
         """The latest canary of a model."""
-        return await _call(self._reload.GetCanary, reload_pb2.GetCanaryRequest(model=model))
+        return await call(self._reload.GetCanary, reload_pb2.GetCanaryRequest(model=model))
 
     async def stop_canary(self, model: str, *, request_id: str = "") -> reload_pb2.Canary:
         """End a canary: all traffic goes to the Champion."""
         request = reload_pb2.StopCanaryRequest(model=model, request_id=calls.new_id(request_id))
-        return await _call(self._reload.StopCanary, request)
+        return await call(self._reload.StopCanary, request)
 
     async def get_fleet(self) -> reload_pb2.Fleet:
         """Every replica: what it serves, and whether it gets traffic."""
-        return await _call(self._reload.GetFleet, reload_pb2.GetFleetRequest())
+        return await call(self._reload.GetFleet, reload_pb2.GetFleetRequest())
 
     # Rows
 
@@ -211,7 +205,7 @@ class AsyncMeshClient:
         request = data_pb2.AddExamplesRequest(
             model=model, examples=examples, request_id=calls.new_id(request_id)
         )
-        return await _call(self._data.AddExamples, request)
+        return await call(self._data.AddExamples, request)
 
     async def import_examples(
         self,
@@ -225,16 +219,16 @@ class AsyncMeshClient:
     ) -> data_pb2.ImportExamplesResponse:
         """Import any number of rows in one transaction; makes the model when it is new."""
         messages = calls.imports(model, examples, source, no_train, request_id)
-        return await _call(self._data.ImportExamples, messages, timeout_s)
+        return await call(self._data.ImportExamples, messages, timeout_s)
 
     async def get_dataset(self, model: str) -> data_pb2.Dataset:
         """The row counts of a model."""
-        return await _call(self._data.GetDataset, data_pb2.GetDatasetRequest(model=model))
+        return await call(self._data.GetDataset, data_pb2.GetDatasetRequest(model=model))
 
     async def trigger(self, model: str, *, request_id: str = "") -> data_pb2.Batch:
         """Seal a batch now and so start one turn of the loop."""
         request = data_pb2.TriggerRequest(model=model, request_id=calls.new_id(request_id))
-        return await _call(self._data.Trigger, request)
+        return await call(self._data.Trigger, request)
 
     async def retry(
         self, model: str, batch_id: str = "", *, request_id: str = ""
@@ -243,7 +237,7 @@ class AsyncMeshClient:
         request = data_pb2.RetryRequest(
             model=model, batch_id=batch_id, request_id=calls.new_id(request_id)
         )
-        return await _call(self._data.Retry, request)
+        return await call(self._data.Retry, request)
 
     async def list_batches(
         self, model: str = "", *, limit: int = 0, unresolved: bool = False
@@ -253,121 +247,4 @@ class AsyncMeshClient:
         `unresolved`: only those that nothing but `retry` moves on.
         """
         request = data_pb2.ListBatchesRequest(model=model, limit=limit, unresolved=unresolved)
-        return list((await _call(self._data.ListBatches, request)).batches)
-
-
-async def _call(
-    method: Callable[..., Awaitable[T]],
-    request: Any,
-    timeout_s: float | None = calls.CALL_TIMEOUT_S,
-    metadata: tuple[tuple[str, str], ...] = (),
-) -> T:
-    try:
-        return await method(request, timeout=timeout_s, metadata=metadata)
-    except grpc.RpcError as error:
-        raise from_rpc_error(error) from None
-
-
-def _count(error: MeshError, failures: int) -> int:
-    """Failures so far; raises `error` when it may not, or not once more, be tried again."""
-    if not isinstance(error, Unavailable) or failures + 1 >= calls.STREAM_ATTEMPTS:
-        raise error from None
-    return failures + 1
-
-
-async def _as_async(requests: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
-    if isinstance(requests, AsyncIterable):
-        async for request in requests:
-            yield request
-    else:
-        for request in requests:
-            yield request
-
-
-class _Bulk:
-    """One bulk scoring: grpc's sender task feeds requests, the caller reads answers."""
-
-    def __init__(
-        self,
-        stub: predict_pb2_grpc.PredictServiceAsyncStub,
-        requests: Iterable[predict_pb2.PredictRequest] | AsyncIterable[predict_pb2.PredictRequest],
-    ) -> None:
-        self._stub = stub
-        self._requests = _as_async(requests)
-        self._exhausted = False
-        self._failure: Exception | None = None
-        # A sender that was cut off may still be taking a request: the next one waits for it.
-        self._taking = asyncio.Lock()
-        self._changed = asyncio.Condition()
-        self._take: asyncio.Future[predict_pb2.PredictRequest] | None = None
-        self._unanswered: dict[str, predict_pb2.PredictRequest] = {}
-
-    async def answers(self) -> AsyncIterator[predict_pb2.PredictStreamResponse]:
-        failures = 0
-        while True:
-            stop = asyncio.Event()
-            stream = self._stub.PredictStream(self._feed(stop))
-            try:
-                async for answer in stream:
-                    failures = 0
-                    known = self._unanswered.pop(answer.id, None)
-                    await self._notify()
-                    if known is not None:
-                        yield answer
-                if self._unanswered and self._failure is None:
-                    failures = _count(Unavailable("the stream ended early"), failures)
-            except grpc.RpcError as error:
-                if self._failure is None:
-                    failures = _count(from_rpc_error(error), failures)
-                    await asyncio.sleep(calls.STREAM_PAUSE_S)
-            finally:
-                stop.set()
-                await self._notify()
-                stream.cancel()
-            if self._failure is not None:
-                raise self._failure
-            if self._exhausted and not self._unanswered:
-                return
-
-    async def _anext(self) -> predict_pb2.PredictRequest:
-        return await anext(self._requests)
-
-    async def _notify(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
-
-    async def _feed(self, stop: asyncio.Event) -> AsyncIterator[predict_pb2.PredictRequest]:
-        sent: set[str] = set()
-        while not stop.is_set():
-            request = await self._next(stop, sent)
-            if request is None:
-                return
-            sent.add(request.id)
-            yield request
-
-    async def _next(self, stop: asyncio.Event, sent: set[str]) -> predict_pb2.PredictRequest | None:
-        async with self._taking:
-            for request in self._unanswered.values():
-                if request.id not in sent:
-                    return request
-            async with self._changed:
-                await self._changed.wait_for(
-                    lambda: stop.is_set() or len(self._unanswered) < calls.BULK_WINDOW
-                )
-            if stop.is_set() or self._exhausted:
-                return None
-            try:
-                # Shielded: a sender that is cut off must not take the caller's iterator with it.
-                self._take = self._take or asyncio.ensure_future(self._anext())
-                request = await asyncio.shield(self._take)
-                self._take = None
-            except StopAsyncIteration:
-                self._exhausted = True
-                return None
-            except Exception as error:
-                # The caller's iterator failed: its error reaches the caller, not grpc's log.
-                self._failure = error
-                self._exhausted = True
-                return None
-            self._unanswered[request.id] = request
-            return request
+        return list((await call(self._data.ListBatches, request)).batches)

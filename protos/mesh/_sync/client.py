@@ -1,17 +1,15 @@
-"""The sync client; see client.py."""
+"""The client. Change mesh/_async/client.py: `make protos` makes mesh/_sync/client.py from it."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
 
 import grpc
 
 from mesh import _calls as calls
-from mesh.errors import MeshError, Unavailable, from_rpc_error, from_status
+from mesh._sync.transport import BulkStream, Channel, Requests, call, open_channel, pause
+from mesh.errors import from_rpc_error, from_status
 from mesh.v1 import (
     data_pb2,
     data_pb2_grpc,
@@ -23,20 +21,17 @@ from mesh.v1 import (
     train_pb2_grpc,
 )
 
-T = TypeVar("T")
-
 
 class MeshClient:
     """Calls the mesh at `address` (host:port of Envoy; default MESH_ADDRESS, else 127.0.0.1:8000).
 
-    Threads may share one client. Use it as a context manager, or call `close`.
+    Use it as a context manager, or call `close`. An AsyncMeshClient is made inside a running event
+    loop; threads may share one MeshClient.
     """
 
-    def __init__(self, address: str | None = None, *, channel: grpc.Channel | None = None) -> None:
+    def __init__(self, address: str | None = None, *, channel: Channel | None = None) -> None:
         self.address = calls.address_or_default(address)
-        self._channel = channel or grpc.insecure_channel(
-            self.address, options=calls.channel_options()
-        )
+        self._channel = channel or open_channel(self.address)
         self._predict = predict_pb2_grpc.PredictServiceStub(self._channel)
         self._train = train_pb2_grpc.TrainServiceStub(self._channel)
         self._reload = reload_pb2_grpc.ReloadServiceStub(self._channel)
@@ -70,18 +65,20 @@ class MeshClient:
     ) -> predict_pb2.PredictResponse:
         """Classify one text or 1 to 1,024 of them; `predictions` come in their order."""
         request = calls.predict(model, texts, all_scores)
-        return _call(self._predict.Predict, request, timeout_s, calls.key_metadata(key))
+        return call(self._predict.Predict, request, timeout_s, calls.key_metadata(key))
 
     def predict_stream(
-        self, requests: Iterable[predict_pb2.PredictRequest]
+        self, requests: Requests
     ) -> Iterator[predict_pb2.PredictStreamResponse]:
         """Answer requests in bulk, in any order; each request needs an `id` of its own.
 
         What was not answered when a replica went away is sent again, so an id is answered once.
         """
-        return _Bulk(self._predict, requests).answers()
+        return BulkStream(self._predict, requests).answers()
 
-    def score(self, model: str, texts: Iterable[str]) -> Iterator[predict_pb2.Prediction]:
+    def score(
+        self, model: str, texts: Iterable[str]
+    ) -> Iterator[predict_pb2.Prediction]:
         """Classify any number of texts; the predictions come in the order of the texts."""
         waiting: dict[str, predict_pb2.PredictResponse] = {}
         wanted = 0
@@ -90,16 +87,17 @@ class MeshClient:
                 raise from_status(answer.error)
             waiting[answer.id] = answer.response
             while str(wanted) in waiting:
-                yield from waiting.pop(str(wanted)).predictions
+                for prediction in waiting.pop(str(wanted)).predictions:
+                    yield prediction
                 wanted += 1
 
     def list_models(self) -> list[predict_pb2.Model]:
         """The models in service."""
-        return list(_call(self._predict.ListModels, predict_pb2.ListModelsRequest()).models)
+        return list((call(self._predict.ListModels, predict_pb2.ListModelsRequest())).models)
 
     def get_model(self, model: str) -> predict_pb2.Model:
         """The version of a model in service."""
-        return _call(self._predict.GetModel, predict_pb2.GetModelRequest(model=model))
+        return call(self._predict.GetModel, predict_pb2.GetModelRequest(model=model))
 
     # Training
 
@@ -112,16 +110,16 @@ class MeshClient:
         request_id: str = "",
     ) -> train_pb2.TrainingJob:
         """Submit a training job; returns at once."""
-        return _call(self._train.Train, calls.train(model, request_id, params, promotion))
+        return call(self._train.Train, calls.train(model, request_id, params, promotion))
 
     def get_training(self, training_id: str) -> train_pb2.TrainingJob:
         """A job by its id or request id."""
-        return _call(self._train.GetTraining, train_pb2.GetTrainingRequest(id=training_id))
+        return call(self._train.GetTraining, train_pb2.GetTrainingRequest(id=training_id))
 
     def list_trainings(self, model: str, *, limit: int = 0) -> list[train_pb2.TrainingJob]:
         """The jobs of a model, newest first."""
         request = train_pb2.ListTrainingsRequest(model=model, limit=limit)
-        return list(_call(self._train.ListTrainings, request).trainings)
+        return list((call(self._train.ListTrainings, request)).trainings)
 
     def watch_training(self, training_id: str) -> Iterator[train_pb2.TrainingJob]:
         """The job now and at every change until it has ended; joins again when cut off."""
@@ -135,15 +133,17 @@ class MeshClient:
                     if job.state in calls.ENDED:
                         return
             except grpc.RpcError as error:
-                failures = _count(from_rpc_error(error), failures)
-                time.sleep(calls.STREAM_PAUSE_S)
+                failures = calls.count_failure(from_rpc_error(error), failures)
+                pause(calls.STREAM_PAUSE_S)
 
-    def cancel_training(self, training_id: str, *, request_id: str = "") -> train_pb2.TrainingJob:
+    def cancel_training(
+        self, training_id: str, *, request_id: str = ""
+    ) -> train_pb2.TrainingJob:
         """Cancel a job that has not ended."""
         request = train_pb2.CancelTrainingRequest(
             id=training_id, request_id=calls.new_id(request_id)
         )
-        return _call(self._train.CancelTraining, request)
+        return call(self._train.CancelTraining, request)
 
     # Fleet
 
@@ -152,23 +152,23 @@ class MeshClient:
     ) -> reload_pb2.ReloadResponse:
         """Bring every replica to the Champion, or to `version`."""
         request = calls.reload(model, version, request_id)
-        return _call(self._reload.Reload, request, calls.RELOAD_TIMEOUT_S)
+        return call(self._reload.Reload, request, calls.RELOAD_TIMEOUT_S)
 
     def rollback(self, model: str, *, request_id: str = "") -> reload_pb2.ReloadResponse:
         """Make the previous Champion the Champion again and serve it."""
         request = reload_pb2.RollbackRequest(model=model, request_id=calls.new_id(request_id))
-        return _call(self._reload.Rollback, request, calls.RELOAD_TIMEOUT_S)
+        return call(self._reload.Rollback, request, calls.RELOAD_TIMEOUT_S)
 
     def get_traffic(self, model: str) -> reload_pb2.Traffic:
         """The traffic split of a model."""
-        return _call(self._reload.GetTraffic, reload_pb2.GetTrafficRequest(model=model))
+        return call(self._reload.GetTraffic, reload_pb2.GetTrafficRequest(model=model))
 
     def set_traffic(
         self, model: str, *, challenger_weight: int, mirror_percent: int = 0, request_id: str = ""
     ) -> reload_pb2.Traffic:
         """Change the traffic split of a model; percentages."""
         request = calls.traffic(model, challenger_weight, mirror_percent, request_id)
-        return _call(self._reload.SetTraffic, request)
+        return call(self._reload.SetTraffic, request)
 
     def start_canary(
         self,
@@ -181,20 +181,20 @@ class MeshClient:
     ) -> reload_pb2.Canary:
         """Let the Challenger earn its traffic in `steps`, percent; returns when it has begun."""
         request = calls.canary(model, steps, step_seconds, mirror_percent, request_id)
-        return _call(self._reload.StartCanary, request)
+        return call(self._reload.StartCanary, request)
 
     def get_canary(self, model: str) -> reload_pb2.Canary:
         """The latest canary of a model."""
-        return _call(self._reload.GetCanary, reload_pb2.GetCanaryRequest(model=model))
+        return call(self._reload.GetCanary, reload_pb2.GetCanaryRequest(model=model))
 
     def stop_canary(self, model: str, *, request_id: str = "") -> reload_pb2.Canary:
         """End a canary: all traffic goes to the Champion."""
         request = reload_pb2.StopCanaryRequest(model=model, request_id=calls.new_id(request_id))
-        return _call(self._reload.StopCanary, request)
+        return call(self._reload.StopCanary, request)
 
     def get_fleet(self) -> reload_pb2.Fleet:
         """Every replica: what it serves, and whether it gets traffic."""
-        return _call(self._reload.GetFleet, reload_pb2.GetFleetRequest())
+        return call(self._reload.GetFleet, reload_pb2.GetFleetRequest())
 
     # Rows
 
@@ -205,7 +205,7 @@ class MeshClient:
         request = data_pb2.AddExamplesRequest(
             model=model, examples=examples, request_id=calls.new_id(request_id)
         )
-        return _call(self._data.AddExamples, request)
+        return call(self._data.AddExamples, request)
 
     def import_examples(
         self,
@@ -219,23 +219,25 @@ class MeshClient:
     ) -> data_pb2.ImportExamplesResponse:
         """Import any number of rows in one transaction; makes the model when it is new."""
         messages = calls.imports(model, examples, source, no_train, request_id)
-        return _call(self._data.ImportExamples, messages, timeout_s)
+        return call(self._data.ImportExamples, messages, timeout_s)
 
     def get_dataset(self, model: str) -> data_pb2.Dataset:
         """The row counts of a model."""
-        return _call(self._data.GetDataset, data_pb2.GetDatasetRequest(model=model))
+        return call(self._data.GetDataset, data_pb2.GetDatasetRequest(model=model))
 
     def trigger(self, model: str, *, request_id: str = "") -> data_pb2.Batch:
         """Seal a batch now and so start one turn of the loop."""
         request = data_pb2.TriggerRequest(model=model, request_id=calls.new_id(request_id))
-        return _call(self._data.Trigger, request)
+        return call(self._data.Trigger, request)
 
-    def retry(self, model: str, batch_id: str = "", *, request_id: str = "") -> data_pb2.Batch:
+    def retry(
+        self, model: str, batch_id: str = "", *, request_id: str = ""
+    ) -> data_pb2.Batch:
         """Send a batch again that failed or was refused; empty: the model's newest of those."""
         request = data_pb2.RetryRequest(
             model=model, batch_id=batch_id, request_id=calls.new_id(request_id)
         )
-        return _call(self._data.Retry, request)
+        return call(self._data.Retry, request)
 
     def list_batches(
         self, model: str = "", *, limit: int = 0, unresolved: bool = False
@@ -245,104 +247,4 @@ class MeshClient:
         `unresolved`: only those that nothing but `retry` moves on.
         """
         request = data_pb2.ListBatchesRequest(model=model, limit=limit, unresolved=unresolved)
-        return list(_call(self._data.ListBatches, request).batches)
-
-
-def _call(
-    method: Callable[..., T],
-    request: Any,
-    timeout_s: float | None = calls.CALL_TIMEOUT_S,
-    metadata: tuple[tuple[str, str], ...] = (),
-) -> T:
-    try:
-        return method(request, timeout=timeout_s, metadata=metadata)
-    except grpc.RpcError as error:
-        raise from_rpc_error(error) from None
-
-
-def _count(error: MeshError, failures: int) -> int:
-    """Failures so far; raises `error` when it may not, or not once more, be tried again."""
-    if not isinstance(error, Unavailable) or failures + 1 >= calls.STREAM_ATTEMPTS:
-        raise error from None
-    return failures + 1
-
-
-class _Bulk:
-    """One bulk scoring: a sender thread of grpc's feeds requests, the caller reads answers."""
-
-    def __init__(
-        self,
-        stub: predict_pb2_grpc.PredictServiceStub,
-        requests: Iterable[predict_pb2.PredictRequest],
-    ) -> None:
-        self._stub = stub
-        self._requests = iter(requests)
-        self._exhausted = False
-        self._failure: BaseException | None = None
-        # Taking the next request may block in the caller's iterator: a lock of its own.
-        self._taking = threading.Lock()
-        self._changed = threading.Condition()
-        self._unanswered: dict[str, predict_pb2.PredictRequest] = {}
-
-    def answers(self) -> Iterator[predict_pb2.PredictStreamResponse]:
-        failures = 0
-        while True:
-            stop = threading.Event()
-            stream = self._stub.PredictStream(self._feed(stop))
-            try:
-                for answer in stream:
-                    failures = 0
-                    with self._changed:
-                        known = self._unanswered.pop(answer.id, None)
-                        self._changed.notify_all()
-                    if known is not None:
-                        yield answer
-                if self._unanswered and self._failure is None:
-                    failures = _count(Unavailable("the stream ended early"), failures)
-            except grpc.RpcError as error:
-                if self._failure is None:
-                    failures = _count(from_rpc_error(error), failures)
-                    time.sleep(calls.STREAM_PAUSE_S)
-            finally:
-                stop.set()
-                with self._changed:
-                    self._changed.notify_all()
-                stream.cancel()
-            if self._failure is not None:
-                raise self._failure
-            if self._exhausted and not self._unanswered:
-                return
-
-    def _feed(self, stop: threading.Event) -> Iterator[predict_pb2.PredictRequest]:
-        sent: set[str] = set()
-        while not stop.is_set():
-            request = self._next(stop, sent)
-            if request is None:
-                return
-            sent.add(request.id)
-            yield request
-
-    def _next(self, stop: threading.Event, sent: set[str]) -> predict_pb2.PredictRequest | None:
-        with self._taking:
-            with self._changed:
-                for request in self._unanswered.values():
-                    if request.id not in sent:
-                        return request
-                self._changed.wait_for(
-                    lambda: stop.is_set() or len(self._unanswered) < calls.BULK_WINDOW
-                )
-            if stop.is_set() or self._exhausted:
-                return None
-            try:
-                request = next(self._requests)
-            except StopIteration:
-                self._exhausted = True
-                return None
-            except BaseException as error:
-                # The caller's iterator failed: its error reaches the caller, not grpc's log.
-                self._failure = error
-                self._exhausted = True
-                return None
-            with self._changed:
-                self._unanswered[request.id] = request
-            return request
+        return list((call(self._data.ListBatches, request)).batches)

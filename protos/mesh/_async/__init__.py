@@ -1,0 +1,1 @@
+"""The async client; `make protos` makes the sync one from it."""

@@ -1,0 +1,1 @@
+"""The sync client; `client.py` here is made from the async one by `make protos`."""
