@@ -1,0 +1,34 @@
+"""Folders and files stay small, and no module hides one of the standard library."""
+
+import sys
+from collections import Counter
+
+from tests.unit.structure.source_files import ROOT, code_files, files, is_generated, modules
+
+MOST_FILES = 16
+MOST_LINES = 300
+# A message that moves to another .proto file moves to another Python module, which callers see.
+LONG_FILES = {"protos/mesh/v1/reload.proto"}
+
+
+def test_no_folder_of_code_holds_more_than_16_files() -> None:
+    of_code = {path.parent for path in code_files()}
+    counts = Counter(
+        str(path.parent) for path in files() if path.parent in of_code and not is_generated(path)
+    )
+    assert {folder: count for folder, count in counts.items() if count > MOST_FILES} == {}
+
+
+def test_no_file_has_more_than_300_lines() -> None:
+    lengths = {str(path): len((ROOT / path).read_text().splitlines()) for path in code_files()}
+    too_long = {path: lines for path, lines in lengths.items() if lines > MOST_LINES}
+    assert too_long.keys() >= LONG_FILES, "an exception that is no longer needed"
+    assert {path: lines for path, lines in too_long.items() if path not in LONG_FILES} == {}
+
+
+def test_no_module_has_the_name_of_one_in_the_standard_library() -> None:
+    assert [
+        str(module.path)
+        for module in modules().values()
+        if module.name.rpartition(".")[2] in sys.stdlib_module_names
+    ] == []
