@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 
 import pytest
 
@@ -41,11 +42,12 @@ def test_no_circle_between_folders() -> None:
 def test_a_package_imports_only_those_below_it(package: str) -> None:
     assert any(module.package == package for module in modules().values())
     allowed = MAY_IMPORT[package] | {package}
-    assert [
+    wrong = [
         str(found)
         for found in imports()
         if found.importer.package == package and found.imported.package not in allowed
-    ] == []
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 def is_ground(module: Module) -> bool:
@@ -54,19 +56,20 @@ def is_ground(module: Module) -> bool:
     return package == module.package and rest in GROUND
 
 
-def assert_no_circle(found: Iterable[Import], node: Callable[[Module], str]) -> None:
-    """Fail with one circle of nodes, and the lines that import from each to the next."""
-    lines: dict[tuple[str, str], list[str]] = defaultdict(list)
+def assert_no_circle(edges: Iterable[Import], node: Callable[[Module], str]) -> None:
+    """Fail with the nodes of one circle, and the lines in which each imports the one before."""
+    lines: dict[tuple[str, str], set[str]] = defaultdict(set)
     graph = TopologicalSorter[str]()
-    for item in found:
-        importer, imported = node(item.importer), node(item.imported)
-        lines[importer, imported].append(str(item))
+    for edge in edges:
+        importer, imported = node(edge.importer), node(edge.imported)
+        lines[importer, imported].add(str(edge))
         graph.add(importer, imported)
+    circle: list[str] = []
     try:
         graph.prepare()
     except CycleError as error:
-        # Each node of the circle is imported by the next one.
-        circle: list[str] = error.args[1]
-        steps = zip(circle[1:], circle, strict=False)
-        told = [line for step in steps for line in lines[step]]
-        pytest.fail("\n".join((f"a circle: {' ← '.join(circle)}", *told)), pytrace=False)
+        circle = error.args[1]
+    report = [f"a circle: {' ← '.join(circle)}"]
+    for imported, importer in pairwise(circle):
+        report += sorted(lines[importer, imported])
+    assert not circle, "\n".join(report)
