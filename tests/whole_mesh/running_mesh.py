@@ -45,6 +45,11 @@ class Mesh:
         """Run `mesh … --json`; return its decoded output."""
         return json.loads(self.run(*arguments, "--json").stdout)
 
+    def fleet_model(self, name: str) -> dict[str, str]:
+        """The versions of a model by role, as `mesh fleet` shows them."""
+        models: list[dict[str, str]] = self.json("fleet")["models"]
+        return {model["name"]: model for model in models}[name]
+
     @property
     def address(self) -> str:
         """host:port of Envoy."""
