@@ -101,7 +101,7 @@ async def test_reload_of_the_fleet_under_load_fails_nothing(mesh: Mesh, reviews:
 
 def test_rollback_serves_the_previous_champion(mesh: Mesh, reviews: str) -> None:
     before = mesh.fleet_model(reviews)
-    assert before["previousVersion"] != before["championVersion"]
+    assert before["previousVersion"] not in ("", before["championVersion"])
     mesh.run("rollback", reviews)
     after = mesh.fleet_model(reviews)
     assert after["servingVersion"] == after["championVersion"] == before["previousVersion"]
