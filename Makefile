@@ -1,6 +1,6 @@
-# Everything is a file made from its sources: `make demo` and `make test` install what is missing.
+# `make demo` and `make test` first install what is missing, or is older than its requirements.
 PYTHON ?= python3.11
-# Where the package index offers only CUDA builds of torch and no GPU is to be used:
+# For a machine without a GPU whose package index has only CUDA builds of torch:
 #   make install TORCH_INDEX=<URL of PyTorch's index of CPU wheels>
 TORCH_INDEX ?=
 
@@ -10,8 +10,9 @@ PROTOS_VENV := .venv-protos
 MESH := $(VENV)/bin/mesh
 PIP_FLAGS := --quiet --no-compile --disable-pip-version-check --no-input --progress-bar off
 
-# pip compiles nothing here; whoever imports a module first does, and has to be allowed to keep it.
-# Else every process compiles all of its libraries again, for 20 seconds and more.
+# pip compiles no modules here (--no-compile): the first process that imports a module compiles it
+# and keeps the result. With PYTHONDONTWRITEBYTECODE every process would compile all of its
+# libraries again, which takes 20 seconds and more.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -32,7 +33,8 @@ up: install ## Start the mesh and return when everything is healthy
 down: ## Stop the mesh; its state stays
 	@if [ -x $(MESH) ]; then $(MESH) down; else echo "nothing is installed"; fi
 
-# Two at a time: the acceptance tests, which come first and mostly wait, beside all others.
+# Two workers: one runs the acceptance tests, which come first and mostly wait, and the other one all
+# other tests.
 test: install ## Run every test
 	@$(VENV)/bin/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
 

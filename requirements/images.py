@@ -1,6 +1,7 @@
-"""`python requirements/images.py`: writes what each image installs, out of services.txt.
+"""`python requirements/images.py` writes the requirements of each image, pinned as in services.txt.
 
-Named here is what a service imports; what that needs in turn is looked up in this environment.
+IMAGES names the distributions that a service imports. The distributions that those need in turn
+are looked up in the environment that runs this script.
 """
 
 import re
@@ -15,7 +16,8 @@ GRPC = ("grpcio", "grpcio-health-checking", "grpcio-reflection", "googleapis-com
 SERVICE = (*GRPC, "httpx", "prometheus-client", "pydantic-settings", "tenacity")
 IMAGES = {
     "inference": (*SERVICE, "aiohttp", "httptools", "numpy", "openvino", "tokenizers", "uvloop"),
-    # On top of `inference` where torch computes: on a GPU, or without OpenVINO graphs.
+    # Installed in addition to `inference` where torch computes: on a GPU, or for versions without
+    # an OpenVINO graph.
     "inference-torch": ("safetensors", "transformers"),
     "training": (
         *(
@@ -32,21 +34,22 @@ IMAGES = {
     "trigger": (*SERVICE, "psycopg2-binary"),
     "control-plane": (*SERVICE, "envoy_data_plane", "grpclib", "psycopg2-binary", "typer"),
     "mlflow": ("mlflow", "psycopg2-binary"),
-    # What the client brings into Airflow's image.
+    # The distributions that the mesh's client needs in Airflow's image.
     "airflow-client": ("grpcio", "googleapis-common-protos", "protobuf"),
 }
-# torch has a file of its own, for it comes from its own index; the reporter reports on its users.
+# torch may come from an index of its own, so it has a requirements file of its own. OpenVINO's
+# telemetry would report on its users.
 LEFT_OUT = {"torch", "openvino-telemetry"}
 
 
 def pins() -> dict[str, str]:
-    """Lines of services.txt by name."""
+    """Lines of services.txt by the canonical name of the distribution."""
     lines = (HERE / "services.txt").read_text().split()
     return {canonicalize_name(re.split("==", line)[0]): line for line in lines}
 
 
 def closure(names: tuple[str, ...]) -> set[str]:
-    """These distributions and all that they need, canonical names."""
+    """Canonical names of these distributions and of all that they need, but those of LEFT_OUT."""
     found: set[str] = set()
     waiting = [canonicalize_name(name) for name in names]
     while waiting:
@@ -64,9 +67,9 @@ def closure(names: tuple[str, ...]) -> set[str]:
 
 
 def render(image: str) -> str:
-    """Text of an image's file."""
-    known = pins()
-    lines = [known[name] for name in sorted(closure(IMAGES[image]))]
+    """Text of the requirements file of an image."""
+    pinned = pins()
+    lines = [pinned[name] for name in sorted(closure(IMAGES[image]))]
     return "\n".join(("# Written by images.py out of services.txt.", *lines, ""))
 
 

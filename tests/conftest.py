@@ -12,16 +12,17 @@ from xdist.scheduler import LoadFileScheduling, Scheduling
 from tests.real_parts.mlflow_server import running_mlflow
 from tests.real_parts.postgres import execute, running_postgres, with_database
 
-# How many examples: `HYPOTHESIS_PROFILE=long` looks for new faults, the default repeats its own.
+# Examples a property test tries. The default profile tries the same ones in every run;
+# `HYPOTHESIS_PROFILE=long` tries new ones, many more of them, to find new faults.
 settings.register_profile("fast", max_examples=50, deadline=None, derandomize=True)
 settings.register_profile("long", max_examples=5_000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 
 class OneMesh(LoadFileScheduling):  # type: ignore[misc]  # xdist is untyped
-    """Keeps the tests of a file together, and all of the acceptance tests.
+    """Gives the tests of a file to one worker, and all acceptance tests to one worker.
 
-    These share one mesh, which takes a minute to start.
+    The acceptance tests share one mesh, which takes a minute to start.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -30,7 +31,7 @@ class OneMesh(LoadFileScheduling):  # type: ignore[misc]  # xdist is untyped
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
-    """Which tests run on one worker when there are several."""
+    """Let OneMesh decide which tests run on the same worker when there are several workers."""
     return OneMesh(config, log)
 
 
@@ -52,6 +53,9 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a real MLflow server that the whole session shares: use model names of your own."""
+    """URL of a real MLflow server that the whole session shares.
+
+    A test uses a model name that no other test uses.
+    """
     with running_mlflow(tmp_path_factory.mktemp("mlflow")) as url:
         yield url

@@ -1,6 +1,6 @@
 #!/bin/bash
-# First start: a role and a database for each that needs one. Passwords go by standard input, so that
-# no command line shows them.
+# Runs at the first start: creates a role and a database for the mesh's services, for MLflow and for
+# Airflow. psql reads the passwords from its standard input, so that no command line shows them.
 set -euo pipefail
 for role in mesh:training mlflow:mlflow airflow:airflow; do
   user=${role%%:*} database=${role##*:}

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Lets the server's own user read the secrets, which belong to whoever runs the other containers,
-# then goes on as the image does. The copies are in memory.
+# Copies the secrets, which belong to the user of the other containers, for the user postgres, then
+# starts the server as the image does. The copies are on a tmpfs, so they are in memory only.
 set -euo pipefail
 install -d -o postgres -g postgres -m 0700 /run/mesh
 install -d -o postgres -g postgres -m 2775 /run/postgresql

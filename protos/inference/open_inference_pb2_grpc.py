@@ -31,8 +31,8 @@ if _version_not_supported:
 
 
 class GRPCInferenceServiceStub(object):
-    """Classifies texts for clients of the Open Inference Protocol. Beside it, the same over HTTP
-    at /v2/.
+    """Classifies texts for clients of the Open Inference Protocol. Over HTTP the same protocol is at
+    /v2/.
     """
 
     def __init__(self, channel):
@@ -74,8 +74,8 @@ class GRPCInferenceServiceStub(object):
 
 
 class GRPCInferenceServiceServicer(object):
-    """Classifies texts for clients of the Open Inference Protocol. Beside it, the same over HTTP
-    at /v2/.
+    """Classifies texts for clients of the Open Inference Protocol. Over HTTP the same protocol is at
+    /v2/.
     """
 
     def ServerLive(self, request, context):
@@ -162,8 +162,8 @@ def add_GRPCInferenceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class GRPCInferenceService(object):
-    """Classifies texts for clients of the Open Inference Protocol. Beside it, the same over HTTP
-    at /v2/.
+    """Classifies texts for clients of the Open Inference Protocol. Over HTTP the same protocol is at
+    /v2/.
     """
 
     @staticmethod

@@ -124,8 +124,8 @@ _GRPCInferenceServiceModelInferType = typing_extensions.TypeVar(
 )
 
 class GRPCInferenceServiceStub(typing.Generic[_GRPCInferenceServiceServerLiveType, _GRPCInferenceServiceServerReadyType, _GRPCInferenceServiceModelReadyType, _GRPCInferenceServiceServerMetadataType, _GRPCInferenceServiceModelMetadataType, _GRPCInferenceServiceModelInferType]):
-    """Classifies texts for clients of the Open Inference Protocol. Beside it, the same over HTTP
-    at /v2/.
+    """Classifies texts for clients of the Open Inference Protocol. Over HTTP the same protocol is at
+    /v2/.
     """
 
     @typing.overload
@@ -230,8 +230,8 @@ GRPCInferenceServiceAsyncStub: typing_extensions.TypeAlias = GRPCInferenceServic
 ]
 
 class GRPCInferenceServiceServicer(metaclass=abc.ABCMeta):
-    """Classifies texts for clients of the Open Inference Protocol. Beside it, the same over HTTP
-    at /v2/.
+    """Classifies texts for clients of the Open Inference Protocol. Over HTTP the same protocol is at
+    /v2/.
     """
 
     @abc.abstractmethod

@@ -1,4 +1,4 @@
-"""What the sync and the async client share: channel options, deadlines, requests."""
+"""Channel options, deadlines and requests, which the sync and the async client share."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from mesh.v1 import data_pb2, predict_pb2, reload_pb2, train_pb2
 
 DEFAULT_ADDRESS = "127.0.0.1:8000"
 
-# Deadlines, seconds. A Reload prepares the model on every replica first.
+# Deadlines in seconds. A Reload has the longest one: it first prepares the model on every replica.
 PREDICT_TIMEOUT_S = 30.0
 CALL_TIMEOUT_S = 30.0
 RELOAD_TIMEOUT_S = 600.0
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-# Texts a message of a bulk scoring, and messages that may wait for their answers.
+# Texts in one message of a bulk scoring, and messages that may wait for their answers at once.
 BULK_TEXTS = 64
 BULK_WINDOW = 16
-# Examples a message of an import.
+# Examples in one message of an import.
 IMPORT_EXAMPLES = 2_000
-# Reconnections of a bulk scoring, or of a watch, without an answer in between.
+# A bulk scoring or a watch gives up after this many failures without an answer in between.
 STREAM_ATTEMPTS = 5
+# Seconds between a failure and the next connection.
 STREAM_PAUSE_S = 0.5
 
 _SERVICES = ("PredictService", "TrainService", "ReloadService", "DataService")
@@ -34,8 +35,9 @@ _SERVICES = ("PredictService", "TrainService", "ReloadService", "DataService")
 def channel_options() -> list[tuple[str, Any]]:
     """Options of a channel to the mesh.
 
-    Every call that changes something carries a request id, so every call may be sent again
-    when the mesh was not there (UNAVAILABLE); nothing else is.
+    The channel sends a call again, three times at most, when the mesh is not reachable
+    (UNAVAILABLE), and after no other error. This is safe, as every call that changes something
+    carries a request id.
     """
     policy = {
         "methodConfig": [
@@ -64,7 +66,7 @@ def address_or_default(address: str | None) -> str:
 
 
 def new_id(request_id: str) -> str:
-    """`request_id`, or a new one: what carries an id can safely be sent again."""
+    """`request_id`, or a new one when it is empty."""
     return request_id or str(uuid.uuid4())
 
 
@@ -79,7 +81,7 @@ def predict(
 
 
 def key_metadata(key: str | None) -> tuple[tuple[str, str], ...]:
-    """Metadata that keeps the requests of one key on one version during a canary."""
+    """Metadata by which all requests with the same key get the same version during a canary."""
     return (("x-mesh-key", key),) if key is not None else ()
 
 
@@ -142,7 +144,7 @@ def imports(
     no_train: bool,
     request_id: str,
 ) -> Iterator[data_pb2.ImportExamplesRequest]:
-    """The messages of an import: the header, then the examples."""
+    """The messages of an import: one with the header, then those with the examples."""
     header = data_pb2.ImportHeader(
         model=model, request_id=new_id(request_id), no_train=no_train, source=source
     )

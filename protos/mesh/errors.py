@@ -1,4 +1,4 @@
-"""One readable error class for each gRPC code that the mesh answers with."""
+"""A class of errors for each gRPC code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _DETAIL_TYPES: tuple[type[Message], ...] = (
 
 
 class MeshError(Exception):
-    """A call failed. `str(error)` is the mesh's message: what was wrong, the limit, what to do."""
+    """A call failed. `str(error)` is the mesh's message, which says what to do about it.
+
+    `code` is the gRPC code, `details` are the messages of google.rpc that came with the error.
+    """
 
     code: grpc.StatusCode = grpc.StatusCode.UNKNOWN
 
@@ -28,7 +31,7 @@ class MeshError(Exception):
 
     @property
     def fields(self) -> dict[str, str]:
-        """Fields of the request that broke a rule, with the rule."""
+        """Fields of the request that broke a rule, each with a sentence about the rule."""
         return {
             violation.field: violation.description
             for detail in self.details
@@ -38,7 +41,7 @@ class MeshError(Exception):
 
     @property
     def retry_after_s(self) -> float | None:
-        """Seconds after which to try again, when the mesh said so."""
+        """Seconds after which to try again; None when the error has no retry delay."""
         for detail in self.details:
             if isinstance(detail, error_details_pb2.RetryInfo):
                 delay: float = detail.retry_delay.ToTimedelta().total_seconds()
@@ -47,7 +50,7 @@ class MeshError(Exception):
 
     @property
     def reason(self) -> str:
-        """Reason for programs, for example PREPARE_FAILED; empty when there is none."""
+        """A constant for programs, for example PREPARE_FAILED; empty when there is none."""
         for detail in self.details:
             if isinstance(detail, error_details_pb2.ErrorInfo):
                 reason: str = detail.reason
@@ -62,13 +65,13 @@ class InvalidArgument(MeshError):
 
 
 class NotFound(MeshError):
-    """No such model, job or version."""
+    """There is no such model, job or version."""
 
     code = grpc.StatusCode.NOT_FOUND
 
 
 class AlreadyExists(MeshError):
-    """The request id belongs to something else."""
+    """Another request has the same request id."""
 
     code = grpc.StatusCode.ALREADY_EXISTS
 
@@ -86,13 +89,13 @@ class Aborted(MeshError):
 
 
 class ResourceExhausted(MeshError):
-    """The mesh has too much to do; try again after `retry_after_s`."""
+    """The mesh is overloaded; try again after `retry_after_s`."""
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 class Unavailable(MeshError):
-    """A part of the mesh is away; the same request may be sent again."""
+    """A part of the mesh cannot be reached; the same request may be sent again."""
 
     code = grpc.StatusCode.UNAVAILABLE
 
@@ -110,7 +113,7 @@ class Cancelled(MeshError):
 
 
 class Unimplemented(MeshError):
-    """The mesh does not know this method."""
+    """The mesh has no such method."""
 
     code = grpc.StatusCode.UNIMPLEMENTED
 
@@ -122,13 +125,13 @@ class PermissionDenied(MeshError):
 
 
 class Unauthenticated(MeshError):
-    """The caller has to say who it is."""
+    """The caller has not authenticated itself."""
 
     code = grpc.StatusCode.UNAUTHENTICATED
 
 
 class OutOfRange(MeshError):
-    """A value is beyond what there is."""
+    """A value is out of its range."""
 
     code = grpc.StatusCode.OUT_OF_RANGE
 
@@ -140,7 +143,7 @@ class DataLoss(MeshError):
 
 
 class Internal(MeshError):
-    """The mesh has a fault; the message carries the id under which its log has it."""
+    """The mesh has a fault; the message names an id, under which the service's log has details."""
 
     code = grpc.StatusCode.INTERNAL
 
@@ -149,7 +152,7 @@ _CLASSES = {cls.code: cls for cls in MeshError.__subclasses__()}
 
 
 def from_status(status: status_pb2.Status) -> MeshError:
-    """The error for a google.rpc.Status, as PredictStream sends it."""
+    """Make an error of a google.rpc.Status, such as PredictStream sends for one request."""
     code = next(
         (code for code in grpc.StatusCode if code.value[0] == status.code),
         grpc.StatusCode.UNKNOWN,
@@ -158,8 +161,8 @@ def from_status(status: status_pb2.Status) -> MeshError:
 
 
 def from_rpc_error(error: grpc.RpcError) -> MeshError:
-    """The error for what grpc raised, sync or async."""
-    # The sync error is a Call as well, the async one an AioRpcError: both have these methods.
+    """Make an error of an error that a sync or async call of grpc raised."""
+    # A sync error is also a grpc.Call, an async one is an AioRpcError: both have these methods.
     call: Any = error
     code: grpc.StatusCode = call.code()
     message = call.details() or code.name

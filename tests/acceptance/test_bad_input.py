@@ -1,4 +1,4 @@
-"""Bad input gets a clear answer, over gRPC and over JSON, and nothing is lost."""
+"""Bad input gets a clear answer, over gRPC, over JSON and from the CLI."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def _post(mesh: Mesh, path: str, body: Any) -> tuple[int, dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("body", "field"),
+    ("body", "words"),
     [
         ({"texts": []}, "texts"),
         ({}, "texts"),
@@ -41,40 +41,40 @@ def _post(mesh: Mesh, path: str, body: Any) -> tuple[int, dict[str, Any]]:
         ({"texts": [TOO_LONG]}, "32,768"),
         ({"texts": [7]}, "texts"),
         ({"texts": ["ok"], "allScores": "maybe"}, "all"),
-        (b"this is not JSON", ""),
-        (b'{"texts": ["\xff\xfe"]}', ""),
+        (b"this is not JSON", "Unexpected token"),
+        (b'{"texts": ["\xff\xfe"]}', "UTF-8"),
     ],
 )
-def test_predict_over_json(mesh: Mesh, reviews: str, body: Any, field: str) -> None:
+def test_predict_over_json_names_the_fault(mesh: Mesh, reviews: str, body: Any, words: str) -> None:
     status, document = _post(mesh, f"/v1/models/{reviews}:predict", body)
     assert status == 400, document
     assert document["code"] == grpc.StatusCode.INVALID_ARGUMENT.value[0]
-    assert field in document["message"]
+    assert words in document["message"]
 
 
-def test_unknown_query_parameter(mesh: Mesh, reviews: str) -> None:
+def test_an_unknown_query_parameter_is_named(mesh: Mesh, reviews: str) -> None:
     status, document = _post(mesh, f"/v1/models/{reviews}:predict?colour=red", {"texts": ["ok"]})
     assert status == 400
     assert "colour" in document["message"]
 
 
-def test_body_over_the_limit(mesh: Mesh, reviews: str) -> None:
+def test_a_body_over_the_limit_is_refused(mesh: Mesh, reviews: str) -> None:
     body = json.dumps({"texts": ["x" * 9_000_000]}).encode()
     status, _ = _post(mesh, f"/v1/models/{reviews}:predict", body)
     assert status == 413
 
 
-def test_unknown_path(mesh: Mesh) -> None:
+def test_an_unknown_path_is_not_found(mesh: Mesh) -> None:
     assert _post(mesh, "/v3/nothing/here", {})[0] == 404
 
 
-def test_unknown_path_of_the_open_inference_protocol(mesh: Mesh) -> None:
+def test_an_unknown_path_of_the_open_inference_protocol_gets_its_kind_of_error(mesh: Mesh) -> None:
     response = httpx.post(f"{mesh.url}/v2/nothing/here", json={}, timeout=30)
     assert response.status_code == 404
     assert set(response.json()) == {"error"}
 
 
-def test_unknown_model(mesh: Mesh, reviews: str) -> None:
+def test_an_unknown_model_is_named(mesh: Mesh, reviews: str) -> None:
     status, document = _post(mesh, "/v1/models/nobody:predict", {"texts": ["ok"]})
     assert status == 404
     assert "nobody" in document["message"]
@@ -84,7 +84,7 @@ def test_unknown_model(mesh: Mesh, reviews: str) -> None:
         client.train("nobody")
 
 
-def test_bad_model_name(mesh: Mesh) -> None:
+def test_a_bad_model_name_is_an_error_of_field_model(mesh: Mesh) -> None:
     with MeshClient(mesh.address) as client:
         for name in ("Reviews", "1st", "a" * 41, ""):
             with pytest.raises(errors.InvalidArgument) as caught:
@@ -96,13 +96,15 @@ def test_bad_model_name(mesh: Mesh) -> None:
     ("texts", "field"),
     [([], "texts"), (["ok"] * 1025, "texts"), (["ok", " "], "texts[1]"), ([TOO_LONG], "texts[0]")],
 )
-def test_predict_over_grpc(mesh: Mesh, reviews: str, texts: list[str], field: str) -> None:
+def test_predict_over_grpc_names_the_field(
+    mesh: Mesh, reviews: str, texts: list[str], field: str
+) -> None:
     with MeshClient(mesh.address) as client, pytest.raises(errors.InvalidArgument) as caught:
         client.predict(reviews, texts)
     assert field in caught.value.fields
 
 
-def test_invalid_utf8_and_large_messages_over_grpc(mesh: Mesh) -> None:
+def test_invalid_utf8_and_large_messages_over_grpc_are_invalid_arguments(mesh: Mesh) -> None:
     with grpc.insecure_channel(
         mesh.address, options=[("grpc.max_send_message_length", -1)]
     ) as channel:
@@ -120,7 +122,7 @@ def test_long_text_is_truncated_and_the_answer_says_so(mesh: Mesh, reviews: str)
     assert [item["truncated"] for item in answer["predictions"]] == [True, False]
 
 
-def test_nothing_promoted_yet(mesh: Mesh, tmp_path: Path) -> None:
+def test_a_model_without_a_version_says_to_train_one(mesh: Mesh, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("text,label\n" + "".join(f"row {n},{'ab'[n % 2]}\n" for n in range(20)))
     mesh.run("import", "untrained", path, "--no-train")
@@ -132,7 +134,7 @@ def test_nothing_promoted_yet(mesh: Mesh, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "words"),
     [
         (b"review,label\nx,a\n", "line 1"),
         (b"text,label\nx,a\ny\x00,b\n", "line 3"),
@@ -140,19 +142,21 @@ def test_nothing_promoted_yet(mesh: Mesh, tmp_path: Path) -> None:
         (b"", "empty"),
     ],
 )
-def test_a_bad_csv_is_told_by_line_and_leaves_no_table(
-    mesh: Mesh, tmp_path: Path, content: bytes, said: str
+def test_the_bad_line_of_a_csv_is_named_and_no_table_is_left(
+    mesh: Mesh, tmp_path: Path, content: bytes, words: str
 ) -> None:
     path = tmp_path / "bad.csv"
     path.write_bytes(content)
     result = mesh.run("import", "half_made", path, check=False)
     assert result.returncode == 2
-    assert said in result.stderr
+    assert words in result.stderr
     with MeshClient(mesh.address) as client, pytest.raises(errors.NotFound):
         client.get_dataset("half_made")
 
 
-def test_an_unknown_label_in_the_test_split_is_told_by_line(mesh: Mesh, tmp_path: Path) -> None:
+def test_the_line_of_an_unknown_label_in_the_test_split_is_named(
+    mesh: Mesh, tmp_path: Path
+) -> None:
     train, test = tmp_path / "train.csv", tmp_path / "test.csv"
     train.write_text("text,label\nx,a\ny,b\n")
     test.write_text("text,label\nz,a\nw,c\n")
@@ -176,7 +180,7 @@ def test_a_port_in_use_is_named(mesh: Mesh, tmp_path: Path) -> None:
     assert "envoy" in result.stderr
 
 
-def test_a_home_that_is_not_writable_is_said(tmp_path: Path) -> None:
+def test_a_home_that_is_not_writable_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = new_mesh(tmp_path / "file" / "home").run("up", "--detach", check=False)
     assert result.returncode == 1

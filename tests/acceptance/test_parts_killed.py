@@ -1,4 +1,4 @@
-"""Parts of the running mesh, killed one after the other during a single turn of the loop."""
+"""Parts of the running mesh, killed at each step of one turn of the loop."""
 
 import asyncio
 import signal
@@ -9,7 +9,7 @@ from tests.whole_mesh.parts import PartsOf
 from tests.whole_mesh.running_mesh import Mesh
 from tests.whole_mesh.turns import begin
 
-# At each step, what is at work just then, and a replica.
+# The parts that are killed at each step: those that work at that step, or a replica.
 KILLED = {
     "sealed": ("trigger", "replica-1"),
     "training": ("training", "airflow-scheduler"),
@@ -26,7 +26,7 @@ async def test_the_turn_completes_and_no_request_fails(
         killed: dict[str, int] = {}
         for step, names in KILLED.items():
             await turn.reached(step)
-            # One replica has to be there.
+            # The parts killed before have to be back, so that one replica is there at any time.
             await _all_back(parts, killed)
             killed = {name: parts.signal(name, signal.SIGKILL) for name in names}
         await turn.ended(mesh.address)

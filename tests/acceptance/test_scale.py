@@ -13,7 +13,7 @@ FOUR = ["replica-1", "replica-2", "replica-3", "replica-4"]
 async def test_replicas_join_and_leave_under_traffic(mesh: Mesh, reviews: str) -> None:
     traffic = Traffic(mesh.address)
     async with asyncio.TaskGroup() as group:
-        # A failed request raises here: 0 may fail.
+        # A request that fails raises here, and fails the test.
         group.create_task(traffic.run())
         await traffic.answered_by("replica-1", "replica-2")
 
@@ -45,7 +45,7 @@ def test_every_verb_knows_the_scaled_replicas(mesh: Mesh, reviews: str) -> None:
 
 
 @pytest.mark.parametrize("count", ["0", "17"])
-def test_the_limits_are_said(mesh: Mesh, count: str) -> None:
+def test_a_count_out_of_range_is_refused_with_the_range(mesh: Mesh, count: str) -> None:
     result = mesh.run("scale", count, check=False)
     assert result.returncode == 2
     assert "1 to 16" in result.stderr

@@ -1,4 +1,4 @@
-"""The control plane of the running mesh: killed, and judging a bad Challenger."""
+"""The control plane of the running mesh: it is killed, and it rolls a bad Challenger back."""
 
 import asyncio
 import os
@@ -10,6 +10,7 @@ import httpx
 from tests.whole_mesh.running_mesh import Mesh
 from tests.whole_mesh.traffic import Traffic
 
+# Exit code of `mesh canary` after a rollback.
 ROLLED_BACK = 4
 
 
@@ -31,7 +32,7 @@ async def test_a_killed_control_plane_fails_nothing_and_comes_back_to_the_same_s
     pid = next(part["pid"] for part in parts if part["name"] == "control-plane")
     traffic = Traffic(mesh.address, clients=4)
     async with asyncio.TaskGroup() as group:
-        # A failed request raises here: 0 may fail.
+        # A request that fails raises here, and fails the test.
         group.create_task(traffic.run())
         await traffic.go_on()
         os.kill(pid, signal.SIGKILL)
@@ -62,7 +63,7 @@ async def test_a_bad_challenger_is_rolled_back_by_itself(mesh: Mesh, reviews: st
         "48",
     )
     await asyncio.to_thread(mesh.run, *train)
-    champion = (await asyncio.to_thread(mesh.json, "fleet"))["models"][0]["championVersion"]
+    champion = (await asyncio.to_thread(mesh.fleet_model, reviews))["championVersion"]
     traffic = Traffic(mesh.address)
     async with asyncio.TaskGroup() as group:
         group.create_task(traffic.run())
@@ -72,7 +73,7 @@ async def test_a_bad_challenger_is_rolled_back_by_itself(mesh: Mesh, reviews: st
         assert ended.returncode == ROLLED_BACK, ended.stdout + ended.stderr
         await traffic.go_on()
         traffic.stop()
-    model = (await asyncio.to_thread(mesh.json, "fleet"))["models"][0]
+    model = await asyncio.to_thread(mesh.fleet_model, reviews)
     assert model["championVersion"] == model["servingVersion"] == champion
     split = await asyncio.to_thread(mesh.json, "traffic", reviews)
     assert (split["championWeight"], split["challengerWeight"]) == (100, 0)

@@ -100,11 +100,11 @@ def test_cli(mesh: Mesh, reviews: str) -> None:
     answer = mesh.json("predict", reviews, TEXT, "Lovely.")
     assert len(answer["predictions"]) == 2
     shown = mesh.run("predict", reviews, TEXT).stdout
-    assert "version" in shown
+    assert f"{reviews} version {answer['model']['version']} (@Champion)" in shown
 
 
 def test_cli_from_any_folder_without_the_environment_of_up(mesh: Mesh, tmp_path: Path) -> None:
-    # Only MESH_HOME: the ports are found in what `mesh up` wrote down.
+    # MESH_HOME alone is set: the CLI reads the ports from the record that `mesh up` wrote.
     environment = {"MESH_HOME": str(mesh.home), "PATH": "/usr/bin:/bin"}
     result = subprocess.run(
         [Path(sys.executable).parent / "mesh", "status", "--json"],

@@ -1,1 +1,1 @@
-"""Faults put into real parts; each test names the invariants that have to hold."""
+"""Faults put into real parts. Each test file names the fault, and the invariants that must hold."""

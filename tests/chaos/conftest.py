@@ -1,5 +1,6 @@
-"""Invariants: asserted by the tests, and printed as scenario × invariant at the end."""
+"""Invariants: the tests assert them, and a table at the end of the run shows each of them."""
 
+import shutil
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -13,9 +14,9 @@ _PROPERTY = "invariant"
 
 @pytest.fixture
 def hold(record_property: Callable[[str, object], None]) -> Hold:
-    """Assert an invariant: its name, whether it holds, and what was seen.
+    """A function that asserts one invariant, given its name, whether it holds, and what was seen.
 
-    Those that several scenarios share have one name, so that they share a column.
+    Scenarios that share an invariant give it the same name.
     """
 
     def assert_holds(invariant: str, holds: bool, seen: str) -> None:
@@ -26,7 +27,7 @@ def hold(record_property: Callable[[str, object], None]) -> Hold:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print what held, and what was seen."""
+    """Print a table with each scenario's invariants, whether they held, and what was seen."""
     table = Table("scenario", "invariant", "", "seen", title="What held under faults")
     reports = [
         report
@@ -42,4 +43,4 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
                 scenario = ""
     if table.row_count:
         terminalreporter.ensure_newline()
-        Console(width=terminalreporter._tw.fullwidth).print(table)
+        Console(width=shutil.get_terminal_size().columns).print(table)

@@ -1,4 +1,4 @@
-"""`python -m tests.chaos.rollback_process …`: rolls back, and is killed at one of its writes."""
+"""`python -m tests.chaos.rollback_process …`: a rollback killed right after one of its writes."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ from tests.unit.control_plane.twins import TOPOLOGY, TwinEnvoy, TwinReplica
 
 
 class KilledRegistry(Registry):
-    """A registry whose process is killed as soon as it has written one thing."""
+    """A registry that kills its own process right after a write to the alias or tag `last`."""
 
     def __init__(self, url: str, last: str) -> None:
         super().__init__(url)
@@ -42,7 +42,7 @@ class KilledRegistry(Registry):
 async def rollback(
     database_url: str, registry: Registry, model: str, request_id: str, replica: TwinReplica
 ) -> ReloadResult:
-    """Ask a control plane that has just started, over one replica."""
+    """Roll a model back by a control plane that has just started, over a fleet of one replica."""
     locks, catalog = ModelLocks(), Catalog(registry, max_age_s=0)
     coordinator = ReloadCoordinator(
         Fleet([replica]),
@@ -62,7 +62,7 @@ async def rollback(
 
 
 def main() -> None:
-    """Arguments: URLs of PostgreSQL and MLflow, model, version served, request id, last write."""
+    """Arguments: URLs of PostgreSQL and MLflow, model, served version, request id, last write."""
     database_url, mlflow_url, model, served, request_id, last = sys.argv[1:]
     replica = TwinReplica("r1", **{model: served})
     asyncio.run(

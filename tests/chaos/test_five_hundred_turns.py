@@ -1,10 +1,10 @@
-"""Many turns of the loop, after which nothing has grown that has a retention.
+"""Many turns of the loop, after which nothing that has a retention has grown.
 
 Fault: none but time. PostgreSQL, MLflow, the trigger service, the training service's runner with
-its folders and its retention, and a replica's cache are real; the trainer registers a small file as
-its version, and Airflow is the one in memory.
-Invariants: versions, their files, cached copies, folders of jobs, rows beyond their days and memory
-stay where they were after the first turns.
+its folders and its retention, and a replica's cache are real. The trainer is a stub that registers
+a small file as each version, and Airflow is the one in memory.
+Invariants: the numbers of versions, their files, cached copies, job folders, open files and tasks,
+and the memory, are no larger than after the first turns; rows of jobs go after 30 days.
 """
 
 import asyncio
@@ -42,19 +42,22 @@ from training_svc.jobs.retention import Retention
 from trigger_svc.bridge.airflow import Run, RunState
 from trigger_svc.bridge.airflow_memory import MemoryAirflow
 
-MODELS = 5  # whose turns go on side by side, one at a time each
+# Models whose turns go on side by side; each model has one turn at a time.
+MODELS = 5
 KEEP_VERSIONS = 3
 KEEP_CACHED = 2
-# Pools open a connection when one more call than ever before is under way: one a model, at most.
+# A pool opens one more connection when more calls than ever before are under way at once, which is
+# at most one call a model.
 LATE_CONNECTIONS = MODELS
 MODEL_BYTES = 50_000
 LOOK_S = 0.2
-# Of one process that runs everything here; a leak of 100 kB a turn is 50 MB.
+# MiB by which the process that runs everything here may grow. In 500 turns a leak of 100 kB a turn
+# would be 50 MB.
 MORE_MIB = 25.0
 
 
 class StubTrainer:
-    """Launches workers that register a small file as the job's version, always the better one."""
+    """Registers a small file as the job's version, and always decides to promote it."""
 
     def __init__(self, mlflow_url: str) -> None:
         self._http = httpx.AsyncClient(base_url=f"{mlflow_url}/api/2.0")
@@ -66,8 +69,8 @@ class StubTrainer:
         return StubWorker(await self._registered(job))
 
     async def _registered(self, job: Job) -> Mapping[str, Any]:
-        found = await self._registry.find_model(job.model)
-        champion = found.aliases.get(CHAMPION, "") if found else ""
+        model = await self._registry.find_model(job.model)
+        champion = model.aliases.get(CHAMPION, "") if model else ""
         run = (await self._post("runs/create", {"experiment_id": "0"}))["run"]["info"]
         base = run["artifact_uri"].removeprefix("mlflow-artifacts:/")
         path = f"/mlflow-artifacts/artifacts/{base.strip('/')}/model/weights"
@@ -103,7 +106,7 @@ class StubTrainer:
 
 @dataclass
 class StubWorker:
-    """Reports one thing and ends."""
+    """A worker that sends one report and ends."""
 
     report: Mapping[str, Any]
 
@@ -119,7 +122,7 @@ class StubWorker:
 
 @dataclass
 class StubAirflow(MemoryAirflow):
-    """Runs the DAG's steps: train, then have a replica fetch the new version."""
+    """Takes a run's two steps itself: trains, then lets a replica's cache fetch the new version."""
 
     trainings: Trainings
     cache: ModelCache
@@ -148,7 +151,7 @@ class StubAirflow(MemoryAirflow):
 
 @dataclass
 class Loop:
-    """Everything that a turn touches."""
+    """The parts that a turn of the loop touches."""
 
     database_url: str
     registry: Registry
@@ -157,7 +160,7 @@ class Loop:
     models: list[str]
 
     async def turn(self, model: str) -> None:
-        """Insert a row; return when its batch has succeeded."""
+        """Insert a row and wait until its batch has succeeded."""
         before = await self._succeeded(model)
         sql = f"INSERT INTO training.{model} (text, label) VALUES (%s, 'a')"
         await asyncio.to_thread(query, self.database_url, sql, uuid.uuid4().hex)
@@ -166,24 +169,24 @@ class Loop:
                 await asyncio.sleep(LOOK_S)
 
     async def _succeeded(self, model: str) -> int:
-        """How many batches of a model have succeeded."""
+        """Number of a model's batches that have succeeded."""
         sql = "SELECT count(*) FROM mesh.batches WHERE model = %s AND state = 'SUCCEEDED'"
         [[count]] = await asyncio.to_thread(query, self.database_url, sql, model)
         return int(count)
 
     async def turns(self, count: int) -> None:
-        """So many turns of all models together."""
+        """Take `count` turns, the same number of each model."""
 
-        async def of(model: str) -> None:
+        async def turns_of(model: str) -> None:
             for _ in range(count // len(self.models)):
                 await self.turn(model)
 
         async with asyncio.TaskGroup() as group:
             for model in self.models:
-                group.create_task(of(model))
+                group.create_task(turns_of(model))
 
     async def sizes(self) -> dict[str, float]:
-        """What must not grow: a number each."""
+        """The numbers that must not grow, by name."""
         versions = [await self.registry.list_versions(model) for model in self.models]
         gc.collect()
         return {
@@ -250,6 +253,9 @@ async def test_nothing_grows(
     ) as loop:
         await loop.turns(max(MODELS * (KEEP_VERSIONS + 1), turns // 5))
         before, rss = await loop.sizes(), psutil.Process().memory_info().rss
+        # `sizes` counts files by their paths: with a wrong path it would count none at any time.
+        assert before["cached versions"]
+        assert before["artifact files"]
         await loop.turns(turns)
         after, more = await loop.sizes(), (psutil.Process().memory_info().rss - rss) / 2**20
         for name, size in after.items():
@@ -257,12 +263,12 @@ async def test_nothing_grows(
             hold(f"no growth: {name}", size <= before[name] + late, f"{before[name]} → {size}")
         hold(
             "no growth: versions beyond their retention",
-            # The Champion and the previous one are among the newest.
+            # The Champion and the previous Champion are among the newest, so they are no more.
             after["versions"] == MODELS * KEEP_VERSIONS,
             f"{after['versions']} of {MODELS} models that keep {KEEP_VERSIONS}",
         )
         hold("no growth: memory", more <= MORE_MIB, f"{more:+.1f} MiB in {turns} turns")
-        # A month later the rows go as well.
+        # Jobs are 31 days older now, so the next retention deletes their rows.
         for column in ("ended_at", "created_at"):
             sql = f"UPDATE mesh.training_jobs SET {column} = {column} - interval '31 days'"
             query(postgres_url, sql)

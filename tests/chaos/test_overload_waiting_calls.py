@@ -1,7 +1,8 @@
-"""10,000 calls at once on a replica whose engine stands still.
+"""10,000 calls at once to a replica whose engine stands still.
 
-Invariants: the queue's bound holds, what does not fit is refused with a retry delay, memory is
-bounded, cancelled calls make room, and all that was taken is answered once the engine goes on.
+Invariants: the queue takes 4,096 of them; the others are refused with a retry delay; memory is
+bounded; cancelled calls make room for new ones; once the engine goes on, every call that the queue
+took is answered.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from tests.twins.steered_replica_process import SteeredProcess, steered_process
 CALLS = 10_000
 ROOM = 4_096
 CANCELLED = 2_000
-# Of a call that waits, all that belongs to it.
+# KiB of memory that one waiting call may take, everything included.
 MOST_KIB_A_CALL = 64
 
 Calls = set[asyncio.Task[predict_pb2.PredictResponse]]
@@ -36,7 +37,7 @@ async def test_waiting_calls(tmp_path: Path, hold: Hold) -> None:
         refused = await ended(calls, CALLS - ROOM)
         hold(
             "refused with a retry delay",
-            all(tells_when(call) for call in refused) and len(refused) == CALLS - ROOM,
+            all(has_retry_delay(call) for call in refused) and len(refused) == CALLS - ROOM,
             f"{len(refused):,} of {CALLS:,}",
         )
         grown = replica.resident_mib() - before
@@ -49,14 +50,14 @@ async def test_waiting_calls(tmp_path: Path, hold: Hold) -> None:
             call.cancel()
         await asyncio.wait(leaving)
         taken = await admitted(replica, CANCELLED)
-        hold("cancelled calls leave the queue", len(taken) == CANCELLED, f"{len(taken):,} came in")
+        hold("cancelled calls leave the queue", len(taken) == CANCELLED, f"{len(taken):,} taken")
 
         replica.let_go()
         left = (waiting - leaving) | taken
         answers = await asyncio.gather(*left, return_exceptions=True)
         codes = Counter(type(answer).__name__ for answer in answers)
         hold(
-            "what was taken is answered",
+            "calls that were taken are answered",
             codes == {"PredictResponse": ROOM},
             f"{codes['PredictResponse']:,} of {len(left):,}",
         )
@@ -64,36 +65,40 @@ async def test_waiting_calls(tmp_path: Path, hold: Hold) -> None:
 
 
 async def ended(calls: Calls, count: int) -> Calls:
-    """Wait until so many calls have ended."""
+    """Wait until at least `count` calls have ended; return those that have."""
     done: Calls = set()
     async with asyncio.timeout(120):
         while len(done) < count:
-            found, calls = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
-            done |= found
+            newly_done, calls = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+            done |= newly_done
     return done
 
 
 async def admitted(replica: SteeredProcess, count: int) -> Calls:
-    """Calls that are taken in; a cancellation is on its way for a moment."""
+    """Send calls until the queue has taken `count` of them; return those.
+
+    It refuses some at first: the replica learns of the cancellations a moment later.
+    """
     taken: Calls = set()
     async with asyncio.timeout(60):
         while len(taken) < count:
             more = {asyncio.create_task(replica.predict()) for _ in range(count - len(taken))}
-            # A refusal comes before the answer of a call that was sent later.
-            await probe(replica)
+            # The replica refuses a call before it answers one that was sent later, so calls that
+            # are not done after these were taken.
+            await answered_later(replica)
             taken |= {call for call in more if not call.done()}
     return taken
 
 
-async def probe(replica: SteeredProcess) -> None:
-    """Wait until the replica has looked at all calls so far."""
+async def answered_later(replica: SteeredProcess) -> None:
+    """Wait for the answers to calls that need no engine, sent after all others so far."""
     method: Any = replica.channel.unary_unary("/mesh.v1.PredictService/GetModel")
     for _ in range(20):
         await method(predict_pb2.GetModelRequest(model="reviews").SerializeToString())
 
 
-def tells_when(call: asyncio.Task[predict_pb2.PredictResponse]) -> bool:
-    """The call was refused, with a time to come back."""
+def has_retry_delay(call: asyncio.Task[predict_pb2.PredictResponse]) -> bool:
+    """The call was refused with a retry delay."""
     error = call.exception()
     if not isinstance(error, aio.AioRpcError):
         return False

@@ -1,9 +1,10 @@
-"""Two trainings that finish at once, and a move that is held up until it has lost its lock.
+"""Two promotions at once, and a promotion that loses its lock before it writes the Champion.
 
-Fault: both promote in the same moment; the lock's connection is cut between a move's check and its
-write, as when PostgreSQL restarts while the training service is stopped.
-Invariants: of two promotions against the same Champion one succeeds and the other is told to
-compare again; the Champion is the one that succeeded.
+Fault: two trainings promote in the same moment; the connection that holds the lock is cut between
+a promotion's check and its write, as when PostgreSQL restarts while the training service is
+stopped.
+Invariants: of two promotions against the same Champion one succeeds and the other is refused with
+ABORTED, so that its job compares again; the Champion is the version of the one that succeeded.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_
 
 
 class HeldUp(Registry):
-    """A registry whose first write of the Champion waits until it is let go."""
+    """A registry whose writes of the Champion wait until `go` is set; `reached`: one waits."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -42,7 +43,7 @@ class HeldUp(Registry):
 
 @pytest.fixture
 async def model(postgres_url: str, mlflow_url: str) -> AsyncIterator[str]:
-    """A model with versions 1 to 3, the first of them the Champion."""
+    """A model with versions 1 to 3, of which version 1 is the Champion."""
     name = f"m{uuid.uuid4().hex[:12]}"
     execute(postgres_url, SCHEMA.read_text())
     registry = Registry(mlflow_url)
@@ -55,10 +56,10 @@ async def model(postgres_url: str, mlflow_url: str) -> AsyncIterator[str]:
 
 async def aliases(url: str, name: str) -> dict[str, str]:
     registry = Registry(url)
-    found = await registry.find_model(name)
+    model = await registry.find_model(name)
     await registry.close()
-    assert found is not None
-    return dict(found.aliases)
+    assert model is not None
+    return dict(model.aliases)
 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))
@@ -94,9 +95,10 @@ async def overtaken(
     attempt: Callable[[Promotions], Coroutine[Any, Any, Promoted]],
     champion: str,
 ) -> tuple[Promoted, Aborted]:
-    """Hold an attempt up at its write, with its lock cut, while version 3 follows `champion`.
+    """Hold `attempt` up at its write, cut its lock, and meanwhile promote version 3.
 
-    Returns what the winner was told, and what the attempt was when it was made again.
+    The attempt fails as its lock is gone, and is made again, as the services do. Returns the
+    result of version 3's promotion, and the error of the second try.
     """
     slow, quick = HeldUp(mlflow_url), Registry(mlflow_url)
     held_up = Promotions(postgres_url, slow)
@@ -105,7 +107,7 @@ async def overtaken(
     execute(postgres_url, CUT)
     won = await Promotions(postgres_url, quick).promote(model, "3", champion)
     slow.go.set()
-    # It wrote too late, and cannot commit.
+    # The attempt wrote the Champion too late: without its connection it cannot commit.
     with pytest.raises(Unavailable):
         await first_try
     with pytest.raises(Aborted) as lost:
@@ -125,7 +127,7 @@ async def test_held_up_promotion(
     hold(
         "one promotion wins, the other learns it",
         found == {"Champion": "3", "Previous": "1"} and won.epoch == 2,
-        f"{found}; the other was told: {lost}",
+        f"{found}; the other promotion: {lost}",
     )
 
 
@@ -161,5 +163,5 @@ async def test_held_up_demotion(postgres_url: str, mlflow_url: str, model: str, 
     hold(
         "one promotion wins, the other learns it",
         found == {"Champion": "3", "Previous": "2"} and won.epoch == 3,
-        f"{found}; the demotion was told: {lost}",
+        f"{found}; the demotion: {lost}",
     )

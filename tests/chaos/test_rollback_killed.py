@@ -1,8 +1,9 @@
 """A control plane that is killed in the middle of a rollback.
 
-Fault: SIGKILL to the process that rolls back, after each of its writes to MLflow; then a control
-plane that knows nothing is asked for the same rollback again, or for another one.
-Invariant: the Champion, the previous one and what is served have changed places once.
+Fault: SIGKILL to the process that rolls back, after each of its writes to MLflow; then a new
+control plane gets the same rollback again, or another one.
+Invariant: the Champion and the previous Champion have changed places exactly once, and the new
+Champion is served.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ async def registry(mlflow_url: str) -> AsyncIterator[Registry]:
 
 @pytest.fixture
 async def model(postgres_url: str, mlflow_url: str, registry: Registry) -> str:
-    """A model whose version 2 is the Champion and served, and 1 was."""
+    """A model whose version 2 is the Champion and served; version 1 was the Champion before."""
     name = f"m{uuid.uuid4().hex[:12]}"
     execute(postgres_url, SCHEMA.read_text())
     await registry.ensure_model(name)
@@ -50,7 +51,7 @@ async def model(postgres_url: str, mlflow_url: str, registry: Registry) -> str:
 
 
 async def killed(postgres_url: str, mlflow_url: str, model: str, last: str) -> None:
-    """Ask for rollback "a" and be killed when `last` is written."""
+    """Run rollback "a" in a process that dies right after its write to the alias or tag `last`."""
     arguments = (postgres_url, mlflow_url, model, "2", "a", last)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.chaos.rollback_process", *arguments
@@ -66,10 +67,13 @@ async def killed(postgres_url: str, mlflow_url: str, model: str, last: str) -> N
 
 
 async def check(hold: Hold, postgres_url: str, registry: Registry, model: str, to: str) -> None:
-    """Hold that `to` is the Champion, and recorded, and that the other one was before."""
-    found = await registry.find_model(model)
-    assert found is not None
-    aliases = dict(found.aliases)
+    """Hold that version `to` is served and the Champion, by MLflow and by PostgreSQL.
+
+    One rollback leads to version 1, a second one back to version 2.
+    """
+    registered = await registry.find_model(model)
+    assert registered is not None
+    aliases = dict(registered.aliases)
     other, epoch = ("2", 3) if to == "1" else ("1", 4)
     (recorded,) = query(
         postgres_url,
@@ -92,21 +96,22 @@ async def check(hold: Hold, postgres_url: str, registry: Registry, model: str, t
         PREVIOUS,
     ],
 )
-async def test_asked_again(
+async def test_the_same_request_again_completes_the_rollback(
     postgres_url: str, mlflow_url: str, registry: Registry, model: str, hold: Hold, last: str
 ) -> None:
     await killed(postgres_url, mlflow_url, model, last)
-    for served in ("2", "1"):  # as the replica was left; then once more, to no effect
+    # At the first try the replica still serves version 2; the second one finds all done already.
+    for served in ("2", "1"):
         replica = TwinReplica("r1", **{model: served})
         await rollback(postgres_url, registry, model, "a", replica)
         assert replica.serving == {model: "1"}
         await check(hold, postgres_url, registry, model, "1")
-    # And the way back is open.
+    # A new request rolls back again, to version 2.
     await rollback(postgres_url, registry, model, "b", TwinReplica("r1", **{model: "1"}))
     await check(hold, postgres_url, registry, model, "2")
 
 
-async def test_asked_by_another_request(
+async def test_another_request_completes_the_rollback(
     postgres_url: str, mlflow_url: str, registry: Registry, model: str, hold: Hold
 ) -> None:
     await killed(postgres_url, mlflow_url, model, CHAMPION)

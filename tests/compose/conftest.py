@@ -1,5 +1,6 @@
 """The containers that the tests share, and the table of figures at the end."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,10 +15,11 @@ _figures: list[tuple[str, str]] = []
 
 
 class Figures:
-    """What was measured."""
+    """Collects the rows of the table that is printed at the end."""
 
-    def add(self, what: str, value: str) -> None:
-        _figures.append((what, value))
+    def add(self, name: str, value: str) -> None:
+        """Add a row: what was measured, and its value in words."""
+        _figures.append((name, value))
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +29,7 @@ def figures() -> Figures:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory, figures: Figures) -> Iterator[Stack]:
-    """All containers, built and healthy; nothing of them is left afterwards."""
+    """All containers, built and healthy; afterwards they, their volumes and images are removed."""
     stack = Stack.in_folder(tmp_path_factory.mktemp("compose"))
     try:
         begin = time.monotonic()
@@ -47,7 +49,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if not _figures:
         return
     table = Table("", "", title="The mesh in containers")
-    for what, value in _figures:
-        table.add_row(what, value)
+    for name, value in _figures:
+        table.add_row(name, value)
     terminalreporter.ensure_newline()
-    Console(width=terminalreporter._tw.fullwidth).print(table)
+    Console(width=shutil.get_terminal_size().columns).print(table)

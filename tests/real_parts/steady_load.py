@@ -1,4 +1,4 @@
-"""Clients that never stop asking: `async with under_load(address, model) as load: …`."""
+"""Clients that call without a pause: `async with under_load(address, model) as load: …`."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,7 +14,10 @@ CLIENTS = 16
 
 
 class Load:
-    """Clients that ask one after the other, and what they were answered, in order of sending."""
+    """The calls of all clients: `versions` that answered, in the order of sending, and `failures`.
+
+    The version of a call that is under way, or has failed, is empty.
+    """
 
     def __init__(self, model: str) -> None:
         self.model = model
@@ -22,6 +25,7 @@ class Load:
         self.failures: list[str] = []
 
     async def client(self, stub: Any, stop: asyncio.Event) -> None:
+        """Send one call after the other until `stop`."""
         request = predict_pb2.PredictRequest(model=self.model, texts=["a"])
         while not stop.is_set():
             number = len(self.versions)
@@ -32,13 +36,14 @@ class Load:
                 self.failures.append(f"{error.code().name}: {error.details()}")
 
     async def more(self, calls: int = 200) -> None:
-        """Wait until so many more calls have been sent."""
+        """Wait until the clients have sent `calls` more calls."""
         target = len(self.versions) + calls
         await until(lambda: len(self.versions) >= target)
 
 
 @asynccontextmanager
 async def under_load(address: str, model: str, count: int = CLIENTS) -> AsyncIterator[Load]:
+    """Run `count` clients; at least 200 calls are sent before the block and 200 after it."""
     load, stop = Load(model), asyncio.Event()
     async with aio.insecure_channel(address) as channel:
         stub: Any = predict_pb2_grpc.PredictServiceStub(channel)

@@ -1,1 +1,1 @@
-"""A whole mesh, and what tests do with one."""
+"""A whole mesh: starting and stopping it, sending it traffic, killing its parts."""

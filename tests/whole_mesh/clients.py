@@ -1,4 +1,4 @@
-"""Clients that send Predict all the while, without tries of their own, and note every failure."""
+"""Clients that call Predict without end and without retries, and count every failure."""
 
 import asyncio
 import time
@@ -11,19 +11,24 @@ from mesh.client import AsyncMeshClient
 from mesh.errors import MeshError
 
 CLIENTS = 64
-# Seconds between a client's requests: the parts under test want the processors too.
+# Seconds between an answer and the client's next request; they leave the processors to the parts
+# under test.
 PAUSE_S = 1.0
 
 
 class Clients:
-    """64 clients of one model, as a context manager; `failed` counts what they saw."""
+    """`count` clients of one model, which call between entry and exit of the context manager.
+
+    `failed` counts failed calls by their error, `slowest_s` is the longest wait for an answer.
+    """
 
     def __init__(self, address: str, model: str, count: int = CLIENTS) -> None:
         self._address = address
         self._model = model
         self._count = count
         self._tasks: list[asyncio.Task[None]] = []
-        self._latest_s = 0.0
+        # When the latest call that was answered began, in seconds of time.monotonic.
+        self._answered_call_began_s = 0.0
         self.answered = 0
         self.failed: Counter[str] = Counter()
         self.slowest_s = 0.0
@@ -43,13 +48,13 @@ class Clients:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def reset(self) -> None:
-        """Count from now on."""
+        """Set the counters to zero."""
         self.answered, self.slowest_s = 0, 0.0
         self.failed.clear()
 
     @property
     def seen(self) -> str:
-        """What they saw, in words."""
+        """Failures, calls and longest wait in words."""
         failed = f", {dict(self.failed)}" if self.failed else ""
         return (
             f"{self.failed.total()} of {self.answered + self.failed.total()} failed{failed}, "
@@ -57,11 +62,14 @@ class Clients:
         )
 
     async def answered_since(self, moment: float, timeout_s: float = 30.0) -> float:
-        """Seconds from `moment` (time.monotonic) to the first answer after it to a later call."""
+        """Wait for the answer to a call that began after `moment`, in seconds of time.monotonic.
+
+        Returns the seconds from `moment` to that answer, at most 10 ms too many.
+        """
         async with asyncio.timeout(timeout_s):
-            while self._latest_s <= moment:
+            while self._answered_call_began_s <= moment:
                 await asyncio.sleep(0.01)
-        return self._latest_s - moment
+        return time.monotonic() - moment
 
     async def _ask(self, number: int) -> None:
         await asyncio.sleep(PAUSE_S * number / self._count)
@@ -74,6 +82,6 @@ class Clients:
                     self.failed[f"{error.code.name}: {error}"[:120]] += 1
                 else:
                     self.answered += 1
-                    self._latest_s = max(self._latest_s, began)
+                    self._answered_call_began_s = max(self._answered_call_began_s, began)
                     self.slowest_s = max(self.slowest_s, time.monotonic() - began)
                 await asyncio.sleep(PAUSE_S)

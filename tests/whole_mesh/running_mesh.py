@@ -1,30 +1,34 @@
-"""A mesh of the tests' own, started and spoken to through the `mesh` command."""
+"""A mesh that tests start, call and stop through the `mesh` command."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.real_parts.postgres import free_port
 
 ROOT = Path(__file__).parents[2]
 MESH = Path(sys.executable).parent / "mesh"
-# A whole turn of the loop, with training on two busy cores.
+# Longest time of one `mesh …` command: `import --wait` takes a whole turn of the loop, with
+# training on two busy cores.
 TIMEOUT_S = 400
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """Where the mesh lives, and the command that speaks to it."""
+    """A mesh in the folder `home`; `environment` holds its ports for the `mesh` command."""
 
     home: Path
     environment: dict[str, str]
 
     def run(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run `mesh …`; with `check`, fail with its output when it fails."""
+        """Run `mesh …`; with `check`, a failure of the command fails the test."""
         result = subprocess.run(
             [MESH, *arguments],
             env=self.environment,
@@ -38,8 +42,13 @@ class Mesh:
         return result
 
     def json(self, *arguments: str | Path) -> Any:
-        """What `mesh … --json` says."""
+        """Run `mesh … --json`; return its decoded output."""
         return json.loads(self.run(*arguments, "--json").stdout)
+
+    def fleet_model(self, name: str) -> dict[str, str]:
+        """The versions of a model by role, as `mesh fleet` shows them."""
+        models: list[dict[str, str]] = self.json("fleet")["models"]
+        return {model["name"]: model for model in models}[name]
 
     @property
     def address(self) -> str:
@@ -52,13 +61,29 @@ class Mesh:
         return f"http://{self.address}"
 
     def log_lines(self, part: str) -> list[str]:
-        """The log of a part."""
+        """Lines of the log of a part, for example of `trigger`."""
         return (self.home / "logs" / f"{part}.log").read_text().splitlines()
 
 
 def new_mesh(home: Path) -> Mesh:
-    """A mesh in `home`, not started, on ports that are free now."""
+    """Choose free ports for a mesh in `home`; nothing is started."""
     variables = ("MESH_PORT", "MESH_MLFLOW_PORT", "MESH_AIRFLOW_PORT", "MESH_ENVOY_ADMIN_PORT")
     ports = {name: str(free_port()) for name in variables}
-    # Wide enough that rich does not fold what a test looks for.
+    # In 200 columns rich folds no text that a test looks for.
     return Mesh(home, {**os.environ, "MESH_HOME": str(home), "COLUMNS": "200", **ports})
+
+
+def running_mesh(mesh: Mesh) -> Iterator[Mesh]:
+    """Start a whole mesh, Airflow included, for a fixture; stop it when the fixture ends.
+
+    Fails when `mesh down` leaves a process behind.
+    """
+    if not (ROOT / ".venv-airflow" / "bin" / "airflow").exists():
+        pytest.fail("Airflow's environment is missing: run `make install`")
+    try:
+        mesh.run("up", "--detach")
+        yield mesh
+    finally:
+        mesh.run("down")
+    left = subprocess.run(["pgrep", "-f", str(mesh.home)], capture_output=True, text=True)
+    assert left.stdout == "", f"`mesh down` left processes behind: {left.stdout}"

@@ -1,4 +1,4 @@
-"""Traffic on the model `reviews` in which every failed request is seen."""
+"""Traffic on the model `reviews` in which one failed request fails the test."""
 
 import asyncio
 import csv
@@ -16,7 +16,10 @@ with (ROOT / "mesh_cli" / "sample_data" / "reviews_test.csv").open(newline="") a
 
 
 class Traffic:
-    """Clients that ask without a pause and without tries of their own, each on its own channel."""
+    """Clients that call without a pause and without retries, each on its own channel.
+
+    `answers` counts the answers of each replica.
+    """
 
     def __init__(self, address: str, clients: int = CLIENTS) -> None:
         self._clients = clients
@@ -25,23 +28,24 @@ class Traffic:
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
-        """Ask until `stop`. Raises what the first failed request raised."""
+        """Send requests until `stop`. Raises the error of the first request that fails."""
         async with asyncio.TaskGroup() as group:
             for _ in range(self._clients):
                 group.create_task(self._ask())
 
     def stop(self) -> None:
+        """Let `run` return after the requests under way."""
         self._stop.set()
 
     async def answered_by(self, *replicas: str) -> None:
-        """Return when each of these has answered from now on."""
+        """Wait until each of these replicas has answered a request from now on."""
         before = self.answers.copy()
         async with asyncio.timeout(60):
             while any(self.answers[name] == before[name] for name in replicas):
                 await asyncio.sleep(0.05)
 
     async def go_on(self) -> Counter[str]:
-        """Let every client ask ten times more on average; return who answered."""
+        """Wait for ten more answers a client on average; return them by replica."""
         before = self.answers.copy()
         async with asyncio.timeout(60):
             while self.answers.total() < before.total() + 10 * self._clients:

@@ -77,7 +77,8 @@ class DataServiceServicer(object):
     """
 
     def AddExamples(self, request, context):
-        """Adds rows to the training table of a known model: all or nothing; an error names the index.
+        """Adds rows to the training table of a model that was imported before: all of them or none. An
+        error names the index of the example.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -85,8 +86,8 @@ class DataServiceServicer(object):
 
     def ImportExamples(self, request_iterator, context):
         """Imports rows in one transaction: creates the training table and its triggers when the model
-        is new, and seals one batch. The first message carries the header, all may carry examples;
-        nothing is kept unless the stream is completed.
+        is new, and seals one batch. The first message carries the header; every message may carry
+        examples. Nothing is kept unless the client completes the stream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,15 +101,15 @@ class DataServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Trigger(self, request, context):
-        """Seals a batch now, with whatever rows wait, none included, and so starts one turn of the loop.
+        """Seals a batch of the rows that wait, even when none do, and so starts one turn of the loop.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Retry(self, request, context):
-        """Sends a batch again that failed or was refused: the same batch, the same run in Airflow, the
-        next attempt of the same training job.
+        """Sends a FAILED or DEAD batch to Airflow again: it stays the same batch and the same run, and
+        starts the next attempt of the same training job.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

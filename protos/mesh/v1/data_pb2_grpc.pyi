@@ -181,23 +181,25 @@ class DataServiceStub(typing.Generic[_DataServiceAddExamplesType, _DataServiceIm
     ], channel: grpc.aio.Channel) -> None: ...
 
     AddExamples: _DataServiceAddExamplesType
-    """Adds rows to the training table of a known model: all or nothing; an error names the index."""
+    """Adds rows to the training table of a model that was imported before: all of them or none. An
+    error names the index of the example.
+    """
 
     ImportExamples: _DataServiceImportExamplesType
     """Imports rows in one transaction: creates the training table and its triggers when the model
-    is new, and seals one batch. The first message carries the header, all may carry examples;
-    nothing is kept unless the stream is completed.
+    is new, and seals one batch. The first message carries the header; every message may carry
+    examples. Nothing is kept unless the client completes the stream.
     """
 
     GetDataset: _DataServiceGetDatasetType
     """Counts the rows of a model."""
 
     Trigger: _DataServiceTriggerType
-    """Seals a batch now, with whatever rows wait, none included, and so starts one turn of the loop."""
+    """Seals a batch of the rows that wait, even when none do, and so starts one turn of the loop."""
 
     Retry: _DataServiceRetryType
-    """Sends a batch again that failed or was refused: the same batch, the same run in Airflow, the
-    next attempt of the same training job.
+    """Sends a FAILED or DEAD batch to Airflow again: it stays the same batch and the same run, and
+    starts the next attempt of the same training job.
     """
 
     ListBatches: _DataServiceListBatchesType
@@ -239,7 +241,9 @@ class DataServiceServicer(metaclass=abc.ABCMeta):
         request: mesh.v1.data_pb2.AddExamplesRequest,
         context: _ServicerContext,
     ) -> typing.Union[mesh.v1.data_pb2.AddExamplesResponse, collections.abc.Awaitable[mesh.v1.data_pb2.AddExamplesResponse]]:
-        """Adds rows to the training table of a known model: all or nothing; an error names the index."""
+        """Adds rows to the training table of a model that was imported before: all of them or none. An
+        error names the index of the example.
+        """
 
     @abc.abstractmethod
     def ImportExamples(
@@ -248,8 +252,8 @@ class DataServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[mesh.v1.data_pb2.ImportExamplesResponse, collections.abc.Awaitable[mesh.v1.data_pb2.ImportExamplesResponse]]:
         """Imports rows in one transaction: creates the training table and its triggers when the model
-        is new, and seals one batch. The first message carries the header, all may carry examples;
-        nothing is kept unless the stream is completed.
+        is new, and seals one batch. The first message carries the header; every message may carry
+        examples. Nothing is kept unless the client completes the stream.
         """
 
     @abc.abstractmethod
@@ -266,7 +270,7 @@ class DataServiceServicer(metaclass=abc.ABCMeta):
         request: mesh.v1.data_pb2.TriggerRequest,
         context: _ServicerContext,
     ) -> typing.Union[mesh.v1.data_pb2.Batch, collections.abc.Awaitable[mesh.v1.data_pb2.Batch]]:
-        """Seals a batch now, with whatever rows wait, none included, and so starts one turn of the loop."""
+        """Seals a batch of the rows that wait, even when none do, and so starts one turn of the loop."""
 
     @abc.abstractmethod
     def Retry(
@@ -274,8 +278,8 @@ class DataServiceServicer(metaclass=abc.ABCMeta):
         request: mesh.v1.data_pb2.RetryRequest,
         context: _ServicerContext,
     ) -> typing.Union[mesh.v1.data_pb2.Batch, collections.abc.Awaitable[mesh.v1.data_pb2.Batch]]:
-        """Sends a batch again that failed or was refused: the same batch, the same run in Airflow, the
-        next attempt of the same training job.
+        """Sends a FAILED or DEAD batch to Airflow again: it stays the same batch and the same run, and
+        starts the next attempt of the same training job.
         """
 
     @abc.abstractmethod

@@ -76,9 +76,10 @@ class PredictServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PredictStream(self, request_iterator, context):
-        """Bulk scoring. Answers come in any order and carry the id of their request; one bad item never
-        ends the stream. Half-close drains. A draining replica ends the stream with UNAVAILABLE, and
-        the client sends the ids that were not answered again.
+        """Bulk scoring. Answers come in any order and carry the id of their request; one bad request
+        never ends the stream. After the client's half-close the remaining answers come, then the
+        stream ends. A draining replica ends the stream with UNAVAILABLE; the client then sends the
+        requests that were not answered again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -139,9 +139,10 @@ class PredictServiceStub(typing.Generic[_PredictServicePredictType, _PredictServ
     """
 
     PredictStream: _PredictServicePredictStreamType
-    """Bulk scoring. Answers come in any order and carry the id of their request; one bad item never
-    ends the stream. Half-close drains. A draining replica ends the stream with UNAVAILABLE, and
-    the client sends the ids that were not answered again.
+    """Bulk scoring. Answers come in any order and carry the id of their request; one bad request
+    never ends the stream. After the client's half-close the remaining answers come, then the
+    stream ends. A draining replica ends the stream with UNAVAILABLE; the client then sends the
+    requests that were not answered again.
     """
 
     ListModels: _PredictServiceListModelsType
@@ -189,9 +190,10 @@ class PredictServiceServicer(metaclass=abc.ABCMeta):
         request_iterator: _MaybeAsyncIterator[mesh.v1.predict_pb2.PredictRequest],
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[mesh.v1.predict_pb2.PredictStreamResponse], collections.abc.AsyncIterator[mesh.v1.predict_pb2.PredictStreamResponse]]:
-        """Bulk scoring. Answers come in any order and carry the id of their request; one bad item never
-        ends the stream. Half-close drains. A draining replica ends the stream with UNAVAILABLE, and
-        the client sends the ids that were not answered again.
+        """Bulk scoring. Answers come in any order and carry the id of their request; one bad request
+        never ends the stream. After the client's half-close the remaining answers come, then the
+        stream ends. A draining replica ends the stream with UNAVAILABLE; the client then sends the
+        requests that were not answered again.
         """
 
     @abc.abstractmethod

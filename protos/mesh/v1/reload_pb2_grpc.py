@@ -88,9 +88,9 @@ class ReloadServiceServicer(object):
     """
 
     def Reload(self, request, context):
-        """Brings every replica to the Champion, or to `version`, as one: all prepare; only when all are
-        ready the change is recorded (alias Serving) and all activate. Fails with ABORTED, naming the
-        replica and the step, when one cannot prepare; then every replica stays on the old version.
+        """Brings all replicas to the Champion, or to `version`, together: each prepares the version; when
+        all are ready, the change is recorded (alias Serving) and all activate it. Fails with ABORTED,
+        naming the replica and the step, when one cannot prepare; then all stay on the old version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -118,8 +118,8 @@ class ReloadServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StartCanary(self, request, context):
-        """Gives the Challenger a growing share of a model's traffic, judges it at each step against the
-        Champion on live numbers, and promotes it, rolls it back, or pauses. Returns when it has begun.
+        """Gives the Challenger a growing share of the traffic, compares it with the Champion by live
+        numbers at each step, and promotes it, rolls it back, or pauses. Returns once this has begun.
         FAILED_PRECONDITION: there is no Challenger, or a canary of the model is running.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -134,8 +134,8 @@ class ReloadServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StopCanary(self, request, context):
-        """Ends a canary that runs or is paused: all traffic goes to the Champion. Of one that has ended:
-        nothing to do.
+        """Ends a canary that runs or is paused: all traffic goes to the Champion. A canary that has ended
+        stays as it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -246,9 +246,9 @@ class ReloadServiceStub(typing.Generic[_ReloadServiceReloadType, _ReloadServiceR
     ], channel: grpc.aio.Channel) -> None: ...
 
     Reload: _ReloadServiceReloadType
-    """Brings every replica to the Champion, or to `version`, as one: all prepare; only when all are
-    ready the change is recorded (alias Serving) and all activate. Fails with ABORTED, naming the
-    replica and the step, when one cannot prepare; then every replica stays on the old version.
+    """Brings all replicas to the Champion, or to `version`, together: each prepares the version; when
+    all are ready, the change is recorded (alias Serving) and all activate it. Fails with ABORTED,
+    naming the replica and the step, when one cannot prepare; then all stay on the old version.
     """
 
     Rollback: _ReloadServiceRollbackType
@@ -261,8 +261,8 @@ class ReloadServiceStub(typing.Generic[_ReloadServiceReloadType, _ReloadServiceR
     """Changes the traffic split of a model."""
 
     StartCanary: _ReloadServiceStartCanaryType
-    """Gives the Challenger a growing share of a model's traffic, judges it at each step against the
-    Champion on live numbers, and promotes it, rolls it back, or pauses. Returns when it has begun.
+    """Gives the Challenger a growing share of the traffic, compares it with the Champion by live
+    numbers at each step, and promotes it, rolls it back, or pauses. Returns once this has begun.
     FAILED_PRECONDITION: there is no Challenger, or a canary of the model is running.
     """
 
@@ -270,8 +270,8 @@ class ReloadServiceStub(typing.Generic[_ReloadServiceReloadType, _ReloadServiceR
     """Returns the latest canary of a model."""
 
     StopCanary: _ReloadServiceStopCanaryType
-    """Ends a canary that runs or is paused: all traffic goes to the Champion. Of one that has ended:
-    nothing to do.
+    """Ends a canary that runs or is paused: all traffic goes to the Champion. A canary that has ended
+    stays as it is.
     """
 
     GetFleet: _ReloadServiceGetFleetType
@@ -321,9 +321,9 @@ class ReloadServiceServicer(metaclass=abc.ABCMeta):
         request: mesh.v1.reload_pb2.ReloadRequest,
         context: _ServicerContext,
     ) -> typing.Union[mesh.v1.reload_pb2.ReloadResponse, collections.abc.Awaitable[mesh.v1.reload_pb2.ReloadResponse]]:
-        """Brings every replica to the Champion, or to `version`, as one: all prepare; only when all are
-        ready the change is recorded (alias Serving) and all activate. Fails with ABORTED, naming the
-        replica and the step, when one cannot prepare; then every replica stays on the old version.
+        """Brings all replicas to the Champion, or to `version`, together: each prepares the version; when
+        all are ready, the change is recorded (alias Serving) and all activate it. Fails with ABORTED,
+        naming the replica and the step, when one cannot prepare; then all stay on the old version.
         """
 
     @abc.abstractmethod
@@ -356,8 +356,8 @@ class ReloadServiceServicer(metaclass=abc.ABCMeta):
         request: mesh.v1.canary_pb2.StartCanaryRequest,
         context: _ServicerContext,
     ) -> typing.Union[mesh.v1.canary_pb2.Canary, collections.abc.Awaitable[mesh.v1.canary_pb2.Canary]]:
-        """Gives the Challenger a growing share of a model's traffic, judges it at each step against the
-        Champion on live numbers, and promotes it, rolls it back, or pauses. Returns when it has begun.
+        """Gives the Challenger a growing share of the traffic, compares it with the Champion by live
+        numbers at each step, and promotes it, rolls it back, or pauses. Returns once this has begun.
         FAILED_PRECONDITION: there is no Challenger, or a canary of the model is running.
         """
 
@@ -375,8 +375,8 @@ class ReloadServiceServicer(metaclass=abc.ABCMeta):
         request: mesh.v1.canary_pb2.StopCanaryRequest,
         context: _ServicerContext,
     ) -> typing.Union[mesh.v1.canary_pb2.Canary, collections.abc.Awaitable[mesh.v1.canary_pb2.Canary]]:
-        """Ends a canary that runs or is paused: all traffic goes to the Champion. Of one that has ended:
-        nothing to do.
+        """Ends a canary that runs or is paused: all traffic goes to the Champion. A canary that has ended
+        stays as it is.
         """
 
     @abc.abstractmethod

@@ -67,8 +67,8 @@ class ReplicaServiceServicer(object):
     """
 
     def Prepare(self, request, context):
-        """Downloads, loads, warms and checks a version beside the one that serves. Returns when it is
-        ready; the same version again returns at once. The error's reason names the failed step.
+        """Downloads, loads, warms and checks a version beside the version that serves. Returns when it is
+        ready, at once when it was ready before. The error's reason names the failed step.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -83,14 +83,14 @@ class ReplicaServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Abort(self, request, context):
-        """Drops a prepared version. Of one that is not there: nothing to do.
+        """Drops a prepared version. Also succeeds when the replica holds no such version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetState(self, request, context):
-        """Tells what this replica serves.
+        """Returns the state of every slot of this replica.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -133,8 +133,8 @@ class ReplicaServiceStub(typing.Generic[_ReplicaServicePrepareType, _ReplicaServ
     ], channel: grpc.aio.Channel) -> None: ...
 
     Prepare: _ReplicaServicePrepareType
-    """Downloads, loads, warms and checks a version beside the one that serves. Returns when it is
-    ready; the same version again returns at once. The error's reason names the failed step.
+    """Downloads, loads, warms and checks a version beside the version that serves. Returns when it is
+    ready, at once when it was ready before. The error's reason names the failed step.
     """
 
     Activate: _ReplicaServiceActivateType
@@ -143,10 +143,10 @@ class ReplicaServiceStub(typing.Generic[_ReplicaServicePrepareType, _ReplicaServ
     """
 
     Abort: _ReplicaServiceAbortType
-    """Drops a prepared version. Of one that is not there: nothing to do."""
+    """Drops a prepared version. Also succeeds when the replica holds no such version."""
 
     GetState: _ReplicaServiceGetStateType
-    """Tells what this replica serves."""
+    """Returns the state of every slot of this replica."""
 
 ReplicaServiceAsyncStub: typing_extensions.TypeAlias = ReplicaServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -176,8 +176,8 @@ class ReplicaServiceServicer(metaclass=abc.ABCMeta):
         request: mesh.v1.replica_pb2.PrepareRequest,
         context: _ServicerContext,
     ) -> typing.Union[mesh.v1.replica_pb2.PrepareResponse, collections.abc.Awaitable[mesh.v1.replica_pb2.PrepareResponse]]:
-        """Downloads, loads, warms and checks a version beside the one that serves. Returns when it is
-        ready; the same version again returns at once. The error's reason names the failed step.
+        """Downloads, loads, warms and checks a version beside the version that serves. Returns when it is
+        ready, at once when it was ready before. The error's reason names the failed step.
         """
 
     @abc.abstractmethod
@@ -196,7 +196,7 @@ class ReplicaServiceServicer(metaclass=abc.ABCMeta):
         request: mesh.v1.replica_pb2.AbortRequest,
         context: _ServicerContext,
     ) -> typing.Union[mesh.v1.replica_pb2.AbortResponse, collections.abc.Awaitable[mesh.v1.replica_pb2.AbortResponse]]:
-        """Drops a prepared version. Of one that is not there: nothing to do."""
+        """Drops a prepared version. Also succeeds when the replica holds no such version."""
 
     @abc.abstractmethod
     def GetState(
@@ -204,6 +204,6 @@ class ReplicaServiceServicer(metaclass=abc.ABCMeta):
         request: mesh.v1.replica_pb2.GetStateRequest,
         context: _ServicerContext,
     ) -> typing.Union[mesh.v1.replica_pb2.GetStateResponse, collections.abc.Awaitable[mesh.v1.replica_pb2.GetStateResponse]]:
-        """Tells what this replica serves."""
+        """Returns the state of every slot of this replica."""
 
 def add_ReplicaServiceServicer_to_server(servicer: ReplicaServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

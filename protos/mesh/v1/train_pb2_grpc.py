@@ -95,15 +95,15 @@ class TrainServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchTraining(self, request, context):
-        """Streams the job whenever it changes, beginning with its present state, and ends when it has
-        ended. Can be joined late and again.
+        """Streams the job whenever it changes, beginning with its present state, and ends when the job
+        has ended. A client may call this at any time, and again after a lost connection.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelTraining(self, request, context):
-        """Cancels a job that has not ended; of one that has, returns it as it is.
+        """Cancels a job that has not ended. Returns a job that has ended as it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -169,12 +169,12 @@ class TrainServiceStub(typing.Generic[_TrainServiceTrainType, _TrainServiceGetTr
     """Lists the jobs of a model, newest first."""
 
     WatchTraining: _TrainServiceWatchTrainingType
-    """Streams the job whenever it changes, beginning with its present state, and ends when it has
-    ended. Can be joined late and again.
+    """Streams the job whenever it changes, beginning with its present state, and ends when the job
+    has ended. A client may call this at any time, and again after a lost connection.
     """
 
     CancelTraining: _TrainServiceCancelTrainingType
-    """Cancels a job that has not ended; of one that has, returns it as it is."""
+    """Cancels a job that has not ended. Returns a job that has ended as it is."""
 
 TrainServiceAsyncStub: typing_extensions.TypeAlias = TrainServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -235,8 +235,8 @@ class TrainServiceServicer(metaclass=abc.ABCMeta):
         request: mesh.v1.train_pb2.WatchTrainingRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[mesh.v1.train_pb2.TrainingJob], collections.abc.AsyncIterator[mesh.v1.train_pb2.TrainingJob]]:
-        """Streams the job whenever it changes, beginning with its present state, and ends when it has
-        ended. Can be joined late and again.
+        """Streams the job whenever it changes, beginning with its present state, and ends when the job
+        has ended. A client may call this at any time, and again after a lost connection.
         """
 
     @abc.abstractmethod
@@ -245,6 +245,6 @@ class TrainServiceServicer(metaclass=abc.ABCMeta):
         request: mesh.v1.train_pb2.CancelTrainingRequest,
         context: _ServicerContext,
     ) -> typing.Union[mesh.v1.train_pb2.TrainingJob, collections.abc.Awaitable[mesh.v1.train_pb2.TrainingJob]]:
-        """Cancels a job that has not ended; of one that has, returns it as it is."""
+        """Cancels a job that has not ended. Returns a job that has ended as it is."""
 
 def add_TrainServiceServicer_to_server(servicer: TrainServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -1,1 +1,1 @@
-"""Faults put into the parts of one whole mesh, Airflow included, while clients ask without end."""
+"""Faults put into the parts of one whole mesh, Airflow included, while clients call without end."""

@@ -1,7 +1,6 @@
-"""One mesh with a tiny model that serves; gone, with all its processes, before other tests run."""
+"""One mesh that serves a tiny model; it is stopped before tests of other folders run."""
 
 import asyncio
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 
 from tests.real_parts.training_service import make_tiny_bert
 from tests.whole_mesh.parts import PartsOf
-from tests.whole_mesh.running_mesh import ROOT, Mesh, new_mesh
+from tests.whole_mesh.running_mesh import ROOT, Mesh, new_mesh, running_mesh
 from tests.whole_mesh.turns import Undisturbed, begin
 
 SETTINGS = {
@@ -23,36 +22,27 @@ SETTINGS = {
 @pytest.fixture(scope="package")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """A whole mesh, Airflow included, that trains a tiny model within seconds."""
-    if not (ROOT / ".venv-airflow" / "bin" / "airflow").exists():
-        pytest.fail("Airflow's environment is missing: run `make install`")
     base = make_tiny_bert(tmp_path_factory.mktemp("tiny-base"))
     mesh = new_mesh(tmp_path_factory.mktemp("mesh"))
     settings = {**SETTINGS, "TRAINING_BASE_MODEL": str(base)}
-    mesh = replace(mesh, environment=mesh.environment | settings)
-    mesh.run("up", "--detach")
-    try:
-        yield mesh
-    finally:
-        mesh.run("down")
-    left = subprocess.run(["pgrep", "-f", str(mesh.home)], capture_output=True, text=True)
-    assert left.stdout == "", f"`mesh down` left processes behind: {left.stdout}"
+    yield from running_mesh(replace(mesh, environment=mesh.environment | settings))
 
 
 @pytest.fixture(scope="package")
 def parts(mesh: Mesh) -> PartsOf:
-    """Its processes."""
+    """The processes of the mesh."""
     return PartsOf(mesh)
 
 
 @pytest.fixture(scope="package")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for files to import."""
+    """A folder for the CSV files that tests import."""
     return tmp_path_factory.mktemp("rows")
 
 
 @pytest.fixture(scope="package")
 def served(mesh: Mesh, parts: PartsOf, folder: Path) -> Undisturbed:
-    """A model in service."""
+    """A model in service, and the seconds that its first turn of the loop took."""
 
     async def serve() -> Undisturbed:
         turn = await begin(mesh, parts.database_url, folder)

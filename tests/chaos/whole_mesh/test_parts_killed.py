@@ -1,8 +1,8 @@
-"""Any one part of the mesh, killed with -9 in the middle of a turn of the loop.
+"""SIGKILL to any one part of the mesh in the middle of a turn of the loop.
 
-Fault: SIGKILL to the part's own process, at each step of a turn, under 64 clients.
-Invariants: no Predict fails; the turn completes by itself soon after the part is back, as one
-batch, one job and one version; no other part is started again.
+Fault: SIGKILL to the part's own process, at each step of a turn, while 64 clients call.
+Invariants: no Predict fails; the turn completes by itself within 60 s more than an undisturbed
+turn takes after the part is back, as one batch, one job and one version; no other part restarts.
 """
 
 import signal
@@ -50,11 +50,11 @@ async def test_turn_completes(
     story = turn.story()
     print(f"{part} at {step}: back {back_s:.1f} s, turn {ended_s:.1f} s later, {seen}, {story}")
     after = parts.pids()
-    # Airflow's own parts end when their database goes away, and are started again.
-    spared = {part} | (
-        {name for name in after if "airflow" in name} if part == "postgres" else set()
-    )
-    restarted = [name for name in after.keys() - spared if after[name] != before[name]]
+    expected = {part}
+    if part == "postgres":
+        # The parts of Airflow end when their database is away, and supervisord restarts them.
+        expected |= {name for name in after if "airflow" in name}
+    restarted = [name for name in after.keys() - expected if after[name] != before[name]]
     hold("0 failed Predicts", failed == 0, seen)
     hold(
         "the turn completes by itself",

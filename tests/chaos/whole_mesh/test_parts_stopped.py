@@ -1,8 +1,9 @@
-"""A part that hangs for 30 seconds in the middle of a turn of the loop, then goes on.
+"""A part of the mesh that hangs for 30 seconds in the middle of a turn of the loop, then goes on.
 
-Fault: SIGSTOP, and SIGCONT 30 s later, to all processes of the part, under 64 clients.
-Invariants: no Predict fails: those that a replica held are answered by another one; the turn
-completes by itself soon after the part goes on, as one batch, one job and one version.
+Fault: SIGSTOP, and SIGCONT 30 s later, to all processes of the part, while 64 clients call.
+Invariants: no Predict fails: calls that the stopped replica held are answered by another replica;
+the turn completes by itself within 60 s more than an undisturbed turn takes after the part goes
+on, as one batch, one job and one version.
 """
 
 import asyncio

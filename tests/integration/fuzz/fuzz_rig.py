@@ -1,4 +1,4 @@
-"""Every public service behind a real Envoy, for what comes from outside. Nothing is trained."""
+"""Every public service behind a real Envoy, to be sent anything. Nothing is trained."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import psutil
 from grpc import aio
+from prometheus_client import REGISTRY
 
 from control_plane.service import ControlPlane
 from control_plane.settings import ControlPlaneSettings
@@ -34,18 +35,20 @@ from trigger_svc.bridge.airflow_memory import MemoryAirflow
 from trigger_svc.service import TriggerService
 
 NO_LIMIT = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+# Envoy's answer while it takes every host of a service for dead.
 AWAY = "no healthy upstream"
+# Names of Envoy's clusters.
 BEHIND_ENVOY = (
     *("champion", "champion-http", "champion-unary"),
     *("training", "trigger", "control-plane"),
 )
 MODEL = "reviews"
-# Its traffic is split, so Envoy reads the messages itself.
+# A model with a traffic split: Envoy reads the messages itself to learn which model they name.
 SPLIT_MODEL = "films"
 
 
 class QueuedTrainings:
-    """The training service without its runner: jobs are taken, and stay queued."""
+    """The training service without its runner: it takes jobs, which stay queued."""
 
     names: Sequence[str] = ("mesh.v1.TrainService",)
 
@@ -77,27 +80,30 @@ class QueuedTrainings:
 
 @dataclass
 class FuzzedMesh:
-    """What is running."""
+    """A running Envoy, before services that run in this process, and clients of it."""
 
     envoy: RunningEnvoy
     http: httpx.AsyncClient
     channel: aio.Channel
-    inference: InferenceService
 
     async def healthy(self) -> None:
         """Wait until Envoy sends calls to every service.
 
-        They share a process with the test. What holds that up for three seconds, as the making of
-        random data may on a busy machine, is to Envoy a service that has died.
+        The services share a process with the test. When the test holds the process up for three
+        seconds, as the making of random data may on a busy machine, Envoy takes them for dead.
         """
         for cluster in BEHIND_ENVOY:
             await self.envoy.wait_healthy(cluster, 1)
 
     def memory_bytes(self) -> int:
-        """Resident memory of Envoy and of this process, which is every service."""
+        """Resident memory of Envoy and of this process, in which every service runs."""
         mine = psutil.Process()
         envoys = [child for child in mine.children() if child.name() == "envoy"]
         return int(sum(process.memory_info().rss for process in (mine, *envoys)))
+
+    def queued_texts(self) -> float | None:
+        """Texts that wait or run on the replica, by its metric; None: there is no such metric."""
+        return REGISTRY.get_sample_value("mesh_queued_texts")
 
 
 @asynccontextmanager
@@ -148,6 +154,6 @@ async def fuzzed_mesh(
         envoy = await stack.enter_async_context(running_envoy(folder, topology))
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=envoy.url, timeout=30))
         channel = await stack.enter_async_context(aio.insecure_channel(envoy.address, NO_LIMIT))
-        mesh = FuzzedMesh(envoy, http, channel, inference)
+        mesh = FuzzedMesh(envoy, http, channel)
         await mesh.healthy()
         yield mesh

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for what comes from outside: messages of any type, their bytes, JSON."""
+"""Hypothesis strategies for anything that clients may send: messages of any type, bytes, JSON."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from grpc import aio
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-# What a client may be answered, whatever it sends.
+# Codes with which the mesh may answer, no matter what a client sends.
 ANSWERS = {
     grpc.StatusCode.OK,
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -23,7 +23,8 @@ ANSWERS = {
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 MOST_CALLS_S = 20.0
-# What grpcio's client says of itself when the server ended the call while it was still sending.
+# Details with which grpcio's client itself ends a call when the server has ended it while the
+# client was still sending.
 _WROTE_TOO_LATE = "Internal error from Core"
 
 _NASTY = ("\0", "\ufeff", "\u202e", "'; --", "%", "../..", "{}", "a\nb", "\U0001f600", "x" * 40_000)
@@ -33,19 +34,19 @@ _FLOATS = st.sampled_from((0.0, -0.0, 1.0, -1.0, 1e308, 5e-324)) | st.floats()
 
 
 def messages(kind: Any, names: tuple[str, ...]) -> SearchStrategy[Message]:
-    """Messages of the type `kind`, with any values; a string is often one of `names`."""
+    """Messages of the class `kind`, with any values; a string is often one of `names`."""
     return _messages(kind.DESCRIPTOR, st.sampled_from(names) | TEXTS, depth=3)
 
 
 def wire(kind: Any, names: tuple[str, ...]) -> SearchStrategy[bytes]:
-    """Bytes sent for a message of the type: well-formed, damaged, or just any."""
+    """Bytes to send as a message of the class `kind`: well-formed, damaged, or random ones."""
     whole = messages(kind, names).map(lambda message: message.SerializeToString())
     damaged = st.tuples(whole, st.binary(max_size=8), st.integers(0, 1_000_000)).map(_damage)
     return whole | whole | damaged | st.binary(max_size=200)
 
 
 def json_values(names: tuple[str, ...]) -> SearchStrategy[Any]:
-    """Whatever JSON can say, and what Python's writer says beyond it (NaN, half surrogates)."""
+    """Any value of JSON, and values that only Python's writer knows (NaN, half surrogates)."""
     surrogates = st.text(st.characters(), max_size=5)
     leaves = st.none() | st.booleans() | _INTEGERS | _FLOATS | st.sampled_from(names) | surrogates
     return st.recursive(
@@ -57,7 +58,7 @@ def json_values(names: tuple[str, ...]) -> SearchStrategy[Any]:
 
 @dataclass
 class Answer:
-    """How a call ended."""
+    """The messages of an answer, and the status with which the call ended."""
 
     messages: list[bytes]
     code: grpc.StatusCode = grpc.StatusCode.OK
@@ -65,7 +66,10 @@ class Answer:
 
 
 async def answered(channel: aio.Channel, method: str, *requests: bytes) -> Answer:
-    """Send bytes to a method of any kind; a stream without an end is left after one message."""
+    """Send messages, as bytes, to a method, and read its whole answer.
+
+    Of WatchTraining, whose answer does not end while the job is queued, read one message.
+    """
     ask: Any = channel.stream_stream(method)
     answer = Answer([])
     call = ask(iter(requests), timeout=MOST_CALLS_S)
@@ -83,7 +87,7 @@ async def answered(channel: aio.Channel, method: str, *requests: bytes) -> Answe
 
 
 def methods(*services: Any) -> Iterator[tuple[str, Any]]:
-    """Path and request type of every method of these service descriptors."""
+    """Path and request class of every method of these service descriptors."""
     for service in services:
         for method in service.methods:
             yield f"/{service.full_name}/{method.name}", GetMessageClass(method.input_type)

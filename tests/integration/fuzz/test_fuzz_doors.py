@@ -1,4 +1,4 @@
-"""Anything sent to the public port: an answer of the contract each time, and the mesh lives on."""
+"""Whatever is sent to the public port, the answer keeps the contract, and the mesh goes on."""
 
 import asyncio
 import json
@@ -65,7 +65,7 @@ PREFIXES = (
     b"POST /v2/models/reviews/infer HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 )
-# Memory that Python and Envoy keep for themselves after large bodies.
+# Bytes of memory that Python and Envoy keep for themselves after large bodies.
 ROOM_BYTES = 700 * 1024 * 1024
 
 
@@ -78,7 +78,7 @@ async def mesh(
     async with fuzzed_mesh(tmp_path_factory.mktemp("fuzz"), url, mlflow_url) as running:
         examples = {"examples": [{"text": f"text {n}", "label": "ab"[n % 2]} for n in range(40)]}
         yield running
-        # Whatever was sent: everything still answers.
+        # After all that was sent, every service still answers, and the replica's queue is empty.
         response = await running.http.post(f"/v1/models/{MODEL}:predict", json={"texts": ["a"]})
         assert response.status_code == 200, response.text
         assert (await running.http.get("/v1/fleet")).status_code == 200
@@ -86,19 +86,19 @@ async def mesh(
             assert (await running.http.get(path)).status_code in (200, 404)
         response = await running.http.post(f"/v1/models/{MODEL}/examples", json=examples)
         assert response.status_code in (200, 404), response.text
-        assert len(running.inference._batcher._queue) == 0
+        assert running.queued_texts() == 0
     execute(postgres_server, "DROP DATABASE fuzz WITH (FORCE)")
 
 
 def assert_contract(response: httpx.Response) -> None:
-    """An error is told in the contract's form, and none is the mesh's own fault."""
-    asked = f"{response.request.method} {response.request.extensions.get('target')!r}"
-    assert response.status_code < 500, f"{asked}: {response.text}"
+    """An error has the form of the contract, and none is a fault of the mesh itself (5xx)."""
+    request = f"{response.request.method} {response.request.extensions.get('target')!r}"
+    assert response.status_code < 500, f"{request}: {response.text}"
     assert "Traceback" not in response.text
     if response.status_code >= 400 and response.request.method != "HEAD":
         error = response.json()
-        known = error.keys() == {"error"} or error.keys() >= {"code", "message", "details"}
-        assert known, f"{asked}: {response.text}"
+        in_form = error.keys() == {"error"} or error.keys() >= {"code", "message", "details"}
+        assert in_form, f"{request}: {response.text}"
 
 
 @pytest.mark.parametrize(("method", "kind"), METHODS, ids=[name for name, _ in METHODS])
@@ -144,6 +144,7 @@ async def test_any_json_to_any_path(
 ) -> None:
     target = (path.format(model=model) + query).encode()
     response = await ask(mesh, verb, target, body, {"content-type": kind})
+    # An error in answer to gRPC is in its headers, as gRPC wants it.
     if kind != "application/grpc":
         assert_contract(response)
 
@@ -174,7 +175,7 @@ async def ask(
             response = await mesh.http.send(request)
         return response
     except httpx.LocalProtocolError:
-        # The client itself does not send that; the next test does.
+        # httpx itself refuses to send such a request; the next test sends bytes without httpx.
         reject()
 
 
@@ -231,7 +232,7 @@ async def test_any_tensor_over_http(
 
 
 def largest(begin: str, unit: str, end: str) -> bytes:
-    """A body of the largest size."""
+    """A body of the largest size that the mesh takes, with as many units as fit."""
     return (begin + unit * ((LIMIT - len(begin) - len(end)) // len(unit)) + end).encode()
 
 

@@ -1,4 +1,4 @@
-"""The client distribution, installed by pip alone, works with every protobuf that it promises."""
+"""The client, installed by pip alone, works with each major version of protobuf that it allows."""
 
 import asyncio
 import shutil
@@ -34,9 +34,9 @@ print(google.protobuf.__version__)
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The client distribution, built once."""
+    """The wheel of the client, built once."""
     folder = tmp_path_factory.mktemp("wheel")
-    # A copy: building leaves files beside the sources.
+    # A build leaves files beside the sources, so it builds a copy of them.
     ignored = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
     source = shutil.copytree(PROTOS, folder / "protos", ignore=ignored)
     pip(Path(sys.executable), "wheel", "--no-deps", "--no-build-isolation", "-w", folder, source)
@@ -45,7 +45,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Python of an empty environment."""
+    """Path of the interpreter of an empty environment."""
     folder = tmp_path_factory.mktemp("client")
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     return folder / "bin" / "python"

@@ -1,4 +1,4 @@
-"""The Compose files as Docker Compose reads them, and what each image installs."""
+"""The Compose files as Docker Compose reads them, and the packages that each image installs."""
 
 import json
 import shutil
@@ -13,12 +13,14 @@ import pytest
 from requirements import images
 from tests.whole_mesh.running_mesh import ROOT
 
+# Services whose containers do one thing and end.
+RUN_ONCE = {"envoy-config", "airflow-migrate"}
 GPU = ("-f", "compose.yaml", "-f", "compose.gpu.yaml", "-f", "compose.gpu-inference.yaml")
 
 
 @cache
 def has_compose() -> bool:
-    """Docker may be there without its plugin, and says so in other words with each version."""
+    """Docker is here with its Compose plugin: without it, `docker compose version` fails."""
     return (
         bool(shutil.which("docker"))
         and not subprocess.run(
@@ -28,7 +30,7 @@ def has_compose() -> bool:
 
 
 def compose(*arguments: str) -> Any:
-    """`docker compose config`, which talks to no engine."""
+    """The decoded output of `docker compose config`, which needs no running Docker engine."""
     if not has_compose():
         pytest.skip("there is no Docker Compose here")
     result = subprocess.run(
@@ -57,42 +59,65 @@ def test_only_three_ports_are_published_on_loopback() -> None:
     assert compose()["networks"]["mesh"]["internal"]
 
 
-def test_every_container_is_bounded_and_checked() -> None:
+def test_every_container_is_bounded() -> None:
     for name, service in compose()["services"].items():
         assert service["cap_drop"] == ["ALL"], name
         assert service["deploy"]["resources"]["limits"]["memory"], name
-        if name not in ("envoy-config", "airflow-migrate"):
-            assert service["restart"] == "unless-stopped", name
-            assert service["stop_grace_period"], name
 
 
-def test_no_password_is_in_the_file() -> None:
-    for name, service in compose()["services"].items():
-        for variable, value in (service.get("environment") or {}).items():
-            if "PASSWORD" in variable:
-                assert value.startswith(("/run/", "/tmp/")), f"{name}: {variable}"
+def test_every_service_has_a_health_check_restarts_and_gets_time_to_stop() -> None:
+    services = compose()["services"]
+    for name in services.keys() - RUN_ONCE:
+        service = services[name]
+        assert has_health_check(service), name
+        assert service["restart"] == "unless-stopped", name
+        assert service["stop_grace_period"], name
+
+
+def has_health_check(service: dict[str, Any]) -> bool:
+    """The service's own health check, or that of its image."""
+    if check := service.get("healthcheck"):
+        return not check.get("disable")
+    return "\nHEALTHCHECK" in (ROOT / service["build"]["dockerfile"]).read_text()
+
+
+def test_variables_of_passwords_name_files() -> None:
+    values = {
+        f"{name}: {variable}": value
+        for name, service in compose()["services"].items()
+        for variable, value in (service.get("environment") or {}).items()
+        if "PASSWORD" in variable
+    }
+    assert values
+    assert {
+        key: value for key, value in values.items() if not value.startswith(("/run/", "/tmp/"))
+    } == {}
 
 
 @pytest.mark.parametrize("service", ["training", "inference"])
 def test_a_gpu_is_reserved(service: str) -> None:
-    found = compose(*GPU)["services"][service]
-    [device] = found["deploy"]["resources"]["reservations"]["devices"]
+    configuration = compose(*GPU)["services"][service]
+    [device] = configuration["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"]
-    assert found["environment"][f"{service.upper()}_DEVICE"] == "cuda"
-    assert found["image"].endswith("-cuda")
+    assert configuration["environment"][f"{service.upper()}_DEVICE"] == "cuda"
+    assert configuration["image"].endswith("-cuda")
 
 
 @pytest.mark.parametrize("image", images.IMAGES)
-def test_what_an_image_installs_is_up_to_date(image: str) -> None:
-    """Else run `python requirements/images.py`."""
-    assert (ROOT / "requirements" / f"{image}.txt").read_text() == images.render(image)
+def test_an_images_requirements_are_up_to_date(image: str) -> None:
+    written = (ROOT / "requirements" / f"{image}.txt").read_text()
+    assert written == images.render(image), "run `python requirements/images.py`"
 
 
 def dockerfiles() -> Sequence[Path]:
-    return sorted(path for path in ROOT.glob("*/**/Dockerfile") if "build" not in path.parts)
+    return [
+        path
+        for path in sorted(ROOT.glob("[!.]*/**/Dockerfile"))
+        if path.relative_to(ROOT).parts[0] != "build"
+    ]
 
 
-def test_a_dockerfile_for_each_image_of_ours() -> None:
+def test_compose_builds_from_every_dockerfile_of_the_project() -> None:
     named = {
         service["build"]["dockerfile"]
         for service in compose()["services"].values()

@@ -1,4 +1,4 @@
-"""The generated code is fresh, and the .proto files follow the rules."""
+"""The generated code is fresh, and the .proto files follow the rules of buf."""
 
 import shutil
 import subprocess
@@ -17,7 +17,7 @@ GENERATED = (
 
 @pytest.fixture(scope="module")
 def generator() -> Path:
-    """Python of the generator's own environment."""
+    """Path of the interpreter of the generator's own environment."""
     subprocess.run(
         ["make", "--no-print-directory", ".venv-protos/.installed", f"PYTHON={sys.executable}"],
         cwd=ROOT,
@@ -29,7 +29,7 @@ def generator() -> Path:
 
 @pytest.fixture(scope="module")
 def fresh(generator: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with code generated now, and `mesh.binpb` for buf."""
+    """A folder with code generated just now, and `mesh.binpb` for buf."""
     out = tmp_path_factory.mktemp("protos")
     subprocess.run(
         [generator, PROTOS / "generate.py", "--out", out, "--lint-set", out / "mesh.binpb"],
