@@ -79,7 +79,7 @@ class Engine:
         return self._start(self.compose_command(*arguments), "", "stdout").returncode
 
     @contextmanager
-    def only_one(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Keep apart what changes which containers there are. Raises CliError."""
         descriptor = os.open(self.folder, os.O_RDONLY)
         try:

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mesh_cli.compose.env_file import EnvFile
-from mesh_cli.compose.secrets import (
+from mesh_cli.compose.compose_secrets import (
     ChangeOwner,
     ComposeSecrets,
     Outcome,
     User,
     container_user,
 )
+from mesh_cli.compose.env_file import EnvFile
 from mesh_cli.errors import CliError
 
 UID_VARIABLE, GID_VARIABLE = "MESH_UID", "MESH_GID"

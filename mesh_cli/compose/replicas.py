@@ -47,7 +47,7 @@ class Replicas:
         Raises CliError when a new one gets no traffic in time, which leaves those that there were,
         or when the control plane still lists one that has stopped.
         """
-        with self._engine.only_one():
+        with self._engine.lock():
             running = self._tidied()
             stay, surplus = running[:count], running[count:][::-1]
             self._steps = abs(count - len(running))
@@ -61,7 +61,7 @@ class Replicas:
 
         Raises CliError as `scale` does. Compose by itself would stop all of them at once.
         """
-        with self._engine.only_one():
+        with self._engine.lock():
             service = inference_service(self._engine)
             running = self._tidied()
             fresh = self._already_rolled(running, service.replicas, service.image)

@@ -11,7 +11,7 @@ import httpx
 from mesh_cli.errors import CliError
 from mesh_cli.local import postgres
 from mesh_cli.local.home import MeshHome, MeshSettings, write_private
-from mesh_cli.local.secrets import AIRFLOW_USER, Secrets
+from mesh_cli.local.local_secrets import AIRFLOW_USER, LocalSecrets
 
 PARTS = ("api-server", "scheduler", "dag-processor")
 ARGUMENTS = {
@@ -43,7 +43,7 @@ def environment(home: MeshHome, settings: MeshSettings) -> dict[str, str]:
     }
 
 
-def write_config(home: MeshHome, settings: MeshSettings, secrets: Secrets, port: int) -> None:
+def write_config(home: MeshHome, settings: MeshSettings, secrets: LocalSecrets, port: int) -> None:
     """Write airflow.cfg, readable by the owner only."""
     secrets.airflow_password()
     url = f"http://127.0.0.1:{settings.airflow_port}"

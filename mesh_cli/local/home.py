@@ -84,7 +84,7 @@ class MeshHome:
         self.secrets = self.root / "secrets"
         self.run = self.root / "run"
         self.record_file = self.run / "mesh.json"
-        self.supervisor_config = self.run / "supervisord.conf"
+        self.supervisord_config = self.run / "supervisord.conf"
         self.envoy_config = self.run / "envoy.pb"
         self.replicas_file = self.run / "replicas"
         self.postgres_data = self.root / "postgres"
@@ -92,8 +92,8 @@ class MeshHome:
         self.airflow = self.root / "airflow"
 
     @property
-    def supervisor_socket(self) -> Path:
-        """Socket of the supervisor; in the temporary folder when the path would be too long."""
+    def supervisord_socket(self) -> Path:
+        """Socket of supervisord, in the temporary folder when the path would be too long."""
         path = self.run / "supervisor.sock"
         if len(str(path)) <= _MAX_SOCKET_PATH:
             return path

@@ -14,10 +14,10 @@ from mesh_cli.deployments.deployment import PartStatus
 from mesh_cli.errors import CliError
 from mesh_cli.local import airflow, postgres
 from mesh_cli.local.home import MeshHome, MeshSettings, write_private
+from mesh_cli.local.local_secrets import LocalSecrets
 from mesh_cli.local.parts import Part, Parts, internal_names, replica_names
 from mesh_cli.local.ports import internal_ports, require_free
-from mesh_cli.local.process_manager import RUN_ID_VARIABLE, Supervisor, stop_leftovers
-from mesh_cli.local.secrets import Secrets
+from mesh_cli.local.process_manager import RUN_ID_VARIABLE, ProcessManager, stop_leftovers
 
 UP_TIMEOUT_S = 240.0
 POLL_S = 0.25
@@ -31,20 +31,20 @@ class LocalMesh:
 
     def __init__(self, settings: MeshSettings) -> None:
         self.home = MeshHome(settings.home)
-        self.supervisor = Supervisor(self.home)
+        self.processes = ProcessManager(self.home)
         self._asked_replicas = settings.replicas
-        self.asked = self._as_scaled(settings)
+        self.next_settings = self._as_scaled(settings)
         """The settings for the next `up`."""
 
     @property
     def steps(self) -> int:
         """How many times `up` reports: every part once, and Airflow's database."""
-        return 7 + len(airflow.PARTS) + self.asked.replicas
+        return 7 + len(airflow.PARTS) + self.next_settings.replicas
 
     @cached_property
-    def secrets(self) -> Secrets:
+    def secrets(self) -> LocalSecrets:
         """Its passwords."""
-        return Secrets(self.home)
+        return LocalSecrets(self.home)
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -74,8 +74,8 @@ class LocalMesh:
         )
 
     def is_up(self) -> bool:
-        """Whether its supervisor runs."""
-        return self.supervisor.pid() is not None
+        """Whether its supervisord runs."""
+        return self.processes.pid() is not None
 
     def up(self, report: Report) -> None:
         """Start every part and return when all are healthy.
@@ -83,9 +83,9 @@ class LocalMesh:
         Raises CliError when it is up already, a port is taken, a folder is not writable, or a
         part does not become healthy in time; then everything is stopped again.
         """
-        airflow.binary(self.asked)
+        airflow.binary(self.next_settings)
         self.home.make_folders()
-        with self.only_one():
+        with self.lock():
             if self.is_up():
                 raise CliError(
                     f"the mesh in {self.home.root} is already up at {self.address}: "
@@ -101,17 +101,17 @@ class LocalMesh:
 
     def down(self) -> None:
         """Stop every part and wait until no process is left. State stays."""
-        self.supervisor.stop(last="postgres")
+        self.processes.stop(last="postgres")
         self._clear_leftovers()
 
     def statuses(self) -> list[PartStatus]:
         """State of every part, asked at the same time."""
-        programs = self.supervisor.programs() if self.is_up() else {}
+        programs = self.processes.programs() if self.is_up() else {}
         with ThreadPoolExecutor(len(self.parts)) as pool:
             return list(pool.map(lambda part: _status(part, programs.get(part.name)), self.parts))
 
     @contextmanager
-    def only_one(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Keep apart what changes which parts there are. Raises CliError when one is at it."""
         with (self.home.run / "up.lock").open("w") as lock:
             try:
@@ -132,7 +132,7 @@ class LocalMesh:
                 "ports": dict(ports),
             }
         )
-        self.forget()
+        self.reread_record()
 
     def show_replicas(self, names: Iterable[str]) -> None:
         """Tell the control plane which replicas there are."""
@@ -140,7 +140,7 @@ class LocalMesh:
         lines = (f"127.0.0.1:{ports[name]}\n" for name in names)
         write_private(self.home.replicas_file, "".join(lines))
 
-    def forget(self) -> None:
+    def reread_record(self) -> None:
         """Read the record again when it is next needed."""
         for name in ("record", "settings", "parts"):
             self.__dict__.pop(name, None)
@@ -157,7 +157,7 @@ class LocalMesh:
             stop_leftovers(self.home.record()["run_id"])
 
     def _write_record(self) -> None:
-        asked = self.asked
+        asked = self.next_settings
         require_free(
             asked.host,
             {
@@ -178,7 +178,7 @@ class LocalMesh:
                 "ports": ports,
             }
         )
-        self.forget()
+        self.reread_record()
         self.show_replicas(replica_names(asked.replicas))
 
     def _start(self, report: Report) -> None:
@@ -187,19 +187,19 @@ class LocalMesh:
         postgres.initialise(self.home, self.secrets)
         environment = self._environment()
         programs = [part.program for part in self.parts]
-        self.supervisor.start(programs, environment)
-        self.supervisor.start_program("postgres")
+        self.processes.start(programs, environment)
+        self.processes.start_program("postgres")
         self._wait({"postgres"}, report)
         postgres.create_databases(port, self.secrets.database_password())
         self._render_envoy()
         for program in programs:
             if not program.name.startswith("airflow-") and program.name != "postgres":
-                self.supervisor.start_program(program.name)
+                self.processes.start_program(program.name)
         airflow.write_config(self.home, self.settings, self.secrets, port)
         airflow.migrate(self.home, self.settings, environment)
         report("airflow's database")
         for name in airflow.PARTS:
-            self.supervisor.start_program(f"airflow-{name}")
+            self.processes.start_program(f"airflow-{name}")
         self._wait({part.name for part in self.parts} - {"postgres"}, report)
         airflow.warm_up(self.settings)
 
@@ -225,7 +225,7 @@ class LocalMesh:
         waiting = {part.name: part for part in self.parts if part.name in names}
         deadline = time.monotonic() + UP_TIMEOUT_S
         while waiting:
-            programs = self.supervisor.programs()
+            programs = self.processes.programs()
             for name, part in tuple(waiting.items()):
                 status = _status(part, programs.get(name))
                 if status.healthy:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mesh_cli.local import airflow, health, postgres
 from mesh_cli.local.home import MeshHome, MeshSettings
+from mesh_cli.local.local_secrets import AIRFLOW_USER, LocalSecrets
 from mesh_cli.local.process_manager import Program
-from mesh_cli.local.secrets import AIRFLOW_USER, Secrets
 
 REPLICA = "replica-"
 # Measured on two cores: with a worker each, Envoy and the replicas took 30 % more CPU a request, in
@@ -74,7 +74,11 @@ class Parts:
     """Builds every part from the settings and the ports."""
 
     def __init__(
-        self, home: MeshHome, settings: MeshSettings, secrets: Secrets, ports: Mapping[str, int]
+        self,
+        home: MeshHome,
+        settings: MeshSettings,
+        secrets: LocalSecrets,
+        ports: Mapping[str, int],
     ) -> None:
         self._home = home
         self._settings = settings

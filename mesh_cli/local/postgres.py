@@ -9,7 +9,7 @@ import psycopg2
 
 from mesh_cli.errors import CliError
 from mesh_cli.local.home import MeshHome
-from mesh_cli.local.secrets import DATABASE_USER, Secrets
+from mesh_cli.local.local_secrets import DATABASE_USER, LocalSecrets
 
 DATABASES = ("training", "mlflow", "airflow")
 
@@ -53,7 +53,7 @@ def server_command(home: MeshHome, port: int) -> list[str]:
     ]
 
 
-def initialise(home: MeshHome, secrets: Secrets) -> None:
+def initialise(home: MeshHome, secrets: LocalSecrets) -> None:
     """Create the database cluster unless it is there."""
     if (home.postgres_data / "PG_VERSION").exists():
         return

@@ -41,7 +41,7 @@ class Program:
     """Whether the stop signal goes to its children as well."""
 
 
-class Supervisor:
+class ProcessManager:
     """The supervisord of one mesh."""
 
     def __init__(self, home: MeshHome) -> None:
@@ -58,10 +58,10 @@ class Supervisor:
 
     def start(self, programs: Iterable[Program], environment: Mapping[str, str]) -> None:
         """Start supervisord with these programs, none of which runs yet."""
-        write_private(self._home.supervisor_config, self._config(programs))
+        write_private(self._home.supervisord_config, self._config(programs))
         command = [sys.executable, "-m", "mesh_cli.local.supervisord_main"]
         result = subprocess.run(
-            [*command, "-c", str(self._home.supervisor_config)],
+            [*command, "-c", str(self._home.supervisord_config)],
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
@@ -83,7 +83,7 @@ class Supervisor:
 
         New ones are not started. Raises CliError when one that is left out still runs.
         """
-        write_private(self._home.supervisor_config, self._config(programs))
+        write_private(self._home.supervisord_config, self._config(programs))
         [[added, _, removed]] = self._call("supervisor.reloadConfig")
         for name in removed:
             self._call("supervisor.removeProcessGroup", name)
@@ -131,7 +131,7 @@ class Supervisor:
 
     def _call(self, method: str, *arguments: Any) -> Any:
         with xmlrpc.client.ServerProxy(
-            "http://localhost", transport=_UnixTransport(self._home.supervisor_socket)
+            "http://localhost", transport=_UnixTransport(self._home.supervisord_socket)
         ) as server:
             try:
                 return getattr(server, method)(*arguments)
@@ -141,7 +141,7 @@ class Supervisor:
     def _config(self, programs: Iterable[Program]) -> str:
         sections = [
             "[unix_http_server]",
-            f"file={_escape(self._home.supervisor_socket)}",
+            f"file={_escape(self._home.supervisord_socket)}",
             "chmod=0600",
             "[supervisord]",
             f"logfile={_escape(self._home.logs / 'supervisord.log')}",

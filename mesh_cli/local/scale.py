@@ -37,8 +37,8 @@ class Scaling:
         replicas that there were, or when one that is to go does not.
         """
         mesh = self._mesh
-        with mesh.only_one():
-            mesh.forget()
+        with mesh.lock():
+            mesh.reread_record()
             wanted = replica_names(count)
             running = self._running()
             missing = [name for name in wanted if name not in running]
@@ -49,13 +49,13 @@ class Scaling:
 
     def _running(self) -> list[str]:
         """Every replica's process, the newest first."""
-        supervisor = self._mesh.supervisor
+        processes = self._mesh.processes
         # One that a broken-off `mesh scale` was stopping is no replica any more.
-        stopping = [n for n, info in supervisor.programs().items() if info["statename"] == STOPPING]
-        supervisor.stop_programs(stopping, STOP_TIMEOUT_S)
+        stopping = [n for n, info in processes.programs().items() if info["statename"] == STOPPING]
+        processes.stop_programs(stopping, STOP_TIMEOUT_S)
         found = (
             name
-            for name, info in supervisor.programs().items()
+            for name, info in processes.programs().items()
             if name.startswith(REPLICA) and info["statename"] not in STOPPED
         )
         return sorted(found, key=lambda name: int(name.removeprefix(REPLICA)), reverse=True)
@@ -67,13 +67,13 @@ class Scaling:
         new = [name for name in service_ports(names) if name not in known]
         taken = (*known.values(), *mesh.settings.published_ports)
         mesh.resize(len(wanted), {**known, **internal_ports(new, {}, taken)})
-        mesh.supervisor.update(part.program for part in mesh.parts)
+        mesh.processes.update(part.program for part in mesh.parts)
         try:
             # A start costs a core some seconds; traffic is to keep the others.
             for begin in range(0, len(names), self._starting_at_once):
                 end = begin + self._starting_at_once
                 for name in names[begin:end]:
-                    mesh.supervisor.start_program(name)
+                    mesh.processes.start_program(name)
                 mesh.show_replicas([*before, *names[:end]])
                 self._await_eligible(names[begin:end], len(names))
         except BaseException:
@@ -99,14 +99,14 @@ class Scaling:
         mesh = self._mesh
         mesh.show_replicas(stay)
         if mesh.is_up():
-            left = mesh.supervisor.stop_programs(names, STOP_TIMEOUT_S)
+            left = mesh.processes.stop_programs(names, STOP_TIMEOUT_S)
             if left:
                 raise CliError(f"{', '.join(left)} did not stop in {STOP_TIMEOUT_S:.0f} s")
         freed = service_ports(names)
         kept = {name: port for name, port in mesh.record["ports"].items() if name not in freed}
         mesh.resize(len(stay), kept)
         if mesh.is_up():
-            mesh.supervisor.update(part.program for part in mesh.parts)
+            mesh.processes.update(part.program for part in mesh.parts)
 
     def _await_eligible(self, names: Sequence[str], total: int) -> None:
         waiting = self._addresses(names)

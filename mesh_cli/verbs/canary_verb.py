@@ -16,7 +16,7 @@ from mesh_cli.terminal import output
 from mesh_cli.terminal.durations import seconds
 from mesh_cli.terminal.output import Json, console
 from mesh_cli.verbs import context
-from mesh_cli.verbs.data_verbs import Model
+from mesh_cli.verbs.arguments import Model
 
 POLL_S = 0.5
 # The control plane may be restarting while a canary is followed.

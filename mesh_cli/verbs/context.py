@@ -4,12 +4,12 @@ import os
 from contextvars import ContextVar
 
 from mesh.client import MeshClient
+from mesh_cli.compose.compose_deployment import ComposeDeployment
 from mesh_cli.compose.engine import Engine
-from mesh_cli.compose.mesh import ComposeMesh
 from mesh_cli.deployments.deployment import Deployment
 from mesh_cli.errors import BadInput
-from mesh_cli.local.deployment import LocalDeployment
 from mesh_cli.local.home import MeshSettings, compose_folder
+from mesh_cli.local.local_deployment import LocalDeployment
 from mesh_cli.local.local_mesh import LocalMesh
 
 LOCAL, COMPOSE = "local", "compose"
@@ -32,7 +32,7 @@ def chosen() -> str:
 def deployment() -> Deployment:
     """The mesh that was chosen, up or not. Raises CliError when there can be none."""
     if chosen() == COMPOSE:
-        return ComposeMesh(Engine(compose_folder()))
+        return ComposeDeployment(Engine(compose_folder()))
     return LocalDeployment(local_mesh())
 
 

@@ -17,8 +17,8 @@ from mesh_cli.rows.csv_files import Columns, Row, check_test_labels, read_rows
 from mesh_cli.terminal import output, watch
 from mesh_cli.terminal.output import Json, console
 from mesh_cli.verbs import context
+from mesh_cli.verbs.arguments import Model
 
-Model = Annotated[str, typer.Argument(help="Name of the model: [a-z][a-z0-9_]{0,39}.")]
 _BATCH = re.compile(r"retrain__(?P<model>[a-z][a-z0-9_]*)__[0-9]+")
 Wait = Annotated[bool, typer.Option("--wait", help="Follow the turn of the loop to its end.")]
 

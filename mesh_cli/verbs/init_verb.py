@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import typer
 
+from mesh_cli.compose.compose_secrets import GIVEN
 from mesh_cli.compose.initialise import initialise
-from mesh_cli.compose.secrets import GIVEN
 from mesh_cli.local.home import compose_folder
 from mesh_cli.terminal import output
 from mesh_cli.terminal.output import Json, console

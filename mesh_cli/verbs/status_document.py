@@ -10,7 +10,7 @@ from mesh.errors import MeshError
 from mesh.v1 import data_pb2, reload_pb2
 from mesh_cli.deployments.deployment import Deployment
 from mesh_cli.errors import NotUp
-from mesh_cli.local.secrets import AIRFLOW_USER
+from mesh_cli.local.local_secrets import AIRFLOW_USER
 from mesh_cli.terminal import output
 from mesh_cli.terminal.output import console
 

@@ -34,12 +34,12 @@ class PartsOf:
 
     def pid(self, name: str) -> int:
         """Process id of a part, 0 while it does not run."""
-        found: int = self._mesh.supervisor.programs()[name]["pid"]
+        found: int = self._mesh.processes.programs()[name]["pid"]
         return found
 
     def pids(self) -> dict[str, int]:
         """Process ids of all parts."""
-        return {name: info["pid"] for name, info in self._mesh.supervisor.programs().items()}
+        return {name: info["pid"] for name, info in self._mesh.processes.programs().items()}
 
     def signal(self, name: str, number: signal.Signals) -> int:
         """Send a signal to the process of a part, and to it alone; returns its process id."""

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from mesh_cli.compose.compose_secrets import ComposeSecrets
 from mesh_cli.compose.env_file import EnvFile
 from mesh_cli.compose.initialise import Initialised, initialise
-from mesh_cli.compose.secrets import ComposeSecrets
 from mesh_cli.errors import CliError
 from mesh_cli.main import app
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from mesh_cli.compose.compose_deployment import ComposeDeployment
 from mesh_cli.compose.containers import part_statuses, published_address, read_ps
 from mesh_cli.compose.engine import Engine, Output
-from mesh_cli.compose.mesh import ComposeMesh
 from mesh_cli.deployments import fleet_wait
 from mesh_cli.deployments.deployment import PartStatus
 from mesh_cli.errors import BadInput, CliError, NotUp
-from mesh_cli.local.deployment import LocalDeployment
+from mesh_cli.local.local_deployment import LocalDeployment
 from mesh_cli.main import app
 from mesh_cli.rows.csv_files import Row
 from mesh_cli.verbs import context
@@ -75,7 +75,7 @@ def test_local_is_the_default_and_others_are_named(monkeypatch: pytest.MonkeyPat
 def test_the_variable_chooses_as_well(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MESH_CONTEXT", "compose")
     assert CliRunner().invoke(app, ["fleet", "--json"]).exit_code == 0
-    assert isinstance(context.deployment(), ComposeMesh)
+    assert isinstance(context.deployment(), ComposeDeployment)
 
 
 def test_verbs_find_the_published_port(rig: Rig) -> None:
@@ -282,7 +282,7 @@ def test_logs_of_an_unknown_part_name_the_known_ones(rig: Rig) -> None:
 
 def test_rows_are_inserted_by_one_statement(rig: Rig) -> None:
     rows = [Row(1, 'say "so",\nthen', "good", ""), Row(2, "", "bad", "")]
-    ComposeMesh(rig.docker.engine).insert("reviews", rows)
+    ComposeDeployment(rig.docker.engine).insert("reviews", rows)
     assert rig.docker.commands == [
         "compose exec -T postgres psql -U postgres -d training -q -v ON_ERROR_STOP=1"
         ' -c COPY training."reviews" (text, label) FROM STDIN WITH (FORMAT csv)'
@@ -294,7 +294,7 @@ def test_rows_are_inserted_by_one_statement(rig: Rig) -> None:
 def test_rows_that_are_refused_raise(rig: Rig) -> None:
     rig.docker.failure = {"compose exec": 'ERROR:  relation "training.x" does not exist'}
     with pytest.raises(CliError, match="does not exist"):
-        ComposeMesh(rig.docker.engine).insert("x", [Row(1, "a", "b", "")])
+        ComposeDeployment(rig.docker.engine).insert("x", [Row(1, "a", "b", "")])
 
 
 def test_gc_is_for_local_meshes(rig: Rig) -> None:

@@ -21,7 +21,7 @@ from mesh.v1 import (
 )
 from mesh_cli.errors import CliError
 from mesh_cli.main import app
-from mesh_cli.verbs import context, demo
+from mesh_cli.verbs import context, demo_verb
 from tests.unit.cli.compose_twin import TwinDocker
 
 
@@ -99,7 +99,7 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TwinDock
     found = TwinDocker(tmp_path)
     monkeypatch.setattr(context, "Engine", lambda _folder: found.engine)
     monkeypatch.setattr("mesh_cli.compose.initialise.os.chown", lambda *_: None)
-    monkeypatch.setattr(demo, "PAUSE_S", 0.001)
+    monkeypatch.setattr(demo_verb, "PAUSE_S", 0.001)
     monkeypatch.delenv("MESH_ADDRESS", raising=False)
     yield found
     context.choose(context.LOCAL)

@@ -7,8 +7,8 @@ import pytest
 
 from mesh_cli.errors import CliError, NotUp
 from mesh_cli.local.home import MeshHome, MeshSettings, compose_folder, project_folder
+from mesh_cli.local.local_secrets import AIRFLOW_USER, LocalSecrets
 from mesh_cli.local.ports import internal_ports, require_free
-from mesh_cli.local.secrets import AIRFLOW_USER, Secrets
 
 
 def test_settings_come_from_the_environment(
@@ -33,8 +33,8 @@ def test_the_folder_of_compose_yaml_is_the_projects_or_named(
 def test_secrets_are_made_once_and_only_for_the_owner(tmp_path: Path) -> None:
     home = MeshHome(tmp_path)
     home.make_folders()
-    secrets = Secrets(home)
-    assert secrets.database_password() == Secrets(home).database_password()
+    secrets = LocalSecrets(home)
+    assert secrets.database_password() == LocalSecrets(home).database_password()
     assert secrets.airflow_password() == secrets.airflow_password_file.read_text()
     passwords = json.loads(secrets.airflow_passwords_file.read_text())
     assert passwords == {AIRFLOW_USER: secrets.airflow_password()}
@@ -49,8 +49,8 @@ def test_verbs_without_a_mesh_say_how_to_start_one(tmp_path: Path) -> None:
 
 def test_long_paths_get_a_socket_elsewhere(tmp_path: Path) -> None:
     deep = MeshHome(tmp_path / ("x" * 120))
-    assert len(str(deep.supervisor_socket)) < 107
-    assert deep.supervisor_socket != MeshHome(tmp_path / ("y" * 120)).supervisor_socket
+    assert len(str(deep.supervisord_socket)) < 107
+    assert deep.supervisord_socket != MeshHome(tmp_path / ("y" * 120)).supervisord_socket
 
 
 def test_unwritable_home_is_said(tmp_path: Path) -> None:

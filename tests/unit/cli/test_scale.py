@@ -1,4 +1,4 @@
-"""`mesh scale` over a twin of the supervisor: what is started, stopped and written down."""
+"""`mesh scale` over a twin of the process manager: what is started, stopped and written down."""
 
 import fcntl
 import json
@@ -24,7 +24,7 @@ from mesh_cli.local.scale import Scaling
 from mesh_cli.main import app
 
 
-class TwinSupervisor:
+class TwinProcesses:
     """Knows programs and runs none."""
 
     def __init__(self) -> None:
@@ -60,9 +60,9 @@ class TwinSupervisor:
 class TwinFleet:
     """What the control plane would say: the replicas of the file, eligible when they run."""
 
-    def __init__(self, mesh: LocalMesh, supervisor: TwinSupervisor) -> None:
+    def __init__(self, mesh: LocalMesh, processes: TwinProcesses) -> None:
         self.mesh = mesh
-        self.supervisor = supervisor
+        self.processes = processes
         self.broken: set[str] = set()
         self.stuck: set[str] = set()
         self.away = 0
@@ -81,7 +81,7 @@ class TwinFleet:
                 reload_pb2.Replica(
                     id=name,
                     address=f"127.0.0.1:{self.mesh.record['ports'][name]}",
-                    eligible=name in self.supervisor.started and name not in self.broken,
+                    eligible=name in self.processes.started and name not in self.broken,
                     detail="is starting",
                 )
                 for name in sorted(names)
@@ -98,17 +98,17 @@ class ScaledMesh:
         self.mesh.home.write_record(
             {
                 "run_id": "test",
-                "settings": self.mesh.asked.model_dump(mode="json"),
+                "settings": self.mesh.next_settings.model_dump(mode="json"),
                 "asked_replicas": 2,
                 "ports": internal_ports(internal_names(2), {}),
             }
         )
-        self.supervisor = TwinSupervisor()
-        self.mesh.supervisor = self.supervisor  # type: ignore[assignment]
-        self.supervisor.update(part.program for part in self.mesh.parts)
-        self.supervisor.started = list(self.supervisor.known)
+        self.processes = TwinProcesses()
+        self.mesh.processes = self.processes  # type: ignore[assignment]
+        self.processes.update(part.program for part in self.mesh.parts)
+        self.processes.started = list(self.processes.known)
         self.mesh.show_replicas(replica_names(2))
-        self.fleet = TwinFleet(self.mesh, self.supervisor)
+        self.fleet = TwinFleet(self.mesh, self.processes)
         self.reports: list[tuple[str, int]] = []
 
     def to(self, count: int, starting_at_once: int = 1) -> Scaled:
@@ -124,8 +124,8 @@ class ScaledMesh:
         ports = self.mesh.record["ports"]
         shown = self.mesh.home.replicas_file.read_text().split()
         return (
-            [n for n in self.supervisor.started if n.startswith("replica-")] == names
-            and [n for n in self.supervisor.known if n.startswith("replica-")] == names
+            [n for n in self.processes.started if n.startswith("replica-")] == names
+            and [n for n in self.processes.known if n.startswith("replica-")] == names
             and shown == [f"127.0.0.1:{ports[name]}" for name in names]
             and set(ports) == set(internal_names(count))
             and len(set(ports.values())) == len(ports)
@@ -151,13 +151,13 @@ def test_replicas_join_and_the_newest_leave(scaled: ScaledMesh) -> None:
     assert scaled.reports[:2] == [("replica-3 joined", 2), ("replica-4 joined", 2)]
     left = [("replica-4 left", 3), ("replica-3 left", 3), ("replica-2 left", 3)]
     assert scaled.reports[2:] == left
-    assert not set(scaled.supervisor.stopped) & {"replica-1", "postgres", "control-plane"}
+    assert not set(scaled.processes.stopped) & {"replica-1", "postgres", "control-plane"}
 
 
 def test_the_same_number_changes_nothing(scaled: ScaledMesh) -> None:
     assert scaled.to(2) == Scaled(replica_names(2), [], [])
     assert scaled.holds(2)
-    assert scaled.supervisor.stopped == []
+    assert scaled.processes.stopped == []
 
 
 @pytest.mark.parametrize(("at_once", "waves"), [(1, 3), (2, 2), (8, 1)])
@@ -170,7 +170,7 @@ def test_replicas_start_a_few_at_a_time(scaled: ScaledMesh, at_once: int, waves:
 def test_the_file_is_changed_before_a_process_is_stopped(
     scaled: ScaledMesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop = scaled.supervisor.stop_programs
+    stop = scaled.processes.stop_programs
     shown: list[int] = []
 
     def stop_programs(names: Container[str], timeout_s: float = 0) -> list[str]:
@@ -178,7 +178,7 @@ def test_the_file_is_changed_before_a_process_is_stopped(
             shown.append(len(scaled.mesh.home.replicas_file.read_text().split()))
         return stop(names, timeout_s)
 
-    monkeypatch.setattr(scaled.supervisor, "stop_programs", stop_programs)
+    monkeypatch.setattr(scaled.processes, "stop_programs", stop_programs)
     scaled.to(1)
     assert shown == [1]
 
@@ -214,10 +214,10 @@ def test_what_was_broken_off_is_finished_by_asking_again(scaled: ScaledMesh) -> 
     ports = scaled.mesh.record["ports"]
     more = internal_ports(internal_names(4), ports)
     scaled.mesh.resize(4, {**more, **ports})
-    scaled.supervisor.update(part.program for part in scaled.mesh.parts)
-    scaled.supervisor.start_program("replica-3")
+    scaled.processes.update(part.program for part in scaled.mesh.parts)
+    scaled.processes.start_program("replica-3")
     assert scaled.to(3) == Scaled(replica_names(3), [], [])
-    assert "replica-4" not in scaled.supervisor.known
+    assert "replica-4" not in scaled.processes.known
     assert scaled.mesh.settings.replicas == 3
     assert len(scaled.mesh.home.replicas_file.read_text().split()) == 3
 
@@ -233,7 +233,7 @@ def test_a_control_plane_that_is_away_for_a_moment_is_waited_for(
 
 def test_a_mesh_that_is_stopped_meanwhile_is_said(scaled: ScaledMesh, monkeypatch: Any) -> None:
     def stop() -> reload_pb2.Fleet:
-        scaled.supervisor.up = False
+        scaled.processes.up = False
         raise Unavailable("nobody is there")
 
     monkeypatch.setattr(scaled.fleet, "get", stop)
@@ -253,8 +253,8 @@ def test_the_second_of_two_is_told(scaled: ScaledMesh) -> None:
 def test_the_number_stays_until_the_setting_changes(scaled: ScaledMesh) -> None:
     scaled.to(4)
     home = scaled.mesh.home.root
-    assert LocalMesh(MeshSettings(home=home)).asked.replicas == 4
-    assert LocalMesh(MeshSettings(home=home, replicas=3)).asked.replicas == 3
+    assert LocalMesh(MeshSettings(home=home)).next_settings.replicas == 4
+    assert LocalMesh(MeshSettings(home=home, replicas=3)).next_settings.replicas == 3
 
 
 @pytest.mark.parametrize("count", ["0", "17"])
@@ -278,7 +278,7 @@ def test_json_names_what_was_done(scaled: ScaledMesh, monkeypatch: pytest.Monkey
         return Scaling(mesh, scaled.fleet.get, report)
 
     monkeypatch.setattr("mesh_cli.verbs.context.local_mesh", lambda: scaled.mesh)
-    monkeypatch.setattr("mesh_cli.local.deployment.Scaling", scaling)
+    monkeypatch.setattr("mesh_cli.local.local_deployment.Scaling", scaling)
     result = CliRunner().invoke(app, ["scale", "3", "--json"])
     assert json.loads(result.stdout) == {
         "replicas": ["replica-1", "replica-2", "replica-3"],

@@ -25,7 +25,7 @@ def new_fernet_key() -> str:
     return secrets.token_urlsafe(32) + "="
 
 
-class Secrets:
+class LocalSecrets:
     """Files under `.mesh/secrets`, made on first use."""
 
     def __init__(self, home: MeshHome) -> None:

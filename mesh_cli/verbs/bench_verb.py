@@ -31,7 +31,7 @@ from mesh_cli.terminal import output
 from mesh_cli.terminal.durations import seconds
 from mesh_cli.terminal.output import Json, console
 from mesh_cli.verbs import context
-from mesh_cli.verbs.data_verbs import Model
+from mesh_cli.verbs.arguments import Model
 from service_kit.errors import InvalidArgument
 from service_kit.limits import check_model_name
 

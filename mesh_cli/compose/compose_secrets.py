@@ -11,7 +11,7 @@ from typing import Literal
 
 from mesh_cli.errors import CliError
 from mesh_cli.local.home import write_private
-from mesh_cli.local.secrets import AIRFLOW_USER, new_fernet_key, new_jwt_secret
+from mesh_cli.local.local_secrets import AIRFLOW_USER, new_fernet_key, new_jwt_secret
 
 DATABASE_ROLES = ("mesh", "mlflow", "airflow")
 # Given by an operator, in these variables or in the files; empty: not used.

@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 
 from mesh.client import MeshClient
+from mesh_cli.compose.compose_secrets import ComposeSecrets
 from mesh_cli.compose.containers import INFERENCE, part_statuses, published_address, read_ps
 from mesh_cli.compose.engine import Engine
 from mesh_cli.compose.initialise import initialise, secrets_folder
 from mesh_cli.compose.replicas import Replicas
-from mesh_cli.compose.secrets import ComposeSecrets
 from mesh_cli.deployments.deployment import PartStatus, Report, Scaled
 from mesh_cli.errors import BadInput, CliError, NotUp
 from mesh_cli.rows.csv_files import Row
@@ -27,7 +27,7 @@ _URL_NAMES = {"mesh": ENVOY, "mlflow": MLFLOW, "airflow": AIRFLOW}
 _PSQL = ("exec", "postgres", "psql", "-U", "postgres", "training")
 
 
-class ComposeMesh:
+class ComposeDeployment:
     """Implements Deployment."""
 
     ends_with_terminal = False
@@ -58,7 +58,7 @@ class ComposeMesh:
 
     def start(self) -> None:
         initialise(self._engine.folder)
-        with self._engine.only_one():
+        with self._engine.lock():
             self._engine.show(
                 *("up", "--detach", "--build", "--wait", "--wait-timeout", str(UP_TIMEOUT_S))
             )
