@@ -85,6 +85,7 @@ class MeshHome:
         self.run = self.root / "run"
         self.record_file = self.run / "mesh.json"
         self.supervisord_config = self.run / "supervisord.conf"
+        self.supervisord_log = self.logs / "supervisord.log"
         self.envoy_config = self.run / "envoy.pb"
         self.replicas_file = self.run / "replicas"
         self.postgres_data = self.root / "postgres"

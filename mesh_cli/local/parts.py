@@ -9,7 +9,7 @@ from pathlib import Path
 from mesh_cli.local import airflow, health, postgres
 from mesh_cli.local.home import MeshHome, MeshSettings
 from mesh_cli.local.local_secrets import AIRFLOW_USER, LocalSecrets
-from mesh_cli.local.process_manager import Program
+from mesh_cli.local.supervisord_config import Program
 
 REPLICA = "replica-"
 # Measured on two cores: with a worker each, Envoy and the replicas took 30 % more CPU a request, in

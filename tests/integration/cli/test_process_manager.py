@@ -13,10 +13,11 @@ import pytest
 
 from mesh_cli.errors import CliError
 from mesh_cli.local.home import MeshHome
-from mesh_cli.local.process_manager import ProcessManager, Program
+from mesh_cli.local.process_manager import ProcessManager
+from mesh_cli.local.supervisord_config import Program
 from tests.real_parts.waiting import until
 
-# Says which one it is, and that it was asked to stop.
+# Prints its greeting, and "stopping" when it is asked to stop.
 SCRIPT = """\
 import os, signal, sys
 print(os.environ["GREETING"], flush=True)
@@ -34,7 +35,7 @@ def program(home: MeshHome, name: str, greeting: str = "at 100 %") -> Program:
 
 @pytest.fixture
 def home(tmp_path: Path) -> MeshHome:
-    home = MeshHome(tmp_path)
+    home = MeshHome(tmp_path / "100 % mesh")
     home.make_folders()
     return home
 

@@ -5,17 +5,17 @@ from types import SimpleNamespace
 
 from supervisor.states import ProcessStates
 
-from mesh_cli.local.process_manager import _START_RETRIES
+from mesh_cli.local.supervisord_config import START_RETRIES
 from mesh_cli.local.supervisord_main import LONGEST_WAIT_S, PersistentConfig, PersistentProcess
 
-STARTS = 2 * _START_RETRIES
+STARTS = 2 * START_RETRIES
 
 
 class Program(PersistentConfig):
-    """As supervisor.py describes it; nothing is started."""
+    """As supervisord_config.py describes it; nothing is started."""
 
     def __init__(self) -> None:
-        self.name, self.startsecs, self.startretries = "part", 1, _START_RETRIES
+        self.name, self.startsecs, self.startretries = "part", 1, START_RETRIES
         self.options = SimpleNamespace(
             mood=1, logger=SimpleNamespace(info=lambda _: None, warn=lambda _: None)
         )
