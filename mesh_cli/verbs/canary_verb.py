@@ -9,18 +9,16 @@ from rich.live import Live
 from rich.table import Table
 
 from mesh.client import MeshClient
-from mesh.errors import Unavailable
 from mesh.v1 import reload_pb2
 from mesh_cli.errors import EXIT_FAILED, EXIT_PAUSED, EXIT_ROLLED_BACK, BadInput
 from mesh_cli.terminal import output
 from mesh_cli.terminal.durations import seconds
 from mesh_cli.terminal.output import Json, console
+from mesh_cli.terminal.watch import patiently
 from mesh_cli.verbs import context
 from mesh_cli.verbs.arguments import Model
 
 POLL_S = 0.5
-# The control plane may be restarting while a canary is followed.
-PATIENCE_S = 60.0
 
 _EXIT = {
     reload_pb2.CANARY_STATE_PROMOTED: 0,
@@ -81,17 +79,10 @@ def parse_steps(text: str) -> list[int]:
 
 def follow(client: MeshClient, found: reload_pb2.Canary) -> reload_pb2.Canary:
     """Show a canary on standard error until it runs no more; returns it as it ended."""
-    away_since: float | None = None
     with Live(view(found), console=output.errors, transient=True, auto_refresh=False) as live:
         while found.state == reload_pb2.CANARY_STATE_RUNNING:
             time.sleep(POLL_S)
-            try:
-                found = client.get_canary(found.model)
-                away_since = None
-            except Unavailable:
-                away_since = away_since or time.monotonic()
-                if time.monotonic() - away_since > PATIENCE_S:
-                    raise
+            found = patiently(client.get_canary, found.model)
             live.update(view(found), refresh=True)
     return found
 

@@ -1,16 +1,20 @@
 """`mesh canary`: what it reads, what it shows, how it ends."""
 
 from collections.abc import Iterator
+from unittest.mock import create_autospec
 
 import pytest
 from typer.testing import CliRunner
 
+from mesh.client import MeshClient
+from mesh.errors import Unavailable
 from mesh.v1 import reload_pb2
 from mesh_cli.errors import EXIT_PAUSED, BadInput
 from mesh_cli.main import app
+from mesh_cli.terminal import watch
 from mesh_cli.terminal.durations import seconds
 from mesh_cli.terminal.output import console
-from mesh_cli.verbs.canary_verb import STEP_UNITS, parse_steps, view
+from mesh_cli.verbs.canary_verb import STEP_UNITS, follow, parse_steps, view
 from tests.twins.stub_mesh import StubMesh, running_stub_mesh
 
 
@@ -30,8 +34,20 @@ def test_its_exit_code_says_how_the_canary_ended(mesh: StubMesh, model: str, cod
     assert result.exit_code == code, result.output
     request = mesh.calls[-1]
     assert (list(request.steps), request.step_seconds, request.mirror_percent) == ([5, 50], 120, 20)
-    assert '"toVersion"' not in result.stdout
     assert '"state": "CANARY_STATE_' in result.stdout
+
+
+def test_a_canary_is_followed_past_a_control_plane_that_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mesh_cli.verbs.canary_verb.POLL_S", 0)
+    monkeypatch.setattr(watch.patiently, "sleep", lambda _: None)
+    running = reload_pb2.Canary(model="reviews", state=reload_pb2.CANARY_STATE_RUNNING)
+    promoted = reload_pb2.Canary(model="reviews", state=reload_pb2.CANARY_STATE_PROMOTED)
+    client = create_autospec(MeshClient, instance=True)
+    client.get_canary.side_effect = [Unavailable("away"), running, Unavailable("away"), promoted]
+    assert follow(client, running) == promoted
+    assert client.get_canary.call_count == 4
 
 
 def test_steps_and_durations_are_read() -> None:
