@@ -64,7 +64,7 @@ def choose(
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 1 failed, 2 bad input, 3 no mesh there; `canary`: 4, 5."""
+    """Run the command. Exit codes: 0 done, 1 failed, 2 bad input, 3 no mesh; `canary`: 4, 5."""
     try:
         app()
     except CliError as error:

@@ -1,4 +1,4 @@
-"""`mesh canary`: lets the Challenger earn its traffic, and shows it live."""
+"""The verb `mesh canary`: starts a canary, shows it live, or stops it."""
 
 import time
 from typing import Annotated
@@ -25,7 +25,7 @@ _EXIT = {
     reload_pb2.CANARY_STATE_ROLLED_BACK: EXIT_ROLLED_BACK,
     reload_pb2.CANARY_STATE_PAUSED: EXIT_PAUSED,
 }
-# What --every may be given in; a bare number is in seconds.
+# Units of --every; a number without a unit is in seconds.
 STEP_UNITS = ("", "s", "m", "h")
 
 
@@ -70,15 +70,15 @@ def canary(
 
 
 def parse_steps(text: str) -> list[int]:
-    """Read `5,25,50`. Raises BadInput; whether they are sensible, the control plane says."""
+    """Read `5,25,50`. Raises BadInput. The control plane checks the numbers."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise BadInput(f"--steps {text!r} is not like 5,25,50") from None
+        raise BadInput(f"--steps is {text!r}; write percentages, for example 5,25,50") from None
 
 
 def follow(client: MeshClient, found: reload_pb2.Canary) -> reload_pb2.Canary:
-    """Show a canary on standard error until it runs no more; returns it as it ended."""
+    """Show a canary on standard error until it ends; returns it as it ended."""
     with Live(view(found), console=output.errors, transient=True, auto_refresh=False) as live:
         while found.state == reload_pb2.CANARY_STATE_RUNNING:
             time.sleep(POLL_S)
@@ -88,7 +88,7 @@ def follow(client: MeshClient, found: reload_pb2.Canary) -> reload_pb2.Canary:
 
 
 def view(found: reload_pb2.Canary) -> Group:
-    """A canary for people."""
+    """A canary as text and a table of both versions."""
     state = reload_pb2.CanaryState.Name(found.state).removeprefix("CANARY_STATE_").lower()
     shares = " → ".join(
         f"[bold]{share} %[/]" if step == found.step else f"{share} %"

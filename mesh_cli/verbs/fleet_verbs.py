@@ -24,7 +24,7 @@ def reload(
     version: Annotated[str, typer.Option(help="Version to serve; empty: the Champion.")] = "",
     json: Json = False,
 ) -> None:
-    """Bring every replica to the Champion, or to a version, as one.
+    """Switch all replicas together to the Champion, or to another version.
 
     Example: `mesh reload reviews`
     """
@@ -55,9 +55,9 @@ def fleet(json: Json = False) -> None:
     Example: `mesh fleet`
     """
     with context.client() as client:
-        found = client.get_fleet()
+        state = client.get_fleet()
     if json:
-        output.print_json(found)
+        output.print_json(state)
         return
     output.print_table(
         "",
@@ -65,7 +65,7 @@ def fleet(json: Json = False) -> None:
         (
             (m.name, m.serving_version, m.champion_version, m.challenger_version,
              m.previous_version)
-            for m in found.models
+            for m in state.models
         ),
     )  # fmt: skip
     output.print_table(
@@ -81,7 +81,7 @@ def fleet(json: Json = False) -> None:
                 ", ".join(f"{slot.name} {slot.version}" for slot in replica.models),
                 replica.detail,
             )
-            for replica in found.replicas
+            for replica in state.replicas
         ),
     )
 
@@ -89,9 +89,11 @@ def fleet(json: Json = False) -> None:
 def traffic(
     model: Model,
     challenger: Annotated[
-        int | None, typer.Option(help="Percentage for the Challenger.", min=0, max=100)
+        int | None, typer.Option(help="Percentage of requests for the Challenger.", min=0, max=100)
     ] = None,
-    mirror: Annotated[int, typer.Option(help="Mirrored percentage.", min=0, max=100)] = 0,
+    mirror: Annotated[
+        int, typer.Option(help="Percentage of requests that both answer.", min=0, max=100)
+    ] = 0,
     json: Json = False,
 ) -> None:
     """Show the traffic split of a model, or change it.

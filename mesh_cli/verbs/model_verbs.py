@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 def predict(
     model: Model,
     texts: Annotated[
-        list[str] | None, typer.Argument(help="Texts; without any, one a line of standard input.")
+        list[str] | None, typer.Argument(help="Texts. Default: the lines of standard input.")
     ] = None,
     all_scores: Annotated[bool, typer.Option("--all-scores", help="Show every label.")] = False,
     json: Json = False,
@@ -39,7 +39,10 @@ def predict(
     output.print_table(
         "",
         ("text", "label", "score"),
-        (_prediction(text, found) for text, found in zip(lines, answer.predictions, strict=True)),
+        (
+            _row(text, prediction)
+            for text, prediction in zip(lines, answer.predictions, strict=True)
+        ),
     )
     served = answer.model
     console.print(
@@ -48,12 +51,12 @@ def predict(
     )
 
 
-def _prediction(text: str, found: predict_pb2.Prediction) -> tuple[str, str, str]:
+def _row(text: str, prediction: predict_pb2.Prediction) -> tuple[str, str, str]:
     shown = text if len(text) <= 80 else text[:79] + "…"
-    if found.truncated:
+    if prediction.truncated:
         shown += " (only its beginning was read)"
-    scores = ", ".join(f"{item.label} {item.score:.3f}" for item in found.scores)
-    return shown, found.label, scores or f"{found.score:.3f}"
+    scores = ", ".join(f"{item.label} {item.score:.3f}" for item in prediction.scores)
+    return shown, prediction.label, scores or f"{prediction.score:.3f}"
 
 
 def models(json: Json = False) -> None:
@@ -62,12 +65,12 @@ def models(json: Json = False) -> None:
     Example: `mesh models`
     """
     with context.client() as client:
-        found = client.list_models()
+        served = client.list_models()
     if json:
-        output.print_json(found)
+        output.print_json(served)
         return
     output.print_table(
         "",
         ("model", "version", "alias", "labels", "engine"),
-        ((m.name, m.version, m.alias, ", ".join(m.labels), m.engine) for m in found),
+        ((m.name, m.version, m.alias, ", ".join(m.labels), m.engine) for m in served),
     )

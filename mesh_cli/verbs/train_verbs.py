@@ -32,13 +32,15 @@ def train(
     ] = False,
     base_model: Annotated[str, typer.Option(help="Hub id or folder to start from.")] = "",
     epochs: Annotated[int, typer.Option(help="Passes over the rows; 0: automatic.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Rows a step; 0: default.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Rows per step; 0: default.")] = 0,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate; 0: default.")] = 0.0,
     max_length: Annotated[int, typer.Option(help="Longest input, tokens; 0: default.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 0,
     warm_start: Annotated[bool, typer.Option("--warm-start", help="From the Champion.")] = False,
-    max_examples: Annotated[int, typer.Option(help="At most so many rows; 0: all.")] = 0,
-    request_id: Annotated[str, typer.Option(help="Makes it idempotent.")] = "",
+    max_examples: Annotated[int, typer.Option(help="Rows to train on at most; 0: all.")] = 0,
+    request_id: Annotated[
+        str, typer.Option(help="A repeated call with the same id starts no second job.")
+    ] = "",
     json: Json = False,
 ) -> None:
     """Train a model on its rows and promote it if it is better.
@@ -87,7 +89,7 @@ def _reload_promoted(
 
 def trainings(
     model: Model,
-    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=1000)] = 20,
+    limit: Annotated[int, typer.Option(help="Jobs to list at most.", min=1, max=1000)] = 20,
     json: Json = False,
 ) -> None:
     """List the training jobs of a model, newest first.
@@ -95,9 +97,9 @@ def trainings(
     Example: `mesh trainings reviews`
     """
     with context.client() as client:
-        found = client.list_trainings(model, limit=limit)
+        jobs = client.list_trainings(model, limit=limit)
     if json:
-        output.print_json(found)
+        output.print_json(jobs)
         return
     output.print_table(
         "",
@@ -111,7 +113,7 @@ def trainings(
                 f"{job.metrics['accuracy']:.4f}" if "accuracy" in job.metrics else "",
                 job.decision.reason or job.error,
             )
-            for job in found
+            for job in jobs
         ),
     )
 
