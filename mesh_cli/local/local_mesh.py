@@ -1,4 +1,4 @@
-"""A local mesh as a whole: up, down, status."""
+"""Starts and stops the processes of a local mesh, and keeps the record of them."""
 
 import fcntl
 import subprocess
@@ -27,38 +27,38 @@ Report = Callable[[str], None]
 
 
 class LocalMesh:
-    """The mesh in MESH_HOME."""
+    """The processes and files of the mesh in MESH_HOME."""
 
     def __init__(self, settings: MeshSettings) -> None:
         self.home = MeshHome(settings.home)
         self.processes = ProcessManager(self.home)
-        self._asked_replicas = settings.replicas
-        self.next_settings = self._as_scaled(settings)
+        self._replicas_setting = settings.replicas
+        self.next_settings = self._with_scaled_replicas(settings)
         """The settings for the next `up`."""
 
     @property
     def steps(self) -> int:
-        """How many times `up` reports: every part once, and Airflow's database."""
+        """Reports of `up`: one for each part, and one for Airflow's database."""
         return 7 + len(airflow.PARTS) + self.next_settings.replicas
 
     @cached_property
     def secrets(self) -> LocalSecrets:
-        """Its passwords."""
+        """Its passwords and keys."""
         return LocalSecrets(self.home)
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """What `mesh up` wrote down. Raises NotUp."""
+        """The record that `mesh up` wrote. Raises NotUp."""
         return self.home.record()
 
     @cached_property
     def settings(self) -> MeshSettings:
-        """The settings with which it was started."""
+        """The settings with which the mesh was started. Raises NotUp."""
         return MeshSettings.model_validate(self.record["settings"])
 
     @cached_property
     def parts(self) -> list[Part]:
-        """Its parts."""
+        """Its parts. Raises NotUp."""
         return Parts(self.home, self.settings, self.secrets, self.record["ports"]).all()
 
     @property
@@ -105,17 +105,17 @@ class LocalMesh:
         self._clear_leftovers()
 
     def statuses(self) -> list[PartStatus]:
-        """State of every part, asked at the same time."""
+        """State of every part; the parts are checked at the same time. Raises NotUp."""
         programs = self.processes.programs() if self.is_up() else {}
         with ThreadPoolExecutor(len(self.parts)) as pool:
             return list(pool.map(lambda part: _status(part, programs.get(part.name)), self.parts))
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep apart what changes which parts there are. Raises CliError when one is at it."""
-        with (self.home.run / "up.lock").open("w") as lock:
+        """Hold the lock of changes to the parts. Raises CliError when it is taken."""
+        with (self.home.run / "up.lock").open("w") as file:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise CliError(
                     f"the mesh in {self.home.root} is already starting or being scaled: "
@@ -124,7 +124,7 @@ class LocalMesh:
             yield
 
     def resize(self, replicas: int, ports: Mapping[str, int]) -> None:
-        """Write down another number of replicas and the internal ports of every part."""
+        """Record another number of replicas, and the internal ports of all parts."""
         self.home.write_record(
             {
                 **self.record,
@@ -135,18 +135,18 @@ class LocalMesh:
         self.reread_record()
 
     def show_replicas(self, names: Iterable[str]) -> None:
-        """Tell the control plane which replicas there are."""
+        """Write the file from which the control plane reads the replicas' addresses."""
         ports = self.record["ports"]
         lines = (f"127.0.0.1:{ports[name]}\n" for name in names)
         write_private(self.home.replicas_file, "".join(lines))
 
     def reread_record(self) -> None:
-        """Read the record again when it is next needed."""
+        """Drop the cached record; it is read again when it is next needed."""
         for name in ("record", "settings", "parts"):
             self.__dict__.pop(name, None)
 
-    def _as_scaled(self, settings: MeshSettings) -> MeshSettings:
-        """What `mesh scale` set stays until MESH_REPLICAS says something else than before."""
+    def _with_scaled_replicas(self, settings: MeshSettings) -> MeshSettings:
+        """Keep the number of replicas of `mesh scale` until MESH_REPLICAS changes."""
         before = self.home.record() if self.home.record_file.exists() else {}
         if before.get("asked_replicas") != settings.replicas:
             return settings
@@ -157,29 +157,29 @@ class LocalMesh:
             stop_leftovers(self.home.record()["run_id"])
 
     def _write_record(self) -> None:
-        asked = self.next_settings
+        settings = self.next_settings
         require_free(
-            asked.host,
+            settings.host,
             {
-                "Envoy": ("MESH_PORT", asked.port),
-                "Envoy's admin page": ("MESH_ENVOY_ADMIN_PORT", asked.envoy_admin_port),
-                "MLflow": ("MESH_MLFLOW_PORT", asked.mlflow_port),
-                "Airflow": ("MESH_AIRFLOW_PORT", asked.airflow_port),
+                "Envoy": ("MESH_PORT", settings.port),
+                "Envoy's admin page": ("MESH_ENVOY_ADMIN_PORT", settings.envoy_admin_port),
+                "MLflow": ("MESH_MLFLOW_PORT", settings.mlflow_port),
+                "Airflow": ("MESH_AIRFLOW_PORT", settings.airflow_port),
             },
         )
         before = self.home.record() if self.home.record_file.exists() else {}
-        names = internal_names(asked.replicas)
-        ports = internal_ports(names, before.get("ports", {}), asked.published_ports)
+        names = internal_names(settings.replicas)
+        ports = internal_ports(names, before.get("ports", {}), settings.published_ports)
         self.home.write_record(
             {
                 "run_id": uuid.uuid4().hex,
-                "settings": asked.model_dump(mode="json"),
-                "asked_replicas": self._asked_replicas,
+                "settings": settings.model_dump(mode="json"),
+                "asked_replicas": self._replicas_setting,
                 "ports": ports,
             }
         )
         self.reread_record()
-        self.show_replicas(replica_names(asked.replicas))
+        self.show_replicas(replica_names(settings.replicas))
 
     def _start(self, report: Report) -> None:
         port = self.record["ports"]["postgres"]
@@ -208,7 +208,7 @@ class LocalMesh:
             RUN_ID_VARIABLE: self.record["run_id"],
             "PGPASSFILE": str(self.secrets.pgpass_file),
             "PYTHONUNBUFFERED": "1",
-            # Everything that the parts say to each other stays on this machine.
+            # Calls between the parts stay on this machine.
             "NO_PROXY": "127.0.0.1,localhost",
             "no_proxy": "127.0.0.1,localhost",
         }

@@ -27,14 +27,13 @@ class Rig:
         self.reports: list[tuple[str, int]] = []
 
     def replicas(self, starting_at_once: int = 8) -> Replicas:
-        found = Replicas(
+        return Replicas(
             self.docker.engine,
             lambda: self.get_fleet(),
             lambda: self.up,
             lambda step, total: self.reports.append((step, total)),
+            starting_at_once,
         )
-        found._starting_at_once = starting_at_once
-        return found
 
     def changes(self) -> list[str]:
         """The commands that changed something."""

@@ -112,11 +112,12 @@ class ScaledMesh:
         self.reports: list[tuple[str, int]] = []
 
     def to(self, count: int, starting_at_once: int = 1) -> Scaled:
-        scaling = Scaling(
-            self.mesh, self.fleet.get, lambda step, total: self.reports.append((step, total))
-        )
-        scaling._starting_at_once = starting_at_once
-        return scaling.to(count)
+        return Scaling(
+            self.mesh,
+            self.fleet.get,
+            lambda step, total: self.reports.append((step, total)),
+            starting_at_once,
+        ).to(count)
 
     def holds(self, count: int) -> bool:
         """Processes, the control plane's file, the record and `mesh status` agree."""
