@@ -1,4 +1,4 @@
-"""How long the supervisor waits before it starts a program again that dies as it starts."""
+"""How long supervisord waits before it restarts a program that dies as it starts."""
 
 import time
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ STARTS = 2 * START_RETRIES
 
 
 class Program(PersistentConfig):
-    """As supervisord_config.py describes it; nothing is started."""
+    """A program with the values of supervisord_config.py; nothing is started."""
 
     def __init__(self) -> None:
         self.name, self.startsecs, self.startretries = "part", 1, START_RETRIES
@@ -22,7 +22,7 @@ class Program(PersistentConfig):
 
 
 def dies_as_it_starts(process: PersistentProcess) -> float:
-    """Return the seconds until it is started again."""
+    """Let the program die as it starts; returns the seconds until supervisord restarts it."""
     process.state = ProcessStates.STARTING
     process.change_state(ProcessStates.BACKOFF)
     waits: float = round(process.delay - time.time())

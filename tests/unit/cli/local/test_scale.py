@@ -25,7 +25,7 @@ from mesh_cli.main import app
 
 
 class TwinProcesses:
-    """Knows programs and runs none."""
+    """A process manager that runs no programs."""
 
     def __init__(self) -> None:
         self.known: dict[str, Program] = {}
@@ -58,7 +58,7 @@ class TwinProcesses:
 
 
 class TwinFleet:
-    """What the control plane would say: the replicas of the file, eligible when they run."""
+    """A control plane that lists the replicas of its file; they are eligible when they run."""
 
     def __init__(self, mesh: LocalMesh, processes: TwinProcesses) -> None:
         self.mesh = mesh
@@ -90,7 +90,7 @@ class TwinFleet:
 
 
 class ScaledMesh:
-    """A mesh with two replicas that is up, as far as the command can tell."""
+    """A mesh whose record and process manager say that it is up with two replicas."""
 
     def __init__(self, home: Path) -> None:
         self.mesh = LocalMesh(MeshSettings(home=home))
@@ -120,7 +120,7 @@ class ScaledMesh:
         ).to(count)
 
     def holds(self, count: int) -> bool:
-        """Processes, the control plane's file, the record and `mesh status` agree."""
+        """Processes, the control plane's file, the record and the parts agree on `count`."""
         names = replica_names(count)
         ports = self.mesh.record["ports"]
         shown = self.mesh.home.replicas_file.read_text().split()
@@ -211,7 +211,7 @@ def test_a_replica_that_keeps_its_traffic_is_not_stopped(scaled: ScaledMesh) -> 
     assert scaled.holds(2)
 
 
-def test_what_was_broken_off_is_finished_by_asking_again(scaled: ScaledMesh) -> None:
+def test_a_change_that_was_interrupted_is_finished_by_the_next(scaled: ScaledMesh) -> None:
     ports = scaled.mesh.record["ports"]
     more = internal_ports(internal_names(4), ports)
     scaled.mesh.resize(4, {**more, **ports})
@@ -232,7 +232,7 @@ def test_a_control_plane_that_is_away_for_a_moment_is_waited_for(
     assert scaled.holds(3)
 
 
-def test_a_mesh_that_is_stopped_meanwhile_is_said(scaled: ScaledMesh, monkeypatch: Any) -> None:
+def test_a_mesh_that_is_stopped_meanwhile_is_not_up(scaled: ScaledMesh, monkeypatch: Any) -> None:
     def stop() -> reload_pb2.Fleet:
         scaled.processes.up = False
         raise Unavailable("nobody is there")
@@ -243,7 +243,7 @@ def test_a_mesh_that_is_stopped_meanwhile_is_said(scaled: ScaledMesh, monkeypatc
     assert scaled.mesh.record["settings"]["replicas"] == 2
 
 
-def test_the_second_of_two_is_told(scaled: ScaledMesh) -> None:
+def test_only_one_change_runs_at_a_time(scaled: ScaledMesh) -> None:
     with (scaled.mesh.home.run / "up.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(CliError, match="starting or being scaled"):
@@ -259,7 +259,7 @@ def test_the_number_stays_until_the_setting_changes(scaled: ScaledMesh) -> None:
 
 
 @pytest.mark.parametrize("count", ["0", "17"])
-def test_a_number_out_of_range_is_told_the_limits(count: str) -> None:
+def test_a_number_out_of_range_is_refused_with_the_limits(count: str) -> None:
     result = CliRunner().invoke(app, ["scale", count])
     assert isinstance(result.exception, BadInput)
     assert f"is 1 to 16, not {count}" in str(result.exception)

@@ -1,4 +1,4 @@
-"""A twin of the `docker` command: it knows containers and runs none."""
+"""A twin of the `docker` command that keeps a list of containers and runs none."""
 
 import json
 import subprocess
@@ -57,7 +57,7 @@ class TwinContainer:
 
 
 class TwinDocker:
-    """Containers of one project; with two replicas of image `old`, the current one."""
+    """The containers of one project, with two replicas of the image `old`."""
 
     def __init__(self, folder: Path) -> None:
         (folder / "compose.yaml").write_text("")
@@ -104,7 +104,7 @@ class TwinDocker:
         self.max_replicas = max(self.max_replicas, len(self.replicas))
 
     def fleet(self) -> reload_pb2.Fleet:
-        """What the control plane would say."""
+        """The fleet as the control plane would list it."""
         return reload_pb2.Fleet(replicas=self.fleet_replicas())
 
     def fleet_replicas(self) -> list[reload_pb2.Replica]:

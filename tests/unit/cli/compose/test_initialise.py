@@ -1,4 +1,4 @@
-"""`mesh init`: what it makes, for whom, and that it makes it once."""
+"""`mesh init`: the files that it makes once, and who owns them."""
 
 import base64
 import json
@@ -10,7 +10,6 @@ import pytest
 from typer.testing import CliRunner
 
 from mesh_cli.compose.compose_secrets import ComposeSecrets
-from mesh_cli.compose.env_file import EnvFile
 from mesh_cli.compose.initialise import Initialised, initialise
 from mesh_cli.errors import CliError
 from mesh_cli.main import app
@@ -30,7 +29,7 @@ OPERATOR = 1234
 
 
 class Init:
-    """Runs it in a folder of the test's own and notes who was made an owner."""
+    """Runs `initialise` in a folder, and keeps the owners that it gives to files."""
 
     def __init__(self, project: Path) -> None:
         self.project = project
@@ -112,7 +111,7 @@ def test_tokens_are_taken_from_the_environment(init: Init) -> None:
     )
 
 
-def test_what_an_operator_wrote_stays_and_is_closed_again(init: Init) -> None:
+def test_a_secret_that_an_operator_wrote_stays_and_becomes_private_again(init: Init) -> None:
     init()
     path = init.project / "secrets" / "huggingface_token"
     path.write_text("hf_by_hand\n")
@@ -128,7 +127,7 @@ def test_containers_run_as_the_operator(init: Init) -> None:
     assert init.owners == {}
 
 
-def test_containers_of_root_run_as_somebody_who_owns_the_secrets(init: Init) -> None:
+def test_containers_of_root_run_as_another_user_who_owns_the_secrets(init: Init) -> None:
     assert init(uid=0).env == {"MESH_UID": "50000", "MESH_GID": "0"}
     assert init.owners == dict.fromkeys(FILES, (50_000, 0))
 
@@ -151,80 +150,19 @@ def test_the_folder_is_a_setting(init: Init, tmp_path: Path) -> None:
     assert set(found.secrets.values()) == {"made"}
 
 
-def test_other_lines_of_the_env_file_are_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / ".env"
-    path.write_text("# MESH_UID=1\n\nMESH_PORT = 9\nMESH_REPLICAS=2\nOTHER=a=b\n")
-    env = EnvFile(path)
-    assert env.add_missing({"MESH_UID": "5", "MESH_PORT": "1"}) == {"MESH_UID": "5"}
-    env.set("MESH_REPLICAS", "4")
-    env.set("NEW", "x")
-    assert path.read_text() == (
-        "# MESH_UID=1\n\nMESH_PORT = 9\nMESH_REPLICAS=4\nOTHER=a=b\nMESH_UID=5\nNEW=x\n"
-    )
-    assert [env.get(name) for name in ("MESH_PORT", "OTHER", "NONE")] == ["9", "a=b", ""]
-
-
-@pytest.mark.parametrize(
-    ("line", "value"),
-    [
-        ("NAME=a=b", "a=b"),
-        ("NAME = 9 # replicas", "9"),
-        ("export NAME='a # b'", "a # b"),
-        ('NAME="two words"', "two words"),
-        ("NAME=${BASE}/secrets", "/srv/secrets"),
-        ("# NAME=1", ""),
-        ("NAME=", ""),
-        ("NAME=1\nNAME=2", "2"),
-    ],
-)
-def test_values_are_read_as_compose_reads_them(tmp_path: Path, line: str, value: str) -> None:
-    path = tmp_path / ".env"
-    path.write_text(f"BASE=/srv\n{line}\n")
-    assert EnvFile(path).get("NAME") == value
-
-
-@pytest.mark.parametrize("value", ["4", "two words", "it's", "a#b", "/srv/secrets"])
-def test_a_value_that_was_set_is_read_again(tmp_path: Path, value: str) -> None:
-    env = EnvFile(tmp_path / ".env")
-    env.set("NAME", value)
-    assert env.get("NAME") == value
-
-
-def test_a_changed_env_file_is_for_its_owner_only(tmp_path: Path) -> None:
-    path = tmp_path / ".env"
-    path.write_text("MESH_REPLICAS=2")
-    path.chmod(0o644)
-    EnvFile(path).set("MESH_REPLICAS", "3")
-    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("MESH_REPLICAS=3\n", 0o600)
-
-
-def test_root_leaves_the_env_file_to_its_owner(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    owners: list[tuple[int, int]] = []
-    path = tmp_path / ".env"
-    EnvFile(path).set("MESH_REPLICAS", "2")
-    monkeypatch.setattr("mesh_cli.compose.env_file.os.geteuid", lambda: 0)
-    monkeypatch.setattr(
-        "mesh_cli.compose.env_file.os.chown", lambda _, uid, gid: owners.append((uid, gid))
-    )
-    EnvFile(path).set("MESH_REPLICAS", "3")
-    assert owners == [(path.stat().st_uid, path.stat().st_gid)]
-
-
-def test_a_folder_that_cannot_be_written_is_said(init: Init) -> None:
+def test_a_folder_that_cannot_be_written_is_named(init: Init) -> None:
     (init.project / "secrets").write_text("a file where the folder should be")
     with pytest.raises(CliError, match=r"secrets cannot be written .*run `mesh init` as the user"):
         init()
 
 
-def test_an_env_file_that_cannot_be_written_is_said(init: Init) -> None:
+def test_an_env_file_that_cannot_be_written_is_named(init: Init) -> None:
     (init.project / ".env").mkdir()
     with pytest.raises(CliError, match=r"\.env cannot be read and written .*as the user"):
         init()
 
 
-def test_owners_that_cannot_be_changed_are_said(init: Init) -> None:
+def test_an_owner_that_cannot_be_changed_is_an_error_that_says_why(init: Init) -> None:
     def refuse(path: Path, uid: int, gid: int) -> None:
         raise PermissionError(1, "Operation not permitted", str(path))
 
