@@ -98,8 +98,8 @@ class Collector:
 
     def _jobs(self) -> Iterator[Garbage]:
         folders = sorted((self._mesh.home.root / "training" / "jobs").glob("*/"))
-        # The database is asked after the folders are listed: a job that begins in between is in
-        # neither list, and keeps its folder.
+        # The database is asked after the folders are listed. A job makes its folder after its row,
+        # so each listed folder of a job under way has a row by then, and stays.
         under_way = self._jobs_under_way() if folders else ()
         for folder in folders:
             if folder.name not in under_way:

@@ -55,18 +55,18 @@ def canary(
     shares, step_seconds = parse_steps(steps), seconds(every, "--every", STEP_UNITS)
     with context.client() as client:
         if stop:
-            found = client.stop_canary(model)
+            current = client.stop_canary(model)
         else:
-            found = client.start_canary(
+            current = client.start_canary(
                 model, steps=shares, step_seconds=step_seconds, mirror_percent=mirror
             )
-            found = follow(client, found)
+            current = follow(client, current)
     if json:
-        output.print_json(found)
+        output.print_json(current)
     else:
-        console.print(view(found))
+        console.print(view(current))
     if not stop:
-        raise typer.Exit(_EXIT.get(found.state, EXIT_FAILED))
+        raise typer.Exit(_EXIT.get(current.state, EXIT_FAILED))
 
 
 def parse_steps(text: str) -> list[int]:
@@ -77,31 +77,31 @@ def parse_steps(text: str) -> list[int]:
         raise BadInput(f"--steps is {text!r}; write percentages, for example 5,25,50") from None
 
 
-def follow(client: MeshClient, found: reload_pb2.Canary) -> reload_pb2.Canary:
+def follow(client: MeshClient, current: reload_pb2.Canary) -> reload_pb2.Canary:
     """Show a canary on standard error until it ends; returns it as it ended."""
-    with Live(view(found), console=output.errors, transient=True, auto_refresh=False) as live:
-        while found.state == reload_pb2.CANARY_STATE_RUNNING:
+    with Live(view(current), console=output.errors, transient=True, auto_refresh=False) as live:
+        while current.state == reload_pb2.CANARY_STATE_RUNNING:
             time.sleep(POLL_S)
-            found = patiently(client.get_canary, found.model)
-            live.update(view(found), refresh=True)
-    return found
+            current = patiently(client.get_canary, current.model)
+            live.update(view(current), refresh=True)
+    return current
 
 
-def view(found: reload_pb2.Canary) -> Group:
+def view(current: reload_pb2.Canary) -> Group:
     """A canary as text and a table of both versions."""
-    state = reload_pb2.CanaryState.Name(found.state).removeprefix("CANARY_STATE_").lower()
+    state = reload_pb2.CanaryState.Name(current.state).removeprefix("CANARY_STATE_").lower()
     shares = " → ".join(
-        f"[bold]{share} %[/]" if step == found.step else f"{share} %"
-        for step, share in enumerate(found.steps)
+        f"[bold]{share} %[/]" if step == current.step else f"{share} %"
+        for step, share in enumerate(current.steps)
     )
     head = (
-        f"{found.model}: version {found.version} against version {found.champion_version}: "
-        f"{state.replace('_', ' ')}, {found.challenger_weight} % now ({shares})"
+        f"{current.model}: version {current.version} against version {current.champion_version}: "
+        f"{state.replace('_', ' ')}, {current.challenger_weight} % now ({shares})"
     )
     parts: list[str | Table] = [head]
-    if found.HasField("comparison"):
-        parts.append(_sides(found.comparison))
-    return Group(*parts, found.reason.replace("[", r"\["))
+    if current.HasField("comparison"):
+        parts.append(_sides(current.comparison))
+    return Group(*parts, current.reason.replace("[", r"\["))
 
 
 def _sides(seen: reload_pb2.CanaryComparison) -> Table:

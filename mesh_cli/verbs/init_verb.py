@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def init(json: Json = False) -> None:
-    """Make the passwords and keys of a mesh in containers that are not there yet.
+    """Make the missing passwords and keys of a mesh in containers.
 
     They are files in secrets/ that only their owner can read; .env names the user who runs the
     containers.

@@ -105,7 +105,7 @@ async def test_a_program_that_does_not_stop_in_time_is_named(
     manager.start_program("stubborn")
     await running(manager, "stubborn")
     assert manager.stop_programs(["stubborn"], timeout_s=0) == ["stubborn"]
-    # supervisord kills it in the end.
+    # supervisord kills it after stop_wait_s.
     assert manager.stop_programs(["stubborn"], timeout_s=10) == []
 
 
@@ -117,7 +117,7 @@ async def test_a_killed_program_runs_again_at_once(manager: ProcessManager) -> N
         killed = await running(manager, "first")
         os.kill(killed, signal.SIGKILL)
         moment = time.monotonic()
-        # Asking supervisord itself would wake it.
+        # A call to supervisord would wake its loop, so the test looks at the process tree.
         while {child.pid for child in parent.children()} <= {killed}:
             await asyncio.sleep(0.01)
         taken.append(time.monotonic() - moment)

@@ -48,7 +48,7 @@ def test_an_array_and_lines_of_objects_are_both_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "address"),
     [
         ("127.0.0.1:8000\n", ("127.0.0.1", 8000)),
         ("0.0.0.0:8000\n[::]:8000\n", ("127.0.0.1", 8000)),
@@ -59,5 +59,5 @@ def test_an_array_and_lines_of_objects_are_both_read() -> None:
         ("", None),
     ],
 )
-def test_published_ports_are_read(text: str, found: tuple[str, int] | None) -> None:
-    assert published_address(text) == found
+def test_published_ports_are_read(text: str, address: tuple[str, int] | None) -> None:
+    assert published_address(text) == address

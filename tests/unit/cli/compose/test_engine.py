@@ -1,4 +1,4 @@
-"""How the `docker` command is run, and what is said when it cannot be."""
+"""How the `docker` command is run, and the errors when it cannot be."""
 
 import subprocess
 from pathlib import Path

@@ -57,8 +57,8 @@ def init(tmp_path: Path) -> Init:
 
 
 def test_everything_is_made_for_the_owner_only(init: Init) -> None:
-    found = init()
-    assert found.secrets == dict.fromkeys(FILES, "made")
+    initialised = init()
+    assert initialised.secrets == dict.fromkeys(FILES, "made")
     assert {path.name for path in (init.project / "secrets").iterdir()} == FILES
     assert init.mode("secrets") == 0o700
     for name in (*(f"secrets/{name}" for name in FILES), ".env"):
@@ -100,11 +100,14 @@ def test_each_file_has_the_form_that_its_reader_wants(init: Init) -> None:
 
 
 def test_tokens_are_taken_from_the_environment(init: Init) -> None:
-    found = init(HUGGINGFACE_TOKEN="hf_1")
-    assert found.secrets["huggingface_token"] == "made"
+    initialised = init(HUGGINGFACE_TOKEN="hf_1")
+    assert initialised.secrets["huggingface_token"] == "made"
     assert (init.read("huggingface_token"), init.read("slack_url")) == ("hf_1", "")
-    found = init(HUGGINGFACE_TOKEN="hf_1", SLACK_URL="https://hooks.example/x\n")
-    assert (found.secrets["huggingface_token"], found.secrets["slack_url"]) == ("kept", "replaced")
+    initialised = init(HUGGINGFACE_TOKEN="hf_1", SLACK_URL="https://hooks.example/x\n")
+    assert (initialised.secrets["huggingface_token"], initialised.secrets["slack_url"]) == (
+        "kept",
+        "replaced",
+    )
     assert (init.read("huggingface_token"), init.read("slack_url")) == (
         "hf_1",
         "https://hooks.example/x",
@@ -145,9 +148,9 @@ def test_the_folder_is_a_setting(init: Init, tmp_path: Path) -> None:
     (init.project / ".env").write_text("MESH_SECRETS=./elsewhere\n")
     assert init().folder == init.project / "elsewhere"
     assert {path.name for path in (init.project / "elsewhere").iterdir()} == FILES
-    found = init(MESH_SECRETS=str(tmp_path / "absolute"))
-    assert found.folder == tmp_path / "absolute"
-    assert set(found.secrets.values()) == {"made"}
+    initialised = init(MESH_SECRETS=str(tmp_path / "absolute"))
+    assert initialised.folder == tmp_path / "absolute"
+    assert set(initialised.secrets.values()) == {"made"}
 
 
 def test_a_folder_that_cannot_be_written_is_named(init: Init) -> None:

@@ -56,9 +56,9 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
 
 
 def test_replicas_join_and_the_newest_leave(rig: Rig) -> None:
-    everybody = [f"inference-{number}" for number in (1, 2, 3, 4)]
-    assert rig.replicas().scale(4) == Scaled(everybody, everybody[2:], [])
-    assert [name for name, _ in rig.docker.summary()] == everybody
+    all_four = [f"inference-{number}" for number in (1, 2, 3, 4)]
+    assert rig.replicas().scale(4) == Scaled(all_four, all_four[2:], [])
+    assert [name for name, _ in rig.docker.summary()] == all_four
     assert rig.kept_number() == "MESH_REPLICAS=4\n"
     removed = ["inference-4", "inference-3", "inference-2"]
     assert rig.replicas().scale(1) == Scaled(["inference-1"], [], removed)

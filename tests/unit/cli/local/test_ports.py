@@ -1,4 +1,4 @@
-"""Which ports a local mesh takes, and what is said when one is in use."""
+"""The ports that a local mesh takes, and the error when one is in use."""
 
 import os
 import socket

@@ -28,7 +28,7 @@ class TwinProcesses:
     """A process manager that runs no programs."""
 
     def __init__(self) -> None:
-        self.known: dict[str, Program] = {}
+        self.described: dict[str, Program] = {}
         self.started: list[str] = []
         self.up = True
         self.stopped: list[str] = []
@@ -37,12 +37,12 @@ class TwinProcesses:
         return 1 if self.up else None
 
     def update(self, programs: Iterable[Program]) -> None:
-        described = {program.name: program for program in programs}
-        assert not [name for name in self.started if name not in described]
-        self.known = described
+        programs_by_name = {program.name: program for program in programs}
+        assert not [name for name in self.started if name not in programs_by_name]
+        self.described = programs_by_name
 
     def start_program(self, name: str) -> None:
-        assert name in self.known
+        assert name in self.described
         self.started.append(name)
 
     def stop_programs(self, names: Container[str], timeout_s: float = 0) -> list[str]:
@@ -53,7 +53,7 @@ class TwinProcesses:
     def programs(self) -> dict[str, dict[str, Any]]:
         return {
             name: {"name": name, "statename": "RUNNING" if name in self.started else "STOPPED"}
-            for name in self.known
+            for name in self.described
         }
 
 
@@ -106,7 +106,7 @@ class ScaledMesh:
         self.processes = TwinProcesses()
         self.mesh.processes = self.processes  # type: ignore[assignment]
         self.processes.update(part.program for part in self.mesh.parts)
-        self.processes.started = list(self.processes.known)
+        self.processes.started = list(self.processes.described)
         self.mesh.show_replicas(replica_names(2))
         self.fleet = TwinFleet(self.mesh, self.processes)
         self.reports: list[tuple[str, int]] = []
@@ -126,7 +126,7 @@ class ScaledMesh:
         shown = self.mesh.home.replicas_file.read_text().split()
         return (
             [n for n in self.processes.started if n.startswith("replica-")] == names
-            and [n for n in self.processes.known if n.startswith("replica-")] == names
+            and [n for n in self.processes.described if n.startswith("replica-")] == names
             and shown == [f"127.0.0.1:{ports[name]}" for name in names]
             and set(ports) == set(internal_names(count))
             and len(set(ports.values())) == len(ports)
@@ -218,7 +218,7 @@ def test_a_change_that_was_interrupted_is_finished_by_the_next(scaled: ScaledMes
     scaled.processes.update(part.program for part in scaled.mesh.parts)
     scaled.processes.start_program("replica-3")
     assert scaled.to(3) == Scaled(replica_names(3), [], [])
-    assert "replica-4" not in scaled.processes.known
+    assert "replica-4" not in scaled.processes.described
     assert scaled.mesh.settings.replicas == 3
     assert len(scaled.mesh.home.replicas_file.read_text().split()) == 3
 
