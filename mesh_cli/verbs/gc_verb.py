@@ -34,7 +34,7 @@ def gc(
     ] = KEEP_LOG_DAYS,
     json: output.Json = False,
 ) -> None:
-    """Remove versions without a use, their copies at replicas, and folders of ended work.
+    """Remove versions that nothing uses, their copies at replicas, and folders of ended work.
 
     Champion, Serving, Previous and Challenger always stay, and so do the newest versions.
 
