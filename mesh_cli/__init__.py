@@ -1,1 +1,1 @@
-"""The `mesh` command: the whole system as local processes, and every verb of the contract."""
+"""The `mesh` command: runs the whole system, as processes or containers, and calls it."""

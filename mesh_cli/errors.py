@@ -3,16 +3,16 @@
 from mesh import errors as call_errors
 
 EXIT_FAILED = 1
-"""What was asked for was tried and did not succeed, or a part is not healthy."""
+"""The command was tried and did not succeed, or a part is not healthy."""
 EXIT_BAD_INPUT = 2
 """The command line or the input is wrong; nothing was done."""
 EXIT_AWAY = 3
 """No mesh is up here, or a part of it does not answer."""
 
 EXIT_ROLLED_BACK = 4
-"""`mesh canary`: the Challenger was worse, and all traffic is the Champion's again."""
+"""`mesh canary`: the Challenger was worse, and the Champion has all traffic again."""
 EXIT_PAUSED = 5
-"""`mesh canary`: the numbers do not decide; the weights stay as they are."""
+"""`mesh canary`: the numbers do not decide, so the traffic shares stay as they are."""
 
 
 class CliError(Exception):

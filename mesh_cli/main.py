@@ -9,15 +9,17 @@ from mesh import errors as call_errors
 from mesh_cli.errors import CliError, exit_code_of
 from mesh_cli.terminal.output import errors
 from mesh_cli.verbs import (
-    bench_verbs,
+    bench_verb,
     canary_verb,
     context,
     data_verbs,
-    demo,
+    demo_verb,
+    fleet_verbs,
     gc_verb,
     init_verb,
     model_verbs,
     run_verbs,
+    train_verbs,
 )
 
 app = typer.Typer(
@@ -28,15 +30,18 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+# `mesh --help` lists the verbs in this order.
 VERBS = (
     init_verb,
     run_verbs,
     data_verbs,
     model_verbs,
+    train_verbs,
+    fleet_verbs,
     canary_verb,
-    bench_verbs,
+    bench_verb,
     gc_verb,
-    demo,
+    demo_verb,
 )
 for module in VERBS:
     module.register(app)
@@ -59,7 +64,7 @@ def choose(
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 1 failed, 2 bad input, 3 no mesh there; `canary`: 4, 5."""
+    """Run the command. Exit codes: 0 done, 1 failed, 2 bad input, 3 no mesh; `canary`: 4, 5."""
     try:
         app()
     except CliError as error:

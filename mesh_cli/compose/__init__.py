@@ -1,1 +1,1 @@
-"""The mesh in containers, run by Docker Compose."""
+"""A mesh in containers, run by Docker Compose."""

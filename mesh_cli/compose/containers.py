@@ -1,4 +1,4 @@
-"""What Docker says about the mesh's containers, read into plain values."""
+"""Reads Docker's answers about the mesh's containers into plain values."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from mesh_cli.deployments.deployment import PartStatus
 from mesh_cli.errors import CliError
 
 INFERENCE = "inference"
-# Their work is done when they have ended with 0.
+# Services whose containers end with 0 when their work is done.
 ONE_SHOTS = frozenset({"envoy-config", "airflow-migrate"})
 
 _PRESENT = frozenset({"running", "restarting", "paused"})
@@ -26,28 +26,28 @@ class Container:
     image_id: str
     addresses: frozenset[str]
     present: bool
-    """Whether it runs, or is about to again."""
+    """Whether it runs, or will run again."""
 
     @property
     def name(self) -> str:
-        """Name of the part."""
+        """Name of the part, for example `inference-2`."""
         return f"{INFERENCE}-{self.number}"
 
 
 def read_ps(text: str) -> list[dict[str, Any]]:
-    """Containers out of `docker compose ps --format json`: one array, or one object a line."""
+    """Read `docker compose ps --format json`: one array, or one object per line."""
     if text.lstrip().startswith("["):
-        found: list[dict[str, Any]] = json.loads(text)
-        return found
+        containers: list[dict[str, Any]] = json.loads(text)
+        return containers
     return [json.loads(line) for line in text.splitlines() if line.strip()]
 
 
 def part_statuses(
     containers: Iterable[Mapping[str, Any]], services: Iterable[str], urls: Mapping[str, str]
 ) -> list[PartStatus]:
-    """State of each container, in the order of `services`, and of each service without one.
+    """State of each container, and of each service without one, in the order of `services`.
 
-    urls: URL of a service, for those that have one.
+    urls: URLs by service, of those that have one.
     """
     by_service: dict[str, list[PartStatus]] = {name: [] for name in services}
     for container in containers:
@@ -55,19 +55,19 @@ def part_statuses(
         url = urls.get(service, "")
         by_service.setdefault(service, []).append(_status(container, url))
     statuses = []
-    for service, found in by_service.items():
+    for service, present in by_service.items():
         missing = PartStatus(service, False, None, urls.get(service, ""), "has no container")
-        statuses += sorted(found, key=lambda status: _number(status.name)) or [missing]
+        statuses += sorted(present, key=lambda status: _number(status.name)) or [missing]
     return statuses
 
 
 def _status(container: Mapping[str, Any], url: str) -> PartStatus:
     service, state = container["Service"], container["State"]
-    # For example `mesh-inference-2`; which replica it is matters, the other services have one.
+    # The number of `mesh-inference-2` names the replica; other services have one container each.
     name = f"{service}-{_number(container['Name'])}" if service == INFERENCE else service
-    # `Up 2 minutes (healthy)`, `Exited (1) 3 seconds ago`; older versions say it in other words.
-    said = container.get("Status") or f"{state} {container.get('ExitCode', '')}".strip()
-    detail = f"{container.get('Image', '')}: {said}".removeprefix(": ")
+    # `Up 2 minutes (healthy)`, `Exited (1) 3 seconds ago`; older versions of Compose lack it.
+    description = container.get("Status") or f"{state} {container.get('ExitCode', '')}".strip()
+    detail = f"{container.get('Image', '')}: {description}".removeprefix(": ")
     return PartStatus(name, _healthy(container), None, url, detail)
 
 
@@ -83,12 +83,12 @@ def _number(name: str) -> int:
 
 
 def inference_containers(engine: Engine) -> list[Container]:
-    """The inference service's containers, ended ones as well, the oldest first. Raises CliError."""
+    """All containers of the inference service, the oldest first. Raises CliError."""
     ids = engine.compose("ps", "--all", "--quiet", INFERENCE).split()
     if not ids:
         return []
-    found = [_container(entry) for entry in json.loads(engine.docker("inspect", *ids))]
-    return sorted(found, key=lambda container: container.number)
+    containers = [_container(entry) for entry in json.loads(engine.docker("inspect", *ids))]
+    return sorted(containers, key=lambda container: container.number)
 
 
 def _container(entry: Mapping[str, Any]) -> Container:
@@ -106,14 +106,14 @@ def _container(entry: Mapping[str, Any]) -> Container:
 
 @dataclass(frozen=True)
 class InferenceService:
-    """What compose.yaml says about the inference service."""
+    """The inference service of compose.yaml."""
 
     replicas: int
     image: str
 
 
 def inference_service(engine: Engine) -> InferenceService:
-    """Read compose.yaml with all its variables filled in. Raises CliError."""
+    """Read it from compose.yaml with all variables filled in. Raises CliError."""
     document = json.loads(engine.compose("config", "--format", "json"))
     try:
         service = document["services"][INFERENCE]
@@ -131,9 +131,9 @@ def image_id(engine: Engine, image: str) -> str:
 
 
 def published_address(text: str) -> tuple[str, int] | None:
-    """Host and port out of `docker compose port`; None when there is none.
+    """Read the host and port that `docker compose port` prints; None when it prints none.
 
-    A port that is published on every interface is reached on loopback.
+    For a port that is published on every interface the host is loopback.
     """
     host, _, port = text.strip().partition("\n")[0].rpartition(":")
     if not port.isdecimal() or port == "0":

@@ -1,4 +1,4 @@
-"""The `docker` command, in the folder of compose.yaml."""
+"""Runs the `docker` command in the folder of compose.yaml."""
 
 import fcntl
 import os
@@ -11,11 +11,11 @@ from typing import Literal, Protocol
 
 from mesh_cli.errors import CliError
 
-# Building or pulling images is shown and takes what it takes; this is for everything else.
+# Seconds for a command whose output is captured. Commands that show their output, such as those
+# that build or pull images, have no limit.
 COMMAND_TIMEOUT_S = 600.0
 
-
-# Where a command's standard output goes; what is not captured comes as it is printed.
+# Where a command's standard output goes: returned at the end, or printed as it comes.
 Output = Literal["captured", "stdout", "stderr"]
 
 
@@ -25,9 +25,9 @@ class Run(Protocol):
     def __call__(
         self, command: Sequence[str], *, folder: Path, stdin: str, output: Output
     ) -> "subprocess.CompletedProcess[str]":
-        """Its output is returned when it is captured.
+        """Run `command` in `folder`; the result holds its output when that is captured.
 
-        Raises FileNotFoundError and subprocess.TimeoutExpired.
+        Raises FileNotFoundError, and subprocess.TimeoutExpired after COMMAND_TIMEOUT_S.
         """
 
 
@@ -61,26 +61,26 @@ class Engine:
         return ["docker", "compose", "--project-directory", str(self.folder), *arguments]
 
     def compose(self, *arguments: str, stdin: str = "") -> str:
-        """What `docker compose …` prints. Raises CliError with what it complains about."""
+        """Output of `docker compose …`. Raises CliError with the last line of its errors."""
         return self._output(self.compose_command(*arguments), stdin)
 
     def docker(self, *arguments: str) -> str:
-        """What `docker …` prints. Raises CliError with what it complains about."""
+        """Output of `docker …`. Raises CliError with the last line of its errors."""
         return self._output(["docker", *arguments], "")
 
     def show(self, *arguments: str) -> None:
-        """Let `docker compose …` show what it does. Raises CliError when it fails."""
+        """Run `docker compose …` and show its output on standard error. Raises CliError."""
         # Standard output is for the verb's own result.
         if self._start(self.compose_command(*arguments), "", "stderr").returncode:
-            raise CliError(f"`docker compose {arguments[0]}` failed, as it says above")
+            raise CliError(f"`docker compose {arguments[0]}` failed; its output above says why")
 
     def pass_through(self, *arguments: str) -> int:
-        """Let `docker compose …` print what was asked for; its exit code."""
+        """Run `docker compose …` and print its output; returns its exit code."""
         return self._start(self.compose_command(*arguments), "", "stdout").returncode
 
     @contextmanager
-    def only_one(self) -> Iterator[None]:
-        """Keep apart what changes which containers there are. Raises CliError."""
+    def lock(self) -> Iterator[None]:
+        """Hold the lock of changes to the containers. Raises CliError when it is taken."""
         descriptor = os.open(self.folder, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,51 +4,48 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from dotenv import dotenv_values, set_key
+
 from mesh_cli.errors import CliError
-from mesh_cli.local.home import write_private
 
 
 class EnvFile:
-    """Lines NAME=value; others, comments among them, are left as they are."""
+    """Variables of a .env file, read as Compose reads them.
+
+    A change keeps comments and the order of lines; blank lines just above the variable go.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def get(self, name: str) -> str:
         """Value of a variable, or an empty text. Raises CliError."""
-        values = [line.partition("=")[2] for line in self._lines() if _name(line) == name]
-        return values[-1].strip().strip("\"'") if values else ""
+        return self._values().get(name) or ""
 
     def set(self, name: str, value: str) -> None:
         """Change a variable where it stands, or add it. Raises CliError."""
-        line = f"{name}={value}"
-        lines = [line if _name(old) == name else old for old in self._lines()]
-        self._write(lines if line in lines else [*lines, line])
-
-    def add_missing(self, values: Mapping[str, str]) -> dict[str, str]:
-        """Add the variables that are not there; returns those. Raises CliError."""
-        lines = self._lines()
-        present = {_name(line) for line in lines}
-        missing = {name: value for name, value in values.items() if name not in present}
-        if missing:
-            self._write([*lines, *(f"{name}={value}" for name, value in missing.items())])
-        return missing
-
-    def _lines(self) -> list[str]:
         try:
-            return self._path.read_text().splitlines()
-        except FileNotFoundError:
-            return []
+            before = self._path.stat() if self._path.exists() else None
+            # A value of letters and digits stays without quotes.
+            set_key(self._path, name, value, quote_mode="auto")
+            self._path.chmod(0o600)
+            if before is not None and os.geteuid() == 0:
+                # The rewritten file is root's after `sudo mesh scale`; its owner needs it back.
+                os.chown(self._path, before.st_uid, before.st_gid)
         except OSError as error:
             raise self._failure(error) from error
 
-    def _write(self, lines: list[str]) -> None:
+    def add_missing(self, values: Mapping[str, str]) -> dict[str, str]:
+        """Add the variables that have no value yet; returns those. Raises CliError."""
+        present = self._values()
+        missing = {name: value for name, value in values.items() if present.get(name) is None}
+        for name, value in missing.items():
+            self.set(name, value)
+        return missing
+
+    def _values(self) -> dict[str, str | None]:
         try:
-            before = self._path.stat() if self._path.exists() else None
-            write_private(self._path, "".join(f"{line}\n" for line in lines))
-            if before is not None and os.geteuid() == 0:
-                # What `sudo mesh scale` changed is still the operator's to read.
-                os.chown(self._path, before.st_uid, before.st_gid)
+            return dotenv_values(self._path)
         except OSError as error:
             raise self._failure(error) from error
 
@@ -57,9 +54,3 @@ class EnvFile:
             f"{self._path} cannot be read and written ({error.strerror}): "
             "run `mesh` as the user who owns that folder"
         )
-
-
-def _name(line: str) -> str:
-    """Name of the variable of a line; empty for a comment and the like."""
-    name, equals, _ = line.strip().removeprefix("export ").partition("=")
-    return name.strip() if equals and not name.startswith("#") else ""

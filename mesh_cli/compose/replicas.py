@@ -1,4 +1,4 @@
-"""Changes the inference containers while traffic goes on: more, fewer, or all of them new."""
+"""Adds, removes or replaces inference containers while traffic goes on."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -21,33 +21,40 @@ from mesh_cli.deployments.fleet_wait import GetFleet
 from mesh_cli.errors import CliError
 
 REPLICAS_VARIABLE = "MESH_REPLICAS"
-# Docker's name server drops a stopped container at once; the control plane asks every few seconds.
+# Seconds until the control plane stops listing a stopped container: Docker's name server drops it
+# at once, and the control plane asks that server every few seconds.
 GONE_TIMEOUT_S = 60.0
 
 
 class Replicas:
     """The inference containers of a mesh that is up.
 
-    It looks at what there is, so that asking again finishes what was broken off.
+    Each call starts from the containers that exist, so it finishes a change that was interrupted.
+    starting_at_once: replicas to start at the same time; 0: half as many as cores.
     """
 
     def __init__(
-        self, engine: Engine, get_fleet: GetFleet, is_up: Callable[[], bool], report: Report
+        self,
+        engine: Engine,
+        get_fleet: GetFleet,
+        is_up: Callable[[], bool],
+        report: Report,
+        starting_at_once: int = 0,
     ) -> None:
         self._engine = engine
         self._await = partial(fleet_wait.await_fleet, get_fleet, is_up=is_up)
         self._report = report
         self._steps = 0
-        # A start costs a core some seconds; traffic is to keep the others.
-        self._starting_at_once = max(1, len(os.sched_getaffinity(0)) // 2)
+        # A replica that starts uses a core for some seconds; half of the cores stay for traffic.
+        self._starting_at_once = starting_at_once or max(1, len(os.sched_getaffinity(0)) // 2)
 
     def scale(self, count: int) -> Scaled:
         """Add containers, or stop the newest, until there are `count`; `up` keeps the number.
 
-        Raises CliError when a new one gets no traffic in time, which leaves those that there were,
-        or when the control plane still lists one that has stopped.
+        Raises CliError when a new container gets no traffic in time, and then stops all new ones;
+        also when the control plane still lists a container that has stopped.
         """
-        with self._engine.only_one():
+        with self._engine.lock():
             running = self._tidied()
             stay, surplus = running[:count], running[count:][::-1]
             self._steps = abs(count - len(running))
@@ -57,11 +64,11 @@ class Replicas:
             return Scaled(names([*stay, *added]), names(added), names(surplus))
 
     def roll(self) -> Scaled:
-        """Replace every container by one of the current image, the new ones first.
+        """Start a container of the current image for each replica, then stop the old containers.
 
-        Raises CliError as `scale` does. Compose by itself would stop all of them at once.
+        Raises CliError as `scale` does. Compose by itself would stop all old ones at once.
         """
-        with self._engine.only_one():
+        with self._engine.lock():
             service = inference_service(self._engine)
             running = self._tidied()
             fresh = self._already_rolled(running, service.replicas, service.image)
@@ -73,17 +80,17 @@ class Replicas:
             return Scaled(names([*fresh, *added]), names(added), names(old))
 
     def _tidied(self) -> list[Container]:
-        """Those that run, the oldest first. The others go: Compose would start them again."""
-        found = inference_containers(self._engine)
-        for container in found:
+        """Containers that run, the oldest first. Removes others, which Compose would restart."""
+        containers = inference_containers(self._engine)
+        for container in containers:
             if not container.present:
                 self._remove(container)
-        return [container for container in found if container.present]
+        return [container for container in containers if container.present]
 
     def _already_rolled(
         self, running: Sequence[Container], count: int, image: str
     ) -> list[Container]:
-        """New containers that a broken-off roll left beside old ones."""
+        """New containers that an interrupted roll left beside old ones."""
         if len(running) <= count:
             return []
         current = image_id(self._engine, image)
@@ -113,11 +120,11 @@ class Replicas:
         return there[len(before) :]
 
     def _new(self, before: Sequence[Container]) -> list[Container]:
-        known = {container.id for container in before}
-        return [found for found in inference_containers(self._engine) if found.id not in known]
+        ids = {container.id for container in before}
+        return [new for new in inference_containers(self._engine) if new.id not in ids]
 
     def _retire(self, containers: Sequence[Container]) -> None:
-        """Stop containers one after the other; each answers what it has first."""
+        """Stop containers one after the other; each first answers the requests that it has."""
         for container in containers:
             self._stop(container)
             self._report(f"{container.name} left", self._steps)
@@ -125,7 +132,7 @@ class Replicas:
             self._await_gone(containers)
 
     def _stop(self, container: Container) -> None:
-        # Waits for as long as compose.yaml grants it.
+        # `docker stop` waits for the grace period that compose.yaml gives the container.
         self._engine.docker("stop", container.id)
         self._remove(container)
 
@@ -134,14 +141,15 @@ class Replicas:
 
     def _await_eligible(self, containers: Sequence[Container]) -> None:
         waiting = {address: c.name for c in containers for address in c.addresses}
-        left = dict.fromkeys(names(containers), "")
+        left = set(names(containers))
 
-        def look(fleet: reload_pb2.Fleet) -> str:
-            details = dict.fromkeys(left, "is not known to the control plane")
+        def missing(fleet: reload_pb2.Fleet) -> str:
+            details = dict.fromkeys(left, "is not listed by the control plane")
             for replica in fleet.replicas:
                 name = waiting.get(_host(replica))
                 if name in left and replica.eligible:
-                    del left[name], details[name]
+                    left.remove(name)
+                    del details[name]
                     self._report(f"{name} joined", self._steps)
                 elif name in left:
                     details[name] = replica.detail
@@ -151,17 +159,17 @@ class Replicas:
             )
 
         failure = "nothing was changed: no traffic for the new replicas"
-        self._await(look, fleet_wait.ELIGIBLE_TIMEOUT_S, failure)
+        self._await(missing, fleet_wait.ELIGIBLE_TIMEOUT_S, failure)
 
     def _await_gone(self, containers: Sequence[Container]) -> None:
         leaving = {address: c.name for c in containers for address in c.addresses}
 
-        def look(fleet: reload_pb2.Fleet) -> str:
+        def missing(fleet: reload_pb2.Fleet) -> str:
             left = (leaving.get(_host(replica), "") for replica in fleet.replicas)
             return ", ".join(sorted(filter(None, left)))
 
         failure = "the control plane still lists replicas that have stopped"
-        self._await(look, GONE_TIMEOUT_S, failure)
+        self._await(missing, GONE_TIMEOUT_S, failure)
 
 
 def _host(replica: reload_pb2.Replica) -> str:

@@ -1,1 +1,1 @@
-"""What the verbs ask of a mesh, wherever it runs."""
+"""The interface of a mesh that the verbs use, whether it runs as processes or in containers."""

@@ -1,4 +1,4 @@
-"""What the verbs need of a mesh, wherever its parts run."""
+"""The interface of a mesh that the verbs use, and its plain values."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,13 +6,14 @@ from typing import Protocol
 
 from mesh_cli.rows.csv_files import Row
 
-# Called with what became of each replica, and with how many steps there are in all.
+# Called after each step of a change with its text, such as "replica-3 joined", and with the number
+# of steps in all.
 Report = Callable[[str, int], None]
 
 
 @dataclass(frozen=True)
 class PartStatus:
-    """State of one part: healthy, or in `detail` why not."""
+    """State of one part; `detail` says why it is not healthy."""
 
     name: str
     healthy: bool
@@ -23,7 +24,7 @@ class PartStatus:
 
 @dataclass(frozen=True)
 class Scaled:
-    """What was done, names of replicas."""
+    """Names of the replicas after a change, and of those that it added and removed."""
 
     replicas: list[str]
     added: list[str]
@@ -35,7 +36,7 @@ class Deployment(Protocol):
 
     @property
     def home(self) -> str:
-        """Folder that it belongs to."""
+        """Folder of the mesh: MESH_HOME, or the folder of compose.yaml."""
 
     @property
     def ends_with_terminal(self) -> bool:
@@ -43,29 +44,29 @@ class Deployment(Protocol):
 
     @property
     def stop_command(self) -> str:
-        """What a person types to stop it."""
+        """The command that stops it, as a person types it."""
 
     @property
     def address(self) -> str:
         """host:port of Envoy. Raises NotUp."""
 
     def is_up(self) -> bool:
-        """Whether there is somebody to speak to."""
+        """Whether the mesh has been started and not stopped."""
 
     def start(self) -> None:
-        """Start every part, show how far it is, and return when all are healthy.
+        """Start every part, show the progress, and return when all are healthy.
 
         Raises CliError.
         """
 
     def stop(self) -> None:
-        """Stop every part; state stays. Raises CliError."""
+        """Stop every part; the state stays. Raises CliError."""
 
     def statuses(self) -> list[PartStatus]:
-        """State of every part. Raises NotUp when it was never started."""
+        """State of every part. Raises NotUp when the mesh was never started."""
 
     def urls(self) -> dict[str, str]:
-        """URLs of the doors that are open: mesh, mlflow, airflow and others."""
+        """URLs by name, of the doors that are open: mesh, mlflow, airflow and others."""
 
     def ports(self) -> dict[str, int]:
         """Its ports on this machine by name."""
@@ -77,16 +78,16 @@ class Deployment(Protocol):
         """How a person reaches the training database: its URL, or a command."""
 
     def show_log(self, part: str, follow: bool, lines: int) -> int:
-        """Print the end of a part's log; the exit code. Raises BadInput for an unknown part."""
+        """Print the end of a part's log; returns an exit code. Raises BadInput."""
 
     def scale(self, count: int, report: Report) -> Scaled:
-        """Bring the replicas to another number while traffic goes on. Raises CliError."""
+        """Bring the replicas to `count` while traffic goes on. Raises CliError."""
 
     def build(self) -> None:
-        """Build the replicas' image and show how far it is. Raises CliError."""
+        """Build the replicas' image and show the progress. Raises CliError."""
 
     def roll(self, report: Report) -> Scaled:
         """Replace every replica while traffic goes on. Raises CliError."""
 
     def insert(self, model: str, rows: Sequence[Row]) -> None:
-        """Insert rows into a model's training table by one SQL statement; they are committed."""
+        """Insert rows into a model's training table by one SQL statement, and commit."""

@@ -1,4 +1,4 @@
-"""Waits until the fleet is what a verb asked for."""
+"""Waits until the fleet has the replicas that a verb is to bring about."""
 
 import time
 from collections.abc import Callable
@@ -7,28 +7,28 @@ from mesh.errors import MeshError
 from mesh.v1 import reload_pb2
 from mesh_cli.errors import CliError, NotUp
 
-# Importing torch and loading every model, beside traffic.
+# A new replica imports torch and loads every model, while traffic uses the same cores.
 ELIGIBLE_TIMEOUT_S = 180.0
 GONE_TIMEOUT_S = 30.0
 POLL_S = 0.2
 
-# Asks the control plane. Raises MeshError.
+# Fetches the fleet from the control plane. Raises MeshError.
 GetFleet = Callable[[], reload_pb2.Fleet]
-# What is still missing in a fleet; empty: nothing.
-Look = Callable[[reload_pb2.Fleet], str]
+# Says what is still missing in a fleet; an empty text when nothing is.
+Missing = Callable[[reload_pb2.Fleet], str]
 
 
 def await_fleet(
-    get_fleet: GetFleet, look: Look, timeout_s: float, failure: str, is_up: Callable[[], bool]
+    get_fleet: GetFleet, missing: Missing, timeout_s: float, failure: str, is_up: Callable[[], bool]
 ) -> None:
-    """Ask for the fleet until `look` finds nothing that is missing.
+    """Fetch the fleet until `missing` returns an empty text.
 
-    Raises NotUp when the mesh is stopped meanwhile, CliError with `failure` after `timeout_s`.
+    Raises NotUp when the mesh is stopped meanwhile; after `timeout_s` CliError, with `failure`.
     """
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            problem = look(get_fleet())
+            problem = missing(get_fleet())
         except MeshError as error:
             if not is_up():
                 raise NotUp("the mesh was stopped while it was being scaled") from None

@@ -1,1 +1,1 @@
-"""A mesh of processes on this machine; compose/ is its twin in containers."""
+"""A mesh of processes on this machine."""

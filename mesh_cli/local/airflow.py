@@ -11,11 +11,11 @@ import httpx
 from mesh_cli.errors import CliError
 from mesh_cli.local import postgres
 from mesh_cli.local.home import MeshHome, MeshSettings, write_private
-from mesh_cli.local.secrets import AIRFLOW_USER, Secrets
+from mesh_cli.local.local_secrets import AIRFLOW_USER, LocalSecrets
 
 PARTS = ("api-server", "scheduler", "dag-processor")
 ARGUMENTS = {
-    # The log server would listen on every interface at one fixed port.
+    # Without this option a log server listens on every interface, at one fixed port.
     "scheduler": ("--skip-serve-logs",),
 }
 MIGRATION_TIMEOUT_S = 300
@@ -31,8 +31,8 @@ def binary(settings: MeshSettings) -> Path:
 
 
 def environment(home: MeshHome, settings: MeshSettings) -> dict[str, str]:
-    """Environment of every Airflow process; settings and keys are in its airflow.cfg."""
-    # Airflow starts helpers by name, so its own `bin` comes first.
+    """Environment of every Airflow process; its settings and keys are in airflow.cfg."""
+    # Airflow starts its own programs by name, so its `bin` comes first.
     path = f"{settings.airflow_venv / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     return {
         "AIRFLOW_HOME": str(home.airflow),
@@ -43,7 +43,7 @@ def environment(home: MeshHome, settings: MeshSettings) -> dict[str, str]:
     }
 
 
-def write_config(home: MeshHome, settings: MeshSettings, secrets: Secrets, port: int) -> None:
+def write_config(home: MeshHome, settings: MeshSettings, secrets: LocalSecrets, port: int) -> None:
     """Write airflow.cfg, readable by the owner only."""
     secrets.airflow_password()
     url = f"http://127.0.0.1:{settings.airflow_port}"
@@ -51,7 +51,7 @@ def write_config(home: MeshHome, settings: MeshSettings, secrets: Secrets, port:
         "core": {
             "dags_folder": settings.dags.absolute(),
             "executor": "LocalExecutor",
-            # Each worker is a process of some 150 MB; a turn of the loop uses one at a time.
+            # Workers. Each is a process of some 150 MB; a turn of the loop uses one at a time.
             "parallelism": 4,
             "load_examples": False,
             "dags_are_paused_at_creation": False,
@@ -75,14 +75,15 @@ def write_config(home: MeshHome, settings: MeshSettings, secrets: Secrets, port:
         "api_auth": {"jwt_secret": secrets.airflow_jwt_secret()},
         "scheduler": {
             "scheduler_idle_sleep_time": 0.5,
-            # A scheduler that was killed takes its tasks with it. The next one takes those up when
-            # the first has been silent for so long; by default it would look after 5 minutes only.
+            # A killed scheduler leaves tasks behind. The next scheduler takes them up when the
+            # killed one has given no sign of life for 15 s; it looks every 10 s, where Airflow's
+            # default is 5 minutes.
             "scheduler_health_check_threshold": 15,
             "orphaned_tasks_check_interval": 10,
-            # Seconds without a sign of life after which a task is tried again.
+            # A task is tried again after 30 s without a sign of life.
             "task_instance_heartbeat_timeout": 30,
         },
-        # So many times 5 s a task outlives an API server that is away.
+        # Heartbeats, 5 s apart, that may fail while the API server is away before a task gives up.
         "workers": {"max_failed_heartbeats": 12},
         "dag_processor": {"refresh_interval": 5},
         "logging": {"base_log_folder": home.logs / "airflow", "logging_level": "INFO"},
@@ -97,7 +98,10 @@ def write_config(home: MeshHome, settings: MeshSettings, secrets: Secrets, port:
 
 
 def warm_up(settings: MeshSettings) -> None:
-    """Let the API server build the part that tasks talk to: its first call takes seconds."""
+    """Make a first call to the interface that tasks use, which takes seconds to be built.
+
+    Raises CliError when it does not answer.
+    """
     url = f"http://127.0.0.1:{settings.airflow_port}/execution/health"
     try:
         httpx.get(url, timeout=WARM_UP_TIMEOUT_S, trust_env=False).raise_for_status()
@@ -106,7 +110,7 @@ def warm_up(settings: MeshSettings) -> None:
 
 
 def migrate(home: MeshHome, settings: MeshSettings, extra: dict[str, str]) -> None:
-    """Create or upgrade the tables of Airflow's database."""
+    """Create or upgrade the tables of Airflow's database. Raises CliError when that fails."""
     result = subprocess.run(
         [binary(settings), "db", "migrate"],
         env={**os.environ, **environment(home, settings), **extra},

@@ -1,4 +1,4 @@
-"""What a local mesh no longer needs: old versions, their copies at replicas, old folders."""
+"""Finds and removes what a local mesh no longer needs: old versions, their copies, old folders."""
 
 import shutil
 import time
@@ -21,7 +21,7 @@ _DAY_S = 86_400.0
 
 @dataclass(frozen=True)
 class Garbage:
-    """One thing that nothing keeps: a version of a model, or a folder."""
+    """One thing that can be removed: a version of a model, or folders."""
 
     kind: str
     name: str
@@ -41,7 +41,10 @@ class Garbage:
 
 
 class Collector:
-    """Finds and removes it. `keep`: newest versions a model; `days`: of Airflow's task logs."""
+    """Finds and removes garbage.
+
+    keep: newest versions of each model that stay; days: age at which Airflow's task logs go.
+    """
 
     def __init__(self, mesh: LocalMesh, registry: Registry, keep: int, days: int) -> None:
         self._mesh = mesh
@@ -50,17 +53,17 @@ class Collector:
         self._days = days
 
     async def find(self) -> list[Garbage]:
-        """Everything that nothing keeps. Raises Unavailable while MLflow is away."""
+        """Everything that can be removed. Raises Unavailable while MLflow is away."""
         models = await self._registry.list_models()
-        found = []
+        old: list[Garbage] = []
         kept: dict[str, set[str]] = {}
         for model in models:
-            kept[model.name], gone = await self._versions(model)
-            found += gone
-        return [*found, *self._caches(kept), *self._jobs(), *self._task_logs()]
+            kept[model.name], old_versions = await self._versions(model)
+            old += old_versions
+        return [*old, *self._caches(kept), *self._jobs(), *self._task_logs()]
 
     async def remove(self, garbage: Garbage) -> None:
-        """Delete it; done again after a failure, it goes on."""
+        """Delete it. A call after a failed one deletes the rest."""
         if garbage.version is not None:
             await self._registry.delete_version(garbage.version)
         else:
@@ -69,12 +72,12 @@ class Collector:
 
     async def _versions(self, model: RegisteredModel) -> tuple[set[str], list[Garbage]]:
         versions = await self._registry.list_versions(model.name)
-        gone = expired(versions, set(model.aliases.values()), self._keep)
-        kept = {found.version for found in versions if found not in gone}
+        old = expired(versions, set(model.aliases.values()), self._keep)
+        kept = {version.version for version in versions if version not in old}
         why = f"no alias, and not among the newest {self._keep}"
         return kept, [
-            Garbage("version", f"{model.name} {found.version}", why, self._files(found), found)
-            for found in gone
+            Garbage("version", f"{model.name} {item.version}", why, self._files(item), item)
+            for item in old
         ]
 
     def _files(self, version: ModelVersion) -> tuple[Path, ...]:
@@ -95,7 +98,8 @@ class Collector:
 
     def _jobs(self) -> Iterator[Garbage]:
         folders = sorted((self._mesh.home.root / "training" / "jobs").glob("*/"))
-        # Asked after the look, so that the folder of a job that begins now is spared.
+        # The database is asked after the folders are listed. A job makes its folder after its row,
+        # so each listed folder of a job under way has a row by then, and stays.
         under_way = self._jobs_under_way() if folders else ()
         for folder in folders:
             if folder.name not in under_way:
@@ -114,7 +118,7 @@ class Collector:
                 return {name for (name,) in cursor.fetchall()}
         except psycopg2.OperationalError as error:
             raise CliError(
-                f"PostgreSQL cannot be asked for trainings under way: {error}"
+                f"PostgreSQL does not say which trainings are under way: {error}"
             ) from error
 
     def _task_logs(self) -> Iterator[Garbage]:

@@ -1,4 +1,4 @@
-"""Health checks: each returns why a part is not well, or an empty text."""
+"""Health checks of the parts. A check returns why a part is not healthy, or an empty text."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ Check = Callable[[], str]
 
 
 def postgres(url: str) -> Check:
-    """A query is answered."""
+    """PostgreSQL accepts a connection."""
 
     def check() -> str:
         try:
@@ -27,7 +27,7 @@ def postgres(url: str) -> Check:
 
 
 def http(url: str) -> Check:
-    """A GET is answered with 200."""
+    """A GET request gets the status 200."""
 
     def check() -> str:
         try:
@@ -72,7 +72,7 @@ def airflow(url: str, part: str) -> Check:
 
     def check() -> str:
         try:
-            # It answers 200 even when a part is not well: the document tells.
+            # The status is 200 even when a part is not healthy.
             document = httpx.get(
                 f"{url}/api/v2/monitor/health", timeout=TIMEOUT_S, trust_env=False
             ).json()

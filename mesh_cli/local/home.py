@@ -1,4 +1,4 @@
-"""Where a local mesh lives: its folder, its settings, and what `mesh up` wrote down there."""
+"""A local mesh's settings, the paths in its folder, and the record that `mesh up` leaves there."""
 
 import json
 import os
@@ -18,13 +18,13 @@ _MAX_SOCKET_PATH = 100
 
 
 def project_folder() -> Path:
-    """The folder of the virtual environment's parent, else the working directory."""
+    """The folder that holds the virtual environment `.venv`, else the working directory."""
     prefix = Path(sys.prefix)
     return prefix.parent if prefix.name == ".venv" else Path.cwd()
 
 
 def compose_folder() -> Path:
-    """The folder of compose.yaml: MESH_COMPOSE_FOLDER, else the project's."""
+    """The folder of compose.yaml: MESH_COMPOSE_FOLDER, else the project folder."""
     named = os.environ.get("MESH_COMPOSE_FOLDER")
     return Path(named).absolute() if named else project_folder()
 
@@ -71,7 +71,7 @@ class MeshSettings(BaseSettings):
 
     @property
     def published_ports(self) -> tuple[int, ...]:
-        """Ports that are settings."""
+        """The four ports that are settings."""
         return self.port, self.envoy_admin_port, self.mlflow_port, self.airflow_port
 
 
@@ -84,7 +84,8 @@ class MeshHome:
         self.secrets = self.root / "secrets"
         self.run = self.root / "run"
         self.record_file = self.run / "mesh.json"
-        self.supervisor_config = self.run / "supervisord.conf"
+        self.supervisord_config = self.run / "supervisord.conf"
+        self.supervisord_log = self.logs / "supervisord.log"
         self.envoy_config = self.run / "envoy.pb"
         self.replicas_file = self.run / "replicas"
         self.postgres_data = self.root / "postgres"
@@ -92,8 +93,8 @@ class MeshHome:
         self.airflow = self.root / "airflow"
 
     @property
-    def supervisor_socket(self) -> Path:
-        """Socket of the supervisor; in the temporary folder when the path would be too long."""
+    def supervisord_socket(self) -> Path:
+        """Socket of supervisord; in the temporary folder when its path here would be too long."""
         path = self.run / "supervisor.sock"
         if len(str(path)) <= _MAX_SOCKET_PATH:
             return path
@@ -101,7 +102,7 @@ class MeshHome:
         return Path(tempfile.gettempdir()) / f"mesh-{os.getuid()}-{digest}.sock"
 
     def make_folders(self) -> None:
-        """Create the folders, readable by the owner only. Raises CliError when it cannot."""
+        """Create the folders, readable by the owner only. Raises CliError."""
         try:
             for folder in (self.root, self.logs, self.secrets, self.run, self.artifacts):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -115,20 +116,20 @@ class MeshHome:
             ) from error
 
     def write_record(self, record: dict[str, Any]) -> None:
-        """Write down what `mesh up` decided (ports, run id), atomically."""
+        """Write the record: run id, settings and ports."""
         write_private(self.record_file, json.dumps(record, indent=1))
 
     def record(self) -> dict[str, Any]:
-        """What `mesh up` wrote down. Raises NotUp when there is nothing."""
+        """Read the record. Raises NotUp when there is none."""
         try:
-            found: dict[str, Any] = json.loads(self.record_file.read_text())
+            record: dict[str, Any] = json.loads(self.record_file.read_text())
         except FileNotFoundError:
             raise NotUp(f"no mesh is up in {self.root}: run `mesh up`") from None
-        return found
+        return record
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read; it appears whole or not at all."""
+    """Write a file that only its owner may read. Readers see the old file or the whole new one."""
     partial = path.with_name(path.name + ".partial")
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)

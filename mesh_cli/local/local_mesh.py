@@ -1,4 +1,4 @@
-"""A local mesh as a whole: up, down, status."""
+"""Starts and stops the processes of a local mesh, and keeps the record of them."""
 
 import fcntl
 import subprocess
@@ -14,10 +14,10 @@ from mesh_cli.deployments.deployment import PartStatus
 from mesh_cli.errors import CliError
 from mesh_cli.local import airflow, postgres
 from mesh_cli.local.home import MeshHome, MeshSettings, write_private
+from mesh_cli.local.local_secrets import LocalSecrets
 from mesh_cli.local.parts import Part, Parts, internal_names, replica_names
 from mesh_cli.local.ports import internal_ports, require_free
-from mesh_cli.local.process_manager import RUN_ID_VARIABLE, Supervisor, stop_leftovers
-from mesh_cli.local.secrets import Secrets
+from mesh_cli.local.process_manager import RUN_ID_VARIABLE, ProcessManager, stop_leftovers
 
 UP_TIMEOUT_S = 240.0
 POLL_S = 0.25
@@ -27,38 +27,38 @@ Report = Callable[[str], None]
 
 
 class LocalMesh:
-    """The mesh in MESH_HOME."""
+    """The processes and files of the mesh in MESH_HOME."""
 
     def __init__(self, settings: MeshSettings) -> None:
         self.home = MeshHome(settings.home)
-        self.supervisor = Supervisor(self.home)
-        self._asked_replicas = settings.replicas
-        self.asked = self._as_scaled(settings)
+        self.processes = ProcessManager(self.home)
+        self._replicas_setting = settings.replicas
+        self.next_settings = self._with_scaled_replicas(settings)
         """The settings for the next `up`."""
 
     @property
     def steps(self) -> int:
-        """How many times `up` reports: every part once, and Airflow's database."""
-        return 7 + len(airflow.PARTS) + self.asked.replicas
+        """Reports of `up`: one for each part, and one for Airflow's database."""
+        return 7 + len(airflow.PARTS) + self.next_settings.replicas
 
     @cached_property
-    def secrets(self) -> Secrets:
-        """Its passwords."""
-        return Secrets(self.home)
+    def secrets(self) -> LocalSecrets:
+        """Its passwords and keys."""
+        return LocalSecrets(self.home)
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """What `mesh up` wrote down. Raises NotUp."""
+        """The record that `mesh up` wrote. Raises NotUp."""
         return self.home.record()
 
     @cached_property
     def settings(self) -> MeshSettings:
-        """The settings with which it was started."""
+        """The settings with which the mesh was started. Raises NotUp."""
         return MeshSettings.model_validate(self.record["settings"])
 
     @cached_property
     def parts(self) -> list[Part]:
-        """Its parts."""
+        """Its parts. Raises NotUp."""
         return Parts(self.home, self.settings, self.secrets, self.record["ports"]).all()
 
     @property
@@ -74,8 +74,8 @@ class LocalMesh:
         )
 
     def is_up(self) -> bool:
-        """Whether its supervisor runs."""
-        return self.supervisor.pid() is not None
+        """Whether its supervisord runs."""
+        return self.processes.pid() is not None
 
     def up(self, report: Report) -> None:
         """Start every part and return when all are healthy.
@@ -83,9 +83,9 @@ class LocalMesh:
         Raises CliError when it is up already, a port is taken, a folder is not writable, or a
         part does not become healthy in time; then everything is stopped again.
         """
-        airflow.binary(self.asked)
+        airflow.binary(self.next_settings)
         self.home.make_folders()
-        with self.only_one():
+        with self.lock():
             if self.is_up():
                 raise CliError(
                     f"the mesh in {self.home.root} is already up at {self.address}: "
@@ -101,21 +101,21 @@ class LocalMesh:
 
     def down(self) -> None:
         """Stop every part and wait until no process is left. State stays."""
-        self.supervisor.stop(last="postgres")
+        self.processes.stop(last="postgres")
         self._clear_leftovers()
 
     def statuses(self) -> list[PartStatus]:
-        """State of every part, asked at the same time."""
-        programs = self.supervisor.programs() if self.is_up() else {}
+        """State of every part; the parts are checked at the same time. Raises NotUp."""
+        programs = self.processes.programs() if self.is_up() else {}
         with ThreadPoolExecutor(len(self.parts)) as pool:
             return list(pool.map(lambda part: _status(part, programs.get(part.name)), self.parts))
 
     @contextmanager
-    def only_one(self) -> Iterator[None]:
-        """Keep apart what changes which parts there are. Raises CliError when one is at it."""
-        with (self.home.run / "up.lock").open("w") as lock:
+    def lock(self) -> Iterator[None]:
+        """Hold the lock of changes to the parts. Raises CliError when it is taken."""
+        with (self.home.run / "up.lock").open("w") as file:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise CliError(
                     f"the mesh in {self.home.root} is already starting or being scaled: "
@@ -124,7 +124,7 @@ class LocalMesh:
             yield
 
     def resize(self, replicas: int, ports: Mapping[str, int]) -> None:
-        """Write down another number of replicas and the internal ports of every part."""
+        """Record another number of replicas, and the internal ports of all parts."""
         self.home.write_record(
             {
                 **self.record,
@@ -132,21 +132,21 @@ class LocalMesh:
                 "ports": dict(ports),
             }
         )
-        self.forget()
+        self.reread_record()
 
     def show_replicas(self, names: Iterable[str]) -> None:
-        """Tell the control plane which replicas there are."""
+        """Write the file from which the control plane reads the replicas' addresses."""
         ports = self.record["ports"]
         lines = (f"127.0.0.1:{ports[name]}\n" for name in names)
         write_private(self.home.replicas_file, "".join(lines))
 
-    def forget(self) -> None:
-        """Read the record again when it is next needed."""
+    def reread_record(self) -> None:
+        """Drop the cached record; it is read again when it is next needed."""
         for name in ("record", "settings", "parts"):
             self.__dict__.pop(name, None)
 
-    def _as_scaled(self, settings: MeshSettings) -> MeshSettings:
-        """What `mesh scale` set stays until MESH_REPLICAS says something else than before."""
+    def _with_scaled_replicas(self, settings: MeshSettings) -> MeshSettings:
+        """Keep the number of replicas of `mesh scale` until MESH_REPLICAS changes."""
         before = self.home.record() if self.home.record_file.exists() else {}
         if before.get("asked_replicas") != settings.replicas:
             return settings
@@ -157,29 +157,29 @@ class LocalMesh:
             stop_leftovers(self.home.record()["run_id"])
 
     def _write_record(self) -> None:
-        asked = self.asked
+        settings = self.next_settings
         require_free(
-            asked.host,
+            settings.host,
             {
-                "Envoy": ("MESH_PORT", asked.port),
-                "Envoy's admin page": ("MESH_ENVOY_ADMIN_PORT", asked.envoy_admin_port),
-                "MLflow": ("MESH_MLFLOW_PORT", asked.mlflow_port),
-                "Airflow": ("MESH_AIRFLOW_PORT", asked.airflow_port),
+                "Envoy": ("MESH_PORT", settings.port),
+                "Envoy's admin page": ("MESH_ENVOY_ADMIN_PORT", settings.envoy_admin_port),
+                "MLflow": ("MESH_MLFLOW_PORT", settings.mlflow_port),
+                "Airflow": ("MESH_AIRFLOW_PORT", settings.airflow_port),
             },
         )
         before = self.home.record() if self.home.record_file.exists() else {}
-        names = internal_names(asked.replicas)
-        ports = internal_ports(names, before.get("ports", {}), asked.published_ports)
+        names = internal_names(settings.replicas)
+        ports = internal_ports(names, before.get("ports", {}), settings.published_ports)
         self.home.write_record(
             {
                 "run_id": uuid.uuid4().hex,
-                "settings": asked.model_dump(mode="json"),
-                "asked_replicas": self._asked_replicas,
+                "settings": settings.model_dump(mode="json"),
+                "asked_replicas": self._replicas_setting,
                 "ports": ports,
             }
         )
-        self.forget()
-        self.show_replicas(replica_names(asked.replicas))
+        self.reread_record()
+        self.show_replicas(replica_names(settings.replicas))
 
     def _start(self, report: Report) -> None:
         port = self.record["ports"]["postgres"]
@@ -187,19 +187,19 @@ class LocalMesh:
         postgres.initialise(self.home, self.secrets)
         environment = self._environment()
         programs = [part.program for part in self.parts]
-        self.supervisor.start(programs, environment)
-        self.supervisor.start_program("postgres")
+        self.processes.start(programs, environment)
+        self.processes.start_program("postgres")
         self._wait({"postgres"}, report)
         postgres.create_databases(port, self.secrets.database_password())
         self._render_envoy()
         for program in programs:
             if not program.name.startswith("airflow-") and program.name != "postgres":
-                self.supervisor.start_program(program.name)
+                self.processes.start_program(program.name)
         airflow.write_config(self.home, self.settings, self.secrets, port)
         airflow.migrate(self.home, self.settings, environment)
         report("airflow's database")
         for name in airflow.PARTS:
-            self.supervisor.start_program(f"airflow-{name}")
+            self.processes.start_program(f"airflow-{name}")
         self._wait({part.name for part in self.parts} - {"postgres"}, report)
         airflow.warm_up(self.settings)
 
@@ -208,7 +208,7 @@ class LocalMesh:
             RUN_ID_VARIABLE: self.record["run_id"],
             "PGPASSFILE": str(self.secrets.pgpass_file),
             "PYTHONUNBUFFERED": "1",
-            # Everything that the parts say to each other stays on this machine.
+            # Calls between the parts stay on this machine.
             "NO_PROXY": "127.0.0.1,localhost",
             "no_proxy": "127.0.0.1,localhost",
         }
@@ -225,7 +225,7 @@ class LocalMesh:
         waiting = {part.name: part for part in self.parts if part.name in names}
         deadline = time.monotonic() + UP_TIMEOUT_S
         while waiting:
-            programs = self.supervisor.programs()
+            programs = self.processes.programs()
             for name, part in tuple(waiting.items()):
                 status = _status(part, programs.get(name))
                 if status.healthy:

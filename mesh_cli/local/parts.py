@@ -1,4 +1,4 @@
-"""The parts of a local mesh: which processes there are, and how each is told to be well."""
+"""The parts of a local mesh: each process with its command, settings and health check."""
 
 import os
 import sys
@@ -8,12 +8,13 @@ from pathlib import Path
 
 from mesh_cli.local import airflow, health, postgres
 from mesh_cli.local.home import MeshHome, MeshSettings
-from mesh_cli.local.process_manager import Program
-from mesh_cli.local.secrets import AIRFLOW_USER, Secrets
+from mesh_cli.local.local_secrets import AIRFLOW_USER, LocalSecrets
+from mesh_cli.local.supervisord_config import Program
 
 REPLICA = "replica-"
-# Measured on two cores: with a worker each, Envoy and the replicas took 30 % more CPU a request, in
-# waking each other for fewer messages at a time. One worker does thousands of requests a second.
+# Measured on two cores: with a worker for each core, Envoy and the replicas took 30 % more CPU per
+# request, because they woke each other more often, for fewer messages. One worker serves thousands
+# of requests a second.
 CORES_PER_ENVOY_WORKER = 4
 _BIN = Path(sys.executable).parent
 
@@ -46,14 +47,14 @@ def replica_names(count: int) -> list[str]:
 
 
 def envoy_workers() -> int:
-    """Worker threads for an Envoy beside replicas on the cores that this process may use."""
+    """Worker threads for an Envoy that shares this process's cores with replicas."""
     return max(1, len(os.sched_getaffinity(0)) // CORES_PER_ENVOY_WORKER)
 
 
 def service_ports(services: Iterable[str]) -> list[str]:
     """Names of the internal ports of services.
 
-    Every service has one and one for metrics; a replica also has one for HTTP and one for the
+    Every service has a port and one for metrics; a replica also has one for HTTP and one for the
     unary calls that Envoy sends it.
     """
     ports = []
@@ -74,7 +75,11 @@ class Parts:
     """Builds every part from the settings and the ports."""
 
     def __init__(
-        self, home: MeshHome, settings: MeshSettings, secrets: Secrets, ports: Mapping[str, int]
+        self,
+        home: MeshHome,
+        settings: MeshSettings,
+        secrets: LocalSecrets,
+        ports: Mapping[str, int],
     ) -> None:
         self._home = home
         self._settings = settings
@@ -101,7 +106,7 @@ class Parts:
         return replica_names(self._settings.replicas)
 
     def render_command(self) -> list[str]:
-        """The command that writes the file that Envoy starts from."""
+        """The command that writes Envoy's configuration file."""
         return [
             *(sys.executable, "-m", "control_plane.render", "dynamic"),
             f"--control-plane={self._address('control-plane')}",
@@ -110,7 +115,7 @@ class Parts:
         ]
 
     def postgres(self) -> Part:
-        """The database, which the others need first."""
+        """The database, which the other parts need first."""
         port = self._ports["postgres"]
         password = self._secrets.database_password()
         url = postgres.url(port, "training", password)
@@ -189,7 +194,7 @@ class Parts:
         admin = f"http://127.0.0.1:{self._settings.envoy_admin_port}"
         command = [
             *(str(_BIN / "envoy"), "-c", str(self._home.envoy_config)),
-            # Parallel meshes on one machine must not meet in shared memory.
+            # With hot restart, two meshes on one machine would use the same shared memory.
             *("--disable-hot-restart", "--log-level", "warning"),
             *("--concurrency", str(self._settings.envoy_workers or envoy_workers())),
             *("--drain-time-s", "5", "--parent-shutdown-time-s", "6"),

@@ -1,4 +1,4 @@
-"""Ports: the published ones must be free, the internal ones are found free and kept."""
+"""Checks that published ports are free, and chooses free internal ports."""
 
 import random
 import socket
@@ -8,13 +8,13 @@ import psutil
 
 from mesh_cli.errors import CliError
 
-# Below the range from which Linux takes the ports of outgoing connections (32768 and up), so
-# that a port which is free now is not taken by chance a moment later.
+# Linux takes the ports of outgoing connections from 32768 up. A free port below that range is not
+# taken by chance before its part listens.
 _INTERNAL = range(20_000, 32_000)
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether this process could listen there now."""
+    """Whether this process could listen on that port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -25,11 +25,14 @@ def is_free(host: str, port: int) -> bool:
 
 
 def require_free(host: str, published: Mapping[str, tuple[str, int]]) -> None:
-    """Raise CliError for the first published port (name → (variable, port)) in use."""
+    """Raise CliError for the first port that is in use or named twice.
+
+    published: the name of each door with the variable and the number of its port.
+    """
     seen: dict[int, str] = {}
     for name, (variable, port) in published.items():
         if port in seen:
-            raise CliError(f"{name} and {seen[port]} are both to use port {port}: set {variable}")
+            raise CliError(f"{name} and {seen[port]} would both use port {port}: set {variable}")
         seen[port] = name
         if not is_free(host, port):
             raise CliError(
@@ -41,12 +44,15 @@ def require_free(host: str, published: Mapping[str, tuple[str, int]]) -> None:
 def internal_ports(
     names: Iterable[str], kept: Mapping[str, int], taken: Iterable[int] = ()
 ) -> dict[str, int]:
-    """A free loopback port a name; a kept one is used again when it is still free."""
+    """A free loopback port for each name: its port in `kept`, while that is free, else another.
+
+    taken: ports that are not chosen. Raises CliError when no port is free.
+    """
     chosen: dict[str, int] = {}
     used = set(taken)
     for name in names:
         candidates = [kept[name]] if name in kept else []
-        # Two meshes that start at once look in different places.
+        # Random, so that two meshes that start at the same moment try different ports.
         candidates += random.sample(_INTERNAL, 200)
         port = next((p for p in candidates if p not in used and is_free("127.0.0.1", p)), None)
         if port is None:

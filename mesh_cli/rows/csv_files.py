@@ -1,4 +1,4 @@
-"""Reads labelled texts from CSV files; every problem is told with its line."""
+"""Reads labelled texts from CSV files; every error names the line."""
 
 import csv
 from collections.abc import Iterator
@@ -9,13 +9,14 @@ from mesh_cli.errors import BadInput
 from service_kit.errors import InvalidArgument
 from service_kit.limits import check_label, check_text
 
-# A text has at most 32,768 characters; a field a little beyond is still told by its length.
+# The csv module refuses longer fields by an error of its own. A text has at most 32,768 characters,
+# so for all but enormous fields the error is ours, which says the length.
 csv.field_size_limit(1 << 24)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One labelled text with the line of the file where it begins."""
+    """One labelled text, and the line of the file where it begins."""
 
     line: int
     text: str
@@ -25,7 +26,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns; `split` may be empty: no such column."""
+    """Names of the columns; an empty `split` means that the file has no such column."""
 
     text: str = "text"
     label: str = "label"
@@ -33,9 +34,9 @@ class Columns:
 
 
 def read_rows(path: Path, columns: Columns, split: str = "") -> list[Row]:
-    """Read every row; `split` is given to rows of a file without a split column.
+    """Read every row; rows whose file names no split get `split`.
 
-    Raises BadInput, naming the file and the line, for what cannot be a labelled text.
+    Raises BadInput, which names the file and the line that is no labelled text.
     """
     rows = [_row(path, line, cells, split) for line, cells in _cells(path, columns)]
     if not rows:
@@ -77,8 +78,8 @@ def _cells(path: Path, columns: Columns) -> Iterator[tuple[int, tuple[str, str, 
                     raise BadInput(
                         f"{path}, line {begin}: has {len(cells)} fields, the header {len(header)}"
                     )
-                found = [cells[index] for index in indexes]
-                yield begin, (found[0], found[1], found[2] if columns.split else "")
+                text, label, *split = [cells[index] for index in indexes]
+                yield begin, (text, label, split[0] if split else "")
             begin = reader.line_num + 1
     except csv.Error as error:
         raise BadInput(f"{path}, line {begin}: {error} (is a quote not closed?)") from None
@@ -103,10 +104,10 @@ def _lines(path: Path) -> Iterator[str]:
 
 def check_test_labels(path: Path, train: list[Row], test: list[Row]) -> None:
     """Raise BadInput for a test row whose label no training row has."""
-    known = {row.label for row in train}
+    trained = {row.label for row in train}
     for row in test:
-        if row.label not in known:
+        if row.label not in trained:
             raise BadInput(
                 f"{path}, line {row.line}: label {row.label!r} is in no training row; "
-                f"known are {', '.join(sorted(known)[:10])}"
+                f"training rows have {', '.join(sorted(trained)[:10])}"
             )

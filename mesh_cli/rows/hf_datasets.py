@@ -13,16 +13,16 @@ _SPLITS = {"train": "train", "test": "test"}
 def read_rows(name: str, columns: Columns) -> list[Row]:
     """Read the splits `train` and `test` of a dataset.
 
-    A hub id is looked up with HUGGINGFACE_TOKEN when that is set. Raises BadInput when the
-    dataset cannot be loaded or lacks the columns.
+    The hub gets HUGGINGFACE_TOKEN when that is set. Raises BadInput when the dataset cannot be
+    loaded or lacks the columns.
     """
-    # Importing it takes a second that no other verb should pay.
+    # The import takes a second; at the top of the file it would delay every verb.
     import datasets
 
     datasets.disable_progress_bars()
     try:
         loaded = datasets.load_dataset(name, token=os.environ.get("HUGGINGFACE_TOKEN") or None)
-    except Exception as error:  # the library raises whatever its many loaders raise
+    except Exception as error:  # its loaders raise many types of errors
         raise BadInput(f"data set {name!r} cannot be loaded: {error}") from None
     if "train" not in loaded:
         raise BadInput(f"data set {name!r} has no split train; it has {', '.join(loaded)}")

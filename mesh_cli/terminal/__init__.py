@@ -1,1 +1,1 @@
-"""What people see: tables, progress and durations."""
+"""What people read and write in a terminal: tables, progress, durations."""

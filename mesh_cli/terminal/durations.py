@@ -1,4 +1,4 @@
-"""Lengths of time as people write them: `50ms`, `20s`, `2m`, `1h`."""
+"""Reads durations as people write them: `50ms`, `20s`, `2m`, `1h`."""
 
 import re
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)([a-z]*)")
 
 
 def seconds(text: str, option: str, units: Sequence[str] = ("ms", "s", "m")) -> float:
-    """`text` in seconds; with "" among the units, a bare number is in seconds too.
+    """Seconds of the duration in `text`. A number without a unit needs "" among the units.
 
-    Raises BadInput, naming the option.
+    Raises BadInput, which names the option.
     """
-    found = _DURATION.fullmatch(text.strip())
-    if found is None or found[2] not in units:
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or match[2] not in units:
         *first, last = filter(None, units)
         raise BadInput(
             f"{option} is {text!r}; write a number with {', '.join(first)} or {last}, "
             "for example 20s"
         )
-    return float(found[1]) * _SECONDS[found[2]]
+    return float(match[1]) * _SECONDS[match[2]]

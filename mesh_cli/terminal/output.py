@@ -37,7 +37,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     """Print a table; cells may carry rich's markup."""
     table = Table(title=title or None, title_justify="left")
     for column in columns:
-        # Folded, not cut: what is an id has to be whole.
+        # Long cells are folded, not cut, because an id must stay whole.
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
@@ -58,7 +58,7 @@ def progress() -> Progress:
 
 
 def advance(progress: Progress, task: TaskID, step: str) -> None:
-    """Show that a step is done."""
+    """Show a step as done."""
     progress.console.print(f"[green]✓[/] {step}", highlight=False)
     progress.update(task, advance=1, note=step)
 

@@ -41,12 +41,12 @@ def _follow(
         try:
             status.update(line(get_fleet(), model))
         except MeshError as error:
-            # The Reload itself tells what is wrong, if it is.
+            # The Reload goes on by itself, and reports its own errors.
             status.update(f"preparing every replica (their state is not known: {error.code.name})")
 
 
 def line(fleet: reload_pb2.Fleet, model: str) -> str:
-    """Where each replica is with the version that it prepares."""
+    """The step at which each replica is that prepares a version of the model."""
     parts = []
     for replica in fleet.replicas:
         for slot in replica.models:

@@ -2,6 +2,7 @@
 
 import time
 
+import tenacity
 from rich.progress import Progress, TaskID
 
 from mesh.client import MeshClient
@@ -11,8 +12,19 @@ from mesh_cli.errors import CliError
 from mesh_cli.terminal import output
 
 POLL_S = 0.5
-# A part may be restarting while a turn is followed.
+# A part of the mesh may be restarting while a command follows its work.
 PATIENCE_S = 60.0
+
+patiently = tenacity.Retrying(
+    retry=tenacity.retry_if_exception_type(Unavailable),
+    wait=tenacity.wait_fixed(POLL_S),
+    stop=tenacity.stop_after_delay(PATIENCE_S),
+    reraise=True,
+)
+"""`patiently(call, *arguments)` repeats a call while the part that answers it is away.
+
+Raises Unavailable after PATIENCE_S.
+"""
 
 _ENDED_BATCH = {
     data_pb2.BATCH_STATE_SUCCEEDED,
@@ -35,18 +47,11 @@ def follow_batch(client: MeshClient, model: str, batch_id: str) -> data_pb2.Batc
     """Show a turn of the loop until its run has ended and return its batch."""
     with output.progress() as progress:
         task = progress.add_task(batch_id, total=None, note="sealed")
-        away_since: float | None = None
         while True:
-            try:
-                batch = find_batch(client, model, batch_id)
-                away_since = None
-                if batch.state in _ENDED_BATCH:
-                    return batch
-                _show_batch(progress, task, client, batch)
-            except Unavailable:
-                away_since = away_since or time.monotonic()
-                if time.monotonic() - away_since > PATIENCE_S:
-                    raise
+            batch = patiently(find_batch, client, model, batch_id)
+            if batch.state in _ENDED_BATCH:
+                return batch
+            _show_batch(progress, task, client, batch)
             time.sleep(POLL_S)
 
 
@@ -73,6 +78,8 @@ def _show_batch(
         _show(progress, task, client.get_training(batch.id))
     except NotFound:
         progress.update(task, note="Airflow starts the run")
+    except Unavailable:
+        progress.update(task, note="the training service does not answer")
 
 
 def _show(progress: Progress, task: TaskID, job: train_pb2.TrainingJob) -> None:

@@ -1,4 +1,4 @@
-"""`mesh canary`: lets the Challenger earn its traffic, and shows it live."""
+"""The verb `mesh canary`: starts a canary, shows it live, or stops it."""
 
 import time
 from typing import Annotated
@@ -9,25 +9,23 @@ from rich.live import Live
 from rich.table import Table
 
 from mesh.client import MeshClient
-from mesh.errors import Unavailable
 from mesh.v1 import reload_pb2
 from mesh_cli.errors import EXIT_FAILED, EXIT_PAUSED, EXIT_ROLLED_BACK, BadInput
 from mesh_cli.terminal import output
 from mesh_cli.terminal.durations import seconds
 from mesh_cli.terminal.output import Json, console
+from mesh_cli.terminal.watch import patiently
 from mesh_cli.verbs import context
-from mesh_cli.verbs.data_verbs import Model
+from mesh_cli.verbs.arguments import Model
 
 POLL_S = 0.5
-# The control plane may be restarting while a canary is followed.
-PATIENCE_S = 60.0
 
 _EXIT = {
     reload_pb2.CANARY_STATE_PROMOTED: 0,
     reload_pb2.CANARY_STATE_ROLLED_BACK: EXIT_ROLLED_BACK,
     reload_pb2.CANARY_STATE_PAUSED: EXIT_PAUSED,
 }
-# What --every may be given in; a bare number is in seconds.
+# Units of --every; a number without a unit is in seconds.
 STEP_UNITS = ("", "s", "m", "h")
 
 
@@ -57,60 +55,53 @@ def canary(
     shares, step_seconds = parse_steps(steps), seconds(every, "--every", STEP_UNITS)
     with context.client() as client:
         if stop:
-            found = client.stop_canary(model)
+            current = client.stop_canary(model)
         else:
-            found = client.start_canary(
+            current = client.start_canary(
                 model, steps=shares, step_seconds=step_seconds, mirror_percent=mirror
             )
-            found = follow(client, found)
+            current = follow(client, current)
     if json:
-        output.print_json(found)
+        output.print_json(current)
     else:
-        console.print(view(found))
+        console.print(view(current))
     if not stop:
-        raise typer.Exit(_EXIT.get(found.state, EXIT_FAILED))
+        raise typer.Exit(_EXIT.get(current.state, EXIT_FAILED))
 
 
 def parse_steps(text: str) -> list[int]:
-    """Read `5,25,50`. Raises BadInput; whether they are sensible, the control plane says."""
+    """Read `5,25,50`. Raises BadInput. The control plane checks the numbers."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise BadInput(f"--steps {text!r} is not like 5,25,50") from None
+        raise BadInput(f"--steps is {text!r}; write percentages, for example 5,25,50") from None
 
 
-def follow(client: MeshClient, found: reload_pb2.Canary) -> reload_pb2.Canary:
-    """Show a canary on standard error until it runs no more; returns it as it ended."""
-    away_since: float | None = None
-    with Live(view(found), console=output.errors, transient=True, auto_refresh=False) as live:
-        while found.state == reload_pb2.CANARY_STATE_RUNNING:
+def follow(client: MeshClient, current: reload_pb2.Canary) -> reload_pb2.Canary:
+    """Show a canary on standard error until it ends; returns it as it ended."""
+    with Live(view(current), console=output.errors, transient=True, auto_refresh=False) as live:
+        while current.state == reload_pb2.CANARY_STATE_RUNNING:
             time.sleep(POLL_S)
-            try:
-                found = client.get_canary(found.model)
-                away_since = None
-            except Unavailable:
-                away_since = away_since or time.monotonic()
-                if time.monotonic() - away_since > PATIENCE_S:
-                    raise
-            live.update(view(found), refresh=True)
-    return found
+            current = patiently(client.get_canary, current.model)
+            live.update(view(current), refresh=True)
+    return current
 
 
-def view(found: reload_pb2.Canary) -> Group:
-    """A canary for people."""
-    state = reload_pb2.CanaryState.Name(found.state).removeprefix("CANARY_STATE_").lower()
+def view(current: reload_pb2.Canary) -> Group:
+    """A canary as text and a table of both versions."""
+    state = reload_pb2.CanaryState.Name(current.state).removeprefix("CANARY_STATE_").lower()
     shares = " → ".join(
-        f"[bold]{share} %[/]" if step == found.step else f"{share} %"
-        for step, share in enumerate(found.steps)
+        f"[bold]{share} %[/]" if step == current.step else f"{share} %"
+        for step, share in enumerate(current.steps)
     )
     head = (
-        f"{found.model}: version {found.version} against version {found.champion_version}: "
-        f"{state.replace('_', ' ')}, {found.challenger_weight} % now ({shares})"
+        f"{current.model}: version {current.version} against version {current.champion_version}: "
+        f"{state.replace('_', ' ')}, {current.challenger_weight} % now ({shares})"
     )
     parts: list[str | Table] = [head]
-    if found.HasField("comparison"):
-        parts.append(_sides(found.comparison))
-    return Group(*parts, found.reason.replace("[", r"\["))
+    if current.HasField("comparison"):
+        parts.append(_sides(current.comparison))
+    return Group(*parts, current.reason.replace("[", r"\["))
 
 
 def _sides(seen: reload_pb2.CanaryComparison) -> Table:

@@ -1,15 +1,15 @@
-"""Which mesh a verb speaks to: local processes, containers, or what is at MESH_ADDRESS."""
+"""Which mesh a verb speaks to: local processes, containers, or the address MESH_ADDRESS."""
 
 import os
 from contextvars import ContextVar
 
 from mesh.client import MeshClient
+from mesh_cli.compose.compose_deployment import ComposeDeployment
 from mesh_cli.compose.engine import Engine
-from mesh_cli.compose.mesh import ComposeMesh
 from mesh_cli.deployments.deployment import Deployment
 from mesh_cli.errors import BadInput
-from mesh_cli.local.deployment import LocalDeployment
 from mesh_cli.local.home import MeshSettings, compose_folder
+from mesh_cli.local.local_deployment import LocalDeployment
 from mesh_cli.local.local_mesh import LocalMesh
 
 LOCAL, COMPOSE = "local", "compose"
@@ -18,21 +18,21 @@ _chosen: ContextVar[str] = ContextVar("context", default=LOCAL)
 
 
 def choose(name: str) -> None:
-    """Let every verb from now on speak to the local mesh or to the containers. Raises BadInput."""
+    """Make `local` or `compose` the mesh of all verbs from now on. Raises BadInput."""
     if name not in (LOCAL, COMPOSE):
         raise BadInput(f"--context is {LOCAL} or {COMPOSE}, not {name!r}")
     _chosen.set(name)
 
 
 def chosen() -> str:
-    """The name that was chosen."""
+    """Name of the chosen mesh, `local` or `compose`."""
     return _chosen.get()
 
 
 def deployment() -> Deployment:
-    """The mesh that was chosen, up or not. Raises CliError when there can be none."""
+    """The chosen mesh, whether it is up or not."""
     if chosen() == COMPOSE:
-        return ComposeMesh(Engine(compose_folder()))
+        return ComposeDeployment(Engine(compose_folder()))
     return LocalDeployment(local_mesh())
 
 
@@ -42,10 +42,10 @@ def local_mesh() -> LocalMesh:
 
 
 def address() -> str:
-    """host:port of the mesh. Raises NotUp when it is not the one at MESH_ADDRESS and not up."""
+    """MESH_ADDRESS, else host:port of the chosen mesh. Raises NotUp when that is not up."""
     return os.environ.get("MESH_ADDRESS") or deployment().address
 
 
 def client() -> MeshClient:
-    """A client of the mesh."""
+    """A client of the mesh at `address()`. Raises NotUp."""
     return MeshClient(address())

@@ -17,8 +17,8 @@ from mesh_cli.rows.csv_files import Columns, Row, check_test_labels, read_rows
 from mesh_cli.terminal import output, watch
 from mesh_cli.terminal.output import Json, console
 from mesh_cli.verbs import context
+from mesh_cli.verbs.arguments import Model
 
-Model = Annotated[str, typer.Argument(help="Name of the model: [a-z][a-z0-9_]{0,39}.")]
 _BATCH = re.compile(r"retrain__(?P<model>[a-z][a-z0-9_]*)__[0-9]+")
 Wait = Annotated[bool, typer.Option("--wait", help="Follow the turn of the loop to its end.")]
 
@@ -47,15 +47,15 @@ def import_rows(
     wait: Wait = False,
     json: Json = False,
 ) -> None:
-    """Import labelled texts, all or none; makes the model when it is new.
+    """Import labelled texts, all or none of them; makes the model when it is new.
 
-    Without held-out rows a fifth of each label is held out, the same ones every time.
+    Without held-out rows a fifth of each label is held out, the same rows every time.
     Example: `mesh import reviews train.csv --test test.csv --wait`
     """
     if (file is None) == (not hf_dataset):
-        raise BadInput("give a CSV file or --hf-dataset, one of them")
+        raise BadInput("give either a CSV file or --hf-dataset")
     if hf_dataset and test:
-        raise BadInput("--test goes with a CSV file; a data set brings its own test split")
+        raise BadInput("--test goes with a CSV file; a data set has its own test split")
     columns = Columns(text_column, label_column, split_column)
     if file:
         rows = _read_files(file, test, columns)
@@ -119,7 +119,7 @@ def _examples(rows: list[Row], progress: Progress) -> Iterator[data_pb2.Example]
 def _with_line(
     error: call_errors.InvalidArgument, rows: list[Row], file: Path | None, test: Path | None
 ) -> str:
-    """The mesh names the row by its index; a person wants the file and the line."""
+    """The error's message; with the file and the line when it names a row by its index."""
     for name in error.fields:
         index = name.removeprefix("examples[").partition("]")[0]
         if file and name.startswith("examples[") and index.isdecimal():
@@ -136,7 +136,7 @@ def add(
     split: Annotated[str, typer.Option(help="train or test.")] = "train",
     json: Json = False,
 ) -> None:
-    """Add one labelled text to a known model.
+    """Add one labelled text to a model that exists.
 
     Example: `mesh add reviews "Would stay again." positive`
     """
@@ -166,7 +166,7 @@ def dataset(model: Model, json: Json = False) -> None:
 
 
 def trigger(model: Model, wait: Wait = False, json: Json = False) -> None:
-    """Start one turn of the loop now: train, and switch to the new version if it is better.
+    """Start one turn of the loop now: train, and serve the new version if it is better.
 
     Example: `mesh trigger reviews --wait`
     """
@@ -183,20 +183,26 @@ def trigger(model: Model, wait: Wait = False, json: Json = False) -> None:
 
 
 def retry(
-    what: Annotated[
-        str, typer.Argument(metavar="MODEL|BATCH", help="A batch, or a model: its newest of those.")
+    model_or_batch: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|BATCH", help="A batch; or a model, for its newest batch to retry."
+        ),
     ],
     wait: Wait = False,
     json: Json = False,
 ) -> None:
-    """Send a batch again that Airflow refused or whose run failed; `mesh status` shows them.
+    """Retry a batch that Airflow refused or whose run failed; `mesh status` shows those batches.
 
-    Its run begins again, and its training job has its next attempt.
+    The batch's run begins again, and its training job makes its next attempt.
     Example: `mesh retry reviews --wait`
     """
-    named = _BATCH.fullmatch(what)
+    batch_id = _BATCH.fullmatch(model_or_batch)
     with context.client() as client:
-        batch = client.retry(named["model"] if named else what, what if named else "")
+        if batch_id:
+            batch = client.retry(batch_id["model"], model_or_batch)
+        else:
+            batch = client.retry(model_or_batch)
         if wait:
             batch = watch.follow_batch(client, batch.model, batch.id)
     if json:
@@ -209,17 +215,17 @@ def retry(
 
 def batches(
     model: Model,
-    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=1000)] = 20,
+    limit: Annotated[int, typer.Option(help="Batches to list at most.", min=1, max=1000)] = 20,
     json: Json = False,
 ) -> None:
-    """List the batches of a model, newest first, each with its story.
+    """List the batches of a model, newest first, with their state and times.
 
     Example: `mesh batches reviews`
     """
     with context.client() as client:
-        found = client.list_batches(model, limit=limit)
+        listed = client.list_batches(model, limit=limit)
     if json:
-        output.print_json(found)
+        output.print_json(listed)
         return
     output.print_table(
         "",
@@ -235,7 +241,7 @@ def batches(
                 _moment(batch.first_answer_at) if batch.HasField("first_answer_at") else "",
                 batch.error,
             )
-            for batch in found
+            for batch in listed
         ),
     )
 

@@ -1,4 +1,4 @@
-"""The verb `mesh gc`: remove what is kept for nothing."""
+"""The verb `mesh gc`: removes old versions and folders that nothing uses."""
 
 import asyncio
 from typing import Annotated, Any
@@ -27,14 +27,14 @@ def register(app: typer.Typer) -> None:
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it, remove nothing.")] = False,
     keep: Annotated[
-        int, typer.Option(min=1, help="Newest versions a model that stay in any case.")
+        int, typer.Option(min=1, help="Newest versions of each model that always stay.")
     ] = KEEP_VERSIONS,
     days: Annotated[
-        int, typer.Option(min=0, help="Days for which Airflow's task logs stay.")
+        int, typer.Option(min=0, help="Days that Airflow's task logs stay.")
     ] = KEEP_LOG_DAYS,
     json: output.Json = False,
 ) -> None:
-    """Remove versions that nothing keeps, copies of them at replicas, and folders of old work.
+    """Remove versions that nothing uses, their copies at replicas, and folders of ended work.
 
     Champion, Serving, Previous and Challenger always stay, and so do the newest versions.
 
@@ -43,7 +43,7 @@ def gc(
     if context.chosen() != context.LOCAL:
         raise CliError(
             "`mesh gc` tidies the folders of a local mesh; in containers the training service "
-            "and the replicas remove what nothing keeps by themselves"
+            "and the replicas remove old versions by themselves"
         )
     mesh = local_mesh()
     if not mesh.is_up():
@@ -69,11 +69,11 @@ async def _collect(mlflow_port: int, dry_run: bool, keep: int, days: int) -> dic
     registry = Registry(f"http://127.0.0.1:{mlflow_port}")
     try:
         collector = Collector(local_mesh(), registry, keep, days)
-        found = await collector.find()
-        items = [_item(garbage) for garbage in found]
+        garbage = await collector.find()
+        items = [_item(piece) for piece in garbage]
         if not dry_run:
-            for garbage in found:
-                await collector.remove(garbage)
+            for piece in garbage:
+                await collector.remove(piece)
     except MeshError as error:
         raise CliError(str(error)) from error
     finally:

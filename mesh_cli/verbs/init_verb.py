@@ -1,11 +1,11 @@
-"""The verb `mesh init`: passwords and keys for a mesh in containers."""
+"""The verb `mesh init`: makes the passwords and keys of a mesh in containers."""
 
 from collections.abc import Mapping
 
 import typer
 
+from mesh_cli.compose.compose_secrets import GIVEN
 from mesh_cli.compose.initialise import initialise
-from mesh_cli.compose.secrets import GIVEN
 from mesh_cli.local.home import compose_folder
 from mesh_cli.terminal import output
 from mesh_cli.terminal.output import Json, console
@@ -23,20 +23,21 @@ def register(app: typer.Typer) -> None:
 
 
 def init(json: Json = False) -> None:
-    """Make the passwords and keys of a mesh in containers, once.
+    """Make the missing passwords and keys of a mesh in containers.
 
-    They are files in secrets/, for their owner only; .env says which user runs the containers.
+    They are files in secrets/ that only their owner can read; .env names the user who runs the
+    containers.
     HUGGINGFACE_TOKEN and SLACK_URL are taken from the environment when they are set there.
     Example: `mesh init`
     """
     project = compose_folder()
-    found = initialise(project)
+    made = initialise(project)
     if json:
-        output.print_json({"folder": str(found.folder), "secrets": found.secrets, "env": found.env})
+        output.print_json({"folder": str(made.folder), "secrets": made.secrets, "env": made.env})
         return
-    for name, outcome in found.secrets.items():
-        _say(f"{found.folder / name}: {_WORDS[outcome].format(GIVEN.get(name))}")
-    _say(f"{project / '.env'}: {_added(found.env)}")
+    for name, outcome in made.secrets.items():
+        _say(f"{made.folder / name}: {_WORDS[outcome].format(GIVEN.get(name))}")
+    _say(f"{project / '.env'}: {_added(made.env)}")
 
 
 def _added(env: Mapping[str, str]) -> str:

@@ -13,8 +13,7 @@ from mesh_cli.errors import EXIT_FAILED, BadInput
 from mesh_cli.local.scale import MAX_REPLICAS
 from mesh_cli.terminal import output
 from mesh_cli.terminal.output import Json, console
-from mesh_cli.verbs import context
-from mesh_cli.verbs import status_document as shown
+from mesh_cli.verbs import context, status_document
 
 
 def register(app: typer.Typer) -> None:
@@ -35,16 +34,17 @@ def up(
 ) -> None:
     """Start every part of the mesh and wait until all are healthy.
 
-    Local processes stop at Ctrl-C, and with --detach not before `mesh down`, as containers do.
+    Local processes run until Ctrl-C, or with --detach until `mesh down`; containers always run
+    until `mesh down`.
 
     Example: `mesh up --detach`
     """
     mesh = context.deployment()
     mesh.start()
     if json:
-        output.print_json(shown.document(mesh))
+        output.print_json(status_document.document(mesh))
     else:
-        shown.print_doors(shown.doors(mesh))
+        status_document.print_doors(status_document.doors(mesh))
     if not detach and mesh.ends_with_terminal:
         console.print("Ctrl-C stops it.")
         _wait_for_signal()
@@ -52,9 +52,9 @@ def up(
 
 
 def down(json: Json = False) -> None:
-    """Stop every part; its state stays.
+    """Stop every part; the state stays, in MESH_HOME or in Docker's volumes.
 
-    That is files in MESH_HOME, or volumes of Docker. `mesh up` goes on from it.
+    `mesh up` continues with that state.
 
     Example: `mesh down`
     """
@@ -73,10 +73,10 @@ def scale(
     ],
     json: Json = False,
 ) -> None:
-    """Change the number of inference replicas while requests go on; none of them fails.
+    """Change the number of inference replicas while requests go on; no request fails.
 
-    A new replica gets requests once it serves what the fleet serves; one that goes answers what
-    it has first. `mesh up` keeps the number. Example: `mesh scale 4`
+    A new replica gets requests once it serves the fleet's models. A replica that leaves first
+    answers the requests it has. The next `mesh up` keeps the number. Example: `mesh scale 4`
     """
     if not 1 <= count <= MAX_REPLICAS:
         raise BadInput(f"N, the number of replicas, is 1 to {MAX_REPLICAS}, not {count}")
@@ -89,7 +89,7 @@ def roll(
 ) -> None:
     """Replace every inference container by one of the current image while requests go on.
 
-    The new ones get requests before the first old one goes; none fails.
+    All new containers get requests before the first old one stops; no request fails.
     Example: `mesh --context compose roll --build`
     """
     mesh = context.deployment()
@@ -110,10 +110,10 @@ def _show_replicas(change: Callable[[Report], Scaled], json: bool) -> None:
     if json:
         output.print_json(asdict(scaled))
     else:
-        console.print(_scaled(scaled), highlight=False)
+        console.print(_summary(scaled), highlight=False)
 
 
-def _scaled(scaled: Scaled) -> str:
+def _summary(scaled: Scaled) -> str:
     count = "1 replica" if len(scaled.replicas) == 1 else f"{len(scaled.replicas)} replicas"
     done = [f"added {name}" for name in scaled.added]
     done += [f"removed {name}" for name in scaled.removed]
@@ -121,23 +121,23 @@ def _scaled(scaled: Scaled) -> str:
 
 
 def status(json: Json = False) -> None:
-    """Show every part, what is not healthy and why, the models, stuck batches, and the URLs.
+    """Show every part and whether it is healthy, the models, failed batches, and the URLs.
 
     Exits with 0 only when everything is healthy. Example: `mesh status --json`
     """
-    document = shown.document(context.deployment())
+    document = status_document.document(context.deployment())
     if json:
         output.print_json(document)
     else:
-        shown.print_document(document)
+        status_document.print_document(document)
     if not document["healthy"]:
         raise typer.Exit(EXIT_FAILED)
 
 
 def logs(
     part: Annotated[str, typer.Argument(help="Name of the part, as `mesh status` shows it.")],
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", help="Lines from the end.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as the log grows.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="Lines to print from the end.")] = 50,
 ) -> None:
     """Show the end of a part's log.
 

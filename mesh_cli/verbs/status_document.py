@@ -1,4 +1,4 @@
-"""What `mesh status` tells about a mesh, for scripts and for people."""
+"""The document that `mesh status` prints about a mesh, as JSON or as tables."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,17 +10,17 @@ from mesh.errors import MeshError
 from mesh.v1 import data_pb2, reload_pb2
 from mesh_cli.deployments.deployment import Deployment
 from mesh_cli.errors import NotUp
-from mesh_cli.local.secrets import AIRFLOW_USER
+from mesh_cli.local.local_secrets import AIRFLOW_USER
 from mesh_cli.terminal import output
 from mesh_cli.terminal.output import console
 
 
 def document(mesh: Deployment) -> dict[str, Any]:
-    """Everything that is known, as plain data. Raises NotUp when it was never started."""
+    """The state of a mesh as plain data. Raises NotUp when the mesh was never started."""
     statuses = mesh.statuses()
     models: list[dict[str, str]] = []
     batches: list[dict[str, Any]] = []
-    # The parts' own states, which are told as well, say what is away.
+    # A part that is away leaves these lists empty; `parts` says which one it is.
     with suppress(NotUp), MeshClient(mesh.address) as client:
         with suppress(MeshError):
             models = _models(client)
@@ -38,7 +38,7 @@ def document(mesh: Deployment) -> dict[str, Any]:
 
 
 def doors(mesh: Deployment) -> dict[str, Any]:
-    """Where everything is, and the way into Airflow."""
+    """URLs, Airflow's user and password, and how to reach the database."""
     return {
         "urls": mesh.urls(),
         "airflow": {"user": AIRFLOW_USER, "password": mesh.airflow_password()},
@@ -46,37 +46,37 @@ def doors(mesh: Deployment) -> dict[str, Any]:
     }
 
 
-def print_document(found: Mapping[str, Any]) -> None:
-    """Print it as tables."""
-    # Containers have none that would mean anything here.
-    pids = any(part["pid"] for part in found["parts"])
+def print_document(status: Mapping[str, Any]) -> None:
+    """Print a document of `document` as tables."""
+    # Parts in containers have no process id on this machine.
+    pids = any(part["pid"] for part in status["parts"])
     output.print_table(
         "",
         ("part", "healthy", *(["pid"] if pids else []), "detail"),
         (
             (part["name"], output.mark(part["healthy"]), *([part["pid"] or ""] if pids else []),
              part["detail"])
-            for part in found["parts"]
+            for part in status["parts"]
         ),
     )  # fmt: skip
-    if found["models"]:
+    if status["models"]:
         output.print_table(
             "",
             ("model", "version", "alias"),
-            ((m["name"], m["version"] or "–", m["alias"] or "–") for m in found["models"]),
+            ((m["name"], m["version"] or "–", m["alias"] or "–") for m in status["models"]),
         )
-    if found["batches"]:
+    if status["batches"]:
         output.print_table(
             "these wait for `mesh retry BATCH`",
             ("batch", "state", "rows", "error"),
-            ((b["id"], b["state"], b["rows"], b["error"]) for b in found["batches"]),
+            ((b["id"], b["state"], b["rows"], b["error"]) for b in status["batches"]),
         )
-    print_doors(found)
+    print_doors(status)
 
 
-def print_doors(found: Mapping[str, Any]) -> None:
-    """Print what `doors` found."""
-    urls, airflow = found["urls"], found["airflow"]
+def print_doors(doors: Mapping[str, Any]) -> None:
+    """Print a document of `doors`."""
+    urls, airflow = doors["urls"], doors["airflow"]
     notes = {
         "mesh": "  (gRPC, JSON, gRPC-Web)",
         "airflow": f"  (user {airflow['user']}, password {airflow['password']})",
@@ -85,7 +85,7 @@ def print_doors(found: Mapping[str, Any]) -> None:
         f"{title:<10}{urls.get(key, 'not open')}{notes.get(key, '')}"
         for title, key in (("mesh", "mesh"), ("MLflow", "mlflow"), ("Airflow", "airflow"))
     ]
-    for line in (*lines, f"{'database':<10}{found['database']}"):
+    for line in (*lines, f"{'database':<10}{doors['database']}"):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -97,7 +97,7 @@ def _models(client: MeshClient) -> list[dict[str, str]]:
 
 
 def _unresolved_batches(client: MeshClient) -> list[dict[str, Any]]:
-    """Batches that Airflow refused, or whose run failed and that none has followed."""
+    """Batches that Airflow refused, or whose run failed with no later batch of their model."""
     return [
         {
             "id": batch.id,

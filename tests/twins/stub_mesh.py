@@ -1,4 +1,4 @@
-"""A mesh of scripted answers for the DAG: what it is told to do depends on the model's name."""
+"""A mesh of scripted answers; the model's name chooses the script."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,8 +25,8 @@ class StubMesh(
     reload_pb2_grpc.ReloadServiceServicer,
 ):
     """Model "kept" keeps its Champion, "broken" fails to train, "flaky" fails its first attempt,
-    "paused" pauses its canary, "away" is unreachable once, "endless" trains for ever,
-    "rowless" has no rows; every other one is promoted."""
+    "paused" pauses its canary, "endless" never ends its training, "rowless" has no rows. The first
+    GetTraining of "away" gets UNAVAILABLE. Every other model is promoted."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, train_pb2.TrainingJob] = {}
@@ -146,7 +146,7 @@ def _end(job: train_pb2.TrainingJob) -> None:
 
 @contextmanager
 def running_stub_mesh() -> Iterator[tuple[StubMesh, str]]:
-    """Run it; yields it and its address."""
+    """Run a StubMesh; yields it and its address."""
     stub = StubMesh()  # type: ignore[abstract]  # grpc itself answers UNIMPLEMENTED for the rest
     server = grpc.server(ThreadPoolExecutor(4))
     data_pb2_grpc.add_DataServiceServicer_to_server(stub, server)

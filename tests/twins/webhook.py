@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-SECRET = "T0/B0/very-secret"  # part of a webhook's URL; it belongs into no log
+SECRET = "T0/B0/very-secret"  # part of the webhook's URL, which must not reach a log
 
 
 class ThreadedWebhook:
-    """Keeps the texts that it was sent; answers with `status`, after `hold` is set."""
+    """Keeps the texts that it gets. Answers with `status`, and not before `hold` is set."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -22,7 +22,7 @@ class ThreadedWebhook:
 
 @contextmanager
 def running_webhook() -> Iterator[ThreadedWebhook]:
-    """Run it; yields it."""
+    """Run a ThreadedWebhook; yields it."""
     webhook = ThreadedWebhook()
 
     class Handler(BaseHTTPRequestHandler):
@@ -34,7 +34,7 @@ def running_webhook() -> Iterator[ThreadedWebhook]:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """The tests' output is not for this."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

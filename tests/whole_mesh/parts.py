@@ -38,7 +38,7 @@ class PartsOf:
 
     def pids(self) -> dict[str, int]:
         """Process ids by part, 0 for a part that does not run."""
-        return {name: info["pid"] for name, info in self._mesh.supervisor.programs().items()}
+        return {name: info["pid"] for name, info in self._mesh.processes.programs().items()}
 
     def signal(self, name: str, number: signal.Signals) -> int:
         """Send a signal to the process of a part, not to its children; return its process id."""

@@ -1,28 +1,28 @@
-"""How long the supervisor waits before it starts a program again that dies as it starts."""
+"""How long supervisord waits before it restarts a program that dies as it starts."""
 
 import time
 from types import SimpleNamespace
 
 from supervisor.states import ProcessStates
 
-from mesh_cli.local.process_manager import _START_RETRIES
+from mesh_cli.local.supervisord_config import START_RETRIES
 from mesh_cli.local.supervisord_main import LONGEST_WAIT_S, PersistentConfig, PersistentProcess
 
-STARTS = 2 * _START_RETRIES
+STARTS = 2 * START_RETRIES
 
 
 class Program(PersistentConfig):
-    """As supervisor.py describes it; nothing is started."""
+    """A program with the values of supervisord_config.py; nothing is started."""
 
     def __init__(self) -> None:
-        self.name, self.startsecs, self.startretries = "part", 1, _START_RETRIES
+        self.name, self.startsecs, self.startretries = "part", 1, START_RETRIES
         self.options = SimpleNamespace(
             mood=1, logger=SimpleNamespace(info=lambda _: None, warn=lambda _: None)
         )
 
 
 def dies_as_it_starts(process: PersistentProcess) -> float:
-    """Return the seconds until it is started again."""
+    """Let the program die as it starts; returns the seconds until supervisord restarts it."""
     process.state = ProcessStates.STARTING
     process.change_state(ProcessStates.BACKOFF)
     waits: float = round(process.delay - time.time())

@@ -1,4 +1,4 @@
-"""`mesh demo`: the whole loop once, on the real system, with what it did in a table."""
+"""The verb `mesh demo`: runs the whole loop once on the real system and prints what it measured."""
 
 import threading
 import time
@@ -23,7 +23,8 @@ from mesh_cli.verbs.status_document import doors, print_doors
 
 MODEL = "reviews"
 TURN_TIMEOUT_S = 300.0
-# Between two requests of the demo: enough to notice a failure, little enough to train beside it.
+# Seconds between two requests of the demo: 20 requests a second show each failure, and leave the
+# cores to the training.
 PAUSE_S = 0.05
 QUESTION = "Not the disaster I had feared: by the end I was grinning."
 
@@ -35,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 @dataclass(frozen=True)
 class Result:
-    """What the demo found, all of it measured."""
+    """What the demo measured."""
 
     model: str
     first_version: str
@@ -102,7 +103,7 @@ def _run(mesh: Deployment, client: MeshClient) -> Result:
 
 
 def _unused_name(client: MeshClient) -> str:
-    """`reviews`, or `reviews_2` and so on when the demo has run before."""
+    """`reviews`; when the demo has run before, `reviews_2` and so on."""
     number = 1
     while True:
         name = MODEL if number == 1 else f"{MODEL}_{number}"
@@ -152,13 +153,13 @@ def _new_batch(client: MeshClient, model: str, deadline: float) -> data_pb2.Batc
         if newest.reason != data_pb2.BATCH_REASON_IMPORT:
             return newest
         if time.monotonic() > deadline:
-            raise CliError("the database did not wake the trigger service")
+            raise CliError("the trigger service made no batch of the inserted rows")
         time.sleep(0.1)
 
 
 def _ask(client: MeshClient, model: str) -> str:
-    found = client.predict(model, QUESTION).predictions[0]
-    return f"“{QUESTION}” → {found.label} ({found.score:.2f})"
+    prediction = client.predict(model, QUESTION).predictions[0]
+    return f"“{QUESTION}” → {prediction.label} ({prediction.score:.2f})"
 
 
 def _step(text: str) -> None:
@@ -191,7 +192,7 @@ def _print(result: Result) -> None:
 
 
 class _Traffic:
-    """Sends one request after the other in a thread and notes who answered."""
+    """Sends one request after the other in a thread; counts the answers of each version."""
 
     def __init__(self, address: str, model: str) -> None:
         self.counts: Counter[str] = Counter()
@@ -211,7 +212,8 @@ class _Traffic:
         self._thread.join()
 
     def _send(self) -> None:
-        # A bare channel: the client's own retries would hide a failed request.
+        # On a channel that it does not make itself, the client retries nothing: each failed request
+        # counts.
         with MeshClient(channel=grpc.insecure_channel(self._address)) as client:
             while not self._stop.wait(PAUSE_S):
                 try:

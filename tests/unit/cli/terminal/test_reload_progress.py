@@ -1,4 +1,4 @@
-"""What `mesh reload` shows while it waits."""
+"""The line that `mesh reload` shows while it waits."""
 
 import pytest
 
@@ -34,7 +34,7 @@ def _fleet(*replicas: tuple[str, pb.ModelState, str]) -> pb.Fleet:
         ([("a", pb.MODEL_STATE_SERVING, "")], "switching the fleet"),
     ],
 )
-def test_line_tells_each_replica_that_prepares(
+def test_the_line_shows_each_replica_that_prepares_the_model(
     replicas: list[tuple[str, pb.ModelState, str]], shown: str
 ) -> None:
     assert line(_fleet(*replicas), "reviews") == shown

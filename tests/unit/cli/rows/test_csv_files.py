@@ -1,3 +1,5 @@
+"""Labelled texts from CSV files, and the lines that errors name."""
+
 from pathlib import Path
 
 import pytest
@@ -36,7 +38,7 @@ def test_columns_are_found_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "line", "what"),
+    ("content", "line", "message"),
     [
         (b"", None, "is empty"),
         (b"text,label\n", None, "no rows"),
@@ -51,19 +53,19 @@ def test_columns_are_found_by_name(tmp_path: Path) -> None:
         (b"text,label\n" + b"x" * 32_769 + b",a\n", 2, "32,768"),
     ],
 )
-def test_bad_files_are_told_by_line(
-    tmp_path: Path, content: bytes, line: int | None, what: str
+def test_errors_name_the_file_and_the_line(
+    tmp_path: Path, content: bytes, line: int | None, message: str
 ) -> None:
     path = _file(tmp_path, content)
     with pytest.raises(BadInput) as caught:
         read_rows(path, Columns())
-    assert what in str(caught.value)
+    assert message in str(caught.value)
     assert str(path) in str(caught.value)
     if line is not None:
         assert f"line {line}" in str(caught.value)
 
 
-def test_unknown_split_is_told_by_line(tmp_path: Path) -> None:
+def test_an_unknown_split_is_refused_with_its_line(tmp_path: Path) -> None:
     path = _file(tmp_path, b"text,label,split\nx,a,validation\n")
     with pytest.raises(BadInput, match="line 2: split is 'validation'"):
         read_rows(path, Columns(split="split"))
@@ -74,9 +76,9 @@ def test_missing_file_is_bad_input(tmp_path: Path) -> None:
         read_rows(tmp_path / "nothing.csv", Columns())
 
 
-def test_label_known_only_to_the_test_split_is_told_by_line(tmp_path: Path) -> None:
-    path = _file(tmp_path, b"text,label\nx,a\ny,c\n")
+def test_a_label_of_test_rows_only_is_refused_with_its_line(tmp_path: Path) -> None:
     train = read_rows(_file(tmp_path, b"text,label\nx,a\n"), Columns(), "train")
-    test = read_rows(_file(tmp_path, b"text,label\nx,a\ny,c\n"), Columns(), "test")
+    path = _file(tmp_path, b"text,label\nx,a\ny,c\n")
+    test = read_rows(path, Columns(), "test")
     with pytest.raises(BadInput, match="line 3: label 'c'"):
         check_test_labels(path, train, test)

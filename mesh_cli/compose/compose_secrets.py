@@ -1,4 +1,4 @@
-"""Passwords and keys of a mesh in containers: made once, readable by those who run it only."""
+"""Passwords and keys of a mesh in containers: made once, readable only by its containers' user."""
 
 import json
 import os
@@ -11,12 +11,12 @@ from typing import Literal
 
 from mesh_cli.errors import CliError
 from mesh_cli.local.home import write_private
-from mesh_cli.local.secrets import AIRFLOW_USER, new_fernet_key, new_jwt_secret
+from mesh_cli.local.local_secrets import AIRFLOW_USER, new_fernet_key, new_jwt_secret
 
 DATABASE_ROLES = ("mesh", "mlflow", "airflow")
-# Given by an operator, in these variables or in the files; empty: not used.
+# Files that an operator fills, by these variables or by hand; an empty one is not used.
 GIVEN = {"huggingface_token": "HUGGINGFACE_TOKEN", "slack_url": "SLACK_URL"}
-# Airflow's image wants its users in the group of root, and has this one itself.
+# The user that Airflow's image itself has. The image needs its users in root's group.
 CONTAINER_UID = 50_000
 CONTAINER_GID = 0
 
@@ -27,14 +27,14 @@ ChangeOwner = Callable[[Path, int, int], None]
 
 @dataclass(frozen=True)
 class User:
-    """Who runs the containers."""
+    """The user as whom containers run."""
 
     uid: int
     gid: int
 
 
 def container_user(uid: int) -> User:
-    """Who runs the containers of an operator: the operator, but nobody as root."""
+    """The user as whom the containers of an operator run: the operator; CONTAINER_UID for root."""
     return User(uid or CONTAINER_UID, CONTAINER_GID)
 
 
@@ -44,7 +44,7 @@ class ComposeSecrets:
 
     folder: Path
     owner: User | None = None
-    """Who has to be able to read them, when that is not who makes them."""
+    """The user who gets the files; None: the user who makes them."""
     change_owner: ChangeOwner = field(default=os.chown)
 
     def airflow_password(self) -> str:
@@ -55,13 +55,15 @@ class ComposeSecrets:
         except OSError as error:
             raise CliError(f"{path} cannot be read ({error.strerror}): run `mesh init`") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise CliError(f"{path} names no password of {AIRFLOW_USER}: remove it") from error
+            raise CliError(
+                f"{path} names no password of {AIRFLOW_USER}: remove it and run `mesh init`"
+            ) from error
         return password
 
     def make(self, environment: Mapping[str, str]) -> dict[str, Outcome]:
-        """Make what is missing, and what the environment gives anew; what became of each file.
+        """Make the missing files, and replace those for which the environment has another value.
 
-        Raises CliError when a file cannot be written.
+        Returns what became of each file. Raises CliError when a file cannot be written.
         """
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -104,7 +106,7 @@ class ComposeSecrets:
         return "replaced"
 
     def _protect(self, path: Path) -> None:
-        """Mend what an editor may have changed as well."""
+        """Set mode and owner, also of a file that an editor has changed."""
         path.chmod(0o600)
         if self.owner is not None:
             self.change_owner(path, self.owner.uid, self.owner.gid)

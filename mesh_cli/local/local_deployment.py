@@ -1,4 +1,4 @@
-"""The mesh of local processes in MESH_HOME, as the verbs see it."""
+"""The Deployment of a mesh of local processes."""
 
 import subprocess
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ NO_IMAGES = (
 
 
 class LocalDeployment:
-    """Implements Deployment."""
+    """The mesh of processes in MESH_HOME."""
 
     ends_with_terminal = True
     stop_command = "make down"
@@ -78,8 +78,8 @@ class LocalDeployment:
         logs = self._mesh.home.logs
         path = logs / f"{part}.log"
         if not path.exists():
-            known = sorted(found.stem for found in logs.glob("*.log"))
-            raise BadInput(f"no log of {part!r}; there are {', '.join(known)}")
+            names = sorted(log.stem for log in logs.glob("*.log"))
+            raise BadInput(f"no log of {part!r}; there are {', '.join(names)}")
         command = ["tail", "-n", str(lines), *(["-F"] if follow else []), str(path)]
         return subprocess.run(command, check=False).returncode
 

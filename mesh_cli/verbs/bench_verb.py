@@ -1,4 +1,4 @@
-"""The verb bench: load on the mesh, and what it does to latency."""
+"""The verb `mesh bench`: puts load on a mesh and measures latency and throughput."""
 
 import subprocess
 import sys
@@ -31,15 +31,16 @@ from mesh_cli.terminal import output
 from mesh_cli.terminal.durations import seconds
 from mesh_cli.terminal.output import Json, console
 from mesh_cli.verbs import context
-from mesh_cli.verbs.data_verbs import Model
+from mesh_cli.verbs.arguments import Model
 from service_kit.errors import InvalidArgument
 from service_kit.limits import check_model_name
 
 CLIENTS = 64
 DURATION_S = 20.0
-# Of one rate of a search.
+# Seconds for which --find-rate measures each rate.
 STEP_S = 10.0
-# A search begins at this share of what a short closed loop reaches.
+# --find-rate first measures the throughput of a closed loop for CAPACITY_S seconds, and begins its
+# search at FIRST_SHARE of it.
 FIRST_SHARE = 0.7
 CAPACITY_S = 4.0
 
@@ -52,7 +53,7 @@ def register(app: typer.Typer) -> None:
 def bench(
     model: Model,
     rate: Annotated[
-        float | None, typer.Option(help="Open loop: requests a second, answered or not.")
+        float | None, typer.Option(help="Open loop: requests to send per second.")
     ] = None,
     arrivals: Annotated[Arrivals, typer.Option(help="Open loop: how they arrive.")] = "constant",
     clients: Annotated[
@@ -62,14 +63,14 @@ def bench(
     duration: Annotated[
         str, typer.Option(help="Measured time. Default: 20s; 10s for each rate of --find-rate.")
     ] = "",
-    warm_up: Annotated[str, typer.Option(help="Time before it that does not count.")] = "3s",
-    protocol: Annotated[Protocol, typer.Option(help="Door of the mesh.")] = "grpc",
+    warm_up: Annotated[str, typer.Option(help="Time before the measurement, not counted.")] = "3s",
+    protocol: Annotated[Protocol, typer.Option(help="Protocol of the requests.")] = "grpc",
     texts: Annotated[
         Path | None,
-        typer.Option(help="File with a text a line, or .csv. Default: sample reviews."),
+        typer.Option(help="File with one text per line, or .csv. Default: sample reviews."),
     ] = None,
     text_column: Annotated[str, typer.Option(help="Column of the .csv with the text.")] = "text",
-    texts_per_request: Annotated[int, typer.Option(help="Texts a request.", min=1)] = 1,
+    texts_per_request: Annotated[int, typer.Option(help="Texts per request.", min=1)] = 1,
     shuffle: Annotated[bool, typer.Option("--shuffle", help="Send the texts shuffled.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the shuffle and of Poisson arrivals.")] = 0,
     find: Annotated[
@@ -82,12 +83,14 @@ def bench(
     reload_every: Annotated[str, typer.Option(help="Reload again and again.")] = "",
     reload_versions: Annotated[
         str,
-        typer.Option(help="Versions to reload to in turn, as 1,2; then back. Default: Champion."),
+        typer.Option(
+            help="Reload these versions in turn, as 1,2; then go back. Default: Champion."
+        ),
     ] = "",
     address: Annotated[str, typer.Option(help="host:port. Default: the mesh that is up.")] = "",
     engines: Annotated[
         bool,
-        typer.Option("--engines", help="No load: every engine without a server, on this machine."),
+        typer.Option("--engines", help="No load: measure the engines here, without a server."),
     ] = False,
     plot: Annotated[Path | None, typer.Option(help="Write a PNG.")] = None,
     json: Json = False,
@@ -95,7 +98,7 @@ def bench(
     """Put load on a model and print latency, throughput and who answered.
 
     In an open loop (`--rate`) latency counts from the moment at which a request was due, so a
-    stall of the mesh is seen by every request that it held up.
+    stall of the mesh shows in the latency of every request that it delayed.
     Example: `mesh bench reviews --rate 200 --duration 30s --reload-every 10s --plot bench.png`
     """
     if engines:
@@ -149,10 +152,10 @@ def bench(
 
 
 def _engines(model: str, texts: Path | None, json: bool) -> NoReturn:
-    """Have the benchmark of the engines run in a process of its own, and end as it does."""
+    """Run the benchmark of the engines in a process of its own, and exit with its code."""
     folder = project_folder()
     if not (folder / "bench" / "engines.py").exists():
-        raise CliError(f"--engines runs the project's benchmarks; there are none in {folder}/bench")
+        raise CliError(f"--engines runs {folder}/bench/engines.py, which is not there")
     command = [sys.executable, "-m", "bench.engines", "--model", model, "--no-save"]
     if texts is not None:
         command += ["--texts", str(texts.absolute())]
@@ -184,9 +187,11 @@ def _restore(client: MeshClient, model: str, version: str) -> None:
     try:
         client.reload(model, version=version)
     except MeshError as error:
-        # The measurement is still worth printing.
+        # The measurement is complete and is printed all the same.
         output.errors.print(
-            f"{model} could not go back to version {version}: {error}", style="yellow", markup=False
+            f"{model} could not be reloaded to version {version}: {error}",
+            style="yellow",
+            markup=False,
         )
 
 

@@ -1,4 +1,4 @@
-"""The mesh in containers, as the verbs see it."""
+"""The Deployment of a mesh in containers."""
 
 import csv
 import io
@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 
 from mesh.client import MeshClient
+from mesh_cli.compose.compose_secrets import ComposeSecrets
 from mesh_cli.compose.containers import INFERENCE, part_statuses, published_address, read_ps
 from mesh_cli.compose.engine import Engine
 from mesh_cli.compose.initialise import initialise, secrets_folder
 from mesh_cli.compose.replicas import Replicas
-from mesh_cli.compose.secrets import ComposeSecrets
 from mesh_cli.deployments.deployment import PartStatus, Report, Scaled
 from mesh_cli.errors import BadInput, CliError, NotUp
 from mesh_cli.rows.csv_files import Row
@@ -20,15 +20,16 @@ from mesh_cli.rows.csv_files import Row
 ENVOY, MLFLOW, AIRFLOW = "envoy", "mlflow", "airflow-api-server"
 # Ports inside the containers that are published on this machine.
 CONTAINER_PORTS = {ENVOY: 8000, MLFLOW: 5000, AIRFLOW: 8080}
-# Of everything together, images and databases being there: longer than any health check's patience.
+# Seconds until all parts together are healthy, when images and databases exist: longer than any
+# health check of compose.yaml goes on trying.
 UP_TIMEOUT_S = 600
 UP = "mesh --context compose up"
 _URL_NAMES = {"mesh": ENVOY, "mlflow": MLFLOW, "airflow": AIRFLOW}
 _PSQL = ("exec", "postgres", "psql", "-U", "postgres", "training")
 
 
-class ComposeMesh:
-    """Implements Deployment."""
+class ComposeDeployment:
+    """The mesh in containers of the compose.yaml in the engine's folder."""
 
     ends_with_terminal = False
     stop_command = "docker compose down"
@@ -43,12 +44,12 @@ class ComposeMesh:
     @property
     def address(self) -> str:
         try:
-            found = self._published(ENVOY)
+            address = self._published(ENVOY)
         except CliError as error:
             raise NotUp(f"no mesh is up in containers ({error}): run `{UP}`") from error
-        if found is None:
+        if address is None:
             raise NotUp(f"no mesh is up in containers: run `{UP}`")
-        return found
+        return address
 
     def is_up(self) -> bool:
         try:
@@ -58,7 +59,7 @@ class ComposeMesh:
 
     def start(self) -> None:
         initialise(self._engine.folder)
-        with self._engine.only_one():
+        with self._engine.lock():
             self._engine.show(
                 *("up", "--detach", "--build", "--wait", "--wait-timeout", str(UP_TIMEOUT_S))
             )
@@ -69,7 +70,7 @@ class ComposeMesh:
     def statuses(self) -> list[PartStatus]:
         containers = read_ps(self._engine.compose("ps", "--all", "--format", "json"))
         if not containers:
-            raise NotUp(f"no mesh is in containers here: run `{UP}`")
+            raise NotUp(f"the mesh has no containers here: run `{UP}`")
         services = self._engine.compose("config", "--services").split()
         urls = {service: f"http://{address}" for service, address in self._addresses.items()}
         return part_statuses(containers, sorted(services), urls)
@@ -100,8 +101,8 @@ class ComposeMesh:
         options = ["--tail", str(lines), *(["--follow"] if follow else [])]
         if part not in services:
             if part not in {status.name for status in statuses}:
-                known = dict.fromkeys([*services, *(status.name for status in statuses)])
-                raise BadInput(f"no part {part!r}; there are {', '.join(known)}")
+                names = dict.fromkeys([*services, *(status.name for status in statuses)])
+                raise BadInput(f"no part {part!r}; there are {', '.join(names)}")
             part, _, number = part.rpartition("-")
             options += ["--index", number]
         return self._engine.pass_through("logs", *options, part)
@@ -119,7 +120,7 @@ class ComposeMesh:
 
     def insert(self, model: str, rows: Sequence[Row]) -> None:
         text = io.StringIO()
-        # Quoted, so that an empty text is one and not NULL.
+        # Without quotes PostgreSQL would read an empty text as NULL.
         writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
         writer.writerows((row.text, row.label) for row in rows)
         self._engine.compose(
@@ -135,17 +136,17 @@ class ComposeMesh:
     @cached_property
     def _addresses(self) -> dict[str, str]:
         """host:port of each service that is published now."""
-        found = {service: self._published_or_none(service) for service in CONTAINER_PORTS}
-        return {service: address for service, address in found.items() if address}
+        addresses = {service: self._published_or_none(service) for service in CONTAINER_PORTS}
+        return {service: address for service, address in addresses.items() if address}
 
     def _published_or_none(self, service: str) -> str | None:
         try:
             return self._published(service)
         except CliError:
-            # Its container, which `statuses` tells of, is not there.
+            # The service has no container; `statuses` says so.
             return None
 
     def _published(self, service: str) -> str | None:
         text = self._engine.compose("port", service, str(CONTAINER_PORTS[service]))
-        found = published_address(text)
-        return f"{found[0]}:{found[1]}" if found else None
+        address = published_address(text)
+        return f"{address[0]}:{address[1]}" if address else None

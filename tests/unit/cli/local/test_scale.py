@@ -1,4 +1,4 @@
-"""`mesh scale` over a twin of the supervisor: what is started, stopped and written down."""
+"""`mesh scale` over a twin of the process manager: what is started, stopped and written down."""
 
 import fcntl
 import json
@@ -19,16 +19,16 @@ from mesh_cli.local.home import MeshSettings
 from mesh_cli.local.local_mesh import LocalMesh
 from mesh_cli.local.parts import internal_names, replica_names
 from mesh_cli.local.ports import internal_ports
-from mesh_cli.local.process_manager import Program
 from mesh_cli.local.scale import Scaling
+from mesh_cli.local.supervisord_config import Program
 from mesh_cli.main import app
 
 
-class TwinSupervisor:
-    """Knows programs and runs none."""
+class TwinProcesses:
+    """A process manager that runs no programs."""
 
     def __init__(self) -> None:
-        self.known: dict[str, Program] = {}
+        self.described: dict[str, Program] = {}
         self.started: list[str] = []
         self.up = True
         self.stopped: list[str] = []
@@ -37,12 +37,12 @@ class TwinSupervisor:
         return 1 if self.up else None
 
     def update(self, programs: Iterable[Program]) -> None:
-        described = {program.name: program for program in programs}
-        assert not [name for name in self.started if name not in described]
-        self.known = described
+        programs_by_name = {program.name: program for program in programs}
+        assert not [name for name in self.started if name not in programs_by_name]
+        self.described = programs_by_name
 
     def start_program(self, name: str) -> None:
-        assert name in self.known
+        assert name in self.described
         self.started.append(name)
 
     def stop_programs(self, names: Container[str], timeout_s: float = 0) -> list[str]:
@@ -53,16 +53,16 @@ class TwinSupervisor:
     def programs(self) -> dict[str, dict[str, Any]]:
         return {
             name: {"name": name, "statename": "RUNNING" if name in self.started else "STOPPED"}
-            for name in self.known
+            for name in self.described
         }
 
 
 class TwinFleet:
-    """What the control plane would say: the replicas of the file, eligible when they run."""
+    """A control plane that lists the replicas of its file; they are eligible when they run."""
 
-    def __init__(self, mesh: LocalMesh, supervisor: TwinSupervisor) -> None:
+    def __init__(self, mesh: LocalMesh, processes: TwinProcesses) -> None:
         self.mesh = mesh
-        self.supervisor = supervisor
+        self.processes = processes
         self.broken: set[str] = set()
         self.stuck: set[str] = set()
         self.away = 0
@@ -81,7 +81,7 @@ class TwinFleet:
                 reload_pb2.Replica(
                     id=name,
                     address=f"127.0.0.1:{self.mesh.record['ports'][name]}",
-                    eligible=name in self.supervisor.started and name not in self.broken,
+                    eligible=name in self.processes.started and name not in self.broken,
                     detail="is starting",
                 )
                 for name in sorted(names)
@@ -90,7 +90,7 @@ class TwinFleet:
 
 
 class ScaledMesh:
-    """A mesh with two replicas that is up, as far as the command can tell."""
+    """A mesh whose record and process manager say that it is up with two replicas."""
 
     def __init__(self, home: Path) -> None:
         self.mesh = LocalMesh(MeshSettings(home=home))
@@ -98,34 +98,35 @@ class ScaledMesh:
         self.mesh.home.write_record(
             {
                 "run_id": "test",
-                "settings": self.mesh.asked.model_dump(mode="json"),
+                "settings": self.mesh.next_settings.model_dump(mode="json"),
                 "asked_replicas": 2,
                 "ports": internal_ports(internal_names(2), {}),
             }
         )
-        self.supervisor = TwinSupervisor()
-        self.mesh.supervisor = self.supervisor  # type: ignore[assignment]
-        self.supervisor.update(part.program for part in self.mesh.parts)
-        self.supervisor.started = list(self.supervisor.known)
+        self.processes = TwinProcesses()
+        self.mesh.processes = self.processes  # type: ignore[assignment]
+        self.processes.update(part.program for part in self.mesh.parts)
+        self.processes.started = list(self.processes.described)
         self.mesh.show_replicas(replica_names(2))
-        self.fleet = TwinFleet(self.mesh, self.supervisor)
+        self.fleet = TwinFleet(self.mesh, self.processes)
         self.reports: list[tuple[str, int]] = []
 
     def to(self, count: int, starting_at_once: int = 1) -> Scaled:
-        scaling = Scaling(
-            self.mesh, self.fleet.get, lambda step, total: self.reports.append((step, total))
-        )
-        scaling._starting_at_once = starting_at_once
-        return scaling.to(count)
+        return Scaling(
+            self.mesh,
+            self.fleet.get,
+            lambda step, total: self.reports.append((step, total)),
+            starting_at_once,
+        ).to(count)
 
     def holds(self, count: int) -> bool:
-        """Processes, the control plane's file, the record and `mesh status` agree."""
+        """Processes, the control plane's file, the record and the parts agree on `count`."""
         names = replica_names(count)
         ports = self.mesh.record["ports"]
         shown = self.mesh.home.replicas_file.read_text().split()
         return (
-            [n for n in self.supervisor.started if n.startswith("replica-")] == names
-            and [n for n in self.supervisor.known if n.startswith("replica-")] == names
+            [n for n in self.processes.started if n.startswith("replica-")] == names
+            and [n for n in self.processes.described if n.startswith("replica-")] == names
             and shown == [f"127.0.0.1:{ports[name]}" for name in names]
             and set(ports) == set(internal_names(count))
             and len(set(ports.values())) == len(ports)
@@ -151,13 +152,13 @@ def test_replicas_join_and_the_newest_leave(scaled: ScaledMesh) -> None:
     assert scaled.reports[:2] == [("replica-3 joined", 2), ("replica-4 joined", 2)]
     left = [("replica-4 left", 3), ("replica-3 left", 3), ("replica-2 left", 3)]
     assert scaled.reports[2:] == left
-    assert not set(scaled.supervisor.stopped) & {"replica-1", "postgres", "control-plane"}
+    assert not set(scaled.processes.stopped) & {"replica-1", "postgres", "control-plane"}
 
 
 def test_the_same_number_changes_nothing(scaled: ScaledMesh) -> None:
     assert scaled.to(2) == Scaled(replica_names(2), [], [])
     assert scaled.holds(2)
-    assert scaled.supervisor.stopped == []
+    assert scaled.processes.stopped == []
 
 
 @pytest.mark.parametrize(("at_once", "waves"), [(1, 3), (2, 2), (8, 1)])
@@ -170,7 +171,7 @@ def test_replicas_start_a_few_at_a_time(scaled: ScaledMesh, at_once: int, waves:
 def test_the_file_is_changed_before_a_process_is_stopped(
     scaled: ScaledMesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop = scaled.supervisor.stop_programs
+    stop = scaled.processes.stop_programs
     shown: list[int] = []
 
     def stop_programs(names: Container[str], timeout_s: float = 0) -> list[str]:
@@ -178,7 +179,7 @@ def test_the_file_is_changed_before_a_process_is_stopped(
             shown.append(len(scaled.mesh.home.replicas_file.read_text().split()))
         return stop(names, timeout_s)
 
-    monkeypatch.setattr(scaled.supervisor, "stop_programs", stop_programs)
+    monkeypatch.setattr(scaled.processes, "stop_programs", stop_programs)
     scaled.to(1)
     assert shown == [1]
 
@@ -210,14 +211,14 @@ def test_a_replica_that_keeps_its_traffic_is_not_stopped(scaled: ScaledMesh) -> 
     assert scaled.holds(2)
 
 
-def test_what_was_broken_off_is_finished_by_asking_again(scaled: ScaledMesh) -> None:
+def test_a_change_that_was_interrupted_is_finished_by_the_next(scaled: ScaledMesh) -> None:
     ports = scaled.mesh.record["ports"]
     more = internal_ports(internal_names(4), ports)
     scaled.mesh.resize(4, {**more, **ports})
-    scaled.supervisor.update(part.program for part in scaled.mesh.parts)
-    scaled.supervisor.start_program("replica-3")
+    scaled.processes.update(part.program for part in scaled.mesh.parts)
+    scaled.processes.start_program("replica-3")
     assert scaled.to(3) == Scaled(replica_names(3), [], [])
-    assert "replica-4" not in scaled.supervisor.known
+    assert "replica-4" not in scaled.processes.described
     assert scaled.mesh.settings.replicas == 3
     assert len(scaled.mesh.home.replicas_file.read_text().split()) == 3
 
@@ -231,9 +232,9 @@ def test_a_control_plane_that_is_away_for_a_moment_is_waited_for(
     assert scaled.holds(3)
 
 
-def test_a_mesh_that_is_stopped_meanwhile_is_said(scaled: ScaledMesh, monkeypatch: Any) -> None:
+def test_a_mesh_that_is_stopped_meanwhile_is_not_up(scaled: ScaledMesh, monkeypatch: Any) -> None:
     def stop() -> reload_pb2.Fleet:
-        scaled.supervisor.up = False
+        scaled.processes.up = False
         raise Unavailable("nobody is there")
 
     monkeypatch.setattr(scaled.fleet, "get", stop)
@@ -242,7 +243,7 @@ def test_a_mesh_that_is_stopped_meanwhile_is_said(scaled: ScaledMesh, monkeypatc
     assert scaled.mesh.record["settings"]["replicas"] == 2
 
 
-def test_the_second_of_two_is_told(scaled: ScaledMesh) -> None:
+def test_only_one_change_runs_at_a_time(scaled: ScaledMesh) -> None:
     with (scaled.mesh.home.run / "up.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(CliError, match="starting or being scaled"):
@@ -253,12 +254,12 @@ def test_the_second_of_two_is_told(scaled: ScaledMesh) -> None:
 def test_the_number_stays_until_the_setting_changes(scaled: ScaledMesh) -> None:
     scaled.to(4)
     home = scaled.mesh.home.root
-    assert LocalMesh(MeshSettings(home=home)).asked.replicas == 4
-    assert LocalMesh(MeshSettings(home=home, replicas=3)).asked.replicas == 3
+    assert LocalMesh(MeshSettings(home=home)).next_settings.replicas == 4
+    assert LocalMesh(MeshSettings(home=home, replicas=3)).next_settings.replicas == 3
 
 
 @pytest.mark.parametrize("count", ["0", "17"])
-def test_a_number_out_of_range_is_told_the_limits(count: str) -> None:
+def test_a_number_out_of_range_is_refused_with_the_limits(count: str) -> None:
     result = CliRunner().invoke(app, ["scale", count])
     assert isinstance(result.exception, BadInput)
     assert f"is 1 to 16, not {count}" in str(result.exception)
@@ -278,7 +279,7 @@ def test_json_names_what_was_done(scaled: ScaledMesh, monkeypatch: pytest.Monkey
         return Scaling(mesh, scaled.fleet.get, report)
 
     monkeypatch.setattr("mesh_cli.verbs.context.local_mesh", lambda: scaled.mesh)
-    monkeypatch.setattr("mesh_cli.local.deployment.Scaling", scaling)
+    monkeypatch.setattr("mesh_cli.local.local_deployment.Scaling", scaling)
     result = CliRunner().invoke(app, ["scale", "3", "--json"])
     assert json.loads(result.stdout) == {
         "replicas": ["replica-1", "replica-2", "replica-3"],

@@ -1,4 +1,4 @@
-"""`mesh init`: what it makes, for whom, and that it makes it once."""
+"""`mesh init`: the files that it makes once, and who owns them."""
 
 import base64
 import json
@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mesh_cli.compose.env_file import EnvFile
+from mesh_cli.compose.compose_secrets import ComposeSecrets
 from mesh_cli.compose.initialise import Initialised, initialise
-from mesh_cli.compose.secrets import ComposeSecrets
 from mesh_cli.errors import CliError
 from mesh_cli.main import app
 
@@ -30,7 +29,7 @@ OPERATOR = 1234
 
 
 class Init:
-    """Runs it in a folder of the test's own and notes who was made an owner."""
+    """Runs `initialise` in a folder, and keeps the owners that it gives to files."""
 
     def __init__(self, project: Path) -> None:
         self.project = project
@@ -58,8 +57,8 @@ def init(tmp_path: Path) -> Init:
 
 
 def test_everything_is_made_for_the_owner_only(init: Init) -> None:
-    found = init()
-    assert found.secrets == dict.fromkeys(FILES, "made")
+    initialised = init()
+    assert initialised.secrets == dict.fromkeys(FILES, "made")
     assert {path.name for path in (init.project / "secrets").iterdir()} == FILES
     assert init.mode("secrets") == 0o700
     for name in (*(f"secrets/{name}" for name in FILES), ".env"):
@@ -101,18 +100,21 @@ def test_each_file_has_the_form_that_its_reader_wants(init: Init) -> None:
 
 
 def test_tokens_are_taken_from_the_environment(init: Init) -> None:
-    found = init(HUGGINGFACE_TOKEN="hf_1")
-    assert found.secrets["huggingface_token"] == "made"
+    initialised = init(HUGGINGFACE_TOKEN="hf_1")
+    assert initialised.secrets["huggingface_token"] == "made"
     assert (init.read("huggingface_token"), init.read("slack_url")) == ("hf_1", "")
-    found = init(HUGGINGFACE_TOKEN="hf_1", SLACK_URL="https://hooks.example/x\n")
-    assert (found.secrets["huggingface_token"], found.secrets["slack_url"]) == ("kept", "replaced")
+    initialised = init(HUGGINGFACE_TOKEN="hf_1", SLACK_URL="https://hooks.example/x\n")
+    assert (initialised.secrets["huggingface_token"], initialised.secrets["slack_url"]) == (
+        "kept",
+        "replaced",
+    )
     assert (init.read("huggingface_token"), init.read("slack_url")) == (
         "hf_1",
         "https://hooks.example/x",
     )
 
 
-def test_what_an_operator_wrote_stays_and_is_closed_again(init: Init) -> None:
+def test_a_secret_that_an_operator_wrote_stays_and_becomes_private_again(init: Init) -> None:
     init()
     path = init.project / "secrets" / "huggingface_token"
     path.write_text("hf_by_hand\n")
@@ -128,7 +130,7 @@ def test_containers_run_as_the_operator(init: Init) -> None:
     assert init.owners == {}
 
 
-def test_containers_of_root_run_as_somebody_who_owns_the_secrets(init: Init) -> None:
+def test_containers_of_root_run_as_another_user_who_owns_the_secrets(init: Init) -> None:
     assert init(uid=0).env == {"MESH_UID": "50000", "MESH_GID": "0"}
     assert init.owners == dict.fromkeys(FILES, (50_000, 0))
 
@@ -146,51 +148,24 @@ def test_the_folder_is_a_setting(init: Init, tmp_path: Path) -> None:
     (init.project / ".env").write_text("MESH_SECRETS=./elsewhere\n")
     assert init().folder == init.project / "elsewhere"
     assert {path.name for path in (init.project / "elsewhere").iterdir()} == FILES
-    found = init(MESH_SECRETS=str(tmp_path / "absolute"))
-    assert found.folder == tmp_path / "absolute"
-    assert set(found.secrets.values()) == {"made"}
+    initialised = init(MESH_SECRETS=str(tmp_path / "absolute"))
+    assert initialised.folder == tmp_path / "absolute"
+    assert set(initialised.secrets.values()) == {"made"}
 
 
-def test_other_lines_of_the_env_file_are_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / ".env"
-    path.write_text("# MESH_UID=1\n\nMESH_PORT = 9\nMESH_REPLICAS=2\nOTHER=a=b\n")
-    env = EnvFile(path)
-    assert env.add_missing({"MESH_UID": "5", "MESH_PORT": "1"}) == {"MESH_UID": "5"}
-    env.set("MESH_REPLICAS", "4")
-    env.set("NEW", "x")
-    assert path.read_text() == (
-        "# MESH_UID=1\n\nMESH_PORT = 9\nMESH_REPLICAS=4\nOTHER=a=b\nMESH_UID=5\nNEW=x\n"
-    )
-    assert [env.get(name) for name in ("MESH_PORT", "OTHER", "NONE")] == ["9", "a=b", ""]
-
-
-def test_root_leaves_the_env_file_to_its_owner(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    owners: list[tuple[int, int]] = []
-    path = tmp_path / ".env"
-    EnvFile(path).set("MESH_REPLICAS", "2")
-    monkeypatch.setattr("mesh_cli.compose.env_file.os.geteuid", lambda: 0)
-    monkeypatch.setattr(
-        "mesh_cli.compose.env_file.os.chown", lambda _, uid, gid: owners.append((uid, gid))
-    )
-    EnvFile(path).set("MESH_REPLICAS", "3")
-    assert owners == [(path.stat().st_uid, path.stat().st_gid)]
-
-
-def test_a_folder_that_cannot_be_written_is_said(init: Init) -> None:
+def test_a_folder_that_cannot_be_written_is_named(init: Init) -> None:
     (init.project / "secrets").write_text("a file where the folder should be")
     with pytest.raises(CliError, match=r"secrets cannot be written .*run `mesh init` as the user"):
         init()
 
 
-def test_an_env_file_that_cannot_be_written_is_said(init: Init) -> None:
+def test_an_env_file_that_cannot_be_written_is_named(init: Init) -> None:
     (init.project / ".env").mkdir()
     with pytest.raises(CliError, match=r"\.env cannot be read and written .*as the user"):
         init()
 
 
-def test_owners_that_cannot_be_changed_are_said(init: Init) -> None:
+def test_an_owner_that_cannot_be_changed_is_an_error_that_says_why(init: Init) -> None:
     def refuse(path: Path, uid: int, gid: int) -> None:
         raise PermissionError(1, "Operation not permitted", str(path))
 

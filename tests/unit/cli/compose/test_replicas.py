@@ -1,4 +1,4 @@
-"""`mesh scale` and `mesh roll` over a twin of Docker: what starts and stops, in which order."""
+"""`mesh scale` and `mesh roll` in containers: what starts and stops, in which order."""
 
 import fcntl
 import os
@@ -14,7 +14,7 @@ from mesh_cli.deployments import fleet_wait
 from mesh_cli.deployments.deployment import Scaled
 from mesh_cli.deployments.fleet_wait import GetFleet
 from mesh_cli.errors import CliError, NotUp
-from tests.unit.cli.compose_twin import TwinDocker
+from tests.unit.cli.docker_twin import TwinDocker
 
 
 class Rig:
@@ -27,14 +27,13 @@ class Rig:
         self.reports: list[tuple[str, int]] = []
 
     def replicas(self, starting_at_once: int = 8) -> Replicas:
-        found = Replicas(
+        return Replicas(
             self.docker.engine,
             lambda: self.get_fleet(),
             lambda: self.up,
             lambda step, total: self.reports.append((step, total)),
+            starting_at_once,
         )
-        found._starting_at_once = starting_at_once
-        return found
 
     def changes(self) -> list[str]:
         """The commands that changed something."""
@@ -57,9 +56,9 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
 
 
 def test_replicas_join_and_the_newest_leave(rig: Rig) -> None:
-    everybody = [f"inference-{number}" for number in (1, 2, 3, 4)]
-    assert rig.replicas().scale(4) == Scaled(everybody, everybody[2:], [])
-    assert [name for name, _ in rig.docker.summary()] == everybody
+    all_four = [f"inference-{number}" for number in (1, 2, 3, 4)]
+    assert rig.replicas().scale(4) == Scaled(all_four, all_four[2:], [])
+    assert [name for name, _ in rig.docker.summary()] == all_four
     assert rig.kept_number() == "MESH_REPLICAS=4\n"
     removed = ["inference-4", "inference-3", "inference-2"]
     assert rig.replicas().scale(1) == Scaled(["inference-1"], [], removed)
@@ -93,7 +92,7 @@ def test_a_replica_that_gets_no_traffic_is_taken_back(rig: Rig) -> None:
     assert len(rig.docker.replicas) == 4
 
 
-def test_a_control_plane_that_still_lists_what_has_stopped_is_said(rig: Rig) -> None:
+def test_a_stopped_replica_that_is_still_listed_is_an_error_that_names_it(rig: Rig) -> None:
     rig.docker.listed_for_ever = {rig.docker.replicas[1].address}
     with pytest.raises(CliError, match=r"still lists replicas that have stopped .*inference-2"):
         rig.replicas().scale(1)
@@ -129,7 +128,9 @@ def test_roll_starts_every_new_one_before_it_stops_the_first_old_one(rig: Rig) -
     assert rig.kept_number() == "MESH_REPLICAS=2\n"
 
 
-def test_roll_stops_nothing_before_the_new_ones_have_traffic(rig: Rig) -> None:
+def test_roll_stops_nothing_before_the_new_ones_have_traffic(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rig.docker.image = "new"
     looks: list[int] = []
 
@@ -142,7 +143,7 @@ def test_roll_stops_nothing_before_the_new_ones_have_traffic(rig: Rig) -> None:
         return fleet
 
     rig.get_fleet = get_fleet
-    fleet_wait.ELIGIBLE_TIMEOUT_S = 10
+    monkeypatch.setattr(fleet_wait, "ELIGIBLE_TIMEOUT_S", 10)
     rig.replicas().roll()
     assert looks == [4, 4, 4, 2]
 
@@ -165,17 +166,15 @@ def test_ctrl_c_takes_new_replicas_back(rig: Rig) -> None:
     assert rig.docker.summary() == [("inference-1", "old"), ("inference-2", "old")]
 
 
-@pytest.mark.parametrize("new", [0, 1, 2])
-@pytest.mark.parametrize("stopped", [0, 1])
+@pytest.mark.parametrize(("new", "stopped"), [(0, 0), (1, 0), (2, 0), (2, 1)])
 def test_a_roll_that_was_killed_is_finished_by_the_next(rig: Rig, new: int, stopped: int) -> None:
     rig.docker.image = "new"
     rig.docker.grow_to(2 + new)
-    if new == 2:
-        for container in rig.docker.replicas[:stopped]:
-            container.state = "exited"
+    for container in rig.docker.replicas[:stopped]:
+        container.state = "exited"
     rig.replicas().roll()
     assert [image for _, image in rig.docker.summary()] == ["new", "new"]
-    assert rig.docker.max_replicas <= 5
+    assert rig.docker.max_replicas == 4
 
 
 def test_a_roll_that_was_killed_does_not_start_over(rig: Rig) -> None:
@@ -185,14 +184,16 @@ def test_a_roll_that_was_killed_does_not_start_over(rig: Rig) -> None:
     assert rig.docker.summary() == [("inference-3", "new"), ("inference-4", "new")]
 
 
-def test_the_same_image_is_rolled_as_well(rig: Rig) -> None:
+def test_roll_replaces_replicas_of_the_current_image_too(rig: Rig) -> None:
     before = {container.id for container in rig.docker.replicas}
     rig.replicas().roll()
     assert not before & {container.id for container in rig.docker.replicas}
     assert len(rig.docker.replicas) == 2
 
 
-def test_a_control_plane_that_is_away_for_a_moment_is_waited_for(rig: Rig) -> None:
+def test_a_control_plane_that_is_away_for_a_moment_is_waited_for(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     away = [Unavailable("the control plane is away")] * 2
 
     def get_fleet() -> reload_pb2.Fleet:
@@ -201,12 +202,12 @@ def test_a_control_plane_that_is_away_for_a_moment_is_waited_for(rig: Rig) -> No
         return rig.docker.fleet()
 
     rig.get_fleet = get_fleet
-    fleet_wait.ELIGIBLE_TIMEOUT_S = 10
+    monkeypatch.setattr(fleet_wait, "ELIGIBLE_TIMEOUT_S", 10)
     rig.replicas().scale(3)
     assert len(rig.docker.replicas) == 3
 
 
-def test_a_mesh_that_is_stopped_meanwhile_is_said(rig: Rig) -> None:
+def test_a_mesh_that_is_stopped_meanwhile_is_not_up(rig: Rig) -> None:
     def stop() -> reload_pb2.Fleet:
         rig.up = False
         raise Unavailable("nobody is there")
@@ -216,7 +217,7 @@ def test_a_mesh_that_is_stopped_meanwhile_is_said(rig: Rig) -> None:
         rig.replicas().scale(3)
 
 
-def test_the_second_of_two_is_told(rig: Rig) -> None:
+def test_only_one_change_runs_at_a_time(rig: Rig) -> None:
     descriptor = os.open(rig.docker.folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -227,7 +228,7 @@ def test_the_second_of_two_is_told(rig: Rig) -> None:
     assert rig.changes() == []
 
 
-def test_compose_that_starts_too_few_is_said(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_few_started_replicas_are_an_error(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rig.docker, "grow_to", lambda count: None)
     with pytest.raises(CliError, match="started 0 replicas, not 1"):
         rig.replicas().scale(3)

@@ -25,8 +25,8 @@ def new_fernet_key() -> str:
     return secrets.token_urlsafe(32) + "="
 
 
-class Secrets:
-    """Files under `.mesh/secrets`, made on first use."""
+class LocalSecrets:
+    """Files in the folder `secrets` of MESH_HOME, made on first use."""
 
     def __init__(self, home: MeshHome) -> None:
         self._folder = home.secrets
@@ -40,7 +40,7 @@ class Secrets:
         return self._once("postgres_password", new_password)
 
     def airflow_password(self) -> str:
-        """Password of the Airflow user; also written in the form that Airflow reads."""
+        """Password of the Airflow user; also writes the file from which Airflow reads it."""
         password = self._once("airflow_password", new_password)
         write_private(self.airflow_passwords_file, json.dumps({AIRFLOW_USER: password}))
         return password
@@ -54,7 +54,7 @@ class Secrets:
         return self._once("airflow_fernet_key", new_fernet_key)
 
     def write_pgpass(self, port: int) -> None:
-        """Write the password file of libpq, so that no URL or environment carries it."""
+        """Write libpq's password file, so that no URL or environment holds the password."""
         line = f"127.0.0.1:{port}:*:{DATABASE_USER}:{self.database_password()}\n"
         write_private(self.pgpass_file, line)
 

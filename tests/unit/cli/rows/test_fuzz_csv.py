@@ -1,4 +1,4 @@
-"""Any CSV file is read or refused with its name; never anything else."""
+"""Any CSV file is read, or refused by an error that names it."""
 
 import csv
 import io
@@ -64,7 +64,9 @@ def test_any_table_is_read_or_refused(cells: list[list[str]], columns: Columns) 
 
 
 @given(st.lists(st.tuples(st.text(min_size=1, max_size=50), st.text(min_size=1, max_size=20))))
-def test_what_a_csv_writer_writes_comes_back(pairs: list[tuple[str, str]]) -> None:
+def test_rows_of_a_csv_writer_are_read_as_they_were(
+    pairs: list[tuple[str, str]],
+) -> None:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(("text", "label"))
@@ -73,5 +75,6 @@ def test_what_a_csv_writer_writes_comes_back(pairs: list[tuple[str, str]]) -> No
     rows = read(text.getvalue().encode("utf-8", "surrogatepass"), Columns())
     if not pairs or blank:
         assert rows is None
-    elif rows is not None:
+    else:
+        assert rows is not None
         assert [(row.text, row.label) for row in rows] == pairs

@@ -1,4 +1,4 @@
-"""A twin of the `docker` command: it knows containers and runs none."""
+"""A twin of the `docker` command that keeps a list of containers and runs none."""
 
 import json
 import subprocess
@@ -57,7 +57,7 @@ class TwinContainer:
 
 
 class TwinDocker:
-    """Containers of one project; with two replicas of image `old`, the current one."""
+    """The containers of one project, with two replicas of the image `old`."""
 
     def __init__(self, folder: Path) -> None:
         (folder / "compose.yaml").write_text("")
@@ -86,11 +86,11 @@ class TwinDocker:
 
     @property
     def replicas(self) -> list[TwinContainer]:
-        return [found for found in self.containers if found.service == "inference"]
+        return [container for container in self.containers if container.service == "inference"]
 
     def summary(self) -> list[tuple[str, str]]:
         """Name and image of each replica."""
-        return [(f"inference-{found.number}", found.image) for found in self.replicas]
+        return [(f"inference-{container.number}", container.image) for container in self.replicas]
 
     def grow_to(self, count: int) -> None:
         for container in self.replicas:
@@ -104,11 +104,15 @@ class TwinDocker:
         self.max_replicas = max(self.max_replicas, len(self.replicas))
 
     def fleet(self) -> reload_pb2.Fleet:
-        """What the control plane would say."""
+        """The fleet as the control plane would list it."""
         return reload_pb2.Fleet(replicas=self.fleet_replicas())
 
     def fleet_replicas(self) -> list[reload_pb2.Replica]:
-        running = {found.address: found for found in self.replicas if found.state == "running"}
+        running = {
+            container.address: container
+            for container in self.replicas
+            if container.state == "running"
+        }
         return [
             reload_pb2.Replica(
                 id=address,
@@ -142,9 +146,11 @@ class TwinDocker:
     def _compose(self, words: list[str]) -> str:
         match words:
             case ["ps", "--all", "--quiet", "inference"]:
-                return "".join(f"{found.id}\n" for found in self.replicas)
+                return "".join(f"{container.id}\n" for container in self.replicas)
             case ["ps", "--all", "--format", "json"]:
-                return "".join(f"{json.dumps(found.listed())}\n" for found in self.containers)
+                return "".join(
+                    f"{json.dumps(container.listed())}\n" for container in self.containers
+                )
             case ["config", "--services"]:
                 return "\n".join(SERVICES)
             case ["config", "--format", "json"]:
@@ -176,5 +182,5 @@ class TwinDocker:
         raise AssertionError(words)
 
     def _find(self, name: str) -> TwinContainer:
-        [found] = [container for container in self.containers if container.id == name]
-        return found
+        [match] = [container for container in self.containers if container.id == name]
+        return match
