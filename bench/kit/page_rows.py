@@ -1,7 +1,7 @@
 """The rows of docs/benchmarks.md: what is read from which section of results.json, and wanted."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import ge, le
 from statistics import median
@@ -54,6 +54,10 @@ class Row:
         )
 
 
+def _median(figures: Iterable[Any]) -> float:
+    return float(median(figures))
+
+
 def processor(machine: str) -> str:
     """The processor in short, from the description that `bench.kit.results.machine` gives."""
     name = re.sub(r"^\d+ cores of | \(virtual\)|\(R\)|\(TM\)| Processor|,.*$", "", machine)
@@ -63,11 +67,11 @@ def processor(machine: str) -> str:
 
 
 def _rounds(data: Any, server: str, field: str) -> float:
-    return median(found[field] for found in data["served"][server])
+    return _median(found[field] for found in data["served"][server])
 
 
 def _limit(data: Any) -> float:
-    return median(found["texts_per_s"] for found in data["limit"])
+    return _median(found["texts_per_s"] for found in data["limit"])
 
 
 def _of_the_limit(door: str) -> Callable[[Any], float]:
@@ -80,7 +84,7 @@ def _tail(data: Any) -> float:
 
 
 def _beside_the_engine(data: Any) -> float:
-    return median(
+    return _median(
         sum(ms for part, ms in found["cpu_ms"].items() if part != "engine")
         for found in data["served"][f"{_OURS} json"]
     )
@@ -101,11 +105,11 @@ def _times_the_best(number_format: str) -> Callable[[Any], float]:
 
 
 def _ratio(measured: str, beside: str) -> Callable[[Any], float]:
-    return lambda data: median(data[measured]) / median(data[beside])
+    return lambda data: _median(data[measured]) / _median(data[beside])
 
 
 def _growth(data: Any) -> float:
-    return max(
+    return float(max()
         100 * (after / before - 1)
         for name, (before, after) in data["resident"].items()
         if name != "envoy"
@@ -113,11 +117,11 @@ def _growth(data: Any) -> float:
 
 
 def _above_the_engine_ms(data: Any) -> float:
-    return median(data["one p50"]) - 1.3 * median(data["alone p50"])
+    return _median(data["one p50"]) - 1.3 * _median(data["alone p50"])
 
 
 def _padding(data: Any) -> float:
-    return 100 * median(data["pad waste"])
+    return 100 * _median(data["pad waste"])
 
 
 def _more_accurate(data: Any) -> float:
@@ -125,8 +129,8 @@ def _more_accurate(data: Any) -> float:
 
 
 def _overload_tail(data: Any) -> float:
-    at_capacity = median(found["capacity_p99"] for found in data)
-    return median(found["accepted_p99"] for found in data) / at_capacity
+    at_capacity = _median(found["capacity_p99"] for found in data)
+    return _median(found["accepted_p99"] for found in data) / at_capacity
 
 
 ROWS = (
