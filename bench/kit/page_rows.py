@@ -109,11 +109,12 @@ def _ratio(measured: str, beside: str) -> Callable[[Any], float]:
 
 
 def _growth(data: Any) -> float:
-    return float(max()
+    growth = (
         100 * (after / before - 1)
         for name, (before, after) in data["resident"].items()
         if name != "envoy"
     )
+    return float(max(growth))
 
 
 def _above_the_engine_ms(data: Any) -> float:
