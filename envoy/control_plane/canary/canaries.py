@@ -3,8 +3,9 @@
 import asyncio
 import logging
 
+from control_plane.canary.parts import CanaryParts
 from control_plane.canary.record import Canary, CanaryState, Plan
-from control_plane.canary.steps import TAG_CANARY, CanaryParts, CanaryRun
+from control_plane.canary.steps import TAG_CANARY, CanarySteps
 from control_plane.changes.model_locks import ModelLocks
 from service_kit.errors import AlreadyExists, FailedPrecondition, NotFound, Unavailable
 from service_kit.model_registry.records import (
@@ -26,7 +27,7 @@ class Canaries:
     def __init__(self, parts: CanaryParts) -> None:
         self._parts = parts
         self._locks = ModelLocks()
-        self._runs: dict[str, CanaryRun] = {}
+        self._runs: dict[str, CanarySteps] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def resume(self) -> None:
@@ -96,7 +97,7 @@ class Canaries:
             if canary.state not in (CanaryState.RUNNING, CanaryState.PAUSED):
                 return canary
             await self._cancel(model)
-            run = self._runs.get(model) or CanaryRun(self._parts, canary)
+            run = self._runs.get(model) or CanarySteps(self._parts, canary)
             if run.canary.state in (CanaryState.RUNNING, CanaryState.PAUSED):
                 step = f"step {canary.step + 1} of {len(canary.plan.steps)}"
                 await run.end(CanaryState.STOPPED, f"stopped at {step}, as asked")
@@ -108,7 +109,7 @@ class Canaries:
         await asyncio.gather(*(self._cancel(model) for model in list(self._tasks)))
 
     def _run(self, canary: Canary) -> None:
-        run = CanaryRun(self._parts, canary)
+        run = CanarySteps(self._parts, canary)
         self._runs[canary.model] = run
         task = asyncio.create_task(run.run())
         self._tasks[canary.model] = task

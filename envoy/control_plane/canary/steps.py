@@ -4,23 +4,18 @@ Everything that is done can be done again: after a crash the same step begins an
 first reading, and a promotion that was broken off is carried to its end.
 """
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from control_plane.canary.held_out import HeldOut
-from control_plane.canary.judge import Action, Case, Judge, Verdict
-from control_plane.canary.live_numbers import Numbers, StepNumbers
+from control_plane.canary.judge import Action, Case, Verdict
+from control_plane.canary.live_numbers import StepNumbers
+from control_plane.canary.parts import CanaryParts
 from control_plane.canary.record import Canary, CanaryState, Comparison
 from control_plane.fleet.replica_client import Role
-from control_plane.models.model_registry import ModelRegistry
-from control_plane.reload.coordinator import ReloadResult
-from control_plane.topology import ALL_TO_THE_CHAMPION, Split
+from control_plane.topology import ALL_TO_THE_CHAMPION
 from service_kit.errors import Aborted, MeshError, Unavailable
-from service_kit.model_registry.promotion import Promoted
 from service_kit.model_registry.records import CHALLENGER, CHAMPION, RegisteredModel
 
 log = logging.getLogger(__name__)
@@ -35,74 +30,11 @@ RETRY_S = 1.0
 T = TypeVar("T")
 
 
-class Clock(Protocol):
-    """Time, which a test may make go faster."""
-
-    def now(self) -> datetime:
-        """The time of day."""
-
-    def monotonic(self) -> float:
-        """Seconds that only grow."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-
-
-class SystemClock:
-    """The time of this machine."""
-
-    def now(self) -> datetime:
-        """See Clock."""
-        return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        """See Clock."""
-        return asyncio.get_running_loop().time()
-
-    async def sleep(self, seconds: float) -> None:
-        """See Clock."""
-        await asyncio.sleep(seconds)
-
-
-class Traffic(Protocol):
-    """control_plane.traffic.traffic_control.TrafficControl, or a twin."""
-
-    async def set(self, model: str, split: Split) -> Split:
-        """Change a model's split; ready when the Challenger is prepared everywhere."""
-
-
-class Promotions(Protocol):
-    """service_kit.model_registry.promotion.Promotions, or a twin."""
-
-    async def promote(self, model: str, version: str, expected_champion: str) -> Promoted:
-        """Make `version` the Champion if `expected_champion` still is. Raises Aborted."""
-
-
-class Reloader(Protocol):
-    """control_plane.reload.coordinator.ReloadCoordinator, or a twin."""
-
-    async def reload(self, model: str, version: str, request_id: str) -> ReloadResult:
-        """Bring the fleet to a version."""
-
-
-@dataclass(frozen=True)
-class CanaryParts:
-    """What a canary works with."""
-
-    registry: ModelRegistry
-    traffic: Traffic
-    numbers: Numbers
-    promotions: Promotions
-    reloader: Reloader
-    judge: Judge = field(default_factory=Judge)
-    clock: Clock = field(default_factory=SystemClock)
-
-
 class _Ended(Exception):
     """Somebody else changed what the canary is about; the message says what."""
 
 
-class CanaryRun:
+class CanarySteps:
     """Carries one canary out. `canary` is its state now."""
 
     def __init__(self, parts: CanaryParts, canary: Canary) -> None:

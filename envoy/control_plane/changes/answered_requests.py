@@ -15,7 +15,7 @@ T = TypeVar("T")
 REMEMBERED = 1024
 
 
-class Requests(Generic[T]):
+class AnsweredRequests(Generic[T]):
     """Remembers the latest answers; who asks while a request runs, waits for its answer.
 
     A request goes on when its caller leaves. One that failed is forgotten: it changed nothing, so

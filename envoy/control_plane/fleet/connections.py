@@ -7,7 +7,7 @@ from control_plane.fleet.discovery import Discovery, FixedDiscovery
 from control_plane.fleet.replica_client import ReplicaClient
 
 
-class Roster:
+class ReplicaConnections:
     """Opens a client for each new address and closes those whose address is gone."""
 
     def __init__(self, discovery: Discovery, connect: Callable[[str], ReplicaClient]) -> None:
@@ -17,7 +17,7 @@ class Roster:
         self._closing: set[asyncio.Task[None]] = set()
 
     @classmethod
-    def of(cls, clients: Sequence[ReplicaClient]) -> "Roster":
+    def of(cls, clients: Sequence[ReplicaClient]) -> "ReplicaConnections":
         """Replicas that never change."""
         by_address = {client.address: client for client in clients}
         return cls(FixedDiscovery(tuple(by_address)), by_address.__getitem__)

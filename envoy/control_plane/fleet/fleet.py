@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from control_plane.fleet.connections import Roster
+from control_plane.fleet.connections import ReplicaConnections
 from control_plane.fleet.replica_client import ReplicaClient, ReplicaError, ReplicaState, SlotState
 
 STATE_TIMEOUT_S = 2.0
@@ -69,13 +69,17 @@ class Member:
 class Fleet:
     """Every replica that the control plane knows of."""
 
-    def __init__(self, replicas: Roster | Sequence[ReplicaClient]) -> None:
-        self._roster = replicas if isinstance(replicas, Roster) else Roster.of(replicas)
+    def __init__(self, replicas: ReplicaConnections | Sequence[ReplicaClient]) -> None:
+        self._connections = (
+            replicas
+            if isinstance(replicas, ReplicaConnections)
+            else ReplicaConnections.of(replicas)
+        )
         self._last: dict[str, ReplicaState] = {}
 
     async def members(self, timeout_s: float = STATE_TIMEOUT_S) -> list[Member]:
         """Ask every replica that there is now, all at once; ordered by name."""
-        replicas = await self._roster.clients()
+        replicas = await self._connections.clients()
         for address in self._last.keys() - {replica.address for replica in replicas}:
             del self._last[address]
         found = await asyncio.gather(*(self._member(r, timeout_s) for r in replicas))
@@ -88,7 +92,7 @@ class Fleet:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._roster.close()
+        await self._connections.close()
 
     async def _member(self, replica: ReplicaClient, timeout_s: float) -> Member:
         try:

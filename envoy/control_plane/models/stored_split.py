@@ -13,7 +13,7 @@ TAG_TRAFFIC = "mesh.traffic"
 
 
 @dataclass(frozen=True)
-class Trial:
+class StoredSplit:
     """The split that was asked for, and the version that is tried; empty: none."""
 
     split: Split = ALL_TO_THE_CHAMPION
@@ -24,21 +24,21 @@ class Trial:
         return json.dumps(asdict(self.split) | {"version": self.version})
 
 
-NO_TRIAL = Trial()
+NO_SPLIT = StoredSplit()
 
 
-def trial_of(model: RegisteredModel) -> Trial:
+def stored_split_of(model: RegisteredModel) -> StoredSplit:
     """Read the tag; a version that serves already is on trial no more."""
     text = model.tags.get(TAG_TRAFFIC)
     if not text:
-        return NO_TRIAL
+        return NO_SPLIT
     try:
         values = json.loads(text)
         version = str(values.pop("version"))
         split = Split(**values)
     except (ValueError, TypeError, KeyError, AttributeError):
         log.warning("unreadable, ignored", extra={"model": model.name, "tag": TAG_TRAFFIC})
-        return NO_TRIAL
+        return NO_SPLIT
     if not version or version == model.aliases.get(SERVING):
-        return NO_TRIAL
-    return Trial(split, version)
+        return NO_SPLIT
+    return StoredSplit(split, version)

@@ -8,15 +8,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from control_plane.changes.answered_requests import Requests
+from control_plane.changes.answered_requests import AnsweredRequests
 from control_plane.changes.marks import Marks
 from control_plane.changes.model_locks import ModelLocks
 from control_plane.fleet.fleet import Fleet, Member
-from control_plane.fleet.version_change import ReplicaReload, Rollout, Timings
+from control_plane.fleet.version_change import ReplicaReload, Timings, VersionChange
 from control_plane.models.catalog import Catalog
 from control_plane.models.model_registry import Demotions, ModelRegistry
 from control_plane.reload.repairs import Repairs
-from control_plane.traffic.eligible_replicas import Rotation
+from control_plane.traffic.envoy_targets import EnvoyTargets
 from service_kit.errors import (
     Aborted,
     FailedPrecondition,
@@ -63,10 +63,10 @@ class ReloadCoordinator:
         marks: Marks,
         timings: Timings,
         catalog: Catalog,
-        rotation: Rotation,
+        targets: EnvoyTargets,
     ) -> None:
         self._catalog = catalog
-        self._rotation = rotation
+        self._targets = targets
         self._fleet = fleet
         self._registry = registry
         self._demotions = demotions
@@ -74,8 +74,7 @@ class ReloadCoordinator:
         self._repairs = repairs
         self._marks = marks
         self._timings = timings
-        self._rollout = Rollout(fleet, timings)
-        self._requests = Requests[ReloadResult]()
+        self._requests = AnsweredRequests[ReloadResult]()
 
     async def reload(self, model: str, version: str, request_id: str) -> ReloadResult:
         """Bring the fleet to `version`, or to the Champion when it is empty.
@@ -140,7 +139,7 @@ class ReloadCoordinator:
         if not present:
             raise Unavailable(f"no replica answers, so {model} cannot be changed")
         # Envoy lets more requests wait from now on.
-        self._rotation.update(await self._catalog.models(), members)
+        self._targets.update(await self._catalog.models(), members)
 
         async def commit() -> None:
             await self._record(model, target, before)
@@ -150,11 +149,12 @@ class ReloadCoordinator:
                 await self._record(model, before, target)
                 raise
 
-        replicas = await self._rollout.run(model, target, present, commit)
+        change = VersionChange(self._fleet, self._timings, model, target)
+        replicas = await change.run(present, commit)
         # Whoever could not follow is out before the caller is told that all serve it.
         now = await self._fleet.members()
-        self._rotation.update(await self._catalog.read(), now, now_serving={model: target})
-        await self._rotation.settled()
+        self._targets.update(await self._catalog.read(), now, now_serving={model: target})
+        await self._targets.settled()
         if all(replica.to_version != target for replica in replicas):
             raise Unavailable(
                 f"serving version {target} of {model} is recorded, but no replica has activated it "

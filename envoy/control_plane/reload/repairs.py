@@ -9,7 +9,7 @@ from control_plane.changes.model_locks import ModelLocks
 from control_plane.fleet.replica_client import ReplicaClient, ReplicaError, Role, SlotState
 from control_plane.fleet.version_change import Timings
 from control_plane.models.model_registry import ModelRegistry
-from control_plane.models.stored_split import trial_of
+from control_plane.models.stored_split import stored_split_of
 from service_kit.errors import Unavailable
 from service_kit.model_registry.records import SERVING, RegisteredModel
 
@@ -113,5 +113,5 @@ def wanted_versions(model: RegisteredModel | None) -> dict[Role, str]:
         return {Role.CHAMPION: "", Role.CHALLENGER: ""}
     return {
         Role.CHAMPION: model.aliases.get(SERVING, ""),
-        Role.CHALLENGER: trial_of(model).version,
+        Role.CHALLENGER: stored_split_of(model).version,
     }

@@ -11,7 +11,7 @@ from control_plane.fleet.fleet import Fleet, Member, preparing
 from control_plane.fleet.replica_client import Role, SlotState
 from control_plane.models.catalog import Catalog
 from control_plane.reload.repairs import Repairs, wanted_versions
-from control_plane.traffic.eligible_replicas import Rotation
+from control_plane.traffic.envoy_targets import EnvoyTargets
 from service_kit.errors import Unavailable
 from service_kit.model_registry.records import (
     SERVING,
@@ -35,10 +35,10 @@ class Upkeep:
         locks: ModelLocks,
         repairs: Repairs,
         marks: Marks,
-        rotation: Rotation,
+        targets: EnvoyTargets,
         interval_s: float = INTERVAL_S,
     ) -> None:
-        self._rotation = rotation
+        self._targets = targets
         self._fleet = fleet
         self._catalog = catalog
         self._locks = locks
@@ -63,7 +63,7 @@ class Upkeep:
 
     async def look(self) -> None:
         """Look once."""
-        decisions = self._rotation.decisions
+        decisions = self._targets.decisions
         # Steps of a running preparation are kept by the fleet, so it is asked in any case.
         members, models = await asyncio.gather(
             self._fleet.members(), self._catalog.models(), return_exceptions=True
@@ -71,12 +71,12 @@ class Upkeep:
         if isinstance(members, BaseException):
             raise members
         if isinstance(models, Unavailable):
-            self._rotation.update(None, members)
+            self._targets.update(None, members)
         if isinstance(models, BaseException):
             raise models
         # A change that ended meanwhile knows the fleet better.
-        if decisions == self._rotation.decisions:
-            self._rotation.update(models, members)
+        if decisions == self._targets.decisions:
+            self._targets.update(models, members)
         # One that is starting brings itself to what is served.
         healthy = [member for member in members if member.healthy]
         for model in models:

@@ -5,7 +5,7 @@ from control_plane.xds import DiscoveryServer, build_snapshot
 
 
 class EnvoyPublisher:
-    """A rotation.Publisher over ADS."""
+    """An envoy_targets.Publisher over ADS."""
 
     def __init__(self, server: DiscoveryServer) -> None:
         self._server = server

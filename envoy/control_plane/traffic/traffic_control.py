@@ -5,16 +5,16 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from control_plane.changes.answered_requests import Requests
+from control_plane.changes.answered_requests import AnsweredRequests
 from control_plane.changes.model_locks import ModelLocks
 from control_plane.fleet.fleet import Fleet, Member
 from control_plane.fleet.replica_client import Role
-from control_plane.fleet.version_change import Rollout, Timings, abort_all
+from control_plane.fleet.version_change import Timings, VersionChange, abort_all
 from control_plane.models.catalog import Catalog
 from control_plane.models.model_registry import ModelRegistry
-from control_plane.models.stored_split import NO_TRIAL, TAG_TRAFFIC, Trial, trial_of
+from control_plane.models.stored_split import NO_SPLIT, TAG_TRAFFIC, StoredSplit, stored_split_of
 from control_plane.topology import Split
-from control_plane.traffic.eligible_replicas import Rotation
+from control_plane.traffic.envoy_targets import EnvoyTargets
 from service_kit.errors import FailedPrecondition, InvalidArgument, Unavailable
 from service_kit.model_registry.records import (
     CHALLENGER,
@@ -35,17 +35,16 @@ class TrafficControl:
         catalog: Catalog,
         fleet: Fleet,
         locks: ModelLocks,
-        rotation: Rotation,
+        targets: EnvoyTargets,
         timings: Timings,
     ) -> None:
         self._registry = registry
         self._catalog = catalog
         self._fleet = fleet
         self._locks = locks
-        self._rotation = rotation
+        self._targets = targets
         self._timings = timings
-        self._rollout = Rollout(fleet, timings)
-        self._requests = Requests[Split]()
+        self._requests = AnsweredRequests[Split]()
 
     async def get(self, model: str) -> Split:
         """Return the split that is in force: a Challenger that nobody serves gets nothing.
@@ -53,7 +52,7 @@ class TrafficControl:
         Raises NotFound for an unknown model.
         """
         await registered_model(self._registry, model)
-        return self._rotation.split(model)
+        return self._targets.split(model)
 
     async def set(self, model: str, split: Split, request_id: str = "") -> Split:
         """Change the split; the Challenger is prepared on every replica first.
@@ -78,12 +77,12 @@ class TrafficControl:
             try:
                 members: Sequence[Member] = await self._fleet.members()
                 after, members = await self._change(model, split, members, finding)
-                before = trial_of(await finding)
+                before = stored_split_of(await finding)
             finally:
                 finding.cancel()
                 await asyncio.gather(finding, return_exceptions=True)
-        self._rotation.update(self._catalog.known or await self._catalog.read(), members)
-        await self._rotation.settled()
+        self._targets.update(self._catalog.known or await self._catalog.read(), members)
+        await self._targets.settled()
         if before.version and before.version != after.version:
             # Nobody is sent there any more.
             await abort_all(model, before.version, members, Role.CHALLENGER, self._timings.abort_s)
@@ -96,8 +95,8 @@ class TrafficControl:
         split: Split,
         members: Sequence[Member],
         finding: asyncio.Task[RegisteredModel],
-    ) -> tuple[Trial, Sequence[Member]]:
-        """Carry a change out; returns the trial and the replicas as they are then."""
+    ) -> tuple[StoredSplit, Sequence[Member]]:
+        """Carry a change out; returns the wanted and the replicas as they are then."""
         known = self._catalog.find(model)
         if known is not None and self._weights_alone(known, split, members):
             try:
@@ -107,14 +106,14 @@ class TrafficControl:
         registered = await finding
         if self._weights_alone(registered, split, members):
             return await self._move(registered, split, members, finding), members
-        trial = _trial(registered, split)
-        return trial, await self._prepare(registered, trial, members)
+        wanted = _wanted(registered, split)
+        return wanted, await self._prepare(registered, wanted, members)
 
     def _weights_alone(
         self, registered: RegisteredModel, split: Split, members: Sequence[Member]
     ) -> bool:
         try:
-            version = _trial(registered, split).version
+            version = _wanted(registered, split).version
         except FailedPrecondition:
             return False
         return _on_all(members, registered.name, version)
@@ -125,7 +124,7 @@ class TrafficControl:
         split: Split,
         members: Sequence[Member],
         finding: asyncio.Task[RegisteredModel],
-    ) -> Trial:
+    ) -> StoredSplit:
         """Change weights alone: Envoy has them before MLflow is asked and told, not after.
 
         The caller has its answer when all is done. After a crash in between the recorded weights
@@ -133,27 +132,27 @@ class TrafficControl:
         Challenger by now (_OutOfDate), they are put back here. Until then those weights are of a
         version that is loaded and proved everywhere.
         """
-        trial = _trial(known, split)
+        wanted = _wanted(known, split)
         if self._catalog.known is None:
             await self._catalog.read()
         try:
-            with self._catalog.writing(known, _with(known, trial)):
+            with self._catalog.writing(known, _with(known, wanted)):
                 self._publish(members)
                 registered = await finding
-                if _trial(registered, split) != trial:
+                if _wanted(registered, split) != wanted:
                     raise _OutOfDate
-                await self._record(registered, trial)
+                await self._record(registered, wanted)
         except BaseException:
             self._publish(members)
             raise
-        self._catalog.note(_with(registered, trial))
-        return trial
+        self._catalog.note(_with(registered, wanted))
+        return wanted
 
     def _publish(self, members: Sequence[Member]) -> None:
-        self._rotation.update(self._catalog.known, members)
+        self._targets.update(self._catalog.known, members)
 
     async def _prepare(
-        self, registered: RegisteredModel, trial: Trial, members: Sequence[Member]
+        self, registered: RegisteredModel, wanted: StoredSplit, members: Sequence[Member]
     ) -> Sequence[Member]:
         """Have every replica serve the Challenger; returns the replicas as they are then."""
         model = registered.name
@@ -162,16 +161,17 @@ class TrafficControl:
             raise Unavailable(f"no replica answers, so the traffic of {model} cannot be split")
 
         async def commit() -> None:
-            await self._record(registered, trial)
-            self._catalog.note(_with(registered, trial))
+            await self._record(registered, wanted)
+            self._catalog.note(_with(registered, wanted))
 
-        moved = await self._rollout.run(model, trial.version, present, commit, Role.CHALLENGER)
+        change = VersionChange(self._fleet, self._timings, model, wanted.version, Role.CHALLENGER)
+        moved = await change.run(present, commit)
         if all(part.from_version == part.to_version for part in moved):
             return members
         return await self._fleet.members()
 
-    async def _record(self, registered: RegisteredModel, trial: Trial) -> None:
-        await self._registry.tag_model(registered.name, TAG_TRAFFIC, trial.tag())
+    async def _record(self, registered: RegisteredModel, wanted: StoredSplit) -> None:
+        await self._registry.tag_model(registered.name, TAG_TRAFFIC, wanted.tag())
 
 
 def _on_all(members: Sequence[Member], model: str, challenger: str) -> bool:
@@ -182,16 +182,16 @@ def _on_all(members: Sequence[Member], model: str, challenger: str) -> bool:
     return served == {challenger}
 
 
-def _with(registered: RegisteredModel, trial: Trial) -> RegisteredModel:
-    return replace(registered, tags={**registered.tags, TAG_TRAFFIC: trial.tag()})
+def _with(registered: RegisteredModel, wanted: StoredSplit) -> RegisteredModel:
+    return replace(registered, tags={**registered.tags, TAG_TRAFFIC: wanted.tag()})
 
 
 class _OutOfDate(Exception):
     """What was known of the model does not hold any more."""
 
 
-def _trial(registered: RegisteredModel, split: Split) -> Trial:
-    return Trial(split, _challenger(registered)) if split.tries_challenger else NO_TRIAL
+def _wanted(registered: RegisteredModel, split: Split) -> StoredSplit:
+    return StoredSplit(split, _challenger(registered)) if split.tries_challenger else NO_SPLIT
 
 
 def _challenger(registered: RegisteredModel) -> str:

@@ -16,7 +16,7 @@ from control_plane.xds.clusters.clusters import (
 from control_plane.xds.clusters.endpoints import Endpoints
 from control_plane.xds.clusters.runtime_limits import RuntimeLimits, runtime_limits
 from control_plane.xds.listener.listener import listener
-from control_plane.xds.routes.routes import route_table
+from control_plane.xds.routes.route_table import route_table
 from control_plane.xds.stream.snapshot import Snapshot
 
 

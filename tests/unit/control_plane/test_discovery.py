@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from control_plane.fleet.connections import Roster
+from control_plane.fleet.connections import ReplicaConnections
 from control_plane.fleet.discovery import (
     DnsDiscovery,
     FileDiscovery,
@@ -224,7 +224,7 @@ class ClosableReplica(TwinReplica):
 
 async def test_the_fleet_follows_discovery() -> None:
     discovery, connections = ChangingDiscovery(["r1:1"]), Connections()
-    fleet = Fleet(Roster(discovery, connections.connect))
+    fleet = Fleet(ReplicaConnections(discovery, connections.connect))
     assert [member.name for member in await fleet.members()] == ["r1"]
     discovery.change("r1:1", "r2:1")
     assert [member.name for member in await fleet.members()] == ["r1", "r2"]
@@ -239,7 +239,7 @@ async def test_the_fleet_follows_discovery() -> None:
 
 async def test_an_address_that_comes_back_gets_a_new_connection() -> None:
     discovery, connections = ChangingDiscovery(["r1:1"]), Connections()
-    fleet = Fleet(Roster(discovery, connections.connect))
+    fleet = Fleet(ReplicaConnections(discovery, connections.connect))
     for addresses in (("r1:1",), (), ("r1:1",)):
         discovery.change(*addresses)
         assert len(await fleet.members()) == len(addresses)
@@ -248,7 +248,7 @@ async def test_an_address_that_comes_back_gets_a_new_connection() -> None:
 
 async def test_a_replica_that_left_is_forgotten() -> None:
     discovery, connections = ChangingDiscovery(["r1:1"]), Connections()
-    fleet = Fleet(Roster(discovery, connections.connect))
+    fleet = Fleet(ReplicaConnections(discovery, connections.connect))
     await fleet.members()
     connections.made[0].step = "load"
     await fleet.members()

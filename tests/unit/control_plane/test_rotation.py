@@ -6,7 +6,7 @@ import pytest
 
 from control_plane.models.stored_split import TAG_TRAFFIC
 from control_plane.topology import ALL_TO_THE_CHAMPION, Split
-from control_plane.traffic.eligible_replicas import CATCH_UP_S, GRACE_S
+from control_plane.traffic.envoy_targets import CATCH_UP_S, GRACE_S
 from service_kit.errors import (
     Aborted,
     FailedPrecondition,

@@ -14,7 +14,7 @@ from control_plane.topology import Address, MeshTopology, Split
 from control_plane.xds import InconsistentSnapshot, Snapshot, build_snapshot
 from control_plane.xds.bootstrap import bootstrap, dynamic_bootstrap
 from control_plane.xds.clusters.endpoints import Endpoints
-from control_plane.xds.routes.routes import RULES
+from control_plane.xds.routes.route_rules import RULES
 from tests.real_parts.envoy import envoy_binary
 
 TOPOLOGY = MeshTopology(

@@ -22,7 +22,7 @@ from control_plane.reload.coordinator import ReloadCoordinator
 from control_plane.reload.repairs import Repairs
 from control_plane.reload.upkeep import Upkeep
 from control_plane.topology import Address, MeshTopology
-from control_plane.traffic.eligible_replicas import Rotation
+from control_plane.traffic.envoy_targets import EnvoyTargets
 from control_plane.traffic.traffic_control import TrafficControl
 from service_kit.errors import Aborted, NotFound, Unavailable
 from service_kit.model_registry.promotion import Promoted
@@ -241,7 +241,7 @@ class TwinMesh:
         """Start a control plane that knows nothing yet, as after a crash."""
         locks = ModelLocks()
         self.envoy = TwinEnvoy()
-        self.rotation = Rotation(TOPOLOGY, self.envoy, locks, lambda: self.now)
+        self.targets = EnvoyTargets(TOPOLOGY, self.envoy, locks, lambda: self.now)
         self.fleet = Fleet(self.replicas)
         self.repairs = Repairs(self.registry, locks, QUICK)
         self.catalog = Catalog(self.registry, max_age_s=0)
@@ -255,13 +255,13 @@ class TwinMesh:
             marks,
             QUICK,
             self.catalog,
-            self.rotation,
+            self.targets,
         )
         self.upkeep = Upkeep(
-            self.fleet, self.catalog, locks, self.repairs, marks, self.rotation, 0.01
+            self.fleet, self.catalog, locks, self.repairs, marks, self.targets, 0.01
         )
         self.traffic = TrafficControl(
-            self.registry, self.catalog, self.fleet, locks, self.rotation, QUICK
+            self.registry, self.catalog, self.fleet, locks, self.targets, QUICK
         )
 
     @property

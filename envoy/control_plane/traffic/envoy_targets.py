@@ -9,7 +9,7 @@ from typing import Protocol
 from control_plane.changes.model_locks import ModelLocks
 from control_plane.fleet.fleet import Member
 from control_plane.fleet.replica_client import Role
-from control_plane.models.stored_split import Trial, trial_of
+from control_plane.models.stored_split import StoredSplit, stored_split_of
 from control_plane.topology import ALL_TO_THE_CHAMPION, Address, MeshTopology, Split
 from service_kit.model_registry.records import SERVING, RegisteredModel
 
@@ -40,12 +40,12 @@ class _Demand:
 
     model: str
     version: str
-    trial: Trial
+    stored: StoredSplit
 
 
 @dataclass(frozen=True)
 class _Place:
-    """A replica's place in the rotation, as of its latest answer."""
+    """A replica that gets traffic, as of its latest answer."""
 
     confirmed_at: float
     http_port: int
@@ -55,7 +55,7 @@ class _Place:
     """0: it takes no unary calls over HTTP/1.1."""
 
 
-class Rotation:
+class EnvoyTargets:
     """Keeps Envoy's endpoints and splits at what the replicas serve.
 
     A replica gets traffic when it is healthy and serves the fleet's version of every model. A
@@ -191,7 +191,7 @@ class Rotation:
         self._published = topology
         self._publisher.publish(topology)
         log.info(
-            "rotation",
+            "targets changed",
             extra={
                 "replicas": [str(address) for address in topology.replicas],
                 "splits": {m: f"{s.champion}/{s.challenger}" for m, s in topology.splits},
@@ -201,7 +201,7 @@ class Rotation:
 
 def _demand(model: RegisteredModel, now_serving: Mapping[str, str]) -> _Demand:
     version = now_serving.get(model.name) or model.aliases.get(SERVING, "")
-    return _Demand(model.name, version, trial_of(model))
+    return _Demand(model.name, version, stored_split_of(model))
 
 
 def _splits(demands: Sequence[_Demand], members: Sequence[Member]) -> tuple[tuple[str, Split], ...]:
@@ -211,9 +211,9 @@ def _splits(demands: Sequence[_Demand], members: Sequence[Member]) -> tuple[tupl
     """
     return tuple(
         sorted(
-            (demand.model, demand.trial.split)
+            (demand.model, demand.stored.split)
             for demand in demands
-            if demand.trial.split.tries_challenger
+            if demand.stored.split.tries_challenger
             and any(_tries(member, demand) for member in members)
         )
     )
@@ -222,7 +222,7 @@ def _splits(demands: Sequence[_Demand], members: Sequence[Member]) -> tuple[tupl
 def _tries(member: Member, demand: _Demand) -> bool:
     state = member.state
     return state is not None and (
-        state.serves(demand.model, Role.CHALLENGER) == demand.trial.version
+        state.serves(demand.model, Role.CHALLENGER) == demand.stored.version
     )
 
 
