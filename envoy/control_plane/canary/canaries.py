@@ -7,6 +7,7 @@ from control_plane.canary.parts import CanaryParts
 from control_plane.canary.record import Canary, CanaryState, Plan
 from control_plane.canary.steps import TAG_CANARY, CanarySteps
 from control_plane.changes.model_locks import ModelLocks
+from control_plane.changes.retries import retrying
 from service_kit.errors import AlreadyExists, FailedPrecondition, NotFound, Unavailable
 from service_kit.model_registry.records import (
     CHALLENGER,
@@ -32,14 +33,7 @@ class Canaries:
 
     async def resume(self) -> None:
         """Go on with the canaries that were running when the control plane ended."""
-        while True:
-            try:
-                models = await self._parts.registry.list_models()
-                break
-            except Unavailable as error:
-                log.warning("waiting", extra={"what": "running canaries", "why": str(error)})
-            await self._parts.clock.sleep(RETRY_S)
-        for model in models:
+        for model in await self._registered_models():
             async with self._locks.of(model.name):
                 canary = _recorded(model)
                 running = canary is not None and canary.state is CanaryState.RUNNING
@@ -107,6 +101,12 @@ class Canaries:
     async def close(self) -> None:
         """Leave every canary as it is; the next start goes on with it."""
         await asyncio.gather(*(self._cancel(model) for model in list(self._tasks)))
+
+    async def _registered_models(self) -> list[RegisteredModel]:
+        extra, sleep = {"what": "running canaries"}, self._parts.clock.sleep
+        attempts = retrying(Unavailable, RETRY_S, log, "waiting", extra, sleep)
+        models: list[RegisteredModel] = await attempts(self._parts.registry.list_models)
+        return models
 
     def _run(self, canary: Canary) -> None:
         run = CanarySteps(self._parts, canary)

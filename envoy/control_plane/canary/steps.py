@@ -6,13 +6,14 @@ first reading, and a promotion that was broken off is carried to its end.
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from control_plane.canary.held_out import HeldOut
 from control_plane.canary.judge import Action, Case, Verdict
 from control_plane.canary.live_numbers import StepNumbers
 from control_plane.canary.parts import CanaryParts
 from control_plane.canary.record import Canary, CanaryState, Comparison
+from control_plane.changes.retries import retrying
 from control_plane.fleet.replica_client import Role
 from control_plane.topology import ALL_TO_THE_CHAMPION
 from service_kit.errors import Aborted, MeshError, Unavailable
@@ -27,6 +28,7 @@ TAG_OUTCOME_REASON = "mesh.canary_reason"
 LOOK_S = 1.0
 RETRY_S = 1.0
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -50,7 +52,7 @@ class CanarySteps:
                 # A promotion was broken off after its first half.
                 return await self._finish_promotion(self.canary.reason)
             version = await self._patiently(
-                lambda: self._parts.registry.get_version(self.canary.model, self.canary.version)
+                self._parts.registry.get_version, self.canary.model, self.canary.version
             )
             self._held_out = HeldOut.from_tags(version.tags)
             while await self._step():
@@ -62,9 +64,7 @@ class CanarySteps:
 
     async def end(self, state: CanaryState, reason: str) -> None:
         """Give all traffic to the Champion; note the outcome."""
-        await self._patiently(
-            lambda: self._parts.traffic.set(self.canary.model, ALL_TO_THE_CHAMPION)
-        )
+        await self._patiently(self._parts.traffic.set, self.canary.model, ALL_TO_THE_CHAMPION)
         self._change(state=state, weight=0, reason=reason)
         await self._note_outcome()
 
@@ -73,7 +73,7 @@ class CanarySteps:
         canary, parts = self.canary, self._parts
         split = canary.plan.split(canary.step)
         try:
-            await self._patiently(lambda: parts.traffic.set(canary.model, split))
+            await self._patiently(parts.traffic.set, canary.model, split)
         except Aborted as error:
             await self.end(CanaryState.ROLLED_BACK, f"the Challenger cannot serve: {error}")
             return False
@@ -133,9 +133,7 @@ class CanarySteps:
         await self._save()  # a restart finds why it was promoted
         try:
             await self._patiently(
-                lambda: self._parts.promotions.promote(
-                    canary.model, canary.version, canary.champion
-                )
+                self._parts.promotions.promote, canary.model, canary.version, canary.champion
             )
         except Aborted as error:
             raise _Ended(str(error)) from error
@@ -145,9 +143,10 @@ class CanarySteps:
         canary = self.canary
         try:
             await self._patiently(
-                lambda: self._parts.reloader.reload(
-                    canary.model, canary.version, f"canary-{canary.request_id}"
-                )
+                self._parts.reloader.reload,
+                canary.model,
+                canary.version,
+                f"canary-{canary.request_id}",
             )
         except MeshError as error:
             reason = (
@@ -165,7 +164,7 @@ class CanarySteps:
         except Unavailable:
             if not patient:
                 return RegisteredModel(canary.model)  # asked again at the next look
-            found = await self._patiently(lambda: registry.find_model(canary.model))
+            found = await self._patiently(registry.find_model, canary.model)
         if found is None:
             raise _Ended(f"{canary.model} is not registered any more")
         champion, challenger = (found.aliases.get(a, "") for a in (CHAMPION, CHALLENGER))
@@ -188,11 +187,7 @@ class CanarySteps:
             (TAG_OUTCOME, canary.state.name),
             (TAG_OUTCOME_REASON, canary.reason),
         ):
-            await self._patiently(
-                lambda key=key, value=value: registry.tag_version(  # type: ignore[misc]
-                    canary.model, canary.version, key, value
-                )
-            )
+            await self._patiently(registry.tag_version, canary.model, canary.version, key, value)
         await self._save()
         extra = {"model": canary.model, "version": canary.version, "outcome": canary.state.name}
         log.info("canary ended", extra=extra | {"reason": canary.reason})
@@ -200,15 +195,14 @@ class CanarySteps:
     async def _save(self) -> None:
         canary = self.canary
         await self._patiently(
-            lambda: self._parts.registry.tag_model(canary.model, TAG_CANARY, canary.to_json())
+            self._parts.registry.tag_model, canary.model, TAG_CANARY, canary.to_json()
         )
 
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Try again while a part is away: what was decided is still to be done."""
-        while True:
-            try:
-                return await call()
-            except Unavailable as error:
-                extra = {"model": self.canary.model, "why": str(error)}
-                log.warning("the canary waits", extra=extra)
-            await self._parts.clock.sleep(RETRY_S)
+    async def _patiently(
+        self, call: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Call again while a part is away: the decision still has to be carried out."""
+        extra, sleep = {"model": self.canary.model}, self._parts.clock.sleep
+        attempts = retrying(Unavailable, RETRY_S, log, "the canary waits", extra, sleep)
+        result: T = await attempts(call, *args, **kwargs)
+        return result

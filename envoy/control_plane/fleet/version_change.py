@@ -8,6 +8,9 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from tenacity import AsyncRetrying
+
+from control_plane.changes.retries import retrying
 from control_plane.fleet.fleet import Fleet, Member
 from control_plane.fleet.replica_client import ReplicaAway, ReplicaError, Role, StepFailed
 from service_kit.errors import Aborted
@@ -131,21 +134,22 @@ class VersionChange:
         before = self._served(member)
         try:
             async with asyncio.timeout(self._timings.forward_s):
-                while True:
-                    try:
+                async for attempt in self._attempts(member):
+                    with attempt:
+                        if attempt.retry_state.attempt_number > 1:
+                            await self._prepare_again(member)
                         swap = await member.client.activate(
                             self._model, self._version, self._role, self._timings.activate_s
                         )
-                        break
-                    except ReplicaError as error:
-                        log.warning("not activated yet", extra=self._extra(member, error))
-                    await asyncio.sleep(self._timings.pause_s)
-                    await self._prepare_again(member)
         except TimeoutError:
             return ReplicaReload(member.name, before, before, prepare_ms)
         return ReplicaReload(
             member.name, before, self._version, prepare_ms, swap.swap_ms, swap.drained_requests
         )
+
+    def _attempts(self, member: Member) -> AsyncRetrying:
+        pause_s, extra = self._timings.pause_s, self._extra(member)
+        return retrying(ReplicaError, pause_s, log, "not activated yet", extra)
 
     async def _prepare_again(self, member: Member) -> None:
         """Prepare once more: a replica that restarted has lost the version that it prepared."""
@@ -154,7 +158,8 @@ class VersionChange:
                 self._model, self._version, self._role, self._timings.forward_s
             )
         except ReplicaError as error:
-            log.warning("not prepared again yet", extra=self._extra(member, error))
+            extra = self._extra(member) | {"why": str(error)}
+            log.warning("not prepared again yet", extra=extra)
 
     def _aborted(self, member: Member, step: str, error: ReplicaError) -> Aborted:
         served = self._served(member)
@@ -167,9 +172,9 @@ class VersionChange:
             step=step,
         )
 
-    def _extra(self, member: Member, error: Exception) -> dict[str, str]:
+    def _extra(self, member: Member) -> dict[str, str]:
         slot = {"model": self._model, "version": self._version, "role": self._role.name}
-        return slot | {"replica": member.name, "why": str(error)}
+        return slot | {"replica": member.name}
 
 
 async def abort_all(

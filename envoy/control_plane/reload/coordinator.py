@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from control_plane.changes.answered_requests import AnsweredRequests
 from control_plane.changes.marks import Marks
 from control_plane.changes.model_locks import ModelLocks
+from control_plane.changes.retries import retrying
 from control_plane.fleet.fleet import Fleet, Member
 from control_plane.fleet.version_change import ReplicaReload, Timings, VersionChange
 from control_plane.models.catalog import Catalog
@@ -169,14 +170,12 @@ class ReloadCoordinator:
         """Write the commit record; try again, since an answer that was lost says nothing."""
         if version == before or not version:
             return
+        attempts = retrying(
+            Unavailable, self._timings.pause_s, log, "not recorded yet", {"model": model}
+        )
         try:
             async with asyncio.timeout(self._timings.record_s):
-                while True:
-                    try:
-                        return await self._registry.set_alias(model, SERVING, version)
-                    except Unavailable as error:
-                        log.warning("not recorded yet", extra={"model": model, "why": str(error)})
-                    await asyncio.sleep(self._timings.pause_s)
+                await attempts(self._registry.set_alias, model, SERVING, version)
         except TimeoutError:
             raise Unavailable(
                 f"MLflow is away, so serving version {version} of {model} could not be recorded"
