@@ -1,4 +1,4 @@
-"""The control plane put together: startup → serve → shutdown."""
+"""Puts the control plane together; starts and stops its parts."""
 
 import asyncio
 import time
@@ -91,7 +91,7 @@ class ControlPlane:
         self._discovery.register(server)
 
     async def startup(self) -> None:
-        # Reload needs neither PostgreSQL nor a fleet that is complete, so nothing is waited for.
+        # Nothing is waited for: Reload needs neither PostgreSQL nor a complete fleet.
         schema = apply_schema(self._database, "control plane", SCHEMA)
         self._background = [
             asyncio.create_task(schema),
@@ -100,7 +100,7 @@ class ControlPlane:
         ]
 
     async def drain(self) -> None:
-        """End Envoy's streams; it goes on with what it has."""
+        """End the streams to Envoy, which goes on with the configuration that it has."""
         self._discovery.close()
 
     async def shutdown(self) -> None:

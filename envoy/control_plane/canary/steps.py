@@ -1,7 +1,7 @@
-"""One canary from step to step to its end: set the split, watch, judge, act on the verdict.
+"""The steps of one canary: set the split, watch the numbers, judge them, act on the verdict.
 
-Everything that is done can be done again: after a crash the same step begins anew, with a fresh
-first reading, and a promotion that was broken off is carried to its end.
+Every action can be repeated. After a crash the same step begins anew, with a new first reading of
+the numbers, and a promotion that was broken off is carried to its end.
 """
 
 import logging
@@ -25,7 +25,9 @@ TAG_CANARY = "mesh.canary"
 TAG_OUTCOME = "mesh.canary_outcome"
 TAG_OUTCOME_REASON = "mesh.canary_reason"
 
+# Seconds between two looks at the numbers of a step.
 LOOK_S = 1.0
+# Seconds between two attempts of a call while a part is away.
 RETRY_S = 1.0
 
 P = ParamSpec("P")
@@ -33,11 +35,11 @@ T = TypeVar("T")
 
 
 class _Ended(Exception):
-    """Somebody else changed what the canary is about; the message says what."""
+    """Another caller changed the Champion or the Challenger; the message says how."""
 
 
 class CanarySteps:
-    """Carries one canary out. `canary` is its state now."""
+    """Carries out one canary. `canary` is its current state."""
 
     def __init__(self, parts: CanaryParts, canary: Canary) -> None:
         self._parts = parts
@@ -45,11 +47,11 @@ class CanarySteps:
         self.canary = canary
 
     async def run(self) -> None:
-        """Go on from where the record is until the canary has ended or is paused."""
+        """Go on from the recorded state until the canary has ended or is paused."""
         try:
             registered = await self._check()
             if registered.aliases.get(CHAMPION) == self.canary.version:
-                # A promotion was broken off after its first half.
+                # The promotion was broken off after the alias had moved, before the reload.
                 return await self._finish_promotion(self.canary.reason)
             version = await self._patiently(
                 self._parts.registry.get_version, self.canary.model, self.canary.version
@@ -63,13 +65,13 @@ class CanarySteps:
             await self.end(CanaryState.STOPPED, f"the canary could not go on: {error}")
 
     async def end(self, state: CanaryState, reason: str) -> None:
-        """Give all traffic to the Champion; note the outcome."""
+        """Give all traffic to the Champion and note the outcome."""
         await self._patiently(self._parts.traffic.set, self.canary.model, ALL_TO_THE_CHAMPION)
         self._change(state=state, weight=0, reason=reason)
         await self._note_outcome()
 
     async def _step(self) -> bool:
-        """One step. Returns whether another follows."""
+        """Take one step. Return whether another one follows."""
         canary, parts = self.canary, self._parts
         split = canary.plan.split(canary.step)
         try:
@@ -95,7 +97,7 @@ class CanarySteps:
         return False
 
     async def _watch(self) -> Verdict:
-        """Look every second until the step is over, or the Challenger has to go."""
+        """Look every second until the step is over or the Challenger has to be rolled back."""
         plan, clock = self.canary.plan, self._parts.clock
         numbers = StepNumbers()
         over_at = clock.monotonic() + plan.step_seconds
@@ -123,14 +125,15 @@ class CanarySteps:
         )
         verdict = judge(champion, challenger, case)
         rules = self._parts.judge.rules
-        seen = Comparison.of(champion, challenger, verdict.findings, case, rules)
-        self._change(comparison=seen)
+        comparison = Comparison.of(champion, challenger, verdict.findings, case, rules)
+        self._change(comparison=comparison)
         return verdict
 
     async def _promote(self, reason: str) -> None:
         canary = self.canary
         self._change(reason=reason)
-        await self._save()  # a restart finds why it was promoted
+        # The reason is saved first, so a restarted control plane can still give it.
+        await self._save()
         try:
             await self._patiently(
                 self._parts.promotions.promote, canary.model, canary.version, canary.champion
@@ -157,26 +160,31 @@ class CanarySteps:
         await self.end(CanaryState.PROMOTED, reason)
 
     async def _check(self, patient: bool = True) -> RegisteredModel:
-        """Raise _Ended when Champion or Challenger is another one now."""
+        """Return the model. Raises _Ended when its Champion or Challenger has changed.
+
+        `patient`: wait for a registry that is away, and accept the Challenger as the Champion: then
+        a promotion was broken off.
+        """
         canary, registry = self.canary, self._parts.registry
         try:
-            found = await registry.find_model(canary.model)
+            model = await registry.find_model(canary.model)
         except Unavailable:
             if not patient:
-                return RegisteredModel(canary.model)  # asked again at the next look
-            found = await self._patiently(registry.find_model, canary.model)
-        if found is None:
+                # The next look asks the registry again.
+                return RegisteredModel(canary.model)
+            model = await self._patiently(registry.find_model, canary.model)
+        if model is None:
             raise _Ended(f"{canary.model} is not registered any more")
-        champion, challenger = (found.aliases.get(a, "") for a in (CHAMPION, CHALLENGER))
+        champion, challenger = (model.aliases.get(a, "") for a in (CHAMPION, CHALLENGER))
         if champion == canary.version:
             if patient:
-                return found
-            raise _Ended(f"version {champion} was made the Champion by somebody else")
+                return model
+            raise _Ended(f"version {champion} was made the Champion by another caller")
         if champion != canary.champion:
             raise _Ended(f"version {champion or 'none'} became the Champion meanwhile")
         if challenger != canary.version:
             raise _Ended(f"version {challenger or 'none'} became the Challenger meanwhile")
-        return found
+        return model
 
     def _change(self, **changes: Any) -> None:
         self.canary = self.canary.now(self._parts.clock.now(), **changes)

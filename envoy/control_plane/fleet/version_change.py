@@ -1,6 +1,7 @@
 """One version change of the whole fleet, in two phases with a commit record in between.
 
-Before the record any failure leaves every replica as it was; after it the way is forward only.
+Before the record, any failure leaves every replica as it was. After it, replicas are only ever
+brought forward to the new version.
 """
 
 import asyncio
@@ -23,29 +24,32 @@ UNREACHABLE = "unreachable"
 
 @dataclass(frozen=True)
 class Timings:
-    """How long each part of a version change may take, seconds."""
+    """Longest times of the parts of a version change, seconds."""
 
     prepare_s: float = 300.0
-    """Download, load, warm-up and golden set of one replica; half of them do it at a time."""
+    """Download, load, warm-up and golden set of one replica."""
 
     activate_s: float = 5.0
     """One attempt to swap."""
 
     forward_s: float = 5.0
-    """All attempts to bring a replica forward after the record, before the call answers; from
-    then on it gets no traffic, and the upkeep goes on with it."""
+    """All attempts to bring a replica forward after the record. A replica that is not there by then
+    gets no traffic, the call is answered, and the upkeep goes on with the replica."""
 
     abort_s: float = 5.0
     record_s: float = 20.0
     """All attempts to write the commit record."""
 
     pause_s: float = 0.2
-    """Between two attempts."""
+    """Pause between two attempts."""
 
 
 @dataclass(frozen=True)
 class ReplicaReload:
-    """One replica's part in a version change; versions are empty when there was none."""
+    """One replica's part in a version change.
+
+    An empty version: the replica served none, or took no part.
+    """
 
     replica: str
     from_version: str = ""

@@ -1,4 +1,5 @@
-"""A model's traffic split as it is kept: a tag of the registered model, so that it survives."""
+"""A model's traffic split as it is stored: a tag of the registered model, so that it outlives the
+control plane's process."""
 
 import json
 import logging
@@ -14,13 +15,13 @@ TAG_TRAFFIC = "mesh.traffic"
 
 @dataclass(frozen=True)
 class StoredSplit:
-    """The split that was asked for, and the version that is tried; empty: none."""
+    """The split that was set, and the version that is the Challenger in it; empty: none."""
 
     split: Split = ALL_TO_THE_CHAMPION
     version: str = ""
 
     def tag(self) -> str:
-        """The value of the tag."""
+        """Return the value of the tag."""
         return json.dumps(asdict(self.split) | {"version": self.version})
 
 
@@ -28,7 +29,11 @@ NO_SPLIT = StoredSplit()
 
 
 def stored_split_of(model: RegisteredModel) -> StoredSplit:
-    """Read the tag; a version that serves already is on trial no more."""
+    """Read a model's tag.
+
+    NO_SPLIT when there is none, when it cannot be read, or when its version is the served one by
+    now and so no Challenger any more.
+    """
     text = model.tags.get(TAG_TRAFFIC)
     if not text:
         return NO_SPLIT

@@ -36,14 +36,15 @@ from service_kit.model_registry.records import (
 
 log = logging.getLogger(__name__)
 
-# The latest rollback of a model, so that asking again after a crash does not roll back twice.
+# Tag of a model with its latest rollback, so that a request that is repeated after a crash does not
+# roll back twice.
 TAG_ROLLBACK = "mesh.rollback"
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True)
 class ReloadResult:
-    """What a change did; `from_version` is empty when the fleet served none."""
+    """The result of a change; `from_version` is empty when the fleet served none."""
 
     model: str
     from_version: str
@@ -52,7 +53,7 @@ class ReloadResult:
 
 
 class ReloadCoordinator:
-    """One change at a time for each model, each request once."""
+    """Carries out one change at a time for each model, and each request once."""
 
     def __init__(
         self,
@@ -99,7 +100,7 @@ class ReloadCoordinator:
         )
 
     async def close(self) -> None:
-        """Break off what is running; before its record a change is undone."""
+        """Cancel the requests that are running; a change that is not recorded yet is undone."""
         await self._requests.close()
 
     async def _reload(self, model: str, version: str) -> ReloadResult:
@@ -131,7 +132,7 @@ class ReloadCoordinator:
             return await self._change(registered, good, demote)
 
     async def _change(
-        self, registered: RegisteredModel, target: str, also: Callable[[], Awaitable[None]]
+        self, registered: RegisteredModel, target: str, after_record: Callable[[], Awaitable[None]]
     ) -> ReloadResult:
         model, before = registered.name, registered.aliases.get(SERVING, "")
         await self._repairs.stop(model)
@@ -139,22 +140,23 @@ class ReloadCoordinator:
         present = [member for member in members if member.present]
         if not present:
             raise Unavailable(f"no replica answers, so {model} cannot be changed")
-        # Envoy lets more requests wait from now on.
+        # The model's lock is taken, so Envoy lets more requests wait from now on.
         self._targets.update(await self._catalog.models(), members)
 
         async def commit() -> None:
             await self._record(model, target, before)
             try:
-                await also()
+                await after_record()
             except BaseException:
                 await self._record(model, before, target)
                 raise
 
         change = VersionChange(self._fleet, self._timings, model, target)
         replicas = await change.run(present, commit)
-        # Whoever could not follow is out before the caller is told that all serve it.
-        now = await self._fleet.members()
-        self._targets.update(await self._catalog.read(), now, now_serving={model: target})
+        # Replicas that could not activate the version lose their traffic before the caller is
+        # answered, so from then on only the new version answers.
+        after = await self._fleet.members()
+        self._targets.update(await self._catalog.read(), after, now_serving={model: target})
         await self._targets.settled()
         if all(replica.to_version != target for replica in replicas):
             raise Unavailable(
@@ -167,7 +169,7 @@ class ReloadCoordinator:
         return result
 
     async def _record(self, model: str, version: str, before: str) -> None:
-        """Write the commit record; try again, since an answer that was lost says nothing."""
+        """Write the commit record, with retries: a lost answer does not tell if it is written."""
         if version == before or not version:
             return
         attempts = retrying(
@@ -192,9 +194,10 @@ class ReloadCoordinator:
 
 
 def _rollback_of(registered: RegisteredModel, request_id: str) -> tuple[str, str]:
-    """Return the versions to leave and to go back to; the same ones for the same request.
+    """Return the version to leave and the version to go back to.
 
-    A rollback that was broken off while the aliases were moved is completed by any other one.
+    A repeated request gets the versions that it got before. A rollback that was broken off while
+    the aliases were moved is completed by the next rollback, whatever its request.
     """
     intent = json.loads(registered.tags.get(TAG_ROLLBACK, "{}"))
     champion = registered.aliases.get(CHAMPION, "")
@@ -210,6 +213,6 @@ def _rollback_of(registered: RegisteredModel, request_id: str) -> tuple[str, str
 def _ordered(
     replicas: tuple[ReplicaReload, ...], members: list[Member]
 ) -> tuple[ReplicaReload, ...]:
-    """Every replica by name; one that does not answer took no part."""
+    """Return the parts of all replicas, by name; a replica that does not answer took no part."""
     absent = (ReplicaReload(member.name) for member in members if not member.present)
     return tuple(sorted((*replicas, *absent), key=lambda entry: entry.replica))

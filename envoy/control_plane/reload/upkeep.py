@@ -1,4 +1,4 @@
-"""Keeps looking at the fleet: who lags behind is brought forward, what happened is noted."""
+"""Looks at the fleet again and again: repairs replicas that lag behind, and notes what happened."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ INTERVAL_S = 1.0
 
 
 class Upkeep:
-    """A loop over the fleet. It keeps nothing: after a restart it sees the same again."""
+    """A loop over the fleet. It keeps no state, so a restarted control plane does the same."""
 
     def __init__(
         self,
@@ -48,15 +48,15 @@ class Upkeep:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        away = False
+        registry_away = False
         while True:
             try:
                 await self.look()
-                away = False
+                registry_away = False
             except Unavailable as error:
-                if not away:
+                if not registry_away:
                     log.warning("waiting", extra={"what": "fleet upkeep", "why": str(error)})
-                away = True
+                registry_away = True
             except Exception:
                 log.exception("upkeep failed; it goes on")
             await asyncio.sleep(self._interval_s)
@@ -64,7 +64,8 @@ class Upkeep:
     async def look(self) -> None:
         """Look once."""
         decisions = self._targets.decisions
-        # Steps of a running preparation are kept by the fleet, so it is asked in any case.
+        # The replicas are asked even while the registry is away, since the fleet keeps the steps of
+        # running preparations from their answers.
         members, models = await asyncio.gather(
             self._fleet.members(), self._catalog.models(), return_exceptions=True
         )
@@ -74,10 +75,10 @@ class Upkeep:
             self._targets.update(None, members)
         if isinstance(models, BaseException):
             raise models
-        # A change that ended meanwhile knows the fleet better.
+        # A decision that was made meanwhile rests on a later look at the fleet.
         if decisions == self._targets.decisions:
             self._targets.update(models, members)
-        # One that is starting brings itself to what is served.
+        # A replica that is starting restores the served versions by itself.
         healthy = [member for member in members if member.healthy]
         for model in models:
             version = model.aliases.get(SERVING, "")
@@ -97,7 +98,7 @@ class Upkeep:
 
 
 def first_answer_at(model: str, version: str, members: Sequence[Member]) -> datetime | None:
-    """When a version first answered as the fleet's, over all replicas; None: not yet."""
+    """Return when a version first answered as Champion, over all replicas; None: not yet."""
     moments = [
         slot.first_answer_at
         for member in members

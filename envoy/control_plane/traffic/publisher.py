@@ -1,4 +1,4 @@
-"""Publishes the mesh as Envoy's configuration: the only bridge to xds/."""
+"""Publishes the mesh as Envoy's configuration. The rest of traffic/ knows nothing of xds/."""
 
 from control_plane.topology import MeshTopology
 from control_plane.xds import DiscoveryServer, build_snapshot

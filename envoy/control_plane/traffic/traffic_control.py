@@ -1,4 +1,4 @@
-"""Which share of a model's traffic goes to its Champion and to its Challenger."""
+"""Sets the shares of a model's traffic that go to its Champion and to its Challenger."""
 
 import asyncio
 import logging
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class TrafficControl:
-    """Changes splits, one at a time for each model, each request once."""
+    """Changes splits: one at a time for each model, and each request once."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class TrafficControl:
         self._requests = AnsweredRequests[Split]()
 
     async def get(self, model: str) -> Split:
-        """Return the split that is in force: a Challenger that nobody serves gets nothing.
+        """Return the split that is in force: a Challenger that no replica serves gets nothing.
 
         Raises NotFound for an unknown model.
         """
@@ -55,10 +55,10 @@ class TrafficControl:
         return self._targets.split(model)
 
     async def set(self, model: str, split: Split, request_id: str = "") -> Split:
-        """Change the split; the Challenger is prepared on every replica first.
+        """Change the split. Every replica prepares and serves the Challenger first.
 
         Raises InvalidArgument, NotFound, FailedPrecondition (no Challenger, or nothing served),
-        Aborted (a replica could not prepare it; nothing changed), Unavailable.
+        Aborted (a replica could not prepare the Challenger; nothing changed), Unavailable.
         """
         _check_split(split)
         if not request_id:
@@ -68,23 +68,23 @@ class TrafficControl:
         )
 
     async def close(self) -> None:
-        """Break off what is running."""
+        """Cancel the requests that are running."""
         await self._requests.close()
 
     async def _set(self, model: str, split: Split) -> Split:
         async with self._locks.of(model):
-            finding = asyncio.create_task(registered_model(self._registry, model))
+            registry_read = asyncio.create_task(registered_model(self._registry, model))
             try:
                 members: Sequence[Member] = await self._fleet.members()
-                after, members = await self._change(model, split, members, finding)
-                before = stored_split_of(await finding)
+                after, members = await self._change(model, split, members, registry_read)
+                before = stored_split_of(await registry_read)
             finally:
-                finding.cancel()
-                await asyncio.gather(finding, return_exceptions=True)
-        self._targets.update(self._catalog.known or await self._catalog.read(), members)
+                registry_read.cancel()
+                await asyncio.gather(registry_read, return_exceptions=True)
+        self._targets.update(self._catalog.latest or await self._catalog.read(), members)
         await self._targets.settled()
         if before.version and before.version != after.version:
-            # Nobody is sent there any more.
+            # Envoy sends no request to that version any more.
             await abort_all(model, before.version, members, Role.CHALLENGER, self._timings.abort_s)
         log.info("traffic split", extra={"model": model, "version": after.version} | asdict(split))
         return split
@@ -94,24 +94,25 @@ class TrafficControl:
         model: str,
         split: Split,
         members: Sequence[Member],
-        finding: asyncio.Task[RegisteredModel],
+        registry_read: asyncio.Task[RegisteredModel],
     ) -> tuple[StoredSplit, Sequence[Member]]:
-        """Carry a change out; returns the wanted and the replicas as they are then."""
-        known = self._catalog.find(model)
-        if known is not None and self._weights_alone(known, split, members):
+        """Carry a change out; return the new split and the replicas as they are afterwards."""
+        cached = self._catalog.find(model)
+        if cached is not None and self._weights_alone(cached, split, members):
             try:
-                return await self._move(known, split, members, finding), members
+                return await self._move(cached, split, members, registry_read), members
             except _OutOfDate:
-                log.info("another Challenger by now", extra={"model": model})
-        registered = await finding
+                log.info("the Challenger has changed meanwhile", extra={"model": model})
+        registered = await registry_read
         if self._weights_alone(registered, split, members):
-            return await self._move(registered, split, members, finding), members
+            return await self._move(registered, split, members, registry_read), members
         wanted = _wanted(registered, split)
         return wanted, await self._prepare(registered, wanted, members)
 
     def _weights_alone(
         self, registered: RegisteredModel, split: Split, members: Sequence[Member]
     ) -> bool:
+        """Return whether every replica serves the wanted Challenger already."""
         try:
             version = _wanted(registered, split).version
         except FailedPrecondition:
@@ -120,25 +121,25 @@ class TrafficControl:
 
     async def _move(
         self,
-        known: RegisteredModel,
+        cached: RegisteredModel,
         split: Split,
         members: Sequence[Member],
-        finding: asyncio.Task[RegisteredModel],
+        registry_read: asyncio.Task[RegisteredModel],
     ) -> StoredSplit:
-        """Change weights alone: Envoy has them before MLflow is asked and told, not after.
+        """Change weights alone. Envoy has the new weights before MLflow has recorded them.
 
-        The caller has its answer when all is done. After a crash in between the recorded weights
-        hold again, as if nobody had asked; when they cannot be recorded, or another version is the
-        Challenger by now (_OutOfDate), they are put back here. Until then those weights are of a
-        version that is loaded and proved everywhere.
+        The caller is answered when both are done. After a crash in between, the recorded weights
+        hold again. When MLflow cannot record the new weights, or another version has become the
+        Challenger (_OutOfDate), this puts the old weights back. Until then the new weights apply
+        to a version that every replica has loaded and proved.
         """
-        wanted = _wanted(known, split)
-        if self._catalog.known is None:
+        wanted = _wanted(cached, split)
+        if self._catalog.latest is None:
             await self._catalog.read()
         try:
-            with self._catalog.writing(known, _with(known, wanted)):
+            with self._catalog.writing(cached, _with(cached, wanted)):
                 self._publish(members)
-                registered = await finding
+                registered = await registry_read
                 if _wanted(registered, split) != wanted:
                     raise _OutOfDate
                 await self._record(registered, wanted)
@@ -149,12 +150,12 @@ class TrafficControl:
         return wanted
 
     def _publish(self, members: Sequence[Member]) -> None:
-        self._targets.update(self._catalog.known, members)
+        self._targets.update(self._catalog.latest, members)
 
     async def _prepare(
         self, registered: RegisteredModel, wanted: StoredSplit, members: Sequence[Member]
     ) -> Sequence[Member]:
-        """Have every replica serve the Challenger; returns the replicas as they are then."""
+        """Have every replica serve the Challenger; return the replicas as they are afterwards."""
         model = registered.name
         present = [member for member in members if member.present]
         if not present:
@@ -175,7 +176,7 @@ class TrafficControl:
 
 
 def _on_all(members: Sequence[Member], model: str, challenger: str) -> bool:
-    """Every replica serves this Challenger already, or none is to be served."""
+    """Return whether every replica serves this Challenger; with an empty version: True."""
     if not challenger:
         return True
     served = {m.state.serves(model, Role.CHALLENGER) if m.state else "" for m in members}
@@ -187,7 +188,7 @@ def _with(registered: RegisteredModel, wanted: StoredSplit) -> RegisteredModel:
 
 
 class _OutOfDate(Exception):
-    """What was known of the model does not hold any more."""
+    """The copy of the model in the catalog does not hold any more."""
 
 
 def _wanted(registered: RegisteredModel, split: Split) -> StoredSplit:
