@@ -34,6 +34,11 @@ class Canaries:
         self._steps: dict[str, CanarySteps] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
+    @property
+    def running(self) -> list[asyncio.Task[None]]:
+        """The tasks of canaries that are not done."""
+        return [task for task in self._tasks.values() if not task.done()]
+
     async def resume(self) -> None:
         """Go on with the canaries that were running when the control plane ended."""
         for model in await self._registered_models():

@@ -22,7 +22,7 @@ from tests.real_parts.envoy import RunningEnvoy, running_envoy
 from tests.real_parts.postgres import free_port
 from tests.real_parts.waiting import until
 from tests.twins.toy_mesh import ToyMesh, running_mesh
-from tests.unit.control_plane.test_snapshot import TOPOLOGY
+from tests.unit.control_plane.topologies import TOPOLOGY
 
 ROOM = 4
 
