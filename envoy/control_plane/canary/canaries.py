@@ -5,7 +5,7 @@ import logging
 
 from control_plane.canary.parts import CanaryParts
 from control_plane.canary.record import Canary, CanaryState, Plan
-from control_plane.canary.steps import TAG_CANARY, CanarySteps
+from control_plane.canary.steps import RETRY_S, TAG_CANARY, CanarySteps
 from control_plane.changes.model_locks import ModelLocks
 from control_plane.changes.retries import retrying
 from service_kit.errors import AlreadyExists, FailedPrecondition, NotFound, Unavailable
@@ -18,8 +18,6 @@ from service_kit.model_registry.records import (
 )
 
 log = logging.getLogger(__name__)
-
-RETRY_S = 1.0
 
 
 class Canaries:
