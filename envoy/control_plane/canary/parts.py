@@ -1,4 +1,4 @@
-"""What a canary works with: time, traffic, live numbers, promotions and the reload of the fleet."""
+"""The parts that a canary uses: time, traffic, live numbers, promotions, the fleet's reload."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -65,7 +65,7 @@ class Reloader(Protocol):
 
 @dataclass(frozen=True)
 class CanaryParts:
-    """The parts of the control plane that a canary uses."""
+    """The parts, put together."""
 
     registry: ModelRegistry
     traffic: Traffic

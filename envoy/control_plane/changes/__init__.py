@@ -1,1 +1,1 @@
-"""Ground of every change of a model: its lock, answers by request id, retries, and time stamps."""
+"""Shared by every change of a model: its lock, answers by request id, retries, time stamps."""

@@ -18,7 +18,7 @@ class ReplicaConnections:
 
     @classmethod
     def of(cls, clients: Sequence[ReplicaClient]) -> "ReplicaConnections":
-        """Use these clients for good."""
+        """Return connections that always are these clients."""
         by_address = {client.address: client for client in clients}
         return cls(FixedDiscovery(tuple(by_address)), by_address.__getitem__)
 

@@ -33,8 +33,8 @@ class Timings:
     """One attempt to swap."""
 
     forward_s: float = 5.0
-    """All attempts to bring a replica forward after the record. A replica that is not there by then
-    gets no traffic, the call is answered, and the upkeep goes on with the replica."""
+    """All attempts to activate after the record. Then the call is answered; a replica without the
+    version gets no traffic, and the upkeep goes on with it."""
 
     abort_s: float = 5.0
     record_s: float = 20.0

@@ -31,8 +31,8 @@ NO_SPLIT = StoredSplit()
 def stored_split_of(model: RegisteredModel) -> StoredSplit:
     """Read a model's tag.
 
-    NO_SPLIT when there is none, when it cannot be read, or when its version is the served one by
-    now and so no Challenger any more.
+    NO_SPLIT when there is none, when it cannot be read, or when the fleet serves its version by
+    now, which is then no Challenger any more.
     """
     text = model.tags.get(TAG_TRAFFIC)
     if not text:

@@ -1,4 +1,4 @@
-"""Changes what the fleet serves: Reload and Rollback."""
+"""Changes the version of a model that the fleet serves: Reload and Rollback."""
 
 import asyncio
 import json

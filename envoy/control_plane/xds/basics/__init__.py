@@ -1,1 +1,1 @@
-"""Ground of all resources: names, short forms of messages, and encodings."""
+"""Shared by all resources: names, short forms of messages, and encodings."""

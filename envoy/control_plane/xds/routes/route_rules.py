@@ -12,15 +12,15 @@ PREDICT_S = 30.0
 CALL_S = 60.0
 RELOAD_S = 600.0
 
-# Conditions of Envoy's retry policies. Calls that change nothing may be sent to another replica
-# after any of these failures. A server that stops answers CANCELLED to calls that its grace time
-# was too short for.
+# Failures after which Envoy tries a call again, in the words of its retry policies.
+# Of calls that change nothing, which any replica may answer. A server that stops answers CANCELLED
+# to calls that its grace time was too short for.
 _ANYWHERE_ELSE = "unavailable,cancelled,reset,connect-failure,refused-stream"
-# The same for the replicas' HTTP listeners, which answer with HTTP statuses.
+# The same over HTTP, where the replicas answer with HTTP statuses.
 _ANYWHERE_ELSE_HTTP = "gateway-error,reset,connect-failure,refused-stream"
-# The service has not seen the call.
+# Failures of calls that the service has not seen.
 _NOT_YET_SENT = "connect-failure,refused-stream,reset-before-request"
-# The service has not carried the call out: it was away, or said UNAVAILABLE.
+# Failures of calls that the service has not carried out: it was away, or said UNAVAILABLE.
 _REPEATABLE = f"unavailable,{_NOT_YET_SENT}"
 
 _MODEL_FIELDS = {f"/{service}/{method}": field for service, method, field in names.MODEL_FIELDS}
