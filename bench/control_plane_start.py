@@ -23,7 +23,11 @@ from bench.kit.steered import control_plane_process, with_steered_mesh, without_
 from tests.twins.steered_mesh import SteeredMesh
 
 # Messages of its log, in the order in which they come.
-STAGES = {"listening": "listens", "rotation": "first snapshot", "Envoy joined": "Envoy joined"}
+STAGES = {
+    "listening": "listens",
+    "targets changed": "first snapshot",
+    "Envoy joined": "Envoy joined",
+}
 CPU = "CPU to the first snapshot"
 FLEET = "GET /v1/fleet through Envoy"
 console = Console()
@@ -38,7 +42,7 @@ async def _stages(process: Process, started: float) -> Mapping[str, float]:
         if stage is None or stage in reached:
             continue
         reached[stage] = (time.perf_counter() - started) * 1e3
-        if stage == STAGES["rotation"]:
+        if stage == STAGES["targets changed"]:
             used = psutil.Process(process.pid).cpu_times()
             reached[CPU] = (used.user + used.system) * 1e3
         if len(reached) == len(STAGES) + 1:

@@ -17,9 +17,9 @@ from rich.table import Table
 from control_plane.changes.model_locks import ModelLocks
 from control_plane.fleet.fleet import Member
 from control_plane.fleet.replica_client import ReplicaState, Role, Slot, SlotState
-from control_plane.models.stored_split import TAG_TRAFFIC, Trial
+from control_plane.models.stored_split import TAG_TRAFFIC, StoredSplit
 from control_plane.topology import Address, MeshTopology, Split
-from control_plane.traffic.eligible_replicas import Rotation
+from control_plane.traffic.envoy_targets import EnvoyTargets
 from control_plane.xds import build_snapshot
 from control_plane.xds.stream.resources import CDS, EDS, LDS, RDS, Encoder, Resources
 from control_plane.xds.stream.stream import AdsStream
@@ -32,7 +32,7 @@ TOPOLOGY = MeshTopology((), Address("10.1.0.1", 1), Address("10.1.0.2", 1), Addr
 
 
 class _Client:
-    """What the rotation needs of a ReplicaClient: its address."""
+    """The part of a ReplicaClient that EnvoyTargets needs: its address."""
 
     def __init__(self, number: int) -> None:
         self.address = f"10.0.{number // 250}.{number % 250 + 1}:9000"
@@ -94,19 +94,19 @@ def fleet(replicas: int, models: int, stale: bool) -> list[Member]:
 
 def measure(replicas: int, models: int) -> tuple[list[float], float, float]:
     """Milliseconds of each change, and resources and bytes sent for one."""
-    split = Trial(Split(90, 10, 5), "3").tag()
+    split = StoredSplit(Split(90, 10, 5), "3").tag()
     registered = [
         RegisteredModel(f"model_{n}", {SERVING: "2"}, {TAG_TRAFFIC: split}) for n in range(models)
     ]
     envoy = Envoy()
-    rotation = Rotation(TOPOLOGY, envoy, ModelLocks(), time.monotonic)
+    targets = EnvoyTargets(TOPOLOGY, envoy, ModelLocks(), time.monotonic)
     states = [fleet(replicas, models, stale) for stale in (False, True)]
-    rotation.update(registered, states[0])
+    targets.update(registered, states[0])
     envoy.resources = envoy.sent_bytes = 0
     taken = []
     for number in range(CHANGES):
         started = time.perf_counter()
-        rotation.update(registered, states[(number + 1) % 2])
+        targets.update(registered, states[(number + 1) % 2])
         taken.append((time.perf_counter() - started) * 1e3)
     return taken, envoy.resources / CHANGES, envoy.sent_bytes / CHANGES
 

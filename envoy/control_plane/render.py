@@ -1,4 +1,4 @@
-"""`python -m control_plane.render`: write the file that Envoy starts from."""
+"""`python -m control_plane.render`: writes the file that Envoy starts from."""
 
 import os
 import tempfile
@@ -21,7 +21,7 @@ from control_plane.xds.bootstrap import bootstrap, dynamic_bootstrap
 
 
 def address(text: str) -> Address:
-    """Read an option."""
+    """Read an address option. Raises typer.BadParameter."""
     try:
         return Address.parse(text)
     except ValueError as error:
@@ -29,7 +29,7 @@ def address(text: str) -> Address:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is never seen half written."""
+    """Write a file so that no reader sees it half written."""
     with tempfile.NamedTemporaryFile(
         dir=path.parent, prefix=f".{path.name}.", delete=False
     ) as file:
@@ -59,7 +59,7 @@ def dynamic(
     admin_port: AdminPort = DEFAULT_ADMIN_PORT,
     node_id: NodeId = DEFAULT_NODE_ID,
 ) -> None:
-    """Write the bootstrap of an Envoy that has everything from the control plane."""
+    """Write the bootstrap of an Envoy that gets everything from the control plane."""
     write_atomically(
         out, dynamic_bootstrap(control_plane, Address(ADMIN_HOST, admin_port), node_id)
     )
@@ -85,7 +85,7 @@ def static(
         typer.Option(
             parser=address,
             metavar="HOST:PORT",
-            help="Where a replica takes unary gRPC calls over HTTP/1.1; one for each or for none.",
+            help="Where a replica takes unary calls over HTTP/1.1: for each replica or for none.",
         ),
     ] = None,
     host: Annotated[str, typer.Option(help="IP address to listen on.")] = DEFAULT_HOST,
@@ -94,7 +94,7 @@ def static(
     node_id: NodeId = DEFAULT_NODE_ID,
     allow_origin: Annotated[
         list[str] | None,
-        typer.Option(help="Origin whose pages may call from a browser; * for every one."),
+        typer.Option(help="Origin whose pages may call from a browser; * for every origin."),
     ] = None,
 ) -> None:
     """Write a whole configuration for replicas that never change, without a control plane."""

@@ -1,4 +1,4 @@
-"""The control plane put together: startup → serve → shutdown."""
+"""Puts the control plane together; starts and stops its parts."""
 
 import asyncio
 import time
@@ -9,10 +9,10 @@ from grpc import aio
 from control_plane.canary.canaries import Canaries
 from control_plane.canary.judge import Judge, Rules
 from control_plane.canary.live_numbers import FleetNumbers
-from control_plane.canary.steps import CanaryParts
+from control_plane.canary.parts import CanaryParts
 from control_plane.changes.marks import Marks
 from control_plane.changes.model_locks import ModelLocks
-from control_plane.fleet.connections import Roster
+from control_plane.fleet.connections import ReplicaConnections
 from control_plane.fleet.discovery import discover
 from control_plane.fleet.fleet import Fleet
 from control_plane.fleet.fleet_view import FleetView
@@ -24,7 +24,7 @@ from control_plane.reload.repairs import Repairs
 from control_plane.reload.upkeep import Upkeep
 from control_plane.servicer import ReloadServicer
 from control_plane.settings import ControlPlaneSettings
-from control_plane.traffic.eligible_replicas import Rotation
+from control_plane.traffic.envoy_targets import EnvoyTargets
 from control_plane.traffic.publisher import EnvoyPublisher
 from control_plane.traffic.traffic_control import TrafficControl
 from control_plane.xds import DiscoveryServer
@@ -45,12 +45,12 @@ class ControlPlane:
         self._registry = Registry(settings.mlflow_url)
         self._database = Database(settings.database_url, "control-plane", threads=1)
         self._fleet = Fleet(
-            Roster(discover(settings.replicas, settings.replicas_file), GrpcReplica)
+            ReplicaConnections(discover(settings.replicas, settings.replicas_file), GrpcReplica)
         )
         self._repairs = Repairs(self._registry, locks, timings)
         marks, catalog = Marks(self._registry), Catalog(self._registry)
         self._discovery = DiscoveryServer()
-        rotation = Rotation(
+        targets = EnvoyTargets(
             settings.topology(), EnvoyPublisher(self._discovery), locks, time.monotonic
         )
         promotions = Promotions(settings.database_url, self._registry)
@@ -63,13 +63,13 @@ class ControlPlane:
             marks,
             timings,
             catalog,
-            rotation,
+            targets,
         )
         self._upkeep = Upkeep(
-            self._fleet, catalog, locks, self._repairs, marks, rotation, settings.upkeep_seconds
+            self._fleet, catalog, locks, self._repairs, marks, targets, settings.upkeep_seconds
         )
         self._traffic = TrafficControl(
-            self._registry, catalog, self._fleet, locks, rotation, timings
+            self._registry, catalog, self._fleet, locks, targets, timings
         )
         self._canaries = Canaries(
             CanaryParts(
@@ -91,7 +91,7 @@ class ControlPlane:
         self._discovery.register(server)
 
     async def startup(self) -> None:
-        # Reload needs neither PostgreSQL nor a fleet that is complete, so nothing is waited for.
+        # Nothing is waited for: Reload needs neither PostgreSQL nor a complete fleet.
         schema = apply_schema(self._database, "control plane", SCHEMA)
         self._background = [
             asyncio.create_task(schema),
@@ -100,7 +100,7 @@ class ControlPlane:
         ]
 
     async def drain(self) -> None:
-        """End Envoy's streams; it goes on with what it has."""
+        """End the streams to Envoy, which goes on with the configuration that it has."""
         self._discovery.close()
 
     async def shutdown(self) -> None:

@@ -1,4 +1,4 @@
-"""ReloadService: translates messages, and nothing else."""
+"""ReloadService: checks and translates messages, and nothing else."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ Context = aio.ServicerContext[Any, Any]
 
 
 class ReloadServicer(reload_pb2_grpc.ReloadServiceServicer):
-    """Calls from Envoy."""
+    """Answers the calls that Envoy passes on."""
 
     def __init__(
         self,

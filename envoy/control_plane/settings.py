@@ -20,7 +20,7 @@ from service_kit.settings import ServiceSettings
 
 
 class ControlPlaneSettings(ServiceSettings):
-    """What the control plane has to know."""
+    """Settings of the control plane."""
 
     model_config = SettingsConfigDict(env_prefix="CONTROL_")
 
@@ -31,31 +31,31 @@ class ControlPlaneSettings(ServiceSettings):
     """
 
     replicas_file: Path | None = None
-    """File with more of them, one host:port a line; read again at each look at the fleet."""
+    """File with more replicas, one host:port a line; read again at each look at the fleet."""
 
     mlflow_url: str = "http://127.0.0.1:5001"
-    """The MLflow server, whose registry says which version is best and which is served."""
+    """The MLflow server, whose registry says which version is the Champion and which is served."""
 
     database_url: str = "postgresql:///training"
     """The PostgreSQL database whose locks order promotions and rollbacks."""
 
     prepare_seconds: float = 300.0
-    """Longest preparation of a version by a replica before a Reload is given up."""
+    """Seconds that a replica may take to prepare a version before a Reload is given up."""
 
     upkeep_seconds: float = 1.0
-    """Between two looks at the fleet."""
+    """Seconds between two looks at the fleet."""
 
     canary_p_value: float = Field(default=Rules.promotion_p_value, gt=0, le=1)
     """Largest p-value of the comparison on held-out rows with which a canary promotes."""
 
     training: str = "127.0.0.1:9002"
-    """gRPC address of the training service, where Envoy finds it."""
+    """gRPC address at which Envoy finds the training service."""
 
     trigger: str = "127.0.0.1:9003"
-    """gRPC address of the trigger service, where Envoy finds it."""
+    """gRPC address at which Envoy finds the trigger service."""
 
     reachable_at: str = ""
-    """gRPC address of this control plane, where Envoy finds it; empty: host and port of its own."""
+    """gRPC address at which Envoy finds this control plane; empty: its own host and port."""
 
     envoy_host: str = DEFAULT_HOST
     """IP address on which Envoy listens for clients."""
@@ -64,13 +64,16 @@ class ControlPlaneSettings(ServiceSettings):
     """Port on which Envoy listens for clients."""
 
     calls_per_replica: int = Field(default=CALLS_PER_REPLICA, ge=1)
-    """Predictions that may wait or run for each replica; Envoy refuses what is beyond that."""
+    """Predictions that may wait or run for each replica; Envoy refuses further ones."""
 
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
-    """Origins whose pages browsers may let in (CORS), separated by commas; "*": all."""
+    """Origins whose pages may call from a browser (CORS), separated by commas; "*": all."""
 
     def topology(self) -> MeshTopology:
-        """Where everything but the replicas is. Raises ValueError when Envoy could not find it."""
+        """Describe the mesh without its replicas.
+
+        Raises ValueError when nothing says where Envoy finds the control plane.
+        """
         if not self.port and not self.reachable_at:
             raise ValueError("CONTROL_PORT or CONTROL_REACHABLE_AT is needed: Envoy has to find it")
         return MeshTopology(

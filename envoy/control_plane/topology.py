@@ -1,22 +1,23 @@
-"""What the mesh is made of, as far as Envoy has to know: an immutable description."""
+"""An immutable description of the mesh, from which Envoy's configuration is made."""
 
 import ipaddress
 from dataclasses import dataclass, field, replace
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
-# Predictions that wait or run. Beyond it Envoy refuses, for a tenth of what a replica's refusal
-# costs: more calls in flight make answers later, not more. 32 keep a replica busy; with twice as
-# many an answer takes twice as long. 48 refused some of an open loop at 70 % of the capacity, when
-# the machine was slow for a moment.
+# Predictions that may wait or run for each replica. Envoy refuses further ones, since more calls in
+# flight make answers later and not more; its refusal costs a tenth of a replica's. 32 calls keep a
+# replica busy, and with 64 an answer takes twice as long. A limit of 48 refused some calls of an
+# open loop at 70 % of the capacity when the machine was slow for a moment.
 CALLS_PER_REPLICA = 64
-# So many times as many while replicas prepare a version: for some seconds they are slower, and a
-# request that waits is better off than one that is refused. With 2, 55 of 87,112 were refused
-# beside 30 Reloads at half of the capacity, while the machine was slow.
+# While replicas prepare a version they are slower for some seconds, so Envoy then allows this many
+# times as many calls to wait: a request that waits is better than one that is refused. With 2, 55
+# of 87,112 requests were refused beside 30 Reloads at half of the capacity, while the machine was
+# slow.
 CALLS_WHILE_PREPARING = 4
-# What two replicas take, so that one that is left alone does not refuse at once.
+# The calls of two replicas, so that a replica that is left alone is not full at once.
 CALLS_AT_LEAST = 128
-# What is no prediction; and predictions until the fleet's own limit is known.
+# Limit of the calls that are no predictions, and of predictions until the fleet's limit is known.
 UNCOUNTED_CALLS = 131_072
 CALLS_PER_SERVICE = 1024
 MAX_CLIENT_CONNECTIONS = 50_000
@@ -24,7 +25,7 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 DEFAULT_ADMIN_PORT = 9901
 DEFAULT_NODE_ID = "mesh-envoy"
-# Envoy's admin page can stop it, so it is never reachable from elsewhere.
+# Envoy's admin page can stop Envoy, so it is never reachable from another machine.
 ADMIN_HOST = "127.0.0.1"
 
 
@@ -37,7 +38,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> "Address":
-        """Read `host:port` or `[ipv6]:port`. Raises ValueError that says what is wrong."""
+        """Read `host:port` or `[ipv6]:port`. Raises ValueError, which says what is wrong."""
         host, colon, port = text.strip().rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
         if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
@@ -46,7 +47,7 @@ class Address:
 
     @property
     def is_ip(self) -> bool:
-        """The host needs no resolution."""
+        """Whether the host is an IP address, which needs no lookup."""
         try:
             ipaddress.ip_address(self.host)
         except ValueError:
@@ -60,7 +61,8 @@ class Address:
 
 @dataclass(frozen=True, order=True)
 class Split:
-    """Weights of Champion and Challenger, which make 100, and the percentage that is mirrored."""
+    """A model's traffic: the weights of Champion and Challenger, which make 100, and the percentage
+    of requests that is mirrored to the Challenger."""
 
     champion: int = 100
     challenger: int = 0
@@ -68,7 +70,7 @@ class Split:
 
     @property
     def tries_challenger(self) -> bool:
-        """Some requests reach the Challenger."""
+        """Whether any requests reach the Challenger."""
         return bool(self.challenger or self.mirror_percent)
 
 
@@ -77,25 +79,25 @@ ALL_TO_THE_CHAMPION = Split()
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds that Envoy holds."""
+    """Limits that Envoy enforces."""
 
     max_body_bytes: int = MAX_BODY_BYTES
-    """Largest JSON body of a request."""
+    """Largest JSON body of a request, bytes."""
 
     max_response_bytes: int = MAX_RESPONSE_BYTES
-    """Largest answer that is turned into JSON."""
+    """Largest answer that Envoy turns into JSON, bytes."""
 
     calls_per_replica: int = CALLS_PER_REPLICA
-    """Predictions in flight, queued ones included, for each replica; beyond that Envoy refuses."""
+    """Predictions in flight for each replica, queued ones included; Envoy refuses further ones."""
 
     calls_at_least: int = CALLS_AT_LEAST
-    """The same for all replicas together, however few they are."""
+    """Predictions in flight that all replicas together are allowed, however few there are."""
 
     calls_per_service: int = CALLS_PER_SERVICE
     """Calls in flight for each of the other services."""
 
     max_connections: int = MAX_CLIENT_CONNECTIONS
-    """Client connections."""
+    """Connections of clients."""
 
 
 @dataclass(frozen=True)
@@ -110,40 +112,42 @@ class MeshTopology:
     control_plane: Address
 
     replicas_http: tuple[Address, ...] = ()
-    """HTTP addresses of those that have one (Open Inference Protocol)."""
+    """HTTP addresses of the replicas that have one (Open Inference Protocol)."""
 
     replicas_unary: tuple[Address, ...] = ()
-    """Where those that take unary gRPC calls over HTTP/1.1 take them."""
+    """Addresses at which replicas take unary gRPC calls over HTTP/1.1; some may have none."""
 
     preparing: bool = False
-    """Replicas prepare a version beside their work, or just did: more requests may wait."""
+    """Replicas prepare a version beside their work, or did seconds ago: more requests may wait."""
 
     splits: tuple[tuple[str, Split], ...] = ()
-    """Model and split, ordered by model; a model that is not here is its Champion's alone."""
+    """Models and their splits, ordered by model. All traffic of any other model goes to its
+    Champion."""
 
     host: str = DEFAULT_HOST
     """IP address that clients connect to."""
 
     port: int = DEFAULT_PORT
     admin_port: int = DEFAULT_ADMIN_PORT
-    """Envoy's admin page; on loopback always."""
+    """Port of Envoy's admin page, which is always on loopback."""
 
     node_id: str = DEFAULT_NODE_ID
     allowed_origins: tuple[str, ...] = ()
-    """Origins whose pages browsers may let in (CORS), for example https://ui.example; "*": all."""
+    """Origins whose pages may call from a browser (CORS), such as https://ui.example; "*": all."""
 
     limits: Limits = field(default_factory=Limits)
 
     @property
     def fixed(self) -> "MeshTopology":
-        """The part that never changes while Envoy runs: all but replicas, splits and limits."""
+        """The description without the parts that change while Envoy runs: replicas, splits and
+        whether a version is being prepared."""
         return replace(
             self, replicas=(), replicas_http=(), replicas_unary=(), preparing=False, splits=()
         )
 
     @property
     def all_take_unary(self) -> bool:
-        """No replica needs HTTP/2 for a unary call."""
+        """Whether every replica takes unary calls over HTTP/1.1."""
         return len(self.replicas_unary) == len(self.replicas)
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ from control_plane.fleet.version_change import Timings
 from control_plane.models.catalog import Catalog
 from control_plane.reload.coordinator import ReloadCoordinator, ReloadResult
 from control_plane.reload.repairs import Repairs
-from control_plane.traffic.eligible_replicas import Rotation
+from control_plane.traffic.envoy_targets import EnvoyTargets
 from service_kit.model_registry.promotion import Promotions
 from service_kit.model_registry.registry import Registry
 from tests.unit.control_plane.twins import TOPOLOGY, TwinEnvoy, TwinReplica
@@ -53,7 +53,7 @@ async def rollback(
         Marks(registry),
         Timings(),
         catalog,
-        Rotation(TOPOLOGY, TwinEnvoy(), locks, time.monotonic),
+        EnvoyTargets(TOPOLOGY, TwinEnvoy(), locks, time.monotonic),
     )
     try:
         return await coordinator.rollback(model, request_id)

@@ -1,4 +1,4 @@
-"""A real Envoy, MLflow, PostgreSQL and the control plane whole, in front of toy replicas."""
+"""A real Envoy, MLflow, PostgreSQL and control plane in front of toy replicas."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,11 +19,12 @@ from tests.real_parts.envoy import RunningEnvoy, running_envoy
 from tests.real_parts.mlflow_server import create_versions, forget_models
 from tests.real_parts.postgres import free_port
 from tests.twins.toy_replica import SteeredReplica, replica_server
+from tests.twins.toy_services import stop_at_once
 
 
 @dataclass
 class SteeredMesh:
-    """What is running."""
+    """The running parts."""
 
     http: httpx.AsyncClient
     replicas: list[SteeredReplica]
@@ -61,19 +62,19 @@ class SteeredMesh:
         return version
 
     async def aliases(self, model: str) -> dict[str, str]:
-        """Aliases of a model."""
-        found = await self.registry.find_model(model)
-        assert found
-        return dict(found.aliases)
+        """Return the aliases of a model."""
+        registered = await self.registry.find_model(model)
+        assert registered
+        return dict(registered.aliases)
 
     async def post(self, path: str, body: dict[str, object]) -> httpx.Response:
-        """POST, which has to succeed."""
+        """POST; raise HTTPStatusError unless it succeeds."""
         return (await self.http.post(path, json=body)).raise_for_status()
 
     async def kill(self, number: int) -> None:
-        """Stop a replica without a word to anybody: calls in flight are reset."""
-        self.killed.append(asyncio.create_task(self.servers[number]._server.stop(0)))
-        # The call that this is done in goes no further.
+        """Stop a replica while it answers a call of the control plane; its calls are reset."""
+        self.killed.append(asyncio.create_task(stop_at_once(self.servers[number])))
+        # The call that does this never ends.
         await asyncio.Event().wait()
 
     async def split(self, model: str, champion: int, challenger: int, mirror: int = 0) -> None:
@@ -86,9 +87,10 @@ class SteeredMesh:
 async def steered_mesh(
     folder: Path, mlflow_url: str, postgres_url: str, size: int = 2
 ) -> AsyncIterator[SteeredMesh]:
-    """That many toy replicas behind an Envoy that has everything from the control plane.
+    """Put `size` toy replicas behind an Envoy that gets everything from the control plane.
 
-    It begins without any model: bringing each of them to each replica changes who gets traffic.
+    It begins without any model: while models are brought to the replicas, the set of replicas that
+    get traffic changes.
     """
     await forget_models(mlflow_url)
     replicas = [SteeredReplica(f"r{number}") for number in range(1, size + 1)]

@@ -28,17 +28,17 @@ NO_LIMIT = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_len
 
 @dataclass
 class ToyMesh:
-    """What is running."""
+    """The running parts."""
 
     envoy: RunningEnvoy
     replicas: list[ToyPredict]
     servers: list[GrpcServer]
     train: ToyTrain
     cluster: str
-    """Where Envoy sends predictions."""
+    """Name of the cluster to which Envoy sends predictions."""
 
     upstreams: set[str]
-    """Its endpoints."""
+    """Addresses of its endpoints, host:port."""
 
     http: httpx.AsyncClient
     channel: aio.Channel
@@ -53,7 +53,7 @@ async def running_mesh(
 ) -> AsyncIterator[ToyMesh]:
     """Two replicas and one of each other service, behind Envoy.
 
-    `over_http1`: unary calls reach the replicas over HTTP/1.1, as they reach our own.
+    `over_http1`: unary calls reach the replicas over HTTP/1.1, as they reach inference_svc.
     """
     replicas, train = [ToyPredict("r1"), ToyPredict("r2")], ToyTrain()
     async with AsyncExitStack() as stack:
@@ -93,5 +93,5 @@ async def running_mesh(
 
 
 def unary_address(server: GrpcServer) -> Address:
-    """Where a toy replica takes unary calls over HTTP/1.1."""
+    """Return the address at which a toy replica takes unary calls over HTTP/1.1."""
     return Address("127.0.0.1", cast(ToyService, server.service).unary_port)

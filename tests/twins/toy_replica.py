@@ -1,4 +1,4 @@
-"""ReplicaService without models: what the control plane steers, over real gRPC."""
+"""Replicas without models that the control plane steers over real gRPC."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ PredictBase: Any = predict_pb2_grpc.PredictServiceServicer
 
 
 class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
-    """Keeps versions as words."""
+    """Keeps only the numbers of its versions. A test makes it fail at a step."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -118,15 +118,16 @@ class VersionPredict(PredictBase):  # type: ignore[misc]
         if metadata.get("x-mesh-mirror"):
             self.replica.mirrored[version] += 1
         self.replica.first_answer_at = self.replica.first_answer_at or datetime.now(UTC)
-        told = {"model": request.model, "version": version, "alias": alias}
-        told["replica"] = self.replica.name
-        context.set_trailing_metadata([(f"x-mesh-{key}", value) for key, value in told.items()])
+        answered_by = {"model": request.model, "version": version, "alias": alias}
+        answered_by["replica"] = self.replica.name
+        trailers = [(f"x-mesh-{key}", value) for key, value in answered_by.items()]
+        context.set_trailing_metadata(trailers)
         model = predict_pb2.ServedModel(name=request.model, version=version, alias=alias)
         return predict_pb2.PredictResponse(model=model, replica=self.replica.name)
 
 
 class SteeredService:
-    """A replica's service."""
+    """The services of a replica."""
 
     names = ("mesh.v1.PredictService", "mesh.v1.ReplicaService")
 
@@ -146,6 +147,6 @@ class SteeredService:
 
 
 def replica_server(replica: SteeredReplica, port: int = 0) -> GrpcServer:
-    """A server of this replica, to be entered; it stops at once."""
+    """Return a server of this replica, to be entered; it stops at once."""
     service: Any = SteeredService(replica)
     return GrpcServer(service, ServiceSettings(port=port, drain_seconds=0, grace_seconds=0))

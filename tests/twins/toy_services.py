@@ -1,4 +1,4 @@
-"""Small servicers behind the mesh's real contract, for tests of what stands in front of them."""
+"""Small servicers behind the mesh's real contract, for tests of Envoy in front of them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -24,7 +24,7 @@ from service_kit.unary.server import UnaryMethod, UnaryServer
 
 Context = aio.ServicerContext[Any, Any]
 
-# The type stubs want every method; these servicers have those that the tests call.
+# The type stubs ask for every method; these servicers have only the methods that tests call.
 PredictBase: Any = predict_pb2_grpc.PredictServiceServicer
 TrainBase: Any = train_pb2_grpc.TrainServiceServicer
 ReloadBase: Any = reload_pb2_grpc.ReloadServiceServicer
@@ -41,7 +41,7 @@ PUBLIC = (
 
 
 class ToyPredict(PredictBase):  # type: ignore[misc]
-    """Labels every text with its length; what it saw last can be looked at."""
+    """Labels every text with its length, and keeps the metadata and deadline of the latest call."""
 
     def __init__(self, replica: str) -> None:
         self.replica = replica
@@ -86,7 +86,7 @@ class ToyPredict(PredictBase):  # type: ignore[misc]
 
 
 class ToyTrain(TrainBase):  # type: ignore[misc]
-    """One job that goes on when `step` is set."""
+    """One job, which goes on when `step` is set."""
 
     def __init__(self) -> None:
         self.step = asyncio.Event()
@@ -121,7 +121,7 @@ class ToyReload(ReloadBase):  # type: ignore[misc]
 
 
 class ToyData(DataBase):  # type: ignore[misc]
-    """Counts what it is given."""
+    """Counts the examples that it is given."""
 
     async def AddExamples(
         self, request: data_pb2.AddExamplesRequest, context: Context
@@ -138,7 +138,7 @@ class ToyData(DataBase):  # type: ignore[misc]
 
 
 class ToyService:
-    """A service made of any of these servicers; `predict` over HTTP/1.1 too."""
+    """A service made of any of these servicers; `predict` also answers over HTTP/1.1."""
 
     def __init__(self, names: Sequence[str], unary_port: int = 0, **servicers: Any) -> None:
         self.names = names
@@ -172,12 +172,12 @@ class ToyService:
 def toy_server(
     names: Sequence[str], port: int = 0, unary_port: int = 0, **servicers: Any
 ) -> GrpcServer:
-    """A server of these servicers, to be entered; it stops at once."""
+    """Return a server of these servicers, to be entered; it stops at once."""
     settings = ServiceSettings(port=port, drain_seconds=0, grace_seconds=0)
     return GrpcServer(ToyService(names, unary_port, **servicers), settings, PUBLIC)
 
 
 async def stop_at_once(server: GrpcServer) -> None:
-    """Without a word to Envoy: calls in flight are reset."""
+    """Stop without telling Envoy: calls in flight are reset."""
     await server.service.shutdown()
     await server._server.stop(0)

@@ -1,1 +1,1 @@
-"""Progressive delivery: a Challenger earns its traffic by live numbers."""
+"""Progressive delivery: a Challenger gets more traffic step by step, judged by live numbers."""

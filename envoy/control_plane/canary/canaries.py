@@ -1,11 +1,13 @@
-"""Progressive delivery: one canary a model, each request once, on after a restart."""
+"""All canaries: starts, shows and stops them, and goes on with them after a restart."""
 
 import asyncio
 import logging
 
+from control_plane.canary.parts import CanaryParts
 from control_plane.canary.record import Canary, CanaryState, Plan
-from control_plane.canary.steps import TAG_CANARY, CanaryParts, CanaryRun
+from control_plane.canary.steps import RETRY_S, TAG_CANARY, CanarySteps
 from control_plane.changes.model_locks import ModelLocks
+from control_plane.changes.retries import retrying
 from service_kit.errors import AlreadyExists, FailedPrecondition, NotFound, Unavailable
 from service_kit.model_registry.records import (
     CHALLENGER,
@@ -17,41 +19,40 @@ from service_kit.model_registry.records import (
 
 log = logging.getLogger(__name__)
 
-RETRY_S = 1.0
-
 
 class Canaries:
-    """Starts, shows and stops canaries; the steps themselves are taken in the background."""
+    """At most one running canary for each model, and each request once.
+
+    The steps of each canary are taken by CanarySteps, in a background task.
+    """
 
     def __init__(self, parts: CanaryParts) -> None:
         self._parts = parts
         self._locks = ModelLocks()
-        self._runs: dict[str, CanaryRun] = {}
+        self._steps: dict[str, CanarySteps] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def running(self) -> list[asyncio.Task[None]]:
+        """The tasks of canaries that are not done."""
+        return [task for task in self._tasks.values() if not task.done()]
 
     async def resume(self) -> None:
         """Go on with the canaries that were running when the control plane ended."""
-        while True:
-            try:
-                models = await self._parts.registry.list_models()
-                break
-            except Unavailable as error:
-                log.warning("waiting", extra={"what": "running canaries", "why": str(error)})
-            await self._parts.clock.sleep(RETRY_S)
-        for model in models:
+        for model in await self._registered_models():
             async with self._locks.of(model.name):
                 canary = _recorded(model)
                 running = canary is not None and canary.state is CanaryState.RUNNING
-                if canary is not None and running and model.name not in self._runs:
+                if canary is not None and running and model.name not in self._steps:
                     log.info("canary goes on", extra={"model": model.name, "step": canary.step})
                     self._run(canary)
 
     async def start(self, model: str, plan: Plan, request_id: str) -> Canary:
         """Begin a canary of the Challenger.
 
-        Raises InvalidArgument, NotFound, AlreadyExists (the id came with another plan), and
-        FailedPrecondition when there is no Challenger, none serves to compare it with, or a canary
-        is running.
+        Raises InvalidArgument, NotFound, AlreadyExists (the id was used with another plan), and
+        FailedPrecondition when there is no Challenger, when the fleet does not serve the Champion
+        to compare it with, or when a canary is running.
         """
         plan.check()
         async with self._locks.of(model):
@@ -71,23 +72,23 @@ class Canaries:
             canary = Canary(
                 request_id, model, version, champion, plan, now, now, reason="it begins"
             )
-            # Recorded before anything is done, so that a crash from here on is recovered.
+            # The canary is recorded before it does anything, so it is resumed after a crash.
             await self._parts.registry.tag_model(model, TAG_CANARY, canary.to_json())
             self._run(canary)
             return canary
 
     async def get(self, model: str) -> Canary:
         """Return the latest canary of a model. Raises NotFound when there was none."""
-        run = self._runs.get(model)
-        if run is not None:
-            return run.canary
+        steps = self._steps.get(model)
+        if steps is not None:
+            return steps.canary
         latest = self._latest(await registered_model(self._parts.registry, model))
         if latest is None:
             raise NotFound(f"{model} has had no canary")
         return latest
 
     async def stop(self, model: str) -> Canary:
-        """End a canary that runs or is paused; of one that has ended, nothing to do.
+        """End a canary that runs or is paused; a canary that has ended stays as it is.
 
         Raises NotFound when there was none.
         """
@@ -96,21 +97,27 @@ class Canaries:
             if canary.state not in (CanaryState.RUNNING, CanaryState.PAUSED):
                 return canary
             await self._cancel(model)
-            run = self._runs.get(model) or CanaryRun(self._parts, canary)
-            if run.canary.state in (CanaryState.RUNNING, CanaryState.PAUSED):
+            steps = self._steps.get(model) or CanarySteps(self._parts, canary)
+            if steps.canary.state in (CanaryState.RUNNING, CanaryState.PAUSED):
                 step = f"step {canary.step + 1} of {len(canary.plan.steps)}"
-                await run.end(CanaryState.STOPPED, f"stopped at {step}, as asked")
-            self._runs[model] = run
-            return run.canary
+                await steps.end(CanaryState.STOPPED, f"stopped at {step}, as asked")
+            self._steps[model] = steps
+            return steps.canary
 
     async def close(self) -> None:
-        """Leave every canary as it is; the next start goes on with it."""
+        """Stop working on every canary; the next control plane goes on with them."""
         await asyncio.gather(*(self._cancel(model) for model in list(self._tasks)))
 
+    async def _registered_models(self) -> list[RegisteredModel]:
+        extra, sleep = {"what": "running canaries"}, self._parts.clock.sleep
+        attempts = retrying(Unavailable, RETRY_S, log, "waiting", extra, sleep)
+        models: list[RegisteredModel] = await attempts(self._parts.registry.list_models)
+        return models
+
     def _run(self, canary: Canary) -> None:
-        run = CanaryRun(self._parts, canary)
-        self._runs[canary.model] = run
-        task = asyncio.create_task(run.run())
+        steps = CanarySteps(self._parts, canary)
+        self._steps[canary.model] = steps
+        task = asyncio.create_task(steps.run())
         self._tasks[canary.model] = task
         task.add_done_callback(_log_failure)
 
@@ -121,8 +128,8 @@ class Canaries:
             await asyncio.gather(task, return_exceptions=True)
 
     def _latest(self, registered: RegisteredModel) -> Canary | None:
-        run = self._runs.get(registered.name)
-        return run.canary if run is not None else _recorded(registered)
+        steps = self._steps.get(registered.name)
+        return steps.canary if steps is not None else _recorded(registered)
 
 
 def _recorded(model: RegisteredModel) -> Canary | None:
@@ -131,7 +138,10 @@ def _recorded(model: RegisteredModel) -> Canary | None:
 
 
 def _sides(model: RegisteredModel) -> tuple[str, str]:
-    """Versions of Challenger and Champion, if they can be compared."""
+    """Return the versions of Challenger and Champion.
+
+    Raises FailedPrecondition when they cannot be compared.
+    """
     champion, challenger, serving = (
         model.aliases.get(alias, "") for alias in (CHAMPION, CHALLENGER, SERVING)
     )

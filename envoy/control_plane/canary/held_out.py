@@ -1,4 +1,4 @@
-"""What the training found out about a version: its paired comparison on held-out rows."""
+"""The training's comparison of a version with the Champion, on held-out rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,26 +15,26 @@ from service_kit.model_registry.records import (
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The comparison of a Challenger with the version that was the Champion then."""
+    """The comparison of a Challenger with the version that was the Champion at its training."""
 
     compared_with: str = ""
-    """Empty: it was not compared with any."""
+    """Version of the Champion in the comparison; empty: there was no comparison."""
 
     p_value: float = 1.0
-    """Of the one-sided test that the Challenger is better."""
+    """p-value of the one-sided test that the Challenger is better."""
 
     disagreement: float = 0.0
-    """Share of the rows that the two answer differently, 0..1."""
+    """Share of the rows that the two versions answer differently, 0..1."""
 
     rows: int = 0
-    """0: the disagreement is not known."""
+    """Number of rows; 0: the disagreement is not known."""
 
     p_worse: float = 1.0
-    """Of the one-sided test that the Challenger is worse."""
+    """p-value of the one-sided test that the Challenger is worse."""
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> "HeldOut":
-        """Read the tags of a model version; what is not there stays unknown."""
+        """Read the tags of a model version; fields without a tag keep their defaults."""
         return cls(
             tags.get(TAG_COMPARED_WITH, ""),
             float(tags.get(TAG_P_VALUE, "1")),
@@ -44,7 +44,10 @@ class HeldOut:
         )
 
     def most_disagreement(self, champion: str, confidence: float) -> float | None:
-        """Highest share that the rows leave plausible; None: unknown for this Champion."""
+        """Return the highest share of differing answers that the rows leave plausible.
+
+        None when the Challenger was not compared with this Champion.
+        """
         if not self.rows or self.compared_with != champion:
             return None
         return upper_bound(round(self.disagreement * self.rows), self.rows, confidence)

@@ -1,13 +1,13 @@
-"""Judges a Challenger's slice of the traffic against the Champion's; pure.
+"""Judges a Challenger's share of the traffic against the Champion's; pure.
 
-Requests are dealt to the two at random in the same minutes, so whatever hits the fleet hits both:
-each test asks whether the difference between them can be the deal's luck.
+Envoy gives requests to the two versions at random in the same minutes, so a disturbance of the
+fleet hits both. Each test asks whether the difference between them can be chance.
 
-A canary looks many times: every second for what is catastrophic, and at the end of each step. Its
-budget for false alarms is divided by all those looks and tests (Bonferroni), half of it among the
-ends of steps and half among the seconds, so that an equal Challenger is rolled back by chance in
-at most `false_alarms` of all canaries, however long they last. Promotion needs no such division:
-it is decided once, by the comparison on held-out rows, and looking again does not change that.
+A canary looks many times: every second for catastrophes, and at the end of each step. Its budget
+of false alarms is divided by all these looks and tests (Bonferroni), half of it among the ends of
+steps and half among the seconds. So an equal Challenger is rolled back by chance in at most
+`false_alarms` of all canaries, however long they last. Promotion needs no such division: it is
+decided once, by the comparison on held-out rows, and further looks do not change that comparison.
 """
 
 from collections.abc import Iterator
@@ -19,12 +19,14 @@ from control_plane.canary.significance import above, drifted, more_often, slower
 from control_plane.fleet.slot_stats import SlotStats
 from service_kit.histogram import quantile_bucket, quantile_ms
 
+# Tests of a look at the live numbers.
 TESTS = 6
+# Smaller p-values are shown as "below" this one: sums of small numbers are not exact there.
 LEAST_SHOWN = 1e-12
 
 
 class Action(StrEnum):
-    """What is to be done."""
+    """The next action of a canary."""
 
     CONTINUE = "continue"
     ROLL_BACK = "roll_back"
@@ -40,32 +42,33 @@ class Rules:
     """Share of canaries of an equal Challenger that may be rolled back by chance."""
 
     promotion_p_value: float = 0.025
-    """Largest p-value of the comparison on held-out rows that promotes. Half of what the training
-    asks for: of a few hundred canaries of equal Challengers no more than 5 % shall end so."""
+    """Largest p-value of the comparison on held-out rows with which a Challenger is promoted. It is
+    half of the training's limit, so that of a few hundred canaries of equal Challengers no more
+    than 5 % end in a promotion."""
 
     slower_buckets: int = 2
-    """Latency that is put up with, in quarters of a doubling: 2 is 1.41 times the Champion's."""
+    """Tolerated latency, in quarters of a doubling: 2 means 1.41 times the Champion's."""
 
     least_answered: int = 100
     """Requests that each side must have answered in a step."""
 
     least_compared: int = 50
-    """Mirrored texts that both must have answered in a step, if requests are mirrored."""
+    """Mirrored texts that both sides must have answered in a step, if requests are mirrored."""
 
     least_ranked: int = 30
-    """Requests of each side below which ranks are not tested."""
+    """Requests that each side needs before its latency is tested."""
 
     confidence: float = 0.99
-    """Of the bound on the disagreement that the held-out rows leave plausible."""
+    """Confidence of the bound on the disagreement that the held-out rows leave plausible."""
 
     more_disagreement: float = 0.05
-    """Added to that bound: live texts are not the held-out rows."""
+    """Added to that bound, since live texts differ from the held-out rows."""
 
     unknown_disagreement: float = 0.25
-    """The bound when the two were never compared."""
+    """The bound when the two versions were never compared."""
 
     def allowed_disagreement(self, held_out: HeldOut, champion: str) -> float:
-        """Share of texts that the two may answer differently, 0..1."""
+        """Return the share of texts that the two versions may answer differently, 0..1."""
         bound = held_out.most_disagreement(champion, self.confidence)
         if bound is None:
             return self.unknown_disagreement
@@ -74,7 +77,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Case:
-    """What the numbers are judged by."""
+    """The situation in which the numbers are judged."""
 
     champion_version: str
     held_out: HeldOut
@@ -82,28 +85,30 @@ class Case:
     looks_a_step: int = 1
     mirrored: bool = True
     last: bool = False
-    """The step is the canary's last."""
+    """This is the canary's last step."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One test. p_value is the chance of such numbers if the Challenger were as good."""
+    """The result of one test. `p_value` is the chance of such numbers from an equal Challenger."""
 
     criterion: str
     p_value: float
     p_value_limit: float
     material: bool
+    """The difference is large enough to matter."""
+
     detail: str
 
     @property
     def failed(self) -> bool:
-        """The difference matters and is no chance."""
+        """Whether the difference matters and cannot be chance."""
         return self.material and self.p_value <= self.p_value_limit
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What to do, and why in words and numbers."""
+    """The next action, with its reason in words and numbers."""
 
     action: Action
     reason: str
@@ -117,7 +122,7 @@ class Judge:
     rules: Rules = field(default_factory=Rules)
 
     def during_step(self, champion: SlotStats, challenger: SlotStats, case: Case) -> Verdict:
-        """Roll back what is catastrophic, else continue."""
+        """Judge a step that is under way: roll back in a catastrophe, else continue."""
         findings = self._findings(champion, challenger, case, case.steps * case.looks_a_step)
         failed = [finding for finding in findings if finding.failed]
         if failed:
@@ -125,7 +130,7 @@ class Judge:
         return Verdict(Action.CONTINUE, "under way", findings)
 
     def after_step(self, champion: SlotStats, challenger: SlotStats, case: Case) -> Verdict:
-        """Judge a whole step; promotion and pause are decided here only."""
+        """Judge a whole step. Only this decides on promotion and pause."""
         findings = self._findings(champion, challenger, case, case.steps)
         failed = [finding for finding in findings if finding.failed]
         if failed:
@@ -141,7 +146,10 @@ class Judge:
         return Verdict(action, f"{evidence}; live: {passed}", findings)
 
     def _evidence(self, case: Case) -> tuple[bool, str]:
-        """Whether the Challenger is known to be better: nothing live has a true label."""
+        """Return whether the Challenger is known to be better, and why.
+
+        Only held-out rows can tell, since live texts have no true labels.
+        """
         held_out, champion = case.held_out, case.champion_version
         if held_out.compared_with != champion:
             compared = f"version {held_out.compared_with}" if held_out.compared_with else "none"
@@ -150,10 +158,10 @@ class Judge:
                 "on held-out rows"
             )
         limit = self.rules.promotion_p_value
-        said = f"p = {held_out.p_value:.2g} on {held_out.rows:,} held-out rows"
+        comparison = f"p = {held_out.p_value:.2g} on {held_out.rows:,} held-out rows"
         if held_out.p_value > limit:
-            return False, f"no worse, but not known to be better: {said}, above {limit:g}"
-        return True, f"better than version {champion}: {said}"
+            return False, f"no worse, but not known to be better: {comparison}, above {limit:g}"
+        return True, f"better than version {champion}: {comparison}"
 
     def _missing(self, champion: SlotStats, challenger: SlotStats, case: Case) -> str:
         rules = self.rules
@@ -175,14 +183,14 @@ class Judge:
     ) -> tuple[Finding, ...]:
         limit = self.rules.false_alarms / 2 / (looks * TESTS)
         allowed = self.rules.allowed_disagreement(case.held_out, case.champion_version)
-        found = [*self._held_out(case), _errors(champion, challenger, limit)]
-        found += self._latency(champion, challenger, limit)
-        found += _agreement(challenger, allowed, limit)
-        found += _drift(champion, challenger, allowed, limit)
-        return tuple(found)
+        findings = [*self._held_out(case), _errors(champion, challenger, limit)]
+        findings += self._latency(champion, challenger, limit)
+        findings += _agreement(challenger, allowed, limit)
+        findings += _drift(champion, challenger, allowed, limit)
+        return tuple(findings)
 
     def _held_out(self, case: Case) -> Iterator[Finding]:
-        """Worse where the labels are known: nothing live can make up for that."""
+        """Find a Challenger that is worse on held-out rows; no live number can make up for that."""
         held_out = case.held_out
         if held_out.compared_with == case.champion_version:
             detail = f"worse than version {case.champion_version} on {held_out.rows:,} rows"
@@ -207,7 +215,8 @@ class Judge:
 
     def _tail(self, others: tuple[int, ...], times: tuple[int, ...], limit: float) -> Finding:
         pooled = (SlotStats(latency=others) + SlotStats(latency=times)).latency
-        # Of both together: a bound taken from one side would be its own best case.
+        # The bound of slow requests is the p99 of both sides together: a bound from one side alone
+        # would favour that side.
         slow = quantile_bucket(pooled, 0.99) + 1
         p_value = more_often(sum(times[slow:]), sum(times), sum(others[slow:]), sum(others))
         worse = quantile_bucket(times, 0.99) - quantile_bucket(others, 0.99)
@@ -227,7 +236,7 @@ def _agreement(challenger: SlotStats, allowed: float, limit: float) -> Iterator[
     texts = challenger.agreed + challenger.disagreed
     if not texts:
         return
-    # The texts of one request are alike at worst, so its requests count.
+    # In the worst case all texts of a request are alike, so requests are counted and not texts.
     requests = min(challenger.compared, texts)
     p_value = above(round(challenger.disagreed * requests / texts), requests, allowed)
     detail = (
@@ -243,7 +252,7 @@ def _drift(
     if not champion.texts or not challenger.texts:
         return
     names = champion.labels.keys() | challenger.labels.keys()
-    # Never more than the share of texts that the two would answer differently.
+    # The distance is never larger than the share of texts that the two would answer differently.
     distance = 0.5 * sum(
         abs(
             challenger.labels.get(name, 0) / challenger.texts
@@ -263,10 +272,11 @@ def _drift(
 
 def _failures(findings: list[Finding]) -> str:
     return "; ".join(
-        f"{found.criterion}: {found.detail} (p {_chance(found.p_value)})" for found in findings
+        f"{finding.criterion}: {finding.detail} (p {_chance(finding.p_value)})"
+        for finding in findings
     )
 
 
 def _chance(p_value: float) -> str:
-    """A p-value for people: tests that sum small numbers know no smaller ones."""
+    """Return a p-value for people."""
     return f"= {p_value:.2g}" if p_value >= LEAST_SHOWN else f"< {LEAST_SHOWN:g}"

@@ -1,4 +1,4 @@
-"""The live numbers of Champion and Challenger, summed over the replicas, since a step began."""
+"""The live numbers of Champion and Challenger since a step began, summed over the replicas."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from control_plane.fleet.slot_stats import SlotStats
 
 @dataclass(frozen=True)
 class Source:
-    """A version in a slot of a replica, from one activation on."""
+    """A version in a slot of a replica, since one activation."""
 
     address: str
     role: Role
@@ -24,14 +24,14 @@ Reading = Mapping[Source, SlotStats]
 
 
 class Numbers(Protocol):
-    """Where the numbers come from."""
+    """A source of live numbers: FleetNumbers, or a twin."""
 
     async def read(self, model: str) -> Reading:
-        """What every version of a model has answered; a replica that is away is left out."""
+        """Return the numbers of every version of a model, without replicas that do not answer."""
 
 
 class FleetNumbers:
-    """Numbers from the replicas themselves."""
+    """Asks the replicas for their numbers."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
@@ -48,9 +48,10 @@ class FleetNumbers:
 
 
 class StepNumbers:
-    """The growth since the first reading; a replica that came later counts from then on.
+    """The growth of the numbers since the first reading.
 
-    A replica that goes away keeps what it had: those requests were answered.
+    A replica that came later counts from its own first reading. A replica that goes away keeps its
+    numbers, since it did answer those requests.
     """
 
     def __init__(self) -> None:
@@ -64,7 +65,7 @@ class StepNumbers:
             self._latest[source] = stats
 
     def of(self, role: Role, version: str) -> SlotStats:
-        """The sum over all replicas."""
+        """Return the growth in one slot, summed over all replicas."""
         total = SlotStats()
         for source, stats in self._latest.items():
             if (source.role, source.version) == (role, version):

@@ -1,4 +1,4 @@
-"""The state of a canary, as it is kept with the registered model: a restart reads it again."""
+"""The state of a canary, as it is stored in a tag of its model and read again after a restart."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -28,7 +28,7 @@ class CanaryState(Enum):
 
 @dataclass(frozen=True)
 class Plan:
-    """What was asked for."""
+    """The plan of a canary, as its caller set it."""
 
     steps: tuple[int, ...]
     """Shares of the Challenger, percent."""
@@ -37,7 +37,7 @@ class Plan:
     mirror_percent: int = 0
 
     def check(self) -> None:
-        """Raise InvalidArgument with the rule that it breaks."""
+        """Raise InvalidArgument, naming the rule, if the plan breaks one."""
         steps = self.steps
         if not 1 <= len(steps) <= MAX_STEPS:
             raise InvalidArgument("steps", f"has {len(steps)} steps; it must have 1 to {MAX_STEPS}")
@@ -58,13 +58,13 @@ class Plan:
             )
 
     def split(self, step: int) -> Split:
-        """Traffic of a step."""
+        """Return the traffic split of a step, which is numbered from 0."""
         return Split(100 - self.steps[step], self.steps[step], self.mirror_percent)
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison."""
+    """The numbers of one side of a comparison."""
 
     answered: int = 0
     failed: int = 0
@@ -74,14 +74,14 @@ class Side:
 
     @classmethod
     def of(cls, stats: SlotStats) -> "Side":
-        """The part of the numbers that is shown."""
+        """Take the part of the numbers that callers are shown."""
         p50, p99 = (quantile_ms(stats.latency, share) for share in (0.5, 0.99))
         return cls(stats.answered, stats.failed, p50, p99, dict(stats.labels))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The latest look at the numbers."""
+    """The latest look at the numbers of both sides, and the tests of it."""
 
     champion: Side
     challenger: Side
@@ -95,7 +95,7 @@ class Comparison:
         cls, champion: SlotStats, challenger: SlotStats, findings: tuple[Finding, ...], case: Case,
         rules: Rules,
     ) -> "Comparison":  # fmt: skip
-        """What was judged and found."""
+        """Put together the numbers that were judged and the findings."""
         return cls(
             Side.of(champion),
             Side.of(challenger),
@@ -108,7 +108,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Canary:
-    """A Challenger's trial on live traffic."""
+    """The state of one canary: a Challenger's trial on live traffic."""
 
     request_id: str
     model: str
@@ -119,18 +119,20 @@ class Canary:
     updated_at: datetime
     state: CanaryState = CanaryState.RUNNING
     step: int = 0
+    """Number of the current step, from 0."""
+
     weight: int = 0
-    """Share of the Challenger now, percent."""
+    """Current share of the Challenger, percent."""
 
     reason: str = ""
     comparison: Comparison | None = None
 
     def now(self, at: datetime, **changes: Any) -> "Canary":
-        """With these changes, made at this time."""
+        """Return a copy with these changes, made at this time."""
         return replace(self, updated_at=at, **changes)
 
     def to_json(self) -> str:
-        """For a tag. The numbers of a look are left out: the next look brings new ones."""
+        """Write the value of the tag, without the comparison: the next look brings a new one."""
         return json.dumps(
             {
                 "request_id": self.request_id,
@@ -150,7 +152,7 @@ class Canary:
 
     @classmethod
     def from_json(cls, model: str, text: str) -> "Canary":
-        """Read what `to_json` wrote."""
+        """Read the value of the tag, as `to_json` wrote it."""
         values = json.loads(text)
         return cls(
             values["request_id"],

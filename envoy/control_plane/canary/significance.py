@@ -1,21 +1,22 @@
 """The significance tests of a canary; pure. Each returns a one-sided p-value, 0..1.
 
-Exact sums of few terms, with nothing but `math`: scipy and numpy would be two thirds of the control
-plane's image and a second of its start. The unit tests compare with scipy's.
+They are exact sums of few terms that need nothing but `math`: scipy and numpy would make up two
+thirds of the control plane's image and a second of its start. The unit tests compare the results
+with scipy's.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-# Below this many expected texts in the smaller slice a label is tested together with others.
+# Labels with fewer expected texts than this in the smaller slice are tested together.
 LEAST_EXPECTED = 5
-# Of a sum; what comes after a term that small changes nothing.
+# Share of a sum below which a term, and all smaller terms after it, change nothing.
 _NEGLIGIBLE = 1e-17
 _BISECTIONS = 50
 
 
 def more_often(hits: int, of: int, other_hits: int, other_of: int) -> float:
-    """Fisher's exact test: the chance of `hits` or more if both sides hit equally often."""
+    """Fisher's exact test: the chance of `hits` or more in `of` if both sides hit equally often."""
     if not hits or not other_of:
         return 1.0
     total, both = of + other_of, hits + other_hits
@@ -28,7 +29,7 @@ def more_often(hits: int, of: int, other_hits: int, other_of: int) -> float:
 
 
 def above(hits: int, of: int, rate: float) -> float:
-    """Exact binomial test: the chance of `hits` or more in `of` at this rate."""
+    """Exact binomial test: the chance of `hits` or more in `of` at a rate of `rate`."""
     if not hits or rate >= 1.0:
         return 1.0
     if rate <= 0.0:
@@ -42,7 +43,7 @@ def above(hits: int, of: int, rate: float) -> float:
 
 
 def upper_bound(hits: int, of: int, confidence: float) -> float:
-    """Highest rate that `hits` in `of` leave plausible (Clopper and Pearson)."""
+    """Return the highest rate that `hits` in `of` leave plausible (Clopper and Pearson)."""
     if hits >= of:
         return 1.0
     low, high = hits / of, 1.0
@@ -58,8 +59,8 @@ def upper_bound(hits: int, of: int, confidence: float) -> float:
 def slower(times: Sequence[int], others: Sequence[int], shift: int) -> float:
     """Mann and Whitney's test that `times` exceed `others` moved up by `shift` buckets.
 
-    Histograms of service_kit.histogram; ranks ask nothing of the distribution, and a few stalls
-    hardly move them.
+    Both are histograms of service_kit.histogram. The test compares ranks, so it assumes nothing
+    about the distribution, and a few stalls hardly change it.
     """
     theirs = [0] * shift + list(others)
     size = max(len(times), len(theirs))
@@ -84,8 +85,8 @@ def drifted(
 ) -> float:
     """Chi-squared test of whether two slices have the same mix of labels.
 
-    `weight`: requests a text, 0..1. The texts of one request are alike at worst, so that only its
-    requests tell something.
+    `weight` is the number of requests for each text, 0..1. In the worst case all texts of a request
+    are alike, so only the number of requests counts as evidence.
     """
     names = labels.keys() | others.keys()
     pairs = [(labels.get(n, 0) * weight, others.get(n, 0) * other_weight) for n in names]
@@ -101,16 +102,16 @@ def drifted(
         return 1.0
     statistic = 0.0
     for pair in common:
-        for seen, side in zip(pair, (mine, theirs), strict=True):
+        for observed, side in zip(pair, (mine, theirs), strict=True):
             expected = sum(pair) * side / (mine + theirs)
-            statistic += (seen - expected) ** 2 / expected
+            statistic += (observed - expected) ** 2 / expected
     return _chi_squared_above(statistic, len(common) - 1)
 
 
 def _upper_tail(
     log_chance: Callable[[int], float], hits: int, possible: range, mean: float
 ) -> float:
-    """Chance of `hits` or more. Sums away from the mean, where terms only shrink."""
+    """Return the chance of `hits` or more. It sums away from the mean, where terms only shrink."""
     if hits > mean:
         return min(1.0, _sum(log_chance, range(max(hits, possible.start), possible.stop)))
     return max(0.0, 1.0 - _sum(log_chance, range(hits - 1, possible.start - 1, -1)))
@@ -131,7 +132,7 @@ def _normal_above(value: float) -> float:
 
 
 def _chi_squared_above(statistic: float, freedom: int) -> float:
-    """The distribution's upper tail; with a whole number of degrees it is a finite sum."""
+    """Return the upper tail; with a whole number of degrees of freedom it is a finite sum."""
     half = statistic / 2
     if half <= 0:
         return 1.0

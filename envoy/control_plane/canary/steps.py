@@ -1,26 +1,22 @@
-"""One canary from step to step to its end: set the split, watch, judge, act on the verdict.
+"""The steps of one canary: set the split, watch the numbers, judge them, act on the verdict.
 
-Everything that is done can be done again: after a crash the same step begins anew, with a fresh
-first reading, and a promotion that was broken off is carried to its end.
+Every action can be repeated. After a crash the same step begins anew, with a new first reading of
+the numbers, and a promotion that was broken off is carried to its end.
 """
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from control_plane.canary.held_out import HeldOut
-from control_plane.canary.judge import Action, Case, Judge, Verdict
-from control_plane.canary.live_numbers import Numbers, StepNumbers
+from control_plane.canary.judge import Action, Case, Verdict
+from control_plane.canary.live_numbers import StepNumbers
+from control_plane.canary.parts import CanaryParts
 from control_plane.canary.record import Canary, CanaryState, Comparison
+from control_plane.changes.retries import retrying
 from control_plane.fleet.replica_client import Role
-from control_plane.models.model_registry import ModelRegistry
-from control_plane.reload.coordinator import ReloadResult
-from control_plane.topology import ALL_TO_THE_CHAMPION, Split
+from control_plane.topology import ALL_TO_THE_CHAMPION
 from service_kit.errors import Aborted, MeshError, Unavailable
-from service_kit.model_registry.promotion import Promoted
 from service_kit.model_registry.records import CHALLENGER, CHAMPION, RegisteredModel
 
 log = logging.getLogger(__name__)
@@ -29,81 +25,21 @@ TAG_CANARY = "mesh.canary"
 TAG_OUTCOME = "mesh.canary_outcome"
 TAG_OUTCOME_REASON = "mesh.canary_reason"
 
+# Seconds between two looks at the numbers of a step.
 LOOK_S = 1.0
+# Seconds between two attempts of a call while a part is away.
 RETRY_S = 1.0
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Clock(Protocol):
-    """Time, which a test may make go faster."""
-
-    def now(self) -> datetime:
-        """The time of day."""
-
-    def monotonic(self) -> float:
-        """Seconds that only grow."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-
-
-class SystemClock:
-    """The time of this machine."""
-
-    def now(self) -> datetime:
-        """See Clock."""
-        return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        """See Clock."""
-        return asyncio.get_running_loop().time()
-
-    async def sleep(self, seconds: float) -> None:
-        """See Clock."""
-        await asyncio.sleep(seconds)
-
-
-class Traffic(Protocol):
-    """control_plane.traffic.traffic_control.TrafficControl, or a twin."""
-
-    async def set(self, model: str, split: Split) -> Split:
-        """Change a model's split; ready when the Challenger is prepared everywhere."""
-
-
-class Promotions(Protocol):
-    """service_kit.model_registry.promotion.Promotions, or a twin."""
-
-    async def promote(self, model: str, version: str, expected_champion: str) -> Promoted:
-        """Make `version` the Champion if `expected_champion` still is. Raises Aborted."""
-
-
-class Reloader(Protocol):
-    """control_plane.reload.coordinator.ReloadCoordinator, or a twin."""
-
-    async def reload(self, model: str, version: str, request_id: str) -> ReloadResult:
-        """Bring the fleet to a version."""
-
-
-@dataclass(frozen=True)
-class CanaryParts:
-    """What a canary works with."""
-
-    registry: ModelRegistry
-    traffic: Traffic
-    numbers: Numbers
-    promotions: Promotions
-    reloader: Reloader
-    judge: Judge = field(default_factory=Judge)
-    clock: Clock = field(default_factory=SystemClock)
-
-
 class _Ended(Exception):
-    """Somebody else changed what the canary is about; the message says what."""
+    """Another caller changed the Champion or the Challenger; the message says how."""
 
 
-class CanaryRun:
-    """Carries one canary out. `canary` is its state now."""
+class CanarySteps:
+    """Carries out one canary. `canary` is its current state."""
 
     def __init__(self, parts: CanaryParts, canary: Canary) -> None:
         self._parts = parts
@@ -111,14 +47,14 @@ class CanaryRun:
         self.canary = canary
 
     async def run(self) -> None:
-        """Go on from where the record is until the canary has ended or is paused."""
+        """Go on from the recorded state until the canary has ended or is paused."""
         try:
             registered = await self._check()
             if registered.aliases.get(CHAMPION) == self.canary.version:
-                # A promotion was broken off after its first half.
+                # The promotion was broken off after the alias had moved, before the reload.
                 return await self._finish_promotion(self.canary.reason)
             version = await self._patiently(
-                lambda: self._parts.registry.get_version(self.canary.model, self.canary.version)
+                self._parts.registry.get_version, self.canary.model, self.canary.version
             )
             self._held_out = HeldOut.from_tags(version.tags)
             while await self._step():
@@ -129,19 +65,17 @@ class CanaryRun:
             await self.end(CanaryState.STOPPED, f"the canary could not go on: {error}")
 
     async def end(self, state: CanaryState, reason: str) -> None:
-        """Give all traffic to the Champion; note the outcome."""
-        await self._patiently(
-            lambda: self._parts.traffic.set(self.canary.model, ALL_TO_THE_CHAMPION)
-        )
+        """Give all traffic to the Champion and note the outcome."""
+        await self._patiently(self._parts.traffic.set, self.canary.model, ALL_TO_THE_CHAMPION)
         self._change(state=state, weight=0, reason=reason)
         await self._note_outcome()
 
     async def _step(self) -> bool:
-        """One step. Returns whether another follows."""
+        """Take one step. Return whether another one follows."""
         canary, parts = self.canary, self._parts
         split = canary.plan.split(canary.step)
         try:
-            await self._patiently(lambda: parts.traffic.set(canary.model, split))
+            await self._patiently(parts.traffic.set, canary.model, split)
         except Aborted as error:
             await self.end(CanaryState.ROLLED_BACK, f"the Challenger cannot serve: {error}")
             return False
@@ -163,7 +97,7 @@ class CanaryRun:
         return False
 
     async def _watch(self) -> Verdict:
-        """Look every second until the step is over, or the Challenger has to go."""
+        """Look every second until the step is over or the Challenger has to be rolled back."""
         plan, clock = self.canary.plan, self._parts.clock
         numbers = StepNumbers()
         over_at = clock.monotonic() + plan.step_seconds
@@ -191,19 +125,18 @@ class CanaryRun:
         )
         verdict = judge(champion, challenger, case)
         rules = self._parts.judge.rules
-        seen = Comparison.of(champion, challenger, verdict.findings, case, rules)
-        self._change(comparison=seen)
+        comparison = Comparison.of(champion, challenger, verdict.findings, case, rules)
+        self._change(comparison=comparison)
         return verdict
 
     async def _promote(self, reason: str) -> None:
         canary = self.canary
         self._change(reason=reason)
-        await self._save()  # a restart finds why it was promoted
+        # The reason is saved first, so a restarted control plane can still give it.
+        await self._save()
         try:
             await self._patiently(
-                lambda: self._parts.promotions.promote(
-                    canary.model, canary.version, canary.champion
-                )
+                self._parts.promotions.promote, canary.model, canary.version, canary.champion
             )
         except Aborted as error:
             raise _Ended(str(error)) from error
@@ -213,9 +146,10 @@ class CanaryRun:
         canary = self.canary
         try:
             await self._patiently(
-                lambda: self._parts.reloader.reload(
-                    canary.model, canary.version, f"canary-{canary.request_id}"
-                )
+                self._parts.reloader.reload,
+                canary.model,
+                canary.version,
+                f"canary-{canary.request_id}",
             )
         except MeshError as error:
             reason = (
@@ -226,26 +160,31 @@ class CanaryRun:
         await self.end(CanaryState.PROMOTED, reason)
 
     async def _check(self, patient: bool = True) -> RegisteredModel:
-        """Raise _Ended when Champion or Challenger is another one now."""
+        """Return the model. Raises _Ended when its Champion or Challenger has changed.
+
+        `patient`: wait for a registry that is away, and accept the Challenger as the Champion: then
+        a promotion was broken off.
+        """
         canary, registry = self.canary, self._parts.registry
         try:
-            found = await registry.find_model(canary.model)
+            model = await registry.find_model(canary.model)
         except Unavailable:
             if not patient:
-                return RegisteredModel(canary.model)  # asked again at the next look
-            found = await self._patiently(lambda: registry.find_model(canary.model))
-        if found is None:
+                # The next look asks the registry again.
+                return RegisteredModel(canary.model)
+            model = await self._patiently(registry.find_model, canary.model)
+        if model is None:
             raise _Ended(f"{canary.model} is not registered any more")
-        champion, challenger = (found.aliases.get(a, "") for a in (CHAMPION, CHALLENGER))
+        champion, challenger = (model.aliases.get(a, "") for a in (CHAMPION, CHALLENGER))
         if champion == canary.version:
             if patient:
-                return found
-            raise _Ended(f"version {champion} was made the Champion by somebody else")
+                return model
+            raise _Ended(f"version {champion} was made the Champion by another caller")
         if champion != canary.champion:
             raise _Ended(f"version {champion or 'none'} became the Champion meanwhile")
         if challenger != canary.version:
             raise _Ended(f"version {challenger or 'none'} became the Challenger meanwhile")
-        return found
+        return model
 
     def _change(self, **changes: Any) -> None:
         self.canary = self.canary.now(self._parts.clock.now(), **changes)
@@ -256,11 +195,7 @@ class CanaryRun:
             (TAG_OUTCOME, canary.state.name),
             (TAG_OUTCOME_REASON, canary.reason),
         ):
-            await self._patiently(
-                lambda key=key, value=value: registry.tag_version(  # type: ignore[misc]
-                    canary.model, canary.version, key, value
-                )
-            )
+            await self._patiently(registry.tag_version, canary.model, canary.version, key, value)
         await self._save()
         extra = {"model": canary.model, "version": canary.version, "outcome": canary.state.name}
         log.info("canary ended", extra=extra | {"reason": canary.reason})
@@ -268,15 +203,14 @@ class CanaryRun:
     async def _save(self) -> None:
         canary = self.canary
         await self._patiently(
-            lambda: self._parts.registry.tag_model(canary.model, TAG_CANARY, canary.to_json())
+            self._parts.registry.tag_model, canary.model, TAG_CANARY, canary.to_json()
         )
 
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Try again while a part is away: what was decided is still to be done."""
-        while True:
-            try:
-                return await call()
-            except Unavailable as error:
-                extra = {"model": self.canary.model, "why": str(error)}
-                log.warning("the canary waits", extra=extra)
-            await self._parts.clock.sleep(RETRY_S)
+    async def _patiently(
+        self, call: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Call again while a part is away: the decision still has to be carried out."""
+        extra, sleep = {"model": self.canary.model}, self._parts.clock.sleep
+        attempts = retrying(Unavailable, RETRY_S, log, "the canary waits", extra, sleep)
+        result: T = await attempts(call, *args, **kwargs)
+        return result

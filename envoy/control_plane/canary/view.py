@@ -1,4 +1,4 @@
-"""A canary as the contract shows it."""
+"""A canary, in the messages of the contract."""
 
 from dataclasses import asdict
 
@@ -8,7 +8,7 @@ from mesh.v1 import reload_pb2
 
 
 def canary_message(canary: Canary) -> reload_pb2.Canary:
-    """Translate."""
+    """Translate a canary."""
     message = reload_pb2.Canary(
         model=canary.model,
         version=canary.version,
@@ -28,14 +28,14 @@ def canary_message(canary: Canary) -> reload_pb2.Canary:
     return message
 
 
-def _comparison(seen: Comparison) -> reload_pb2.CanaryComparison:
+def _comparison(comparison: Comparison) -> reload_pb2.CanaryComparison:
     return reload_pb2.CanaryComparison(
-        champion=_slice(seen.champion),
-        challenger=_slice(seen.challenger),
-        compared_texts=seen.compared_texts,
-        disagreed_texts=seen.disagreed_texts,
-        allowed_disagreement=seen.allowed_disagreement,
-        tests=[_test(finding) for finding in seen.tests],
+        champion=_slice(comparison.champion),
+        challenger=_slice(comparison.challenger),
+        compared_texts=comparison.compared_texts,
+        disagreed_texts=comparison.disagreed_texts,
+        allowed_disagreement=comparison.allowed_disagreement,
+        tests=[_test(finding) for finding in comparison.tests],
     )
 
 

@@ -1,1 +1,1 @@
-"""What every change of a model needs: a lock, an answer to remember, and the moment it happened."""
+"""Shared by every change of a model: its lock, answers by request id, retries, time stamps."""

@@ -1,4 +1,4 @@
-"""Requests by their id: each is carried out once, and answered as often as it is asked."""
+"""Requests by their id: each is carried out once, and repeated requests get the same answer."""
 
 import asyncio
 import logging
@@ -15,11 +15,11 @@ T = TypeVar("T")
 REMEMBERED = 1024
 
 
-class Requests(Generic[T]):
-    """Remembers the latest answers; who asks while a request runs, waits for its answer.
+class AnsweredRequests(Generic[T]):
+    """Remembers the latest answers. A caller that repeats a running request waits for its answer.
 
-    A request goes on when its caller leaves. One that failed is forgotten: it changed nothing, so
-    the same id may try again.
+    A request goes on when its caller leaves. A request that failed is forgotten: it changed
+    nothing, so the same id may try again.
     """
 
     def __init__(self, remembered: int = REMEMBERED) -> None:
@@ -29,19 +29,19 @@ class Requests(Generic[T]):
     async def once(
         self, request_id: str, content: object, work: Callable[[], Coroutine[Any, Any, T]]
     ) -> T:
-        """Await `work()`, or what it gave under this id before.
+        """Await `work()`, or return the result that it had under this id before.
 
-        Raises AlreadyExists when the id came with other `content` before.
+        Raises AlreadyExists when the id was used with other `content` before.
         """
         if request_id not in self._tasks:
             self._start(request_id, content, work)
-        known, task = self._tasks[request_id]
-        if known != content:
+        first_content, task = self._tasks[request_id]
+        if first_content != content:
             raise AlreadyExists(f"request_id {request_id!r} was used for another request")
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Cancel what is running."""
+        """Cancel the requests that are running."""
         running = [task for _, task in self._tasks.values() if not task.done()]
         for task in running:
             task.cancel()
@@ -60,6 +60,6 @@ class Requests(Generic[T]):
             del self._tasks[request_id]
             why = "cancelled" if task.cancelled() else str(task.exception())
             log.warning("request failed", extra={"request_id": request_id, "why": why})
-        finished = [key for key, (_, known) in self._tasks.items() if known.done()]
+        finished = [key for key, (_, other) in self._tasks.items() if other.done()]
         for key in finished[: max(0, len(finished) - self._remembered)]:
             del self._tasks[key]

@@ -1,4 +1,4 @@
-"""Moments in a version's life, written once as tags of the version."""
+"""Moments in a version's life, each written once as a tag of the version."""
 
 import logging
 from datetime import UTC, datetime
@@ -10,26 +10,26 @@ log = logging.getLogger(__name__)
 
 
 class Marks:
-    """Writes a tag unless it is there; remembers what is."""
+    """Writes a tag unless the version has it; remembers which tags are there."""
 
     def __init__(self, registry: ModelRegistry) -> None:
         self._registry = registry
-        self._there: set[tuple[str, str, str]] = set()
+        self._written: set[tuple[str, str, str]] = set()
 
     async def once(self, model: str, version: str, key: str, moment: datetime) -> None:
         """Tag `version` with `moment` (ISO 8601, UTC), unless it has that tag.
 
-        When the registry is away nothing is written; ask again.
+        While the registry is away this writes nothing and raises nothing; call again later.
         """
-        if (model, version, key) in self._there:
+        if (model, version, key) in self._written:
             return
         try:
-            found = await self._registry.get_version(model, version)
-            if key not in found.tags:
+            registered = await self._registry.get_version(model, version)
+            if key not in registered.tags:
                 value = moment.astimezone(UTC).isoformat(timespec="milliseconds")
                 await self._registry.tag_version(model, version, key, value)
         except (Unavailable, NotFound) as error:
             extra = {"model": model, "version": version, "tag": key, "why": str(error)}
             log.warning("not tagged yet", extra=extra)
             return
-        self._there.add((model, version, key))
+        self._written.add((model, version, key))

@@ -1,4 +1,4 @@
-"""Where the replicas are: a list, a file that may change, or names in DNS."""
+"""Finds the replicas' addresses: in a list, in a file that may change, or by names in DNS."""
 
 import asyncio
 import logging
@@ -14,13 +14,13 @@ log = logging.getLogger(__name__)
 
 DNS = "dns://"
 REFRESH_S = 3.0
-# A name server that is away must not empty the fleet; an address that long unconfirmed may be
-# somebody else's by now.
+# Seconds that an address stays without being confirmed. A name server that is away must not empty
+# the fleet; but after five minutes the address may belong to another machine.
 KEEP_S = 300.0
 LOOKUP_TIMEOUT_S = 10.0
 FIRST_LOOKUP_S = 2.0
 
-# IP addresses of a host. Raises OSError, or UnicodeError for what cannot be a name.
+# Returns a host's IP addresses. Raises OSError, or UnicodeError for text that cannot be a name.
 Resolve = Callable[[str], Awaitable[Sequence[str]]]
 
 
@@ -28,7 +28,7 @@ class Discovery(Protocol):
     """Knows the replicas' addresses."""
 
     async def addresses(self) -> tuple[str, ...]:
-        """host:port of every replica as far as is known now, each once. Raises nothing."""
+        """Return the host:port of every replica known now, each once. Raises nothing."""
 
     async def close(self) -> None:
         """Stop looking."""
@@ -48,9 +48,9 @@ class FixedDiscovery:
 
 
 class FileDiscovery:
-    """A file with one host:port a line, read again at each look; write it atomically.
+    """A file with one host:port a line, read again at each look; its writers replace it atomically.
 
-    While it is missing or has a line that is no address, what was last read holds.
+    While the file is missing or has a line that is no address, the addresses last read hold.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,12 +61,12 @@ class FileDiscovery:
     async def addresses(self) -> tuple[str, ...]:
         try:
             lines = self._path.read_text().split("\n")
-            found = [str(Address.parse(line)) for line in lines if line.strip()]
+            addresses = [str(Address.parse(line)) for line in lines if line.strip()]
         except (OSError, ValueError) as error:
             self._trouble.say(error)
         else:
             self._trouble.is_over()
-            self._known = tuple(dict.fromkeys(found))
+            self._known = tuple(dict.fromkeys(addresses))
         return self._known
 
     async def close(self) -> None:
@@ -74,19 +74,22 @@ class FileDiscovery:
 
 
 async def resolve(host: str) -> Sequence[str]:
-    """IP addresses of a host, sorted: those of IPv4 if it has any, else those of IPv6.
+    """Return the IP addresses of a host, sorted: its IPv4 addresses if it has any, else IPv6.
 
-    A host with both is one replica and not two. Raises OSError and UnicodeError.
+    So a host with both families is one replica and not two. Raises OSError and UnicodeError.
     """
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    families = {family for family, *_ in found}
+    answers = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    families = {family for family, *_ in answers}
     wanted = socket.AF_INET if socket.AF_INET in families else socket.AF_INET6
-    return sorted({str(sockaddr[0]) for family, *_, sockaddr in found if family == wanted})
+    return sorted({str(sockaddr[0]) for family, *_, sockaddr in answers if family == wanted})
 
 
 class DnsDiscovery:
-    """Every address of a name is a replica; the name is looked up again while it is asked for."""
+    """Each address of a name is a replica.
+
+    A call of `addresses` has the name looked up again when `refresh_s` seconds have passed.
+    """
 
     def __init__(
         self,
@@ -109,7 +112,7 @@ class DnsDiscovery:
         if self._lookup is None or (self._lookup.done() and _now() >= self._next_at):
             self._lookup = asyncio.create_task(self._look_up())
         if not self._known:
-            # Later lookups go on beside whoever asks: a slow name server holds up nothing.
+            # Only the first lookup is waited for, so a slow name server holds up no later caller.
             await asyncio.wait({self._lookup}, timeout=FIRST_LOOKUP_S)
         return self._known
 
@@ -121,14 +124,14 @@ class DnsDiscovery:
     async def _look_up(self) -> None:
         try:
             async with asyncio.timeout(LOOKUP_TIMEOUT_S):
-                found = await self._resolve(self._name.host)
+                hosts = await self._resolve(self._name.host)
         except (OSError, UnicodeError) as error:
             self._trouble.say(error)
             if _now() - self._answered_at > self._keep_s:
                 self._known = ()
         else:
             self._trouble.is_over()
-            self._known = tuple(str(Address(host, self._name.port)) for host in found)
+            self._known = tuple(str(Address(host, self._name.port)) for host in hosts)
             self._answered_at = _now()
         self._next_at = _now() + self._refresh_s
 
@@ -140,20 +143,20 @@ class JointDiscovery:
         self._sources = tuple(sources)
 
     async def addresses(self) -> tuple[str, ...]:
-        found = await asyncio.gather(*(source.addresses() for source in self._sources))
-        return tuple(dict.fromkeys(chain.from_iterable(found)))
+        parts = await asyncio.gather(*(source.addresses() for source in self._sources))
+        return tuple(dict.fromkeys(chain.from_iterable(parts)))
 
     async def close(self) -> None:
         await asyncio.gather(*(source.close() for source in self._sources))
 
 
 def replica_address(text: str) -> Address:
-    """Read `host:port` or `dns://host:port`; a name is looked up either way. Raises ValueError."""
+    """Read `host:port` or `dns://host:port`, which mean the same. Raises ValueError."""
     return Address.parse(text.strip().removeprefix(DNS))
 
 
 def discover(replicas: Sequence[str], file: Path | None) -> Discovery:
-    """Find replicas by addresses, names and, if there is one, a file. Raises ValueError."""
+    """Discover replicas by addresses, by names and in a file, if any. Raises ValueError."""
     addresses = [replica_address(text) for text in replicas]
     sources: list[Discovery] = [FixedDiscovery([str(a) for a in addresses if a.is_ip])]
     sources += [DnsDiscovery(address) for address in addresses if not address.is_ip]
@@ -163,22 +166,22 @@ def discover(replicas: Sequence[str], file: Path | None) -> Discovery:
 
 
 class _Trouble:
-    """Logs a problem once, until it is another one or over."""
+    """Logs a problem with a source of addresses once: when it begins, changes or is over."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._said = ""
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._logged = ""
 
     def say(self, error: Exception) -> None:
         why = str(error) or type(error).__name__
-        if why != self._said:
-            log.warning("replicas not found", extra={"what": self._what, "why": why})
-        self._said = why
+        if why != self._logged:
+            log.warning("replicas not found", extra={"what": self._source, "why": why})
+        self._logged = why
 
     def is_over(self) -> None:
-        if self._said:
-            log.info("replicas found again", extra={"what": self._what})
-        self._said = ""
+        if self._logged:
+            log.info("replicas found again", extra={"what": self._source})
+        self._logged = ""
 
 
 def _now() -> float:

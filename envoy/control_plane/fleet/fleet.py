@@ -1,10 +1,10 @@
-"""The replicas together: what each serves, asked of all at once."""
+"""The fleet of replicas: asks all of them at once for their state."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from control_plane.fleet.connections import Roster
+from control_plane.fleet.connections import ReplicaConnections
 from control_plane.fleet.replica_client import ReplicaClient, ReplicaError, ReplicaState, SlotState
 
 STATE_TIMEOUT_S = 2.0
@@ -12,16 +12,17 @@ STATE_TIMEOUT_S = 2.0
 
 @dataclass(frozen=True)
 class Member:
-    """A replica as it was when last asked."""
+    """A replica, as it was when it was last asked."""
 
     client: ReplicaClient
     state: ReplicaState | None
     """None: it did not answer."""
 
     name: str
-    """Its id; its address until it has answered once."""
+    """The replica's id; its address until it has answered once."""
 
     why_away: str = ""
+    """Error of the call that it did not answer."""
 
     @property
     def address(self) -> str:
@@ -30,20 +31,20 @@ class Member:
 
     @property
     def present(self) -> bool:
-        """It answers and means to stay."""
+        """Whether it answers and is not shutting down."""
         return self.state is not None and not self.state.draining
 
     @property
     def healthy(self) -> bool:
-        """It answers and says that it is serving."""
+        """Whether it is present and its health check says SERVING."""
         return self.present and self.state is not None and self.state.serving
 
     def serves(self, model: str) -> str:
-        """Version of a model that it answers with; empty when none."""
+        """Return the version of a model that it answers with; empty: none."""
         return self.state.serves(model) if self.state else ""
 
     def lacks(self, serving: Mapping[str, str]) -> str:
-        """Say why it is not eligible, given the fleet's version by model; empty: it is."""
+        """Say why it is not eligible; empty: it is. `serving`: the fleet's version by model."""
         if self.state is None:
             return f"does not answer: {self.why_away}"
         if self.state.draining:
@@ -67,41 +68,45 @@ class Member:
 
 
 class Fleet:
-    """Every replica that the control plane knows of."""
+    """Every replica that the control plane is connected to."""
 
-    def __init__(self, replicas: Roster | Sequence[ReplicaClient]) -> None:
-        self._roster = replicas if isinstance(replicas, Roster) else Roster.of(replicas)
+    def __init__(self, replicas: ReplicaConnections | Sequence[ReplicaClient]) -> None:
+        self._connections = (
+            replicas
+            if isinstance(replicas, ReplicaConnections)
+            else ReplicaConnections.of(replicas)
+        )
         self._last: dict[str, ReplicaState] = {}
 
     async def members(self, timeout_s: float = STATE_TIMEOUT_S) -> list[Member]:
-        """Ask every replica that there is now, all at once; ordered by name."""
-        replicas = await self._roster.clients()
+        """Ask every replica for its state, all at once; return them ordered by name."""
+        replicas = await self._connections.clients()
         for address in self._last.keys() - {replica.address for replica in replicas}:
             del self._last[address]
-        found = await asyncio.gather(*(self._member(r, timeout_s) for r in replicas))
-        return sorted(found, key=lambda member: (member.name, member.address))
+        members = await asyncio.gather(*(self._member(r, timeout_s) for r in replicas))
+        return sorted(members, key=lambda member: (member.name, member.address))
 
     def last_step(self, address: str, model: str, version: str) -> str:
-        """Step of a preparation when the replica was last asked; empty when unknown."""
+        """Return the step of a preparation when the replica was last asked; empty: unknown."""
         state = self._last.get(address)
         return state.step(model, version) if state else ""
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._roster.close()
+        await self._connections.close()
 
     async def _member(self, replica: ReplicaClient, timeout_s: float) -> Member:
         try:
             state = await replica.state(timeout_s)
         except ReplicaError as error:
-            known = self._last.get(replica.address)
-            return Member(replica, None, known.replica if known else replica.address, str(error))
+            last = self._last.get(replica.address)
+            return Member(replica, None, last.replica if last else replica.address, str(error))
         self._last[replica.address] = state
         return Member(replica, state, state.replica or replica.address)
 
 
 def preparing(member: Member, model: str, version: str) -> bool:
-    """It is making this version ready already."""
+    """Return whether the replica is making this version ready already."""
     return bool(
         member.state
         and version

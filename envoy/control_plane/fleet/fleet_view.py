@@ -1,4 +1,4 @@
-"""The fleet as the contract shows it."""
+"""The fleet, in the messages of the contract."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from service_kit.model_registry.records import (
 
 
 class FleetView:
-    """Asks replicas and registry at once."""
+    """Reads the registry and asks the replicas, both at once."""
 
     def __init__(self, fleet: Fleet, catalog: Catalog) -> None:
         self._fleet = fleet
@@ -32,7 +32,7 @@ class FleetView:
 
 
 def view_fleet(models: Sequence[RegisteredModel], members: Sequence[Member]) -> reload_pb2.Fleet:
-    """Translate; a replica is eligible when it serves the fleet's version of every model."""
+    """Translate. A replica is eligible when it serves the fleet's version of every model."""
     serving = {m.name: m.aliases[SERVING] for m in models if m.aliases.get(SERVING)}
     return reload_pb2.Fleet(
         models=[_model(model) for model in models],

@@ -1,4 +1,4 @@
-"""A replica over gRPC."""
+"""The control plane's gRPC client of one replica."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -29,10 +29,10 @@ T = TypeVar("T")
 
 PREDICT_SERVICE = "mesh.v1.PredictService"
 OPTIONS: list[tuple[str, int]] = [
-    # A machine that vanished is noticed while a long Prepare waits for it.
+    # Pings notice a machine that vanished while a long Prepare waits for its answer.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
-    # A replica that restarts is found again within a second.
+    # The client is connected again within a second after a replica restarted.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
@@ -52,7 +52,7 @@ class GrpcReplica:
         self.address = address
         self._channel = aio.insecure_channel(address, options=OPTIONS)
         self._stub = replica_pb2_grpc.ReplicaServiceStub(self._channel)
-        # Its type stubs lack the methods.
+        # The type stubs of HealthStub lack its methods.
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
         self._closed = False
         self._calls = 0
@@ -61,7 +61,7 @@ class GrpcReplica:
 
     async def state(self, timeout_s: float) -> ReplicaState:
         health = health_pb2.HealthCheckRequest(service=PREDICT_SERVICE)
-        answer, check = await self._ask(
+        answer, check = await self._call(
             lambda: asyncio.gather(
                 self._stub.GetState(replica_pb2.GetStateRequest(), timeout=timeout_s),
                 self._health.Check(health, timeout=timeout_s),
@@ -79,25 +79,25 @@ class GrpcReplica:
 
     async def prepare(self, model: str, version: str, role: Role, timeout_s: float) -> Prepared:
         request = replica_pb2.PrepareRequest(model=model, version=version, role=_role(role))
-        answer = await self._ask(lambda: self._stub.Prepare(request, timeout=timeout_s))
+        answer = await self._call(lambda: self._stub.Prepare(request, timeout=timeout_s))
         return Prepared(answer.prepare_ms)
 
     async def activate(self, model: str, version: str, role: Role, timeout_s: float) -> Activated:
         request = replica_pb2.ActivateRequest(model=model, version=version, role=_role(role))
-        answer = await self._ask(lambda: self._stub.Activate(request, timeout=timeout_s))
+        answer = await self._call(lambda: self._stub.Activate(request, timeout=timeout_s))
         return Activated(answer.swap_ms, answer.from_version, answer.drained_requests)
 
     async def abort(self, model: str, version: str, role: Role, timeout_s: float) -> None:
         request = replica_pb2.AbortRequest(model=model, version=version, role=_role(role))
-        await self._ask(lambda: self._stub.Abort(request, timeout=timeout_s))
+        await self._call(lambda: self._stub.Abort(request, timeout=timeout_s))
 
     async def close(self) -> None:
         self._closed = True
-        # Closing a channel would cancel the tasks that wait for its calls.
+        # Closing the channel would cancel the tasks that wait for its calls.
         await self._idle.wait()
         await self._channel.close()
 
-    async def _ask(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
         if self._closed:
             raise ReplicaAway("it is not in the fleet any more")
         self._calls += 1

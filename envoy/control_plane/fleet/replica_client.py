@@ -1,4 +1,4 @@
-"""The seam to one replica: what the control plane asks it, and what it answers."""
+"""The interface to one replica: the control plane's calls and the replica's answers."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,14 +10,14 @@ from control_plane.fleet.slot_stats import SlotStats
 
 
 class Role(Enum):
-    """Which slot of a model; the values are those of mesh.v1.ModelRole."""
+    """A slot of a model in a replica; the values are those of mesh.v1.ModelRole."""
 
     CHAMPION = 1
     CHALLENGER = 2
 
 
 class SlotState(Enum):
-    """What a slot does with a version; the values are those of mesh.v1.ModelState."""
+    """The state of a version in a slot; the values are those of mesh.v1.ModelState."""
 
     PREPARING = 1
     READY = 2
@@ -34,17 +34,19 @@ class Slot:
     state: SlotState
     role: Role = Role.CHAMPION
     step: str = ""
+    """Step of its preparation; empty: it is at none."""
+
     first_answer_at: datetime | None = None
     since: datetime | None = None
-    """When it was activated."""
+    """Moment of its activation."""
 
     stats: SlotStats = field(default_factory=SlotStats)
-    """Of the requests since then."""
+    """Numbers of the requests since its activation."""
 
 
 @dataclass(frozen=True)
 class ReplicaState:
-    """What a replica says about itself."""
+    """The state that a replica reports."""
 
     replica: str
     device: str = ""
@@ -60,7 +62,7 @@ class ReplicaState:
     """Port at which it takes unary calls over HTTP/1.1; 0: at none."""
 
     def version(self, model: str, state: SlotState, role: Role = Role.CHAMPION) -> str:
-        """Version of a model that is in this state; empty when none is."""
+        """Return the version of a model that is in this state; empty: none."""
         return self._versions.get((model, role, state), "")
 
     @cached_property
@@ -68,11 +70,11 @@ class ReplicaState:
         return {(slot.model, slot.role, slot.state): slot.version for slot in self.slots}
 
     def serves(self, model: str, role: Role = Role.CHAMPION) -> str:
-        """Version of a model that answers; empty when none does."""
+        """Return the version of a model that answers requests; empty: none."""
         return self.version(model, SlotState.SERVING, role)
 
     def step(self, model: str, version: str) -> str:
-        """Step at which the preparation of a version is; empty when it is at none."""
+        """Return the step of a version's preparation; empty: it is at none."""
         for slot in self.slots:
             if (slot.model, slot.version) == (model, version):
                 return slot.step
@@ -96,15 +98,15 @@ class Activated:
 
 
 class ReplicaError(Exception):
-    """A replica could not do what it was asked."""
+    """A replica did not carry out a call."""
 
 
 class ReplicaAway(ReplicaError):
-    """It does not answer, or not in time."""
+    """The replica does not answer, or not in time."""
 
 
 class StepFailed(ReplicaError):
-    """It answered that a step failed."""
+    """The replica answered that a step failed."""
 
     def __init__(self, step: str, message: str) -> None:
         super().__init__(message)
@@ -112,21 +114,21 @@ class StepFailed(ReplicaError):
 
 
 class ReplicaClient(Protocol):
-    """Steers one replica. Every call raises ReplicaAway or StepFailed."""
+    """Steers one replica. Every call may raise ReplicaAway or StepFailed."""
 
     address: str
 
     async def state(self, timeout_s: float) -> ReplicaState:
-        """Ask what it serves."""
+        """Return the replica's state."""
 
     async def prepare(self, model: str, version: str, role: Role, timeout_s: float) -> Prepared:
-        """Make a version ready beside the one that serves; returns when it is."""
+        """Make a version ready beside the version that serves; returns when it is ready."""
 
     async def activate(self, model: str, version: str, role: Role, timeout_s: float) -> Activated:
-        """Swap to a version that is ready."""
+        """Let a version that is ready answer from now on."""
 
     async def abort(self, model: str, version: str, role: Role, timeout_s: float) -> None:
-        """Drop what was prepared, or stop preparing it."""
+        """Drop a prepared version, or stop preparing it; of the Challenger also one that serves."""
 
     async def close(self) -> None:
-        """Close the connection when its calls have ended; later ones raise ReplicaAway."""
+        """Close the connection once its calls have ended; later calls raise ReplicaAway."""

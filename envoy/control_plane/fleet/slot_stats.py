@@ -1,4 +1,4 @@
-"""Numbers of the requests that a version answered, over any time and any replicas."""
+"""Numbers about the requests that a version answered, over any time and any replicas."""
 
 from collections import Counter
 from collections.abc import Mapping

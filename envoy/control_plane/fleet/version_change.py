@@ -1,14 +1,17 @@
 """One version change of the whole fleet, in two phases with a commit record in between.
 
-Before the record any failure leaves every replica as it was; after it the way is forward only.
+Before the record, any failure leaves every replica as it was. After it, replicas are only ever
+brought forward to the new version.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
+from tenacity import AsyncRetrying
+
+from control_plane.changes.retries import retrying
 from control_plane.fleet.fleet import Fleet, Member
 from control_plane.fleet.replica_client import ReplicaAway, ReplicaError, Role, StepFailed
 from service_kit.errors import Aborted
@@ -21,29 +24,32 @@ UNREACHABLE = "unreachable"
 
 @dataclass(frozen=True)
 class Timings:
-    """How long each part of a version change may take, seconds."""
+    """Longest times of the parts of a version change, seconds."""
 
     prepare_s: float = 300.0
-    """Download, load, warm-up and golden set of one replica; half of them do it at a time."""
+    """Download, load, warm-up and golden set of one replica."""
 
     activate_s: float = 5.0
     """One attempt to swap."""
 
     forward_s: float = 5.0
-    """All attempts to bring a replica forward after the record, before the call answers; from
-    then on it gets no traffic, and the upkeep goes on with it."""
+    """All attempts to activate after the record. Then the call is answered; a replica without the
+    version gets no traffic, and the upkeep goes on with it."""
 
     abort_s: float = 5.0
     record_s: float = 20.0
     """All attempts to write the commit record."""
 
     pause_s: float = 0.2
-    """Between two attempts."""
+    """Pause between two attempts."""
 
 
 @dataclass(frozen=True)
 class ReplicaReload:
-    """One replica's part in a version change; versions are empty when there was none."""
+    """One replica's part in a version change.
+
+    An empty version: the replica served none, or took no part.
+    """
 
     replica: str
     from_version: str = ""
@@ -53,143 +59,138 @@ class ReplicaReload:
     drained_requests: int = 0
 
 
-class Rollout:
-    """Carries version changes out."""
+class VersionChange:
+    """One change of a model's slot on every replica to `version`; to be run once."""
 
-    def __init__(self, fleet: Fleet, timings: Timings) -> None:
-        self._fleet = fleet
-        self._timings = timings
-
-    async def run(
+    def __init__(
         self,
+        fleet: Fleet,
+        timings: Timings,
         model: str,
         version: str,
-        members: Sequence[Member],
-        commit: Callable[[], Awaitable[None]],
         role: Role = Role.CHAMPION,
-    ) -> tuple[ReplicaReload, ...]:
-        """Bring a slot of `members` to `version`: prepare all, `commit()`, activate all.
+    ) -> None:
+        self._fleet = fleet
+        self._timings = timings
+        self._model = model
+        self._version = version
+        self._role = role
 
-        Raises Aborted, naming the replica and the step, when one cannot prepare, and what
-        `commit` raises; then nothing has changed. A member that cannot follow after the record
-        is returned with the version that it still serves.
+    async def run(
+        self, members: Sequence[Member], commit: Callable[[], Awaitable[None]]
+    ) -> tuple[ReplicaReload, ...]:
+        """Prepare the version on all `members`, await `commit()`, activate it on all.
+
+        Raises Aborted, with the replica and the step, when one replica cannot prepare, and
+        whatever `commit` raises; in both cases nothing has changed. A replica that cannot activate
+        after the commit record is returned with the version that it still serves.
         """
-        change = _Change(model, version, role)
-        behind = [member for member in members if change.before(member) != version]
+        behind = [member for member in members if self._served(member) != self._version]
         try:
-            prepare_ms = await self._prepare_all(change, behind)
+            prepare_ms = await self._prepare_all(behind)
             await commit()
         except BaseException:
-            await abort_all(model, version, behind, role, self._timings.abort_s)
+            await abort_all(self._model, self._version, behind, self._role, self._timings.abort_s)
             raise
-        done = await asyncio.gather(
-            *(self._activate(change, m, prepare_ms[m.address]) for m in behind)
-        )
+        done = await asyncio.gather(*(self._activate(m, prepare_ms[m.address]) for m in behind))
         current = [
-            ReplicaReload(member.name, version, version)
+            ReplicaReload(member.name, self._version, self._version)
             for member in members
-            if change.before(member) == version
+            if self._served(member) == self._version
         ]
         return (*done, *current)
 
-    async def _prepare_all(self, change: "_Change", members: Sequence[Member]) -> dict[str, float]:
-        # The others have their full speed meanwhile, and the balancer prefers them.
+    def _served(self, member: Member) -> str:
+        """Version that the slot served when the replica was last asked; empty: none."""
+        return member.state.serves(self._model, self._role) if member.state else ""
+
+    async def _prepare_all(self, members: Sequence[Member]) -> dict[str, float]:
+        """Prepare every replica; return the milliseconds that each took, by address."""
+        # Half of the replicas prepare at a time. The other half keeps its full speed, and Envoy
+        # prefers it.
         half = asyncio.Semaphore((len(members) + 1) // 2)
 
         async def prepare(member: Member) -> float:
             async with half:
-                return await self._prepare(change, member)
+                return await self._prepare(member)
 
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = {member.address: group.create_task(prepare(member)) for member in members}
         except* Aborted as failed:
-            # The first to fail names the cause; the others were cancelled for it.
+            # The first replica that failed names the cause; the group cancelled the others.
             raise failed.exceptions[0] from None
         return {address: task.result() for address, task in tasks.items()}
 
-    async def _prepare(self, change: "_Change", member: Member) -> float:
+    async def _prepare(self, member: Member) -> float:
         try:
             prepared = await member.client.prepare(
-                change.model, change.version, change.role, self._timings.prepare_s
+                self._model, self._version, self._role, self._timings.prepare_s
             )
         except StepFailed as error:
-            _abort(change, member, error.step, str(error))
+            raise self._aborted(member, error.step, error) from error
         except ReplicaAway as error:
-            step = self._fleet.last_step(member.address, change.model, change.version)
-            _abort(change, member, step or UNREACHABLE, str(error))
+            step = self._fleet.last_step(member.address, self._model, self._version)
+            raise self._aborted(member, step or UNREACHABLE, error) from error
         return prepared.prepare_ms
 
-    async def _activate(
-        self, change: "_Change", member: Member, prepare_ms: float
-    ) -> ReplicaReload:
-        before = change.before(member)
+    async def _activate(self, member: Member, prepare_ms: float) -> ReplicaReload:
+        before = self._served(member)
         try:
             async with asyncio.timeout(self._timings.forward_s):
-                while True:
-                    try:
+                async for attempt in self._attempts(member):
+                    with attempt:
+                        if attempt.retry_state.attempt_number > 1:
+                            await self._prepare_again(member)
                         swap = await member.client.activate(
-                            change.model, change.version, change.role, self._timings.activate_s
+                            self._model, self._version, self._role, self._timings.activate_s
                         )
-                        break
-                    except ReplicaError as error:
-                        log.warning("not activated yet", extra=_extra(change, member, error))
-                    await asyncio.sleep(self._timings.pause_s)
-                    await self._prepare_again(change, member)
         except TimeoutError:
             return ReplicaReload(member.name, before, before, prepare_ms)
         return ReplicaReload(
-            member.name, before, change.version, prepare_ms, swap.swap_ms, swap.drained_requests
+            member.name, before, self._version, prepare_ms, swap.swap_ms, swap.drained_requests
         )
 
-    async def _prepare_again(self, change: "_Change", member: Member) -> None:
-        """A replica that restarted has lost what it had prepared."""
+    def _attempts(self, member: Member) -> AsyncRetrying:
+        pause_s, extra = self._timings.pause_s, self._extra(member)
+        return retrying(ReplicaError, pause_s, log, "not activated yet", extra)
+
+    async def _prepare_again(self, member: Member) -> None:
+        """Prepare once more: a replica that restarted has lost the version that it prepared."""
         try:
             await member.client.prepare(
-                change.model, change.version, change.role, self._timings.forward_s
+                self._model, self._version, self._role, self._timings.forward_s
             )
         except ReplicaError as error:
-            log.warning("not prepared again yet", extra=_extra(change, member, error))
+            extra = self._extra(member) | {"why": str(error)}
+            log.warning("not prepared again yet", extra=extra)
 
+    def _aborted(self, member: Member, step: str, error: ReplicaError) -> Aborted:
+        served = self._served(member)
+        return Aborted(
+            f"replica {member.name} failed at {step} with version {self._version} of "
+            f"{self._model}: {error}; "
+            + (f"version {served} goes on serving" if served else "nothing was changed"),
+            reason=PREPARE_FAILED,
+            replica=member.name,
+            step=step,
+        )
 
-@dataclass(frozen=True)
-class _Change:
-    model: str
-    version: str
-    role: Role
-
-    def before(self, member: Member) -> str:
-        """Version in this slot when the replica was last asked."""
-        return member.state.serves(self.model, self.role) if member.state else ""
+    def _extra(self, member: Member) -> dict[str, str]:
+        slot = {"model": self._model, "version": self._version, "role": self._role.name}
+        return slot | {"replica": member.name}
 
 
 async def abort_all(
     model: str, version: str, members: Sequence[Member], role: Role, timeout_s: float
 ) -> None:
-    """Have every replica drop a version; one that does not answer does it later."""
+    """Have every replica drop a version that it serves or prepares in the slot."""
 
     async def abort(member: Member) -> None:
         try:
             await member.client.abort(model, version, role, timeout_s)
         except ReplicaError as error:
-            # The upkeep drops it as soon as the replica answers again.
+            # The upkeep drops the version when the replica answers again.
             log.warning("not aborted", extra={"replica": member.name, "why": str(error)})
 
     await asyncio.gather(*(abort(member) for member in members))
-
-
-def _abort(change: _Change, member: Member, step: str, problem: str) -> NoReturn:
-    served = change.before(member)
-    raise Aborted(
-        f"replica {member.name} failed at {step} with version {change.version} of "
-        f"{change.model}: {problem}; "
-        + (f"version {served} goes on serving" if served else "nothing was changed"),
-        reason=PREPARE_FAILED,
-        replica=member.name,
-        step=step,
-    )
-
-
-def _extra(change: _Change, member: Member, error: Exception) -> dict[str, str]:
-    about = {"model": change.model, "version": change.version, "role": change.role.name}
-    return about | {"replica": member.name, "why": str(error)}

@@ -1,4 +1,4 @@
-"""The registered models, as far as they are known while the registry is away."""
+"""A copy of the registered models, which stays usable while the registry is away."""
 
 import asyncio
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from control_plane.models.model_registry import ModelRegistry
 from service_kit.errors import Unavailable
 from service_kit.model_registry.records import RegisteredModel
 
-# Aliases that the upkeep acts on are read again before it acts.
+# Seconds. The upkeep may act on aliases of this age: a repair reads them again before it acts.
 MAX_AGE_S = 5.0
 
 
 class Catalog:
-    """Reads every registered model; keeps what it read last."""
+    """Reads every registered model, and keeps the latest copy."""
 
     def __init__(self, registry: ModelRegistry, max_age_s: float = MAX_AGE_S) -> None:
         self._registry = registry
@@ -24,14 +24,14 @@ class Catalog:
         self._being_written: dict[str, RegisteredModel] = {}
 
     async def models(self) -> tuple[RegisteredModel, ...]:
-        """Return the models, a few seconds old at most while the registry answers."""
+        """Return the models, at most `max_age_s` old while the registry answers."""
         now = asyncio.get_running_loop().time()
         if self._models is None or now - self._read_at > self._max_age_s:
             return await self.read()
         return tuple(self._models.values())
 
     async def read(self) -> tuple[RegisteredModel, ...]:
-        """Return the models as they are now, or as last known while the registry is away.
+        """Return the models as they are now, or as last read while the registry is away.
 
         Raises Unavailable when the registry has never answered.
         """
@@ -41,7 +41,7 @@ class Catalog:
                 read = {model.name: model for model in await self._registry.list_models()}
                 if notes == self._notes:
                     break
-                # What was noted meanwhile may be newer than what was read.
+                # A model that was noted meanwhile may be newer than its copy in this read.
             self._models = read | self._being_written
             self._read_at = asyncio.get_running_loop().time()
         except Unavailable:
@@ -50,16 +50,16 @@ class Catalog:
         return tuple(self._models.values())
 
     def note(self, model: RegisteredModel) -> None:
-        """Replace what is known of a model by what was just written."""
+        """Replace the copy of a model by the state that was just written to the registry."""
         self._notes += 1
         if self._models is not None:
             self._models = self._models | {model.name: model}
 
     @contextmanager
     def writing(self, before: RegisteredModel, after: RegisteredModel) -> Iterator[None]:
-        """Take `after` for what is known while it is being written; `before` again if that fails.
+        """Show `after` while the caller writes it to the registry, and `before` if that fails.
 
-        One change of a model at a time: hold its lock.
+        The caller holds the model's lock, so there is one change of a model at a time.
         """
         self._being_written[after.name] = after
         self.note(after)
@@ -67,19 +67,19 @@ class Catalog:
             yield
         except BaseException:
             self.note(before)
-            # Nor is it known that nothing was written.
+            # The write may have arrived all the same, so the next look reads the registry.
             self._read_at = 0.0
             raise
         finally:
             del self._being_written[after.name]
-            # A read that is under way may have seen either.
+            # A read that is under way may have seen either state, so it reads again.
             self._notes += 1
 
     def find(self, name: str) -> RegisteredModel | None:
-        """A model as it is known; None: it is not."""
+        """Return the copy of a model; None when it was not registered at the latest read."""
         return (self._models or {}).get(name)
 
     @property
-    def known(self) -> tuple[RegisteredModel, ...] | None:
-        """What was read last; None: nothing yet."""
+    def latest(self) -> tuple[RegisteredModel, ...] | None:
+        """The models as last read; None: the registry has not answered yet."""
         return None if self._models is None else tuple(self._models.values())

@@ -7,7 +7,10 @@ from service_kit.model_registry.records import ModelVersion, RegisteredModel
 
 
 class ModelRegistry(Protocol):
-    """service_kit's Registry, or a twin. Raises Unavailable when MLflow is away."""
+    """service_kit.model_registry.registry.Registry, or a twin.
+
+    Every call raises Unavailable when MLflow is away.
+    """
 
     async def find_model(self, name: str) -> RegisteredModel | None:
         """Return the registered model, or None."""

@@ -1,4 +1,5 @@
-"""A model's traffic split as it is kept: a tag of the registered model, so that it survives."""
+"""A model's traffic split as it is stored: a tag of the registered model, so that it outlives the
+control plane's process."""
 
 import json
 import logging
@@ -13,32 +14,36 @@ TAG_TRAFFIC = "mesh.traffic"
 
 
 @dataclass(frozen=True)
-class Trial:
-    """The split that was asked for, and the version that is tried; empty: none."""
+class StoredSplit:
+    """The split that was set, and the version that is the Challenger in it; empty: none."""
 
     split: Split = ALL_TO_THE_CHAMPION
     version: str = ""
 
     def tag(self) -> str:
-        """The value of the tag."""
+        """Return the value of the tag."""
         return json.dumps(asdict(self.split) | {"version": self.version})
 
 
-NO_TRIAL = Trial()
+NO_SPLIT = StoredSplit()
 
 
-def trial_of(model: RegisteredModel) -> Trial:
-    """Read the tag; a version that serves already is on trial no more."""
+def stored_split_of(model: RegisteredModel) -> StoredSplit:
+    """Read a model's tag.
+
+    NO_SPLIT when there is none, when it cannot be read, or when the fleet serves its version by
+    now, which is then no Challenger any more.
+    """
     text = model.tags.get(TAG_TRAFFIC)
     if not text:
-        return NO_TRIAL
+        return NO_SPLIT
     try:
         values = json.loads(text)
         version = str(values.pop("version"))
         split = Split(**values)
     except (ValueError, TypeError, KeyError, AttributeError):
         log.warning("unreadable, ignored", extra={"model": model.name, "tag": TAG_TRAFFIC})
-        return NO_TRIAL
+        return NO_SPLIT
     if not version or version == model.aliases.get(SERVING):
-        return NO_TRIAL
-    return Trial(split, version)
+        return NO_SPLIT
+    return StoredSplit(split, version)

@@ -1,1 +1,1 @@
-"""Changes what the fleet serves, and keeps the fleet at it."""
+"""Changes the versions that the fleet serves, and repairs replicas that lag behind."""

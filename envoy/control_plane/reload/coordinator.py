@@ -1,4 +1,4 @@
-"""Changes what the fleet serves: Reload and Rollback."""
+"""Changes the version of a model that the fleet serves: Reload and Rollback."""
 
 import asyncio
 import json
@@ -8,15 +8,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from control_plane.changes.answered_requests import Requests
+from control_plane.changes.answered_requests import AnsweredRequests
 from control_plane.changes.marks import Marks
 from control_plane.changes.model_locks import ModelLocks
+from control_plane.changes.retries import retrying
 from control_plane.fleet.fleet import Fleet, Member
-from control_plane.fleet.version_change import ReplicaReload, Rollout, Timings
+from control_plane.fleet.version_change import ReplicaReload, Timings, VersionChange
 from control_plane.models.catalog import Catalog
 from control_plane.models.model_registry import Demotions, ModelRegistry
 from control_plane.reload.repairs import Repairs
-from control_plane.traffic.eligible_replicas import Rotation
+from control_plane.traffic.envoy_targets import EnvoyTargets
 from service_kit.errors import (
     Aborted,
     FailedPrecondition,
@@ -35,14 +36,15 @@ from service_kit.model_registry.records import (
 
 log = logging.getLogger(__name__)
 
-# The latest rollback of a model, so that asking again after a crash does not roll back twice.
+# Tag of a model with its latest rollback, so that a request that is repeated after a crash does not
+# roll back twice.
 TAG_ROLLBACK = "mesh.rollback"
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True)
 class ReloadResult:
-    """What a change did; `from_version` is empty when the fleet served none."""
+    """The result of a change; `from_version` is empty when the fleet served none."""
 
     model: str
     from_version: str
@@ -51,7 +53,7 @@ class ReloadResult:
 
 
 class ReloadCoordinator:
-    """One change at a time for each model, each request once."""
+    """Carries out one change at a time for each model, and each request once."""
 
     def __init__(
         self,
@@ -63,10 +65,10 @@ class ReloadCoordinator:
         marks: Marks,
         timings: Timings,
         catalog: Catalog,
-        rotation: Rotation,
+        targets: EnvoyTargets,
     ) -> None:
         self._catalog = catalog
-        self._rotation = rotation
+        self._targets = targets
         self._fleet = fleet
         self._registry = registry
         self._demotions = demotions
@@ -74,8 +76,7 @@ class ReloadCoordinator:
         self._repairs = repairs
         self._marks = marks
         self._timings = timings
-        self._rollout = Rollout(fleet, timings)
-        self._requests = Requests[ReloadResult]()
+        self._requests = AnsweredRequests[ReloadResult]()
 
     async def reload(self, model: str, version: str, request_id: str) -> ReloadResult:
         """Bring the fleet to `version`, or to the Champion when it is empty.
@@ -99,7 +100,7 @@ class ReloadCoordinator:
         )
 
     async def close(self) -> None:
-        """Break off what is running; before its record a change is undone."""
+        """Cancel the requests that are running; a change that is not recorded yet is undone."""
         await self._requests.close()
 
     async def _reload(self, model: str, version: str) -> ReloadResult:
@@ -131,7 +132,7 @@ class ReloadCoordinator:
             return await self._change(registered, good, demote)
 
     async def _change(
-        self, registered: RegisteredModel, target: str, also: Callable[[], Awaitable[None]]
+        self, registered: RegisteredModel, target: str, after_record: Callable[[], Awaitable[None]]
     ) -> ReloadResult:
         model, before = registered.name, registered.aliases.get(SERVING, "")
         await self._repairs.stop(model)
@@ -139,22 +140,24 @@ class ReloadCoordinator:
         present = [member for member in members if member.present]
         if not present:
             raise Unavailable(f"no replica answers, so {model} cannot be changed")
-        # Envoy lets more requests wait from now on.
-        self._rotation.update(await self._catalog.models(), members)
+        # The model's lock is taken, so Envoy lets more requests wait from now on.
+        self._targets.update(await self._catalog.models(), members)
 
         async def commit() -> None:
             await self._record(model, target, before)
             try:
-                await also()
+                await after_record()
             except BaseException:
                 await self._record(model, before, target)
                 raise
 
-        replicas = await self._rollout.run(model, target, present, commit)
-        # Whoever could not follow is out before the caller is told that all serve it.
-        now = await self._fleet.members()
-        self._rotation.update(await self._catalog.read(), now, now_serving={model: target})
-        await self._rotation.settled()
+        change = VersionChange(self._fleet, self._timings, model, target)
+        replicas = await change.run(present, commit)
+        # Replicas that could not activate the version lose their traffic before the caller is
+        # answered, so from then on only the new version answers.
+        after = await self._fleet.members()
+        self._targets.update(await self._catalog.read(), after, now_serving={model: target})
+        await self._targets.settled()
         if all(replica.to_version != target for replica in replicas):
             raise Unavailable(
                 f"serving version {target} of {model} is recorded, but no replica has activated it "
@@ -166,17 +169,15 @@ class ReloadCoordinator:
         return result
 
     async def _record(self, model: str, version: str, before: str) -> None:
-        """Write the commit record; try again, since an answer that was lost says nothing."""
+        """Write the commit record, with retries: a lost answer does not tell if it is written."""
         if version == before or not version:
             return
+        attempts = retrying(
+            Unavailable, self._timings.pause_s, log, "not recorded yet", {"model": model}
+        )
         try:
             async with asyncio.timeout(self._timings.record_s):
-                while True:
-                    try:
-                        return await self._registry.set_alias(model, SERVING, version)
-                    except Unavailable as error:
-                        log.warning("not recorded yet", extra={"model": model, "why": str(error)})
-                    await asyncio.sleep(self._timings.pause_s)
+                await attempts(self._registry.set_alias, model, SERVING, version)
         except TimeoutError:
             raise Unavailable(
                 f"MLflow is away, so serving version {version} of {model} could not be recorded"
@@ -193,9 +194,10 @@ class ReloadCoordinator:
 
 
 def _rollback_of(registered: RegisteredModel, request_id: str) -> tuple[str, str]:
-    """Return the versions to leave and to go back to; the same ones for the same request.
+    """Return the version to leave and the version to go back to.
 
-    A rollback that was broken off while the aliases were moved is completed by any other one.
+    A repeated request gets the versions that it got before. A rollback that was broken off while
+    the aliases were moved is completed by the next rollback, whatever its request.
     """
     intent = json.loads(registered.tags.get(TAG_ROLLBACK, "{}"))
     champion = registered.aliases.get(CHAMPION, "")
@@ -211,6 +213,6 @@ def _rollback_of(registered: RegisteredModel, request_id: str) -> tuple[str, str
 def _ordered(
     replicas: tuple[ReplicaReload, ...], members: list[Member]
 ) -> tuple[ReplicaReload, ...]:
-    """Every replica by name; one that does not answer took no part."""
+    """Return the parts of all replicas, by name; a replica that does not answer took no part."""
     absent = (ReplicaReload(member.name) for member in members if not member.present)
     return tuple(sorted((*replicas, *absent), key=lambda entry: entry.replica))

@@ -1,5 +1,5 @@
-"""Brings single replicas to the version that the fleet serves: late joiners, stale ones, leftovers
-of a change that was broken off."""
+"""Brings single replicas to the version that the fleet serves: replicas that joined late, serve
+another version, or were left behind by a change that was broken off."""
 
 import asyncio
 import logging
@@ -9,24 +9,26 @@ from control_plane.changes.model_locks import ModelLocks
 from control_plane.fleet.replica_client import ReplicaClient, ReplicaError, Role, SlotState
 from control_plane.fleet.version_change import Timings
 from control_plane.models.model_registry import ModelRegistry
-from control_plane.models.stored_split import trial_of
+from control_plane.models.stored_split import stored_split_of
 from service_kit.errors import Unavailable
 from service_kit.model_registry.records import SERVING, RegisteredModel
 
 log = logging.getLogger(__name__)
 
-MAX_BACKOFF_S = 30.0
+MAX_PAUSE_S = 30.0
 STATE_TIMEOUT_S = 2.0
 
 
 @dataclass
 class _Backoff:
+    """The failures of a repair in a row, and the loop's time before which it is not tried again."""
+
     failures: int = 0
     until: float = 0.0
 
 
 class Repairs:
-    """At most one repair a replica and model, with growing pauses while it fails."""
+    """Runs at most one repair for each replica and model, with growing pauses while it fails."""
 
     def __init__(self, registry: ModelRegistry, locks: ModelLocks, timings: Timings) -> None:
         self._registry = registry
@@ -41,7 +43,7 @@ class Repairs:
         return list(self._tasks.values())
 
     def ensure(self, replica: ReplicaClient, model: str) -> None:
-        """Start a repair unless one is running or has just failed."""
+        """Start a repair unless one is running or the pause after its latest failure lasts."""
         key = replica.address, model
         backoff = self._backoffs.setdefault(key, _Backoff())
         if key in self._tasks or asyncio.get_running_loop().time() < backoff.until:
@@ -70,15 +72,16 @@ class Repairs:
             backoff.failures = 0
         except (ReplicaError, Unavailable) as error:
             backoff.failures += 1
-            pause_s = min(MAX_BACKOFF_S, 2.0 ** (backoff.failures - 1))
+            pause_s = min(MAX_PAUSE_S, 2.0 ** (backoff.failures - 1))
             backoff.until = asyncio.get_running_loop().time() + pause_s
             extra = {"replica": replica.address, "model": model, "why": str(error)}
             log.warning("not repaired yet", extra=extra)
 
     async def _diagnose(self, replica: ReplicaClient, model: str) -> dict[Role, str]:
-        """Drop what nobody wants any more; return the versions to bring.
+        """Drop the versions that the replica should not have; return the missing ones by slot.
 
-        What the upkeep saw may be old by now, so both sides are asked again under the lock.
+        The upkeep's look may be out of date, so this reads the registry and the replica again,
+        under the model's lock.
         """
         missing = {}
         async with self._locks.of(model):
@@ -104,14 +107,14 @@ class Repairs:
             await replica.abort(model, version, role, timings.abort_s)
             raise
         extra = {"replica": replica.address, "model": model, "version": version}
-        log.info("replica brought forward", extra=extra | {"role": role.name})
+        log.info("replica repaired", extra=extra | {"role": role.name})
 
 
 def wanted_versions(model: RegisteredModel | None) -> dict[Role, str]:
-    """Version that each slot of a replica is to serve; empty: none."""
+    """Return the version that each slot of a replica is to serve; empty: none."""
     if model is None:
         return {Role.CHAMPION: "", Role.CHALLENGER: ""}
     return {
         Role.CHAMPION: model.aliases.get(SERVING, ""),
-        Role.CHALLENGER: trial_of(model).version,
+        Role.CHALLENGER: stored_split_of(model).version,
     }

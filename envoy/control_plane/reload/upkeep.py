@@ -1,4 +1,4 @@
-"""Keeps looking at the fleet: who lags behind is brought forward, what happened is noted."""
+"""Looks at the fleet again and again: repairs replicas that lag behind, and notes what happened."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ from control_plane.fleet.fleet import Fleet, Member, preparing
 from control_plane.fleet.replica_client import Role, SlotState
 from control_plane.models.catalog import Catalog
 from control_plane.reload.repairs import Repairs, wanted_versions
-from control_plane.traffic.eligible_replicas import Rotation
+from control_plane.traffic.envoy_targets import EnvoyTargets
 from service_kit.errors import Unavailable
 from service_kit.model_registry.records import (
     SERVING,
@@ -26,7 +26,7 @@ INTERVAL_S = 1.0
 
 
 class Upkeep:
-    """A loop over the fleet. It keeps nothing: after a restart it sees the same again."""
+    """A loop over the fleet. It keeps no state, so a restarted control plane does the same."""
 
     def __init__(
         self,
@@ -35,10 +35,10 @@ class Upkeep:
         locks: ModelLocks,
         repairs: Repairs,
         marks: Marks,
-        rotation: Rotation,
+        targets: EnvoyTargets,
         interval_s: float = INTERVAL_S,
     ) -> None:
-        self._rotation = rotation
+        self._targets = targets
         self._fleet = fleet
         self._catalog = catalog
         self._locks = locks
@@ -48,36 +48,37 @@ class Upkeep:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        away = False
+        registry_away = False
         while True:
             try:
                 await self.look()
-                away = False
+                registry_away = False
             except Unavailable as error:
-                if not away:
+                if not registry_away:
                     log.warning("waiting", extra={"what": "fleet upkeep", "why": str(error)})
-                away = True
+                registry_away = True
             except Exception:
                 log.exception("upkeep failed; it goes on")
             await asyncio.sleep(self._interval_s)
 
     async def look(self) -> None:
         """Look once."""
-        decisions = self._rotation.decisions
-        # Steps of a running preparation are kept by the fleet, so it is asked in any case.
+        decisions = self._targets.decisions
+        # The replicas are asked even while the registry is away, since the fleet keeps the steps of
+        # running preparations from their answers.
         members, models = await asyncio.gather(
             self._fleet.members(), self._catalog.models(), return_exceptions=True
         )
         if isinstance(members, BaseException):
             raise members
         if isinstance(models, Unavailable):
-            self._rotation.update(None, members)
+            self._targets.update(None, members)
         if isinstance(models, BaseException):
             raise models
-        # A change that ended meanwhile knows the fleet better.
-        if decisions == self._rotation.decisions:
-            self._rotation.update(models, members)
-        # One that is starting brings itself to what is served.
+        # A decision that was made meanwhile rests on a later look at the fleet.
+        if decisions == self._targets.decisions:
+            self._targets.update(models, members)
+        # A replica that is starting restores the served versions by itself.
         healthy = [member for member in members if member.healthy]
         for model in models:
             version = model.aliases.get(SERVING, "")
@@ -97,7 +98,7 @@ class Upkeep:
 
 
 def first_answer_at(model: str, version: str, members: Sequence[Member]) -> datetime | None:
-    """When a version first answered as the fleet's, over all replicas; None: not yet."""
+    """Return when a version first answered as Champion, over all replicas; None: not yet."""
     moments = [
         slot.first_answer_at
         for member in members

@@ -1,11 +1,11 @@
-"""Publishes the mesh as Envoy's configuration: the only bridge to xds/."""
+"""Publishes the mesh as Envoy's configuration. The rest of traffic/ knows nothing of xds/."""
 
 from control_plane.topology import MeshTopology
 from control_plane.xds import DiscoveryServer, build_snapshot
 
 
 class EnvoyPublisher:
-    """A rotation.Publisher over ADS."""
+    """An envoy_targets.Publisher over ADS."""
 
     def __init__(self, server: DiscoveryServer) -> None:
         self._server = server

@@ -1,20 +1,20 @@
-"""Which share of a model's traffic goes to its Champion and to its Challenger."""
+"""Sets the shares of a model's traffic that go to its Champion and to its Challenger."""
 
 import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from control_plane.changes.answered_requests import Requests
+from control_plane.changes.answered_requests import AnsweredRequests
 from control_plane.changes.model_locks import ModelLocks
 from control_plane.fleet.fleet import Fleet, Member
 from control_plane.fleet.replica_client import Role
-from control_plane.fleet.version_change import Rollout, Timings, abort_all
+from control_plane.fleet.version_change import Timings, VersionChange, abort_all
 from control_plane.models.catalog import Catalog
 from control_plane.models.model_registry import ModelRegistry
-from control_plane.models.stored_split import NO_TRIAL, TAG_TRAFFIC, Trial, trial_of
+from control_plane.models.stored_split import NO_SPLIT, TAG_TRAFFIC, StoredSplit, stored_split_of
 from control_plane.topology import Split
-from control_plane.traffic.eligible_replicas import Rotation
+from control_plane.traffic.envoy_targets import EnvoyTargets
 from service_kit.errors import FailedPrecondition, InvalidArgument, Unavailable
 from service_kit.model_registry.records import (
     CHALLENGER,
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class TrafficControl:
-    """Changes splits, one at a time for each model, each request once."""
+    """Changes splits: one at a time for each model, and each request once."""
 
     def __init__(
         self,
@@ -35,31 +35,30 @@ class TrafficControl:
         catalog: Catalog,
         fleet: Fleet,
         locks: ModelLocks,
-        rotation: Rotation,
+        targets: EnvoyTargets,
         timings: Timings,
     ) -> None:
         self._registry = registry
         self._catalog = catalog
         self._fleet = fleet
         self._locks = locks
-        self._rotation = rotation
+        self._targets = targets
         self._timings = timings
-        self._rollout = Rollout(fleet, timings)
-        self._requests = Requests[Split]()
+        self._requests = AnsweredRequests[Split]()
 
     async def get(self, model: str) -> Split:
-        """Return the split that is in force: a Challenger that nobody serves gets nothing.
+        """Return the split that is in force: a Challenger that no replica serves gets nothing.
 
         Raises NotFound for an unknown model.
         """
         await registered_model(self._registry, model)
-        return self._rotation.split(model)
+        return self._targets.split(model)
 
     async def set(self, model: str, split: Split, request_id: str = "") -> Split:
-        """Change the split; the Challenger is prepared on every replica first.
+        """Change the split. Every replica prepares and serves the Challenger first.
 
         Raises InvalidArgument, NotFound, FailedPrecondition (no Challenger, or nothing served),
-        Aborted (a replica could not prepare it; nothing changed), Unavailable.
+        Aborted (a replica could not prepare the Challenger; nothing changed), Unavailable.
         """
         _check_split(split)
         if not request_id:
@@ -69,23 +68,23 @@ class TrafficControl:
         )
 
     async def close(self) -> None:
-        """Break off what is running."""
+        """Cancel the requests that are running."""
         await self._requests.close()
 
     async def _set(self, model: str, split: Split) -> Split:
         async with self._locks.of(model):
-            finding = asyncio.create_task(registered_model(self._registry, model))
+            registry_read = asyncio.create_task(registered_model(self._registry, model))
             try:
                 members: Sequence[Member] = await self._fleet.members()
-                after, members = await self._change(model, split, members, finding)
-                before = trial_of(await finding)
+                after, members = await self._change(model, split, members, registry_read)
+                before = stored_split_of(await registry_read)
             finally:
-                finding.cancel()
-                await asyncio.gather(finding, return_exceptions=True)
-        self._rotation.update(self._catalog.known or await self._catalog.read(), members)
-        await self._rotation.settled()
+                registry_read.cancel()
+                await asyncio.gather(registry_read, return_exceptions=True)
+        self._targets.update(self._catalog.latest or await self._catalog.read(), members)
+        await self._targets.settled()
         if before.version and before.version != after.version:
-            # Nobody is sent there any more.
+            # Envoy sends no request to that version any more.
             await abort_all(model, before.version, members, Role.CHALLENGER, self._timings.abort_s)
         log.info("traffic split", extra={"model": model, "version": after.version} | asdict(split))
         return split
@@ -95,103 +94,105 @@ class TrafficControl:
         model: str,
         split: Split,
         members: Sequence[Member],
-        finding: asyncio.Task[RegisteredModel],
-    ) -> tuple[Trial, Sequence[Member]]:
-        """Carry a change out; returns the trial and the replicas as they are then."""
-        known = self._catalog.find(model)
-        if known is not None and self._weights_alone(known, split, members):
+        registry_read: asyncio.Task[RegisteredModel],
+    ) -> tuple[StoredSplit, Sequence[Member]]:
+        """Carry a change out; return the new split and the replicas as they are afterwards."""
+        cached = self._catalog.find(model)
+        if cached is not None and self._weights_alone(cached, split, members):
             try:
-                return await self._move(known, split, members, finding), members
+                return await self._move(cached, split, members, registry_read), members
             except _OutOfDate:
-                log.info("another Challenger by now", extra={"model": model})
-        registered = await finding
+                log.info("the Challenger has changed meanwhile", extra={"model": model})
+        registered = await registry_read
         if self._weights_alone(registered, split, members):
-            return await self._move(registered, split, members, finding), members
-        trial = _trial(registered, split)
-        return trial, await self._prepare(registered, trial, members)
+            return await self._move(registered, split, members, registry_read), members
+        wanted = _wanted(registered, split)
+        return wanted, await self._prepare(registered, wanted, members)
 
     def _weights_alone(
         self, registered: RegisteredModel, split: Split, members: Sequence[Member]
     ) -> bool:
+        """Return whether every replica serves the wanted Challenger already."""
         try:
-            version = _trial(registered, split).version
+            version = _wanted(registered, split).version
         except FailedPrecondition:
             return False
         return _on_all(members, registered.name, version)
 
     async def _move(
         self,
-        known: RegisteredModel,
+        cached: RegisteredModel,
         split: Split,
         members: Sequence[Member],
-        finding: asyncio.Task[RegisteredModel],
-    ) -> Trial:
-        """Change weights alone: Envoy has them before MLflow is asked and told, not after.
+        registry_read: asyncio.Task[RegisteredModel],
+    ) -> StoredSplit:
+        """Change weights alone. Envoy has the new weights before MLflow has recorded them.
 
-        The caller has its answer when all is done. After a crash in between the recorded weights
-        hold again, as if nobody had asked; when they cannot be recorded, or another version is the
-        Challenger by now (_OutOfDate), they are put back here. Until then those weights are of a
-        version that is loaded and proved everywhere.
+        The caller is answered when both are done. After a crash in between, the recorded weights
+        hold again. When MLflow cannot record the new weights, or another version has become the
+        Challenger (_OutOfDate), this puts the old weights back. Until then the new weights apply
+        to a version that every replica has loaded and proved.
         """
-        trial = _trial(known, split)
-        if self._catalog.known is None:
+        wanted = _wanted(cached, split)
+        if self._catalog.latest is None:
             await self._catalog.read()
         try:
-            with self._catalog.writing(known, _with(known, trial)):
+            with self._catalog.writing(cached, _with(cached, wanted)):
                 self._publish(members)
-                registered = await finding
-                if _trial(registered, split) != trial:
+                registered = await registry_read
+                if _wanted(registered, split) != wanted:
                     raise _OutOfDate
-                await self._record(registered, trial)
+                await self._record(registered, wanted)
         except BaseException:
             self._publish(members)
             raise
-        self._catalog.note(_with(registered, trial))
-        return trial
+        self._catalog.note(_with(registered, wanted))
+        return wanted
 
     def _publish(self, members: Sequence[Member]) -> None:
-        self._rotation.update(self._catalog.known, members)
+        self._targets.update(self._catalog.latest, members)
 
     async def _prepare(
-        self, registered: RegisteredModel, trial: Trial, members: Sequence[Member]
+        self, registered: RegisteredModel, wanted: StoredSplit, members: Sequence[Member]
     ) -> Sequence[Member]:
-        """Have every replica serve the Challenger; returns the replicas as they are then."""
+        """Have every replica serve the Challenger; return the replicas as they are afterwards."""
         model = registered.name
         present = [member for member in members if member.present]
         if not present:
             raise Unavailable(f"no replica answers, so the traffic of {model} cannot be split")
 
         async def commit() -> None:
-            await self._record(registered, trial)
-            self._catalog.note(_with(registered, trial))
+            await self._record(registered, wanted)
+            self._catalog.note(_with(registered, wanted))
 
-        moved = await self._rollout.run(model, trial.version, present, commit, Role.CHALLENGER)
+        change = VersionChange(self._fleet, self._timings, model, wanted.version, Role.CHALLENGER)
+        moved = await change.run(present, commit)
         if all(part.from_version == part.to_version for part in moved):
             return members
         return await self._fleet.members()
 
-    async def _record(self, registered: RegisteredModel, trial: Trial) -> None:
-        await self._registry.tag_model(registered.name, TAG_TRAFFIC, trial.tag())
+    async def _record(self, registered: RegisteredModel, wanted: StoredSplit) -> None:
+        await self._registry.tag_model(registered.name, TAG_TRAFFIC, wanted.tag())
 
 
 def _on_all(members: Sequence[Member], model: str, challenger: str) -> bool:
-    """Every replica serves this Challenger already, or none is to be served."""
+    """Return whether every replica serves this Challenger; with an empty version: True."""
     if not challenger:
         return True
     served = {m.state.serves(model, Role.CHALLENGER) if m.state else "" for m in members}
     return served == {challenger}
 
 
-def _with(registered: RegisteredModel, trial: Trial) -> RegisteredModel:
-    return replace(registered, tags={**registered.tags, TAG_TRAFFIC: trial.tag()})
+def _with(registered: RegisteredModel, wanted: StoredSplit) -> RegisteredModel:
+    return replace(registered, tags={**registered.tags, TAG_TRAFFIC: wanted.tag()})
 
 
 class _OutOfDate(Exception):
-    """What was known of the model does not hold any more."""
+    """The copy of the model in the catalog does not hold any more."""
 
 
-def _trial(registered: RegisteredModel, split: Split) -> Trial:
-    return Trial(split, _challenger(registered)) if split.tries_challenger else NO_TRIAL
+def _wanted(registered: RegisteredModel, split: Split) -> StoredSplit:
+    return StoredSplit(split, _challenger(registered)) if split.tries_challenger else NO_SPLIT
 
 
 def _challenger(registered: RegisteredModel) -> str:

@@ -1,5 +1,5 @@
-"""Envoy's configuration. Nothing outside this folder imports envoy-data-plane, which is heavy and
-brings a google.protobuf of its own. The file that Envoy starts from is made by `xds.bootstrap`."""
+"""Envoy's configuration. Only this folder imports envoy-data-plane, which is heavy and brings a
+google.protobuf of its own. `xds.bootstrap` makes the file that Envoy starts from."""
 
 from control_plane.xds.basics.lean_messages import lean_messages
 

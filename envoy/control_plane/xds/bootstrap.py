@@ -1,4 +1,4 @@
-"""The file that Envoy starts from: the way to its control plane, or a whole snapshot."""
+"""The file that Envoy starts from: the address of its control plane, or a whole snapshot."""
 
 from datetime import timedelta
 
@@ -38,7 +38,7 @@ with lean_messages():
     from envoy_data_plane.google.protobuf import Any
 
 NODE_CLUSTER = "mesh"
-# A control plane that comes back is found within a quarter of a second.
+# Envoy connects to a control plane that comes back within a quarter of a second.
 RECONNECT = BackoffStrategy(
     base_interval=timedelta(milliseconds=50), max_interval=timedelta(milliseconds=250)
 )
@@ -50,7 +50,7 @@ def dynamic_bootstrap(
     node_id: str,
     max_connections: int = MAX_CLIENT_CONNECTIONS,
 ) -> bytes:
-    """Return the bootstrap of an Envoy that has everything from the control plane (ADS)."""
+    """Return the bootstrap of an Envoy that gets everything else from the control plane (ADS)."""
     cluster = control_plane_cluster(control_plane)
     stream = ApiConfigSource(
         api_type=ApiConfigSourceApiType.GRPC,
@@ -82,7 +82,10 @@ def dynamic_bootstrap(
 
 
 def bootstrap(snapshot: Snapshot, max_connections: int = MAX_CLIENT_CONNECTIONS) -> bytes:
-    """Return the static bootstrap as protobuf bytes (a `.pb` file for `envoy --config-path`)."""
+    """Return a bootstrap that holds the whole snapshot, for an Envoy without a control plane.
+
+    Both kinds are protobuf bytes, a `.pb` file for `envoy --config-path`.
+    """
     endpoints = {item.cluster_name: item for item in snapshot.endpoints}
     routes = {item.name: item for item in snapshot.routes}
 

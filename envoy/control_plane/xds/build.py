@@ -16,21 +16,21 @@ from control_plane.xds.clusters.clusters import (
 from control_plane.xds.clusters.endpoints import Endpoints
 from control_plane.xds.clusters.runtime_limits import RuntimeLimits, runtime_limits
 from control_plane.xds.listener.listener import listener
-from control_plane.xds.routes.routes import route_table
+from control_plane.xds.routes.route_table import route_table
 from control_plane.xds.stream.snapshot import Snapshot
 
 
 def build_snapshot(topology: MeshTopology) -> Snapshot:
     """Build every resource. Equal descriptions give equal bytes.
 
-    What a change of the fleet does not touch is the same object as before.
+    A resource that a change of the fleet does not touch is the same object as before.
     """
     return Snapshot(
         clusters=_clusters(topology.fixed),
         endpoints=(
             Endpoints(names.CHAMPION, topology.replicas),
-            # The same replicas in another role. They are always there: were they added with a
-            # split, Envoy would have requests for them before it has seen that they are healthy.
+            # The same replicas in another role. They are there without a split too: if they came
+            # with it, Envoy would send them requests before it has seen that they are healthy.
             Endpoints(names.CHALLENGER, topology.replicas),
             Endpoints(names.CHAMPION_HTTP, topology.replicas_http),
             Endpoints(names.CHAMPION_UNARY, topology.replicas_unary),
@@ -56,7 +56,7 @@ def _listener(topology: MeshTopology) -> Listener:
 
 @lru_cache(maxsize=4)
 def _clusters(topology: MeshTopology) -> tuple[Cluster, ...]:
-    """The clusters of Champion and Challenger are always there: a canary changes routes only."""
+    """Build the clusters, always with those of the Challenger: a canary changes routes only."""
     limits = topology.limits
     services = (
         (names.TRAINING, topology.training, names.TRAIN_SERVICE),

@@ -1,4 +1,4 @@
-"""What clients notice when something behind a real Envoy fails."""
+"""Failures behind a real Envoy, as its clients notice them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ import grpc
 import pytest
 from grpc import aio
 
-from control_plane.xds.routes import routes
+from control_plane.xds.routes import route_messages
 from mesh.v1 import predict_pb2, predict_pb2_grpc, train_pb2, train_pb2_grpc
 from service_kit.errors import FailedPrecondition, Unavailable
 from tests.real_parts.waiting import until
@@ -40,8 +40,8 @@ async def test_a_replica_that_stops_under_load_fails_no_call(mesh: ToyMesh) -> N
     clients = [asyncio.create_task(client()) for _ in range(CLIENTS)]
     await all_busy(mesh)
     await stop_at_once(mesh.servers[0])
-    seen = mesh.replicas[1].calls
-    await until(lambda: mesh.replicas[1].calls >= seen + 20 * CLIENTS)
+    calls_before = mesh.replicas[1].calls
+    await until(lambda: mesh.replicas[1].calls >= calls_before + 20 * CLIENTS)
     stop.set()
     assert sum(await asyncio.gather(*clients)) > 20 * CLIENTS
 
@@ -62,7 +62,7 @@ async def test_a_replica_that_comes_back_gets_calls_again(mesh: ToyMesh) -> None
 async def test_calls_of_a_replica_that_hangs_are_answered_by_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routes, "HEDGED_AFTER_S", 0.2)
+    monkeypatch.setattr(route_messages, "HEDGED_AFTER_S", 0.2)
     async with running_mesh(tmp_path) as mesh:
         mesh.replicas[0].hangs = True
         stub: Any = predict_pb2_grpc.PredictServiceStub(mesh.channel)
@@ -71,7 +71,7 @@ async def test_calls_of_a_replica_that_hangs_are_answered_by_another(
         assert {answer.replica for answer in answers} == {"r2"}
         assert mesh.replicas[0].calls > 0
         counter = f"cluster.{mesh.cluster}.upstream_rq_active"
-        # Nobody waits there any more.
+        # No call waits at that replica any more.
         async with asyncio.timeout(20):
             while (await mesh.envoy.stats(f"^{counter}$"))[counter]:
                 await asyncio.sleep(0.01)
@@ -94,7 +94,7 @@ async def test_without_a_replica_the_answer_is_unavailable(mesh: ToyMesh) -> Non
     assert error.value.details() == "no healthy upstream"
 
 
-async def test_what_is_unavailable_is_tried_again_and_other_errors_are_not(mesh: ToyMesh) -> None:
+async def test_unavailable_is_tried_again_and_other_errors_are_not(mesh: ToyMesh) -> None:
     stub: Any = train_pb2_grpc.TrainServiceStub(mesh.channel)
     request = train_pb2.TrainRequest(model="reviews", request_id="a")
     mesh.train.failures = [Unavailable("PostgreSQL is away")]

@@ -13,7 +13,7 @@ TEXTS = tuple(f"text number {number}" for number in range(100))
 @pytest.mark.parametrize("protocol", ["grpc", "json"])
 async def test_every_request_is_answered_by_both_replicas(protocol: str, tmp_path: Path) -> None:
     async with running_mesh(tmp_path) as mesh:
-        # How many of them arrive within the second is the machine's affair.
+        # The number of requests within a second depends on the machine.
         for loop, least in ((OpenLoop(100, "poisson"), 70), (ClosedLoop(16), 16)):
             spec = LoadSpec(
                 mesh.envoy.address, "reviews", loop, TEXTS, protocol,  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""More predictions than the fleet takes: refused by a real Envoy, which asks no replica."""
+"""More predictions than the fleet takes: a real Envoy refuses them and asks no replica."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,14 +22,14 @@ from tests.real_parts.envoy import RunningEnvoy, running_envoy
 from tests.real_parts.postgres import free_port
 from tests.real_parts.waiting import until
 from tests.twins.toy_mesh import ToyMesh, running_mesh
-from tests.unit.control_plane.test_snapshot import TOPOLOGY
+from tests.unit.control_plane.topologies import TOPOLOGY
 
 ROOM = 4
 
 
 @asynccontextmanager
 async def full_mesh(folder: Path) -> AsyncIterator[ToyMesh]:
-    """A mesh with as many calls in flight as it takes; they last for half a minute."""
+    """A mesh that is full of calls, which last for half a minute."""
     limits = Limits(calls_per_replica=ROOM // 2, calls_at_least=1)
     async with running_mesh(folder, limits=limits) as mesh:
         calls = [asyncio.create_task(predict(mesh, "slow")) for _ in range(ROOM)]
@@ -87,7 +87,7 @@ async def test_refused_over_grpc_web_as_unavailable_with_the_same_details(tmp_pa
         assert response.headers["grpc-status-details-bin"]
 
 
-async def test_what_is_no_prediction_is_answered_all_the_same(tmp_path: Path) -> None:
+async def test_a_full_mesh_still_answers_calls_that_are_no_predictions(tmp_path: Path) -> None:
     async with full_mesh(tmp_path) as mesh:
         assert (await mesh.http.get("/v1/models/reviews")).status_code == 200
         assert (await mesh.http.get("/healthz")).status_code == 200
@@ -151,11 +151,11 @@ async def test_the_limit_follows_the_fleet(tmp_path: Path) -> None:
 
 
 async def limit_becomes(envoy: RunningEnvoy, calls: int) -> None:
-    """Wait until so many calls may be in flight."""
+    """Wait until Envoy allows this many calls in flight."""
     name = "circuit_breakers.champion.default.max_requests"
-    found = ""
+    limit = ""
     async with asyncio.timeout(60), httpx.AsyncClient() as http:
-        while found != str(calls):
+        while limit != str(calls):
             await asyncio.sleep(0.05)
             entries = (await http.get(f"{envoy.admin_url}/runtime")).json()["entries"]
-            found = entries.get(name, {}).get("final_value", "")
+            limit = entries.get(name, {}).get("final_value", "")

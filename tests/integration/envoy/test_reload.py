@@ -1,4 +1,4 @@
-"""Reload and Rollback over JSON: real Envoy, MLflow and PostgreSQL, the control plane whole."""
+"""Reload and Rollback over JSON, with a real Envoy, MLflow, PostgreSQL and control plane."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,6 +9,7 @@ import pytest
 
 from tests.real_parts.waiting import until
 from tests.twins.steered_mesh import SteeredMesh, steered_mesh
+from tests.twins.toy_services import stop_at_once
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ async def test_a_replica_that_cannot_prepare_is_named_with_its_step(mesh: Steere
     assert mesh.replicas[0].ready == {}
 
 
-async def test_http_goes_to_the_listeners_that_replicas_tell(mesh: SteeredMesh) -> None:
+async def test_http_goes_to_the_listeners_that_replicas_report(mesh: SteeredMesh) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # A connection without a request is Envoy's health check.
         if await reader.read(65536):
@@ -81,7 +82,7 @@ async def test_http_goes_to_the_listeners_that_replicas_tell(mesh: SteeredMesh) 
             assert (await http.get("/v2/health/live")).json() == {"error": "no healthy upstream"}
 
 
-async def test_what_is_missing_is_said(mesh: SteeredMesh) -> None:
+async def test_the_error_says_what_is_missing(mesh: SteeredMesh) -> None:
     response = await mesh.http.post("/models/nobody:reload", json={})
     assert response.status_code == 404
     await mesh.registry.ensure_model("untrained")
@@ -100,7 +101,7 @@ async def test_the_fleet_shows_a_replica_that_is_down(mesh: SteeredMesh) -> None
     model = "shown"
     version = await mesh.promoted(model)
     await mesh.http.post(f"/models/{model}:reload", json={})
-    await mesh.servers[1]._server.stop(0)
+    await stop_at_once(mesh.servers[1])
     fleet = (await mesh.http.get("/fleet")).json()
     assert [(r["healthy"], r["eligible"]) for r in fleet["replicas"]][1] == (False, False)
     assert fleet["replicas"][0]["models"][-1]["state"] == "MODEL_STATE_SERVING"

@@ -1,4 +1,4 @@
-"""In-memory twins of what the control plane stands on: replica, registry, promotions."""
+"""In-memory twins of the parts around the control plane: replica, registry, demotions, Envoy."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ from control_plane.reload.coordinator import ReloadCoordinator
 from control_plane.reload.repairs import Repairs
 from control_plane.reload.upkeep import Upkeep
 from control_plane.topology import Address, MeshTopology
-from control_plane.traffic.eligible_replicas import Rotation
+from control_plane.traffic.envoy_targets import EnvoyTargets
 from control_plane.traffic.traffic_control import TrafficControl
 from service_kit.errors import Aborted, NotFound, Unavailable
 from service_kit.model_registry.promotion import Promoted
@@ -34,7 +34,7 @@ TOPOLOGY = MeshTopology((), Address("t", 1), Address("d", 1), Address("c", 1))
 
 
 class TwinReplica:
-    """Does what a replica does, without a model; fails where a test says."""
+    """Acts as a replica without models. A test makes it fail at a step."""
 
     def __init__(self, name: str, **serving: str) -> None:
         self.name = name
@@ -54,12 +54,12 @@ class TwinReplica:
         self.calls: list[str] = []
 
     def kill(self) -> None:
-        """Die; what was prepared is lost."""
+        """Die, and lose the prepared versions."""
         self.up = False
         self.ready.clear()
 
     def restart(self, serving: dict[str, str]) -> None:
-        """Come back, serving this."""
+        """Come back and serve these versions, by model."""
         self.up, self.fail_at, self.killed_by_activate = True, "", False
         self.serving, self.challengers = dict(serving), {}
 
@@ -139,9 +139,12 @@ class TwinRegistry:
         self.model_tags: dict[str, str] = {}
         self.tags: dict[str, dict[str, str]] = {str(n + 1): {} for n in range(3)}
         self.up = True
-        self.refuse_aliases = False
+        self.refused_calls = 0
+        self.refused_aliases = 0
+        """Writes of aliases that are still to fail."""
+
         self.hold_tags: asyncio.Event | None = None
-        """Until it is set no tag of the model is written."""
+        """Event until which no tag of the model is written; None: there is nothing to wait for."""
 
     async def find_model(self, name: str) -> RegisteredModel | None:
         self._answer()
@@ -161,7 +164,8 @@ class TwinRegistry:
 
     async def set_alias(self, name: str, alias: str, version: str) -> None:
         self._answer()
-        if self.refuse_aliases:
+        if self.refused_aliases:
+            self.refused_aliases -= 1
             raise Unavailable("MLflow answered 503")
         self.aliases[alias] = version
 
@@ -177,6 +181,7 @@ class TwinRegistry:
 
     def _answer(self) -> None:
         if not self.up:
+            self.refused_calls += 1
             raise Unavailable("MLflow is away")
 
 
@@ -200,7 +205,7 @@ class TwinDemotions:
 
 
 class TwinEnvoy:
-    """Takes whatever is published."""
+    """Takes every configuration."""
 
     def __init__(self) -> None:
         self.topology = TOPOLOGY
@@ -238,10 +243,10 @@ class TwinMesh:
         self.start()
 
     def start(self) -> None:
-        """Start a control plane that knows nothing yet, as after a crash."""
+        """Start a new control plane, as after a crash."""
         locks = ModelLocks()
         self.envoy = TwinEnvoy()
-        self.rotation = Rotation(TOPOLOGY, self.envoy, locks, lambda: self.now)
+        self.targets = EnvoyTargets(TOPOLOGY, self.envoy, locks, lambda: self.now)
         self.fleet = Fleet(self.replicas)
         self.repairs = Repairs(self.registry, locks, QUICK)
         self.catalog = Catalog(self.registry, max_age_s=0)
@@ -255,13 +260,13 @@ class TwinMesh:
             marks,
             QUICK,
             self.catalog,
-            self.rotation,
+            self.targets,
         )
         self.upkeep = Upkeep(
-            self.fleet, self.catalog, locks, self.repairs, marks, self.rotation, 0.01
+            self.fleet, self.catalog, locks, self.repairs, marks, self.targets, 0.01
         )
         self.traffic = TrafficControl(
-            self.registry, self.catalog, self.fleet, locks, self.rotation, QUICK
+            self.registry, self.catalog, self.fleet, locks, self.targets, QUICK
         )
 
     @property
@@ -270,7 +275,7 @@ class TwinMesh:
         return [replica.serving.get("reviews", "") for replica in self.replicas]
 
     async def settle(self) -> None:
-        """Let upkeep and repairs do what they have to."""
+        """Run the upkeep and its repairs until they are done."""
         await self.upkeep.look()
         async with asyncio.timeout(60):
             while self.repairs.running:
@@ -279,5 +284,10 @@ class TwinMesh:
 
 
 def moment(second: int) -> datetime:
-    """A time."""
+    """Return a moment, `second` seconds after noon."""
     return datetime(2026, 1, 1, 12, 0, second, tzinfo=UTC)
+
+
+def two_replicas(version: str = "1") -> tuple[TwinReplica, TwinReplica]:
+    """Replicas r1 and r2, which serve this version of reviews."""
+    return TwinReplica("r1", reviews=version), TwinReplica("r2", reviews=version)

@@ -1,1 +1,1 @@
-"""What every resource is made with: names, short forms and encodings."""
+"""Shared by all resources: names, short forms of messages, and encodings."""

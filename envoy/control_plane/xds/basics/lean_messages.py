@@ -1,9 +1,9 @@
-"""Imports envoy-data-plane's messages without what takes 2 s of CPU at every start.
+"""Imports envoy-data-plane's messages without their validators.
 
-They are generated as pydantic dataclasses, and building the validators takes most of it.
-betterproto2 takes plain dataclasses too, and the bytes are the same. A misspelt field raises
-TypeError either way; wrong types are caught by mypy, and by a test that builds everything with the
-validators.
+The generated messages are pydantic dataclasses, whose import takes 2 s of CPU at every start; most
+of it builds validators. betterproto2 takes plain dataclasses too, and encodes them to the same
+bytes. A misspelt field raises TypeError either way. Wrong types are found by mypy, and by a test
+that builds everything with the validators.
 """
 
 import dataclasses
@@ -16,25 +16,26 @@ import betterproto2
 import pydantic.dataclasses
 
 _type_hints: Any = betterproto2.Message._type_hints.__func__  # type: ignore[attr-defined]
-# It is asked once for each field of a class, and evaluates the annotations of all every time.
+# betterproto2 calls this once for each field of a class, and each call evaluates the annotations of
+# all fields. So the result is cached.
 _cached_type_hints: Any = functools.cache(_type_hints)
 
 
 @contextmanager
 def lean_messages() -> Iterator[None]:
-    """Import generated messages within; those that are imported already stay as they are."""
-    own = pydantic.dataclasses.dataclass
+    """Generated messages that are imported inside this context are lean; earlier ones stay."""
+    original = pydantic.dataclasses.dataclass
     pydantic.dataclasses.dataclass = _lean  # type: ignore[assignment]
     try:
         yield
     finally:
-        pydantic.dataclasses.dataclass = own
+        pydantic.dataclasses.dataclass = original
 
 
 def _lean(*, config: Mapping[str, object], **options: Any) -> Callable[[Any], Any]:
-    """The decorator that generated code calls; `config` is for validators.
+    """Stand in for the decorator that generated code calls; `config` is for validators.
 
-    A class becomes a dataclass with its first object: nine in ten never have one.
+    A class becomes a dataclass only with its first object: nine in ten classes never have one.
     """
 
     def decorated(message: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Short forms of what every resource needs."""
+"""Short forms of messages that many resources need."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -16,32 +16,32 @@ from envoy_data_plane.google.protobuf import ListValue, Struct, Value
 
 from control_plane.topology import Address
 
-# Resources come over the one aggregated stream when there is a control plane.
+# The source of resources that the control plane sends over its one aggregated stream.
 ADS = ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
 
 
 def seconds(value: float) -> timedelta:
-    """A duration."""
+    """Return a duration."""
     return timedelta(seconds=value)
 
 
 def percent(value: float) -> Percent:
-    """A percentage, 0 to 100."""
+    """Return a percentage, 0 to 100."""
     return Percent(value=value)
 
 
 def always() -> RuntimeFractionalPercent:
-    """All of the requests."""
+    """Return the fraction that stands for all requests."""
     return RuntimeFractionalPercent(default_value=FractionalPercent(numerator=100))
 
 
 def socket_address(address: Address) -> EnvoyAddress:
-    """An address to listen on or to connect to."""
+    """Return an address to listen on or to connect to."""
     return EnvoyAddress(socket_address=SocketAddress(address=address.host, port_value=address.port))
 
 
 def struct(fields: Mapping[str, str | int | list[str]]) -> Struct:
-    """A JSON object."""
+    """Return a JSON object."""
     return Struct(fields={name: _value(value) for name, value in fields.items()})
 
 

@@ -1,9 +1,9 @@
-"""Names that Envoy's resources know each other by, and the services behind each cluster."""
+"""Names by which Envoy's resources refer to each other, of services, filters and headers."""
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 CHAMPION_HTTP = "champion-http"
-# The same replicas, for single calls over HTTP/1.1 (service_kit/unary/).
+# The same replicas, for unary calls over HTTP/1.1 (service_kit/unary/).
 CHAMPION_UNARY = "champion-unary"
 CHALLENGER_UNARY = "challenger-unary"
 REPLICAS = (CHAMPION, CHALLENGER, CHAMPION_HTTP, CHAMPION_UNARY, CHALLENGER_UNARY)
@@ -20,10 +20,10 @@ PREDICT_SERVICE = "mesh.v1.PredictService"
 TRAIN_SERVICE = "mesh.v1.TrainService"
 RELOAD_SERVICE = "mesh.v1.ReloadService"
 DATA_SERVICE = "mesh.v1.DataService"
-# Its JSON is not what transcoding makes, so it is not one of PUBLIC_SERVICES.
+# Not one of PUBLIC_SERVICES: its JSON differs from the JSON that transcoding makes.
 OPEN_INFERENCE_SERVICE = "inference.GRPCInferenceService"
 PUBLIC_SERVICES = (PREDICT_SERVICE, TRAIN_SERVICE, RELOAD_SERVICE, DATA_SERVICE)
-# Service, method, and the field of its first message that names the model.
+# Service, method, and the field of the call's first message that names the model.
 MODEL_FIELDS = (
     (PREDICT_SERVICE, "Predict", "model"),
     (PREDICT_SERVICE, "PredictStream", "model"),
@@ -35,10 +35,11 @@ BUFFER = "envoy.filters.http.buffer"
 CORS = "envoy.filters.http.cors"
 FIELD_EXTRACTION = "envoy.filters.http.grpc_field_extraction"
 LUA = "envoy.filters.http.lua"
-# Set by Envoy alone: which slot of the replica answers, and that nobody reads the answer.
+# Headers that only Envoy sets: which slot of the replica answers, and that the request is a copy,
+# whose answer nobody reads.
 ROLE_HEADER = "x-mesh-role"
 MIRROR_HEADER = "x-mesh-mirror"
 CHAMPION_ROLE = "champion"
 CHALLENGER_ROLE = "challenger"
-# Sent by clients: equal keys get equal versions.
+# Header that clients may send: requests with equal keys get answers from equal versions.
 KEY_HEADER = "x-mesh-key"

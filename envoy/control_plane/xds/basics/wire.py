@@ -1,11 +1,12 @@
-"""Protobuf's wire format, as far as encoded messages are put together from encoded parts.
+"""The part of protobuf's wire format that puts a message together from encoded parts.
 
-Encoding in Python takes milliseconds where a change of the fleet has to reach Envoy in a few.
+A change of the fleet has to reach Envoy within a few milliseconds, and encoding whole messages in
+Python would take as long again.
 """
 
 
 def field(number: int, content: bytes) -> bytes:
-    """A length-delimited field: a string, bytes or a message; `number` below 16."""
+    """Encode a length-delimited field: a string, bytes or a message. `number` is below 16."""
     return bytes([number << 3 | 2]) + _varint(len(content)) + content
 
 

@@ -1,4 +1,4 @@
-"""Clusters: how Envoy reaches the services, sees whether they live, and bounds their load."""
+"""Clusters: how Envoy reaches the services, checks their health, and limits their load."""
 
 from envoy_data_plane.envoy.config.cluster.v3 import (
     CircuitBreakers,
@@ -38,40 +38,40 @@ CONNECT_TIMEOUT_S = 1.0
 HEALTH_INTERVAL_S = 1.0
 # A replica may be slow to answer while it loads a model on a busy machine.
 HEALTH_TIMEOUT_S = 3.0
-# One that is back gets calls again after so long at most.
+# A replica that is healthy again gets calls at the latest after this time, seconds.
 HEALTH_RETRY_S = 0.25
 SLOW_START_S = 5.0
-# Pings find a machine that vanished without closing its connections, or a process that hangs: its
-# calls in flight then go to another one, long before their deadlines.
+# Pings find a machine that vanished without closing its connections, or a process that hangs. Its
+# calls in flight then go to another replica, long before their deadlines.
 KEEPALIVE_INTERVAL_S = 4.0
 KEEPALIVE_TIMEOUT_S = 4.0
 EJECTION_S = 2.0
-# A stream each; Envoy opens another connection beyond that.
+# Calls that share an HTTP/2 connection; Envoy opens another connection for further calls.
 STREAMS_PER_CONNECTION = 1024
 _PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 def replica_cluster(name: str, health_service: str, calls: int) -> Cluster:
-    """The cluster of the replicas; its endpoints are a resource of their own."""
+    """Return a cluster of the replicas for gRPC over HTTP/2."""
     return _discovered(_cluster(name, _grpc_health(health_service), calls, _HTTP2))
 
 
 def replica_http_cluster(name: str, calls: int) -> Cluster:
-    """The cluster of the replicas' HTTP listeners."""
+    """Return a cluster of the replicas' HTTP listeners."""
     return _discovered(_cluster(name, _tcp_health(), calls, _HTTP1))
 
 
 def replica_unary_cluster(name: str, calls: int) -> Cluster:
-    """The cluster of the replicas' unary calls over HTTP/1.1."""
+    """Return a cluster of the replicas for unary calls over HTTP/1.1."""
     health = _health(http=HealthCheckHttpHealthCheck(path=HEALTH_PATH))
     return _discovered(_cluster(name, health, calls, _HTTP1_TRAILERS))
 
 
 def _discovered(cluster: Cluster) -> Cluster:
-    """Have the endpoints from a resource of their own: those of replicas that come and go."""
+    """Let a cluster take its endpoints from a resource of their own: replicas come and go."""
     cluster.type = ClusterDiscoveryType.EDS
     cluster.eds_cluster_config = ClusterEdsClusterConfig(eds_config=ADS)
-    # A replica that is taken out gets nothing more, however healthy it is.
+    # A replica that is taken out of the endpoints gets no more calls even while it is healthy.
     cluster.ignore_health_on_host_removal = True
     cluster.least_request_lb_config = ClusterLeastRequestLbConfig(
         slow_start_config=ClusterSlowStartConfig(slow_start_window=seconds(SLOW_START_S))
@@ -80,13 +80,13 @@ def _discovered(cluster: Cluster) -> Cluster:
 
 
 def service_cluster(name: str, address: Address, health_service: str, calls: int) -> Cluster:
-    """The cluster of a service that has one address."""
+    """Return the cluster of a service that has one address."""
     cluster = _cluster(name, _grpc_health(health_service), calls, _HTTP2)
     return with_endpoints(cluster, Endpoints(name, (address,)))
 
 
 def control_plane_cluster(address: Address) -> Cluster:
-    """The cluster that an Envoy has everything else from; it is there from the start."""
+    """Return the cluster from which Envoy gets everything else; the bootstrap holds it."""
     endpoints = Endpoints(names.DISCOVERY, (address,))
     return Cluster(
         name=names.DISCOVERY,
@@ -100,7 +100,7 @@ def control_plane_cluster(address: Address) -> Cluster:
 
 
 def with_endpoints(cluster: Cluster, endpoints: Endpoints) -> Cluster:
-    """Copy a cluster with endpoints of its own, so that it needs no control plane."""
+    """Copy a cluster and put these endpoints into it, so that it needs no control plane."""
     static = Cluster.parse(bytes(cluster))
     static.type = _static_type(endpoints)
     static.eds_cluster_config = None
@@ -134,10 +134,10 @@ def _cluster(
         name=name,
         connect_timeout=seconds(CONNECT_TIMEOUT_S),
         lb_policy=ClusterLbPolicy.LEAST_REQUEST,
-        # With every host unhealthy Envoy would otherwise send to them all the same.
         common_lb_config=ClusterCommonLbConfig(
+            # By default Envoy sends calls to unhealthy hosts when every host is unhealthy.
             healthy_panic_threshold=percent(0),
-            # What a health check saw holds at once, not up to a second later.
+            # The result of a health check counts at once, not up to a second later.
             update_merge_window=seconds(0),
         ),
         health_checks=[health],
@@ -165,10 +165,10 @@ def _health(
     return HealthCheck(
         timeout=seconds(HEALTH_TIMEOUT_S),
         interval=seconds(HEALTH_INTERVAL_S),
-        # By default a cluster without traffic is looked at once a minute.
+        # By default Envoy checks a cluster without traffic once a minute.
         no_traffic_interval=seconds(HEALTH_INTERVAL_S),
         unhealthy_interval=seconds(HEALTH_RETRY_S),
-        # Timeouts only: NOT_SERVING counts at once.
+        # Checks in a row that have to time out. An answer NOT_SERVING counts at once.
         unhealthy_threshold=3,
         healthy_threshold=1,
         grpc_health_check=grpc,
@@ -178,7 +178,7 @@ def _health(
 
 
 def _outlier_detection() -> OutlierDetection:
-    """Eject a host that cannot be reached; never one for the errors that its answers carry."""
+    """Eject a host that cannot be reached, but never for the errors that its answers carry."""
     return OutlierDetection(
         split_external_local_origin_errors=True,
         consecutive_local_origin_failure=3,
@@ -199,11 +199,11 @@ def _circuit_breakers(calls: int) -> CircuitBreakers:
     limits = [
         CircuitBreakersThresholds(
             priority=priority,
-            # HTTP/1.1 takes one for each call in flight.
+            # HTTP/1.1 needs a connection for each call in flight.
             max_connections=max(1024, calls),
             max_pending_requests=calls,
             max_requests=calls,
-            # All calls of a replica that died are sent again at once.
+            # When a replica dies, Envoy sends all its calls again at once.
             max_retries=calls,
             track_remaining=True,
         )

@@ -1,7 +1,7 @@
 """Endpoints of a cluster, put together from encoded parts.
 
-A change of one replica sends the endpoints of all, and building and encoding one takes half a
-millisecond in Python; so each address is encoded once.
+A change of one replica sends the endpoints of all replicas, and building and encoding one endpoint
+takes half a millisecond in Python; so each address is encoded once.
 """
 
 from dataclasses import dataclass
@@ -27,15 +27,16 @@ class Endpoints:
     addresses: tuple[Address, ...]
 
     def message(self) -> ClusterLoadAssignment:
-        """As a message."""
+        """Return the endpoints as a message."""
         endpoints = [LbEndpoint(endpoint=_endpoint(address)) for address in self.addresses]
         return ClusterLoadAssignment(
             cluster_name=self.cluster_name, endpoints=[LocalityLbEndpoints(lb_endpoints=endpoints)]
         )
 
     def __bytes__(self) -> bytes:
-        """As the message encodes itself."""
-        # Fields: LocalityLbEndpoints.lb_endpoints is 2, .cluster_name is 1, .endpoints is 2.
+        """Return the bytes that `message()` would encode to."""
+        # Field numbers: ClusterLoadAssignment.cluster_name 1, .endpoints 2;
+        # LocalityLbEndpoints.lb_endpoints 2.
         locality = b"".join(field(2, _encoded(address)) for address in self.addresses)
         return field(1, self.cluster_name.encode()) + field(2, locality)
 

@@ -1,6 +1,6 @@
-"""Limits that follow what the fleet is and does, as values of Envoy's runtime.
+"""Limits that depend on the fleet's size and work, as values of Envoy's runtime.
 
-In the clusters themselves they would have every cluster built anew when a replica comes or goes.
+If the clusters held them, Envoy would build every cluster anew when a replica comes or goes.
 """
 
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from control_plane.xds.basics.messages import struct
 
 @dataclass(frozen=True)
 class RuntimeLimits:
-    """A layer of the runtime."""
+    """A layer of Envoy's runtime."""
 
     name: str
     replica_calls: int
     """Calls that may be in flight in each of the clusters of replicas."""
 
     def layer(self) -> Struct:
-        """Keys and values."""
+        """Return the keys and values of the layer."""
         return struct(
             {
                 f"circuit_breakers.{name}.default.max_requests": self.replica_calls
@@ -31,12 +31,12 @@ class RuntimeLimits:
         )
 
     def __bytes__(self) -> bytes:
-        """As a resource."""
+        """Return the encoded resource."""
         return bytes(Runtime(name=self.name, layer=self.layer()))
 
 
 def runtime_limits(limits: Limits, replicas: int, preparing: bool) -> RuntimeLimits:
-    """The limits of a fleet of that many replicas, which may be preparing a version."""
+    """Return the limits of a fleet; `preparing`: replicas prepare a version."""
     calls = max(limits.calls_at_least, limits.calls_per_replica * replicas)
     if preparing:
         calls *= CALLS_WHILE_PREPARING

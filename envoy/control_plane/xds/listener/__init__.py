@@ -1,1 +1,1 @@
-"""Where clients come in: Envoy's listener, its filters, its own answers and its access log."""
+"""The side of the clients: Envoy's listener, its filters, its own error answers, its access log."""

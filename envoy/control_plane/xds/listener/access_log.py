@@ -1,4 +1,4 @@
-"""The access log: a JSON object a line on standard output. Never a query string or a body."""
+"""The access log: a JSON object a line on standard output, without query strings and bodies."""
 
 from envoy_data_plane.envoy.config.accesslog.v3 import (
     AccessLog,
@@ -15,7 +15,7 @@ from envoy_data_plane.google.protobuf import Any
 
 from control_plane.xds.basics.messages import struct
 
-# What is left out of a line has no value.
+# Keys of a line, and the values that Envoy puts in; keys without a value are left out.
 FIELDS = {
     "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
     "method": "%REQ(X-ENVOY-ORIGINAL-METHOD?:METHOD)%",
@@ -35,8 +35,8 @@ FIELDS = {
     "user_agent": "%REQ(USER-AGENT)%",
     "request_id": "%REQ(X-REQUEST-ID)%",
     "role": "%REQ(X-MESH-ROLE)%",
-    # Who answered, as the replica says: in trailers over gRPC and JSON, in headers at /v2/. Empty
-    # where no model answered.
+    # The replica says who answered: in trailers over gRPC and JSON, in headers at /v2/. Empty when
+    # no model answered.
     "model": "%TRAILER(X-MESH-MODEL)%%RESP(X-MESH-MODEL)%",
     "version": "%TRAILER(X-MESH-VERSION)%%RESP(X-MESH-VERSION)%",
     "alias": "%TRAILER(X-MESH-ALIAS)%%RESP(X-MESH-ALIAS)%",
@@ -44,12 +44,12 @@ FIELDS = {
 }
 
 
-# Of the refusals of a mesh that is full, percent: an overload must not fill the disk.
+# Percentage of the refusals of a full mesh that are logged: an overload must not fill the disk.
 LOGGED_REFUSALS = 1
 
 
 def access_log() -> AccessLog:
-    """The log of the listener."""
+    """Return the access log of the listener."""
     log_format = SubstitutionFormatString(json_format=struct(FIELDS), omit_empty_values=True)
     return AccessLog(
         name="envoy.access_loggers.stdout",

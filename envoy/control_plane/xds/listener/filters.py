@@ -35,15 +35,16 @@ HEALTH_PATH = "/healthz"
 
 
 def http_filters(limits: Limits) -> list[HttpFilter]:
-    """The filter chain."""
+    """Return the filter chain."""
     return [
         HttpFilter(name=names.CORS, typed_config=Any.pack(Cors())),
         HttpFilter(name="envoy.filters.http.grpc_web", typed_config=Any.pack(GrpcWeb())),
         HttpFilter(name="envoy.filters.http.health_check", typed_config=Any.pack(_health())),
-        # On for JSON only, by route: the transcoder bounds what it holds, not what passes.
+        # Routes switch this on for JSON alone. It limits the whole body; the transcoder limits only
+        # the part of it that it holds.
         HttpFilter(name=names.BUFFER, typed_config=Any.pack(_body(limits)), disabled=True),
         HttpFilter(name=names.TRANSCODER, typed_config=Any.pack(_transcoder(limits))),
-        # On by route, only while a model's traffic is split.
+        # Routes switch the next two on while any model's traffic is split.
         HttpFilter(
             name=names.FIELD_EXTRACTION, typed_config=Any.pack(_model_name()), disabled=True
         ),
@@ -57,7 +58,7 @@ def http_filters(limits: Limits) -> list[HttpFilter]:
 
 
 def descriptor() -> bytes:
-    """The descriptor set of every public service."""
+    """Return the descriptor set of every public service."""
     return files("mesh").joinpath("descriptor.pb").read_bytes()
 
 
@@ -66,7 +67,7 @@ def _body(limits: Limits) -> Buffer:
 
 
 def _health() -> HealthCheck:
-    """200 on /healthz while any replica can answer, for balancers and containers."""
+    """Answer 200 at /healthz while any replica is healthy, for balancers and containers."""
     path = HeaderMatcher(name=":path", string_match=StringMatcher(exact=HEALTH_PATH))
     return HealthCheck(
         pass_through_mode=False,
@@ -92,7 +93,7 @@ def _transcoder(limits: Limits) -> GrpcJsonTranscoder:
 
 
 def _model_name() -> GrpcFieldExtractionConfig:
-    """Takes the model from a call's first message, so that routes can tell models apart."""
+    """Take the model from a call's first message, so that routes can tell models apart."""
     return GrpcFieldExtractionConfig(
         descriptor_set=DataSource(inline_bytes=descriptor()),
         extractions_by_method={
@@ -105,11 +106,11 @@ def _model_name() -> GrpcFieldExtractionConfig:
 
 
 def _choose_route_again() -> Lua:
-    """The route was chosen by the path alone, before the message came."""
+    """Choose the route again: before the first message came, only the path was known."""
     code = "function envoy_on_request(handle) handle:clearRouteCache() end"
     return Lua(default_source_code=DataSource(inline_string=code))
 
 
 def _stats() -> GrpcStats:
-    # Dots in the package's name would break the names of the Prometheus metrics.
+    # Dots in the package's name would break the names of Prometheus metrics.
     return GrpcStats(stats_for_all_methods=True, replace_dots_in_grpc_service_name=True)

@@ -31,14 +31,14 @@ from control_plane.xds.listener.local_replies import local_reply_config
 SERVER_NAME = "mesh"
 IDLE_CONNECTION_S = 3600.0
 HEADERS_TIMEOUT_S = 10.0
-# Pings find a client whose machine vanished; its streams are then freed.
+# Pings find a client whose machine vanished; Envoy then frees its streams.
 KEEPALIVE_INTERVAL_S = 30.0
 KEEPALIVE_TIMEOUT_S = 20.0
 _MANAGER = "envoy.filters.network.http_connection_manager"
 
 
 def listener(topology: MeshTopology) -> Listener:
-    """The listener; it takes its routes from the control plane, see `with_routes`."""
+    """Return the listener, which takes its routes from the control plane (see `with_routes`)."""
     manager = HttpConnectionManager(
         stat_prefix=names.LISTENER,
         codec_type=HttpConnectionManagerCodecType.AUTO,
@@ -59,8 +59,8 @@ def listener(topology: MeshTopology) -> Listener:
                 interval=seconds(KEEPALIVE_INTERVAL_S), timeout=seconds(KEEPALIVE_TIMEOUT_S)
             )
         ),
-        # Before routing: what a route adds later must stay.
-        early_header_mutation_extensions=[_without_own_headers()],
+        # Before routing, so that the headers that a route adds stay.
+        early_header_mutation_extensions=[_without_envoys_headers()],
     )
     chain = FilterChain(filters=[Filter(name=_MANAGER, typed_config=Any.pack(manager))])
     return Listener(
@@ -72,13 +72,13 @@ def listener(topology: MeshTopology) -> Listener:
 
 
 def route_name(resource: Listener) -> str:
-    """Name of the routes that a listener asks for."""
+    """Return the name of the routes that a listener asks for."""
     rds = _manager(resource).rds
     return rds.route_config_name if rds else ""
 
 
 def with_routes(resource: Listener, routes: RouteConfiguration) -> Listener:
-    """Copy a listener with routes of its own, so that it needs no control plane."""
+    """Copy a listener and put these routes into it, so that it needs no control plane."""
     manager = _manager(resource)
     manager.rds = None
     manager.route_config = routes
@@ -95,7 +95,8 @@ def _manager(resource: Listener) -> HttpConnectionManager:
     return manager
 
 
-def _without_own_headers() -> TypedExtensionConfig:
+def _without_envoys_headers() -> TypedExtensionConfig:
+    """Remove headers of clients that only Envoy may set."""
     own = (names.ROLE_HEADER, names.MIRROR_HEADER)
     mutation = EarlyHeaderMutation(mutations=[HeaderMutation(remove=name) for name in own])
     return TypedExtensionConfig(

@@ -1,6 +1,6 @@
-"""Envoy's own errors, told to HTTP clients in the contract's form.
+"""Envoy's own errors, in the contract's form for HTTP clients.
 
-A gRPC client keeps what it understands, a status and a plain message.
+A gRPC client gets the form that it understands: a status and a plain message.
 """
 
 from base64 import b64encode
@@ -43,30 +43,30 @@ NO_ROUTE = "NR"
 TOO_LATE = "UMSDR"
 TOO_MUCH = "UO"
 FULL = "the mesh has as much to do as it can; try again a little later"
-# By then whatever was let in is answered.
+# After this time, seconds, the calls that were let in are answered.
 RETRY_S = 0.5
-# What the filter, router or codec that refused the request has to say.
-_ITS_OWN_WORDS = "%LOCAL_REPLY_BODY%"
+# The text of the filter, router or codec that refused the request.
+_ENVOYS_TEXT = "%LOCAL_REPLY_BODY%"
 
 
 @dataclass(frozen=True)
 class Reply:
-    """How one HTTP status of Envoy's own is told."""
+    """The answer to clients for one HTTP status that Envoy itself gives."""
 
     http: int
     code: int
     """gRPC code, as a number."""
 
-    message: str = _ITS_OWN_WORDS
+    message: str = _ENVOYS_TEXT
     flag: str = ""
-    """Only with this response flag."""
+    """The answer applies only with this response flag; empty: with any."""
 
     as_http: int | None = None
-    """Status to send instead."""
+    """HTTP status to send instead; None: the same one."""
 
 
 def replies(limits: Limits) -> tuple[Reply, ...]:
-    """The table; first match wins."""
+    """Return the table of answers; the first one that matches applies."""
     too_large = f"body: is larger than the limit of {limits.max_body_bytes:,} bytes"
     too_late = "the call outlasted its deadline or the limit of its method"
     return (
@@ -92,7 +92,7 @@ def replies(limits: Limits) -> tuple[Reply, ...]:
 
 
 def local_reply_config(limits: Limits) -> LocalReplyConfig:
-    """The whole of it."""
+    """Return the configuration of all local replies."""
     table = replies(limits)
     open_inference = [_mapper(reply, {"error": reply.message}, _of_v2()) for reply in table]
     over_http = [_mapper(reply, _contract_body(reply), _over_http()) for reply in table]
@@ -102,7 +102,7 @@ def local_reply_config(limits: Limits) -> LocalReplyConfig:
 
 
 def _no_such_method() -> ResponseMapper:
-    """What a gRPC or gRPC-Web client is told where nothing is; it gets no words otherwise."""
+    """Tell gRPC and gRPC-Web clients that there is no such method; Envoy itself gives no text."""
     return ResponseMapper(
         filter=_flag(NO_ROUTE),
         body_format_override=SubstitutionFormatString(
@@ -112,10 +112,10 @@ def _no_such_method() -> ResponseMapper:
 
 
 def _too_much_over_grpc() -> ResponseMapper:
-    """Envoy itself says UNAVAILABLE, which clients try again at once."""
+    """Refuse with RESOURCE_EXHAUSTED; Envoy's UNAVAILABLE would make clients try again at once."""
     return ResponseMapper(
         filter=_flag(TOO_MUCH),
-        # gRPC-Web has none but what HTTP's statuses stand for: it is told UNAVAILABLE.
+        # gRPC-Web clients get the gRPC status that stands for the HTTP status: UNAVAILABLE.
         status_code=429,
         headers_to_add=_exhausted(),
         body_format_override=SubstitutionFormatString(
@@ -125,7 +125,7 @@ def _too_much_over_grpc() -> ResponseMapper:
 
 
 def _exhausted() -> list[HeaderValueOption]:
-    """RESOURCE_EXHAUSTED with a retry delay, for gRPC and for HTTP."""
+    """Return headers that say RESOURCE_EXHAUSTED with a retry delay, over gRPC and HTTP."""
     status = Exhausted(FULL, RETRY_S).status().SerializeToString()
     headers = {
         "grpc-status": str(_EXHAUSTED),
@@ -146,10 +146,10 @@ def _contract_body(reply: Reply) -> dict[str, str | int | list[str]]:
 
 
 def _mapper(
-    reply: Reply, body: Mapping[str, str | int | list[str]], asked: AccessLogFilter
+    reply: Reply, body: Mapping[str, str | int | list[str]], requests: AccessLogFilter
 ) -> ResponseMapper:
-    """`asked` says for which requests."""
-    conditions = [_status(reply.http), asked]
+    """Map a reply to `body`, for these requests."""
+    conditions = [_status(reply.http), requests]
     if reply.flag:
         conditions.append(_flag(reply.flag))
     return ResponseMapper(
@@ -173,13 +173,16 @@ def _status(code: int) -> AccessLogFilter:
 
 
 def _of_v2() -> AccessLogFilter:
-    """The Open Inference Protocol over HTTP has a form of its own."""
+    """Match the Open Inference Protocol over HTTP, whose errors have a form of their own."""
     path = HeaderMatcher(name=":path", string_match=StringMatcher(prefix="/v2"))
     return AccessLogFilter(header_filter=HeaderFilter(header=path))
 
 
 def _over_http() -> AccessLogFilter:
-    """Neither gRPC nor gRPC-Web; a transcoded call looks like gRPC by now but for its old path."""
+    """Match requests that are neither gRPC nor gRPC-Web.
+
+    A transcoded call looks like gRPC by now; only the header with its old path tells it apart.
+    """
     not_grpc = HeaderMatcher(
         name="content-type",
         string_match=StringMatcher(prefix="application/grpc"),

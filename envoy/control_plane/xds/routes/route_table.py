@@ -1,20 +1,34 @@
-"""A RouteConfiguration, put together from encoded routes."""
+"""The routing table of the mesh: a RouteConfiguration put together from encoded routes.
+
+A change of one model's split sends the routes of all models, and encoding them in Python is slow;
+so each route is encoded once.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from envoy_data_plane.envoy.config.route.v3 import Route, RouteAction, RouteConfiguration
 
+from control_plane.topology import MeshTopology, Split
+from control_plane.xds.basics import names
 from control_plane.xds.basics.wire import field
+from control_plane.xds.routes.route_messages import (
+    json_route,
+    split_route,
+    virtual_host,
+    whole_route,
+)
+from control_plane.xds.routes.route_rules import RULES, Rule, rules_over_http1
 
 
 @dataclass(frozen=True)
 class EncodedRoute:
-    """One route."""
+    """One route of the table."""
 
     name: str
     clusters: frozenset[str]
-    """The clusters that it leads to."""
+    """Every cluster that it may send a call or a copy to."""
 
     encoded: bytes
 
@@ -26,7 +40,7 @@ class EncodedRoute:
 
 @dataclass(frozen=True)
 class RouteTable:
-    """Routes in the order in which they are tried."""
+    """Routes, in the order in which Envoy tries them."""
 
     name: str
     host: bytes
@@ -40,24 +54,60 @@ class RouteTable:
         return {route.name: route.clusters for route in self.routes}
 
     def message(self) -> RouteConfiguration:
-        """As a message."""
+        """Return the table as a message."""
         return RouteConfiguration.parse(bytes(self))
 
     def __bytes__(self) -> bytes:
-        """As the message encodes itself."""
-        # Fields: VirtualHost.routes is 3, RouteConfiguration.name is 1, .virtual_hosts is 2.
+        """Return the bytes that `message()` would encode to."""
+        # Field numbers: RouteConfiguration.name 1, .virtual_hosts 2; VirtualHost.routes 3.
         routes = b"".join(field(3, route.encoded) for route in self.routes)
         return field(1, self.name.encode()) + field(2, self.host + routes)
+
+
+@lru_cache(maxsize=16)
+def route_table(
+    topology: MeshTopology, splits: tuple[tuple[str, Split], ...], unary: bool
+) -> RouteTable:
+    """Build the table. `splits` are models and splits, ordered by model.
+
+    `unary`: every replica takes unary calls over HTTP/1.1.
+    """
+    routes = [_json(topology, bool(splits))]
+    for rule in rules_over_http1() if unary else RULES:
+        if rule.model_field:
+            routes += [_split(rule, topology, model, split) for model, split in splits]
+        routes.append(_whole(rule, topology, bool(splits and rule.model_field)))
+    return RouteTable(names.ROUTES, _host(topology), tuple(routes))
+
+
+@lru_cache(maxsize=4)
+def _host(topology: MeshTopology) -> bytes:
+    return bytes(virtual_host(topology))
+
+
+@lru_cache(maxsize=4)
+def _json(topology: MeshTopology, models_told_apart: bool) -> EncodedRoute:
+    return EncodedRoute.of(json_route(topology.limits.max_body_bytes, models_told_apart))
+
+
+@lru_cache(maxsize=64)
+def _whole(rule: Rule, topology: MeshTopology, models_told_apart: bool) -> EncodedRoute:
+    return EncodedRoute.of(whole_route(rule, topology.limits.max_body_bytes, models_told_apart))
+
+
+@lru_cache(maxsize=256)
+def _split(rule: Rule, topology: MeshTopology, model: str, split: Split) -> EncodedRoute:
+    return EncodedRoute.of(split_route(rule, topology.limits.max_body_bytes, model, split))
 
 
 def _targets(route: Route) -> frozenset[str]:
     action = route.route
     if action is None:
         return frozenset()
-    return frozenset({*_chosen(action), *(m.cluster for m in action.request_mirror_policies)})
+    return frozenset({*_answering(action), *(m.cluster for m in action.request_mirror_policies)})
 
 
-def _chosen(action: RouteAction) -> Iterable[str]:
+def _answering(action: RouteAction) -> Iterable[str]:
     if action.cluster:
         yield action.cluster
     if action.weighted_clusters:

@@ -1,1 +1,1 @@
-"""How Envoy gets its configuration: snapshots, and the ADS stream that sends what changed."""
+"""Envoy's configuration on its way: snapshots, and the ADS stream that sends the changes."""

@@ -1,4 +1,4 @@
-"""A cache for functions of one message; messages are equal by content and so cannot be hashed."""
+"""A cache for functions of one message. Messages cannot be hashed, so it goes by their identity."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -13,15 +13,15 @@ REMEMBERED = 64
 def once_for_each(
     function: Callable[[Message], Result], remembered: int = REMEMBERED
 ) -> Callable[[Message], Result]:
-    """Remember the results for the last so many objects, which must not change afterwards."""
-    known: OrderedDict[int, tuple[Message, Result]] = OrderedDict()
+    """Remember the results for the latest `remembered` objects, which must not change."""
+    results: OrderedDict[int, tuple[Message, Result]] = OrderedDict()
 
     def recall(message: Message) -> Result:
-        # The message is kept, so its id is not given to another one.
-        if id(message) not in known:
-            known[id(message)] = message, function(message)
-            if len(known) > remembered:
-                known.popitem(last=False)
-        return known[id(message)][1]
+        # The message is kept too, so that no other object gets its id.
+        if id(message) not in results:
+            results[id(message)] = message, function(message)
+            if len(results) > remembered:
+                results.popitem(last=False)
+        return results[id(message)][1]
 
     return recall

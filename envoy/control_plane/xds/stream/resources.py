@@ -1,4 +1,4 @@
-"""A snapshot as Envoy is sent it: resources in bytes, and versions by content."""
+"""A snapshot in the form that is sent to Envoy: encoded resources, with versions by content."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -17,9 +17,10 @@ EDS = f"{_PREFIX}endpoint.v3.ClusterLoadAssignment"
 LDS = f"{_PREFIX}listener.v3.Listener"
 RDS = f"{_PREFIX}route.v3.RouteConfiguration"
 RTDS = "type.googleapis.com/envoy.service.runtime.v3.Runtime"
-# The order in which a change is sent, so that nothing is named before it is there.
+# The order in which a change is sent: a resource comes before the resources that name it.
 ORDER = (CDS, EDS, LDS, RDS, RTDS)
-# More than a snapshot has of a type; few, since the route table of many models is large.
+# Encoded resources that are remembered of each type: more than a snapshot has of it, but not many
+# more, since the route table of many models is large.
 REMEMBERED = 16
 
 
@@ -31,7 +32,7 @@ class Resource:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of the content."""
+        """A hash of the content."""
         return hashlib.sha256(self.packed.value).hexdigest()[:16]
 
 
@@ -41,15 +42,15 @@ Resources = Mapping[str, ByName]
 
 
 def version_of(resources: ByName) -> str:
-    """Hash of the content: equal resources have equal versions, after a restart too."""
-    together = hashlib.sha256()
+    """Return a hash of the content: equal resources have equal versions, after a restart too."""
+    digest = hashlib.sha256()
     for name in sorted(resources):
-        together.update(f"{name}={resources[name].digest};".encode())
-    return together.hexdigest()[:16]
+        digest.update(f"{name}={resources[name].digest};".encode())
+    return digest.hexdigest()[:16]
 
 
 class Encoder:
-    """Encodes snapshots; what a snapshot shares with the one before is not encoded again."""
+    """Encodes snapshots. Objects that a snapshot shares with earlier ones are not encoded again."""
 
     def __init__(self) -> None:
         self._encoded = {

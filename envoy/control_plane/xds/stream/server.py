@@ -1,4 +1,4 @@
-"""The aggregated discovery service: keeps every Envoy that is connected at the latest snapshot."""
+"""The aggregated discovery service: sends the latest snapshot to every Envoy that is connected."""
 
 import asyncio
 import logging
@@ -26,13 +26,13 @@ SENT = Counter("mesh_ads_responses", "Responses sent to Envoys, by type.", ("typ
 
 
 class DiscoveryServer:
-    """Publishes snapshots. Lives on the event loop."""
+    """Publishes snapshots. All its methods run on the event loop."""
 
     def __init__(self) -> None:
         self._encoder = Encoder()
         self._resources: Resources | None = None
         self._streams: dict[AdsStream, asyncio.Event] = {}
-        self._taken = asyncio.Condition()
+        self._answers = asyncio.Condition()
         self._closed = False
 
     def register(self, server: aio.Server) -> None:
@@ -47,19 +47,19 @@ class DiscoveryServer:
         )
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Send every Envoy what this snapshot changes."""
+        """Send every Envoy the changes that this snapshot brings."""
         self._resources = self._encoder.encode(snapshot)
         self._wake()
 
     async def settled(self, timeout_s: float) -> bool:
-        """Wait until every connected Envoy has taken what was published.
+        """Wait until every connected Envoy has taken the published snapshot.
 
-        False: one has refused it, or has not taken it in time.
+        False: an Envoy has refused it, or has not taken it in time.
         """
         with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s), self._taken:
-                await self._taken.wait_for(lambda: self._all_taken() or self._refused())
-        return self._all_taken()
+            async with asyncio.timeout(timeout_s), self._answers:
+                await self._answers.wait_for(lambda: self._all_settled() or self._refused())
+        return self._all_settled()
 
     def close(self) -> None:
         """End the streams, which have no end of their own."""
@@ -70,7 +70,7 @@ class DiscoveryServer:
         for wake in self._streams.values():
             wake.set()
 
-    def _all_taken(self) -> bool:
+    def _all_settled(self) -> bool:
         resources = self._resources
         return resources is not None and all(stream.settled(resources) for stream in self._streams)
 
@@ -98,7 +98,7 @@ class DiscoveryServer:
             del self._streams[stream]
             STREAMS.set(len(self._streams))
             log.info("Envoy left", extra={"node": stream.node_id})
-            await self._tell()
+            await self._notify()
 
     async def _read(
         self, requests: AsyncIterator[DiscoveryRequest], stream: AdsStream, wake: asyncio.Event
@@ -110,11 +110,11 @@ class DiscoveryServer:
                 rejections = stream.rejections
                 stream.take(request)
                 REJECTIONS.inc(stream.rejections - rejections)
-                await self._tell()
+                await self._notify()
                 wake.set()
         finally:
             wake.set()
 
-    async def _tell(self) -> None:
-        async with self._taken:
-            self._taken.notify_all()
+    async def _notify(self) -> None:
+        async with self._answers:
+            self._answers.notify_all()

@@ -1,4 +1,4 @@
-"""The state that Envoy should have: immutable, and consistent or not there at all."""
+"""The state that Envoy should have: immutable, and never inconsistent."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,12 +15,15 @@ from control_plane.xds.stream.identity import once_for_each
 
 
 class InconsistentSnapshot(ValueError):
-    """A resource names another one that is not there."""
+    """The resources of a snapshot do not fit together."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Every resource of one Envoy. Raises InconsistentSnapshot when they do not fit together."""
+    """Every resource of one Envoy.
+
+    Making one raises InconsistentSnapshot when a resource names another one that is not there.
+    """
 
     clusters: tuple[Cluster, ...]
     endpoints: tuple[Endpoints, ...]
@@ -47,16 +50,16 @@ class Snapshot:
 
 
 def _unique(kind: str, names: Sequence[str]) -> frozenset[str]:
-    found = frozenset(names)
-    if len(found) < len(names):
+    unique = frozenset(names)
+    if len(unique) < len(names):
         raise InconsistentSnapshot(f"two {kind} resources share a name: {sorted(names)}")
-    return found
+    return unique
 
 
-def _same(kind: str, given: Iterable[str], wanted: Iterable[str]) -> None:
-    if missing := set(wanted) - set(given):
+def _same(kind: str, given: Iterable[str], referenced: Iterable[str]) -> None:
+    if missing := set(referenced) - set(given):
         raise InconsistentSnapshot(f"{kind} are missing: {', '.join(sorted(missing))}")
-    if unused := set(given) - set(wanted):
+    if unused := set(given) - set(referenced):
         raise InconsistentSnapshot(f"nobody asks for {kind} {', '.join(sorted(unused))}")
 
 

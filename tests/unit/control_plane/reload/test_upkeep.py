@@ -1,8 +1,9 @@
-"""Upkeep: who lags behind is brought forward, what happened is noted once."""
+"""Upkeep: replicas that lag behind are repaired, and each moment is noted once."""
 
 import asyncio
 
 from service_kit.model_registry.records import TAG_FIRST_ANSWER_AT, TAG_RELOADED_AT
+from tests.real_parts.waiting import until
 from tests.unit.control_plane.twins import TwinMesh, TwinRegistry, TwinReplica, moment
 
 
@@ -63,8 +64,11 @@ async def test_a_reload_takes_a_repair_over() -> None:
     stale.gate = asyncio.Event()
     await twin.upkeep.look()
     await stale.preparing.wait()
+    reload = asyncio.create_task(twin.coordinator.reload("reviews", "", "a"))
+    await until(lambda: "abort 1" in stale.calls)
     stale.gate.set()
-    assert (await twin.coordinator.reload("reviews", "", "a")).to_version == "3"
+    assert (await reload).to_version == "3"
+    assert stale.calls == ["prepare 1", "abort 1", "prepare 3", "activate 3"]
     assert twin.served == ["3", "3"]
     await twin.settle()
     assert twin.served == ["3", "3"]
@@ -93,11 +97,9 @@ async def test_the_loop_outlives_a_registry_that_is_away() -> None:
     twin = mesh("2", "1")
     twin.registry.up = False
     loop = asyncio.create_task(twin.upkeep.run())
-    await asyncio.sleep(0.05)
+    await until(lambda: twin.registry.refused_calls >= 2)
     twin.registry.up = True
-    async with asyncio.timeout(60):
-        while twin.served != ["2", "2"]:
-            await asyncio.sleep(0.01)
+    await until(lambda: twin.served == ["2", "2"])
     loop.cancel()
     await asyncio.gather(loop, return_exceptions=True)
     await twin.repairs.close()

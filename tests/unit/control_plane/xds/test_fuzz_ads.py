@@ -15,7 +15,7 @@ from control_plane.topology import Address, MeshTopology, Split
 from control_plane.xds import build_snapshot
 from control_plane.xds.stream.resources import CDS, EDS, LDS, ORDER, RDS, RTDS, Encoder, Resources
 from control_plane.xds.stream.stream import AdsStream
-from tests.unit.control_plane.test_snapshot import TOPOLOGY
+from tests.unit.control_plane.topologies import TOPOLOGY
 
 NAMED = {
     EDS: [
@@ -24,10 +24,10 @@ NAMED = {
     RDS: ["mesh"],
     RTDS: ["limits"],
 }
-# Each round trip settles one step of an order that has four.
+# Each round trip settles one of the four steps in the order of the types.
 MOST_ROUNDS = 12
 
-# Few, since each is encoded once and an encoding takes longer than all the steps that use it.
+# There are few of them: each is encoded once, and that takes longer than all steps that use it.
 TOPOLOGIES = [
     TOPOLOGY,
     replace(TOPOLOGY, replicas=()),
@@ -45,13 +45,13 @@ _ENCODER = Encoder()
 
 @cache
 def encoded(topology: MeshTopology, without: str) -> Resources:
-    """Resources; `without` a cluster, as of a release that has fewer."""
-    found = _ENCODER.encode(build_snapshot(topology))
-    return {**found, CDS: {name: one for name, one in found[CDS].items() if name != without}}
+    """Return resources, `without` one of the clusters, like those of a release that lacks it."""
+    every = _ENCODER.encode(build_snapshot(topology))
+    return {**every, CDS: {name: one for name, one in every[CDS].items() if name != without}}
 
 
 class AdsMachine(RuleBasedStateMachine):
-    """An Envoy that answers late, in any order, and refuses now and then."""
+    """An Envoy that answers late and in any order, and refuses now and then."""
 
     @initialize()
     def join(self) -> None:
@@ -111,7 +111,7 @@ class AdsMachine(RuleBasedStateMachine):
         self.unanswered.clear()
         for type_url in ORDER:
             self.subscribe(type_url)
-        # What it refused or has not answered is sent again only once it is another one.
+        # A version that Envoy refused or has not answered is sent again only after another version.
         self.resources = encoded(replace(TOPOLOGY, replicas=(), port=8001), "")
         self._settle()
         self.resources = encoded(TOPOLOGY, "")
@@ -135,12 +135,10 @@ class AdsMachine(RuleBasedStateMachine):
         raise AssertionError("it never settles")
 
     @invariant()
-    def an_answer_is_known_for_what_it_is(self) -> None:
+    def no_snapshot_is_both_taken_and_refused(self) -> None:
         if hasattr(self, "stream"):
-            assert (
-                not (self.stream.settled(self.resources) and self.stream.refused(self.resources))
-                or not self.latest
-            )
+            taken = self.stream.settled(self.resources)
+            assert not (taken and self.stream.refused(self.resources))
 
     def _request(self, type_url: str) -> DiscoveryRequest:
         return DiscoveryRequest(
@@ -151,7 +149,7 @@ class AdsMachine(RuleBasedStateMachine):
 def replace_request(
     request: DiscoveryRequest, response: DiscoveryResponse, error: Status | None
 ) -> DiscoveryRequest:
-    """The request as the answer to a response."""
+    """Make the request the answer to a response."""
     request.response_nonce = response.nonce
     request.version_info = "" if error else response.version_info
     request.error_detail = error
@@ -162,7 +160,7 @@ _NAMES: dict[bytes, str] = {}
 
 
 def name_of(packed: Any) -> str:
-    """Name of a resource. Its message is slow to make, and there are few."""
+    """Return the name of a resource. Unpacking is slow, so the names of the few are kept."""
     if packed.value not in _NAMES:
         message = packed.unpack()
         name = getattr(message, "cluster_name", "") or getattr(message, "name", "")

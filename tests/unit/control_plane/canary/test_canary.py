@@ -1,4 +1,6 @@
-"""A canary goes step by step, and each way that it can end is noted with its reason."""
+"""A canary goes step by step; each way in which it can end is noted with its reason."""
+
+import asyncio
 
 import pytest
 
@@ -13,7 +15,8 @@ from service_kit.errors import (
     NotFound,
 )
 from service_kit.model_registry.records import CHALLENGER, CHAMPION, PREVIOUS, SERVING, TAG_P_VALUE
-from tests.unit.control_plane.canary_twins import PLAN, TwinCanaries
+from tests.real_parts.waiting import until
+from tests.unit.control_plane.canary.twins import PLAN, TwinCanaries
 
 
 def outcome(twin: TwinCanaries) -> tuple[str, str]:
@@ -95,7 +98,7 @@ async def test_a_restart_in_the_middle_goes_on_at_the_same_step() -> None:
     twin.restart()
     known = await twin.canaries.get("reviews")
     assert (known.step, known.weight, known.state) == (1, 25, CanaryState.RUNNING)
-    twin.clock.frozen_at = None
+    twin.clock.thaw()
     await twin.canaries.resume()
     ended = await twin.end()
     assert ended.state is CanaryState.PROMOTED
@@ -123,7 +126,7 @@ async def test_an_ended_canary_is_shown_and_not_resumed_after_a_restart() -> Non
     ended = await twin.end()
     twin.restart()
     await twin.canaries.resume()
-    assert not twin.canaries._tasks
+    assert not twin.canaries.running
     again = await twin.canaries.get("reviews")
     assert (again.state, again.reason) == (ended.state, ended.reason)
 
@@ -177,6 +180,7 @@ async def test_one_canary_a_model() -> None:
     await twin.start()
     with pytest.raises(FailedPrecondition, match="a canary of version 2 of reviews is running"):
         await twin.start(request_id="b")
+    await twin.canaries.close()
 
 
 async def test_without_a_challenger_there_is_no_canary() -> None:
@@ -201,7 +205,7 @@ async def test_another_champion_or_challenger_ends_the_canary(alias: str) -> Non
     await twin.until(lambda _: twin.clock.seconds == 3)
     await twin.canaries.close()
     twin.registry.aliases[alias] = "3"
-    twin.clock.frozen_at = None
+    twin.clock.thaw()
     twin.restart()
     await twin.canaries.resume()
     ended = await twin.end()
@@ -221,7 +225,7 @@ async def test_a_challenger_that_cannot_be_prepared_is_rolled_back() -> None:
     assert "replica r1 failed at golden set" in ended.reason
 
 
-async def test_a_reload_that_fails_after_the_promotion_is_told() -> None:
+async def test_a_reload_that_fails_after_the_promotion_pauses_and_says_how_to_repeat_it() -> None:
     twin = TwinCanaries()
     twin.reloader.failure = Aborted("replica r1 failed at load")
     await twin.start()
@@ -231,19 +235,37 @@ async def test_a_reload_that_fails_after_the_promotion_is_told() -> None:
     assert "`mesh reload reviews` tries again" in ended.reason
 
 
-async def test_the_registry_away_for_a_while_is_waited_for() -> None:
+async def test_a_canary_waits_for_a_registry_that_is_away() -> None:
     twin = TwinCanaries()
     twin.clock.frozen_at = 3
     await twin.start()
     await twin.until(lambda _: twin.clock.seconds == 3)
     twin.registry.up = False
-    twin.numbers.disagreement = 0.95
+    twin.clock.thaw()
+    # The first step lasts 10 seconds; the begin of the second one cannot be recorded then.
+    waiting = await twin.until(lambda canary: canary.step == 1 and twin.clock.seconds > 20)
+    assert waiting.state is CanaryState.RUNNING
+    assert Canary.from_json("reviews", twin.registry.model_tags[TAG_CANARY]).step == 0
+    twin.registry.up = True
+    assert (await twin.end()).state is CanaryState.PROMOTED
+    assert outcome(twin)[0] == "PROMOTED"
+
+
+async def test_a_restart_waits_for_a_registry_that_is_away() -> None:
+    twin = TwinCanaries()
+    twin.clock.frozen_at = 3
+    await twin.start()
+    await twin.until(lambda _: twin.clock.seconds == 3)
     await twin.canaries.close()
     twin.restart()
+    twin.registry.up = False
+    twin.clock.thaw()
+    resuming = asyncio.create_task(twin.canaries.resume())
+    await until(lambda: twin.registry.refused_calls >= 3)
+    assert not resuming.done()
     twin.registry.up = True
-    twin.clock.frozen_at = None
-    await twin.canaries.resume()
-    assert (await twin.end()).state is CanaryState.ROLLED_BACK
+    await resuming
+    assert (await twin.end()).state is CanaryState.PROMOTED
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the judge says about slices whose quality is known."""
+"""The judge's verdicts on numbers of known quality, and the tests that they rest on."""
 
 import random
 from collections import Counter
@@ -14,7 +14,7 @@ from bench.canary_decisions import SCENARIOS, Scenario, simulate
 from control_plane.canary.held_out import HeldOut
 from control_plane.canary.judge import Action, Case, Judge
 from control_plane.canary.significance import above, drifted, more_often, slower, upper_bound
-from tests.unit.control_plane.canary_twins import answered, compared
+from tests.unit.control_plane.canary.twins import answered, compared
 
 BETTER = HeldOut("1", p_value=0.001, disagreement=0.08, rows=1000)
 LAST = Case("1", BETTER, steps=3, looks_a_step=30, last=True)

@@ -1,4 +1,4 @@
-"""What one Envoy is sent: each rule of the protocol is a test."""
+"""The stream to one Envoy: each rule of the protocol is a test."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from control_plane.topology import Address, MeshTopology, Split
 from control_plane.xds import build_snapshot
 from control_plane.xds.stream.resources import CDS, EDS, LDS, RDS, RTDS, Encoder, Resources
 from control_plane.xds.stream.stream import AdsStream
-from tests.unit.control_plane.test_snapshot import SPLIT, TOPOLOGY
+from tests.unit.control_plane.topologies import SPLIT, TOPOLOGY
 
 NAMES = {EDS: ["champion", "challenger"], RDS: ["mesh"], RTDS: ["limits"]}
 NODE = Node(id="envoy-1")
@@ -27,7 +27,7 @@ def without_cluster(name: str) -> Resources:
 
 
 class Envoy:
-    """A stream, and what a well-behaved Envoy says on it."""
+    """A stream, and a well-behaved Envoy that answers on it."""
 
     def __init__(self, *types: str) -> None:
         self.stream = AdsStream()
@@ -54,7 +54,7 @@ class Envoy:
         )
 
     def follow(self, given: Resources) -> list[DiscoveryResponse]:
-        """Take whatever is sent until nothing is."""
+        """Take all responses until the stream has none."""
         every = []
         while responses := self.sent(given):
             for response in responses:
@@ -68,11 +68,11 @@ def types(responses: list[DiscoveryResponse]) -> list[str]:
 
 
 def names(response: DiscoveryResponse) -> list[str]:
-    found = []
+    named = []
     for packed in response.resources:
         message = packed.unpack()
-        found.append(getattr(message, "cluster_name", "") or getattr(message, "name", ""))
-    return found
+        named.append(getattr(message, "cluster_name", "") or getattr(message, "name", ""))
+    return named
 
 
 def test_resources_come_in_the_order_in_which_they_are_named() -> None:
@@ -196,10 +196,11 @@ def test_names_that_are_asked_for_later_are_sent_then() -> None:
     assert [names(response) for response in envoy.sent(resources())] == [["challenger"]]
 
 
-def test_unknown_names_are_not_answered() -> None:
+def test_unknown_names_are_answered_without_resources() -> None:
     stream = AdsStream()
     stream.take(DiscoveryRequest(node=NODE, type_url=RDS, resource_names=["nothing"]))
-    assert all(not response.resources for response in stream.responses(resources()))
+    (response,) = stream.responses(resources())
+    assert response.resources == []
 
 
 def test_clusters_are_removed_after_the_routes_that_named_them() -> None:

@@ -1,4 +1,4 @@
-"""Which replicas get traffic, and how each model's is split: decided here, told to Envoy."""
+"""Decides which replicas get traffic and how each model's traffic is split, and tells Envoy."""
 
 import logging
 import math
@@ -9,18 +9,22 @@ from typing import Protocol
 from control_plane.changes.model_locks import ModelLocks
 from control_plane.fleet.fleet import Member
 from control_plane.fleet.replica_client import Role
-from control_plane.models.stored_split import Trial, trial_of
+from control_plane.models.stored_split import StoredSplit, stored_split_of
 from control_plane.topology import ALL_TO_THE_CHAMPION, Address, MeshTopology, Split
 from service_kit.model_registry.records import SERVING, RegisteredModel
 
 log = logging.getLogger(__name__)
 
-# One that does not answer keeps its place for so long: Envoy looks at its health itself.
+# A replica that does not answer the control plane keeps its traffic for this time, seconds: Envoy
+# checks its health itself.
 GRACE_S = 3.0
-# Without a registry since the start, replicas that are healthy get traffic after so long.
+# Seconds after the start from which healthy replicas get traffic although the registry has not
+# answered yet.
 PATIENCE_S = 5.0
+# Longest time that callers wait for every Envoy to take a decision, seconds.
 SETTLE_S = 2.0
-# What has piled up while replicas prepared a version is answered first, before fewer may wait.
+# Seconds for which more requests may wait after replicas prepared a version, so that the requests
+# that have piled up are answered first.
 CATCH_UP_S = 5.0
 
 
@@ -28,24 +32,24 @@ class Publisher(Protocol):
     """Tells every Envoy what the mesh looks like."""
 
     def publish(self, topology: MeshTopology) -> None:
-        """Send what has changed."""
+        """Send every Envoy the parts that have changed."""
 
     async def settled(self, timeout_s: float) -> bool:
-        """Wait until every Envoy has taken it; False: not in time, or refused."""
+        """Wait until every Envoy has taken the latest topology; False: not in time, or refused."""
 
 
 @dataclass(frozen=True)
 class _Demand:
-    """What a model asks of a replica that is to get its traffic."""
+    """The version of a model that a replica has to serve to get traffic, and the model's split."""
 
     model: str
     version: str
-    trial: Trial
+    stored: StoredSplit
 
 
 @dataclass(frozen=True)
 class _Place:
-    """A replica's place in the rotation, as of its latest answer."""
+    """A replica that gets traffic, as of its latest answer."""
 
     confirmed_at: float
     http_port: int
@@ -55,11 +59,12 @@ class _Place:
     """0: it takes no unary calls over HTTP/1.1."""
 
 
-class Rotation:
-    """Keeps Envoy's endpoints and splits at what the replicas serve.
+class EnvoyTargets:
+    """Keeps Envoy's endpoints and splits in step with the versions that the replicas serve.
 
     A replica gets traffic when it is healthy and serves the fleet's version of every model. A
-    model that no replica serves as it should counts for none: the others' traffic goes on.
+    model whose version no replica serves takes no replica out, so the other models' traffic goes
+    on.
     """
 
     def __init__(
@@ -69,19 +74,20 @@ class Rotation:
         locks: ModelLocks,
         clock: Callable[[], float],
     ) -> None:
-        """`topology` says where everything but the replicas is."""
+        """`topology` describes the mesh without its replicas; `clock` gives seconds."""
         self._topology = topology
         self._publisher = publisher
         self._locks = locks
         self._clock = clock
         self._started = clock()
         self._published: MeshTopology | None = None
-        self._current: dict[tuple[str, str], bool] = {}
+        self._serves_model: dict[tuple[str, str], bool] = {}
         self._places: dict[str, _Place] = {}
         self._served_by_none: set[tuple[str, str]] = set()
         self._changed_at = -math.inf
         self.decisions = 0
-        """How many there were; who looked at the fleet before the latest one is out of date."""
+        """Number of decisions so far. A look at the fleet that is older than the latest decision is
+        out of date."""
 
     def update(
         self,
@@ -91,8 +97,8 @@ class Rotation:
     ) -> None:
         """Decide anew. `models` None: the registry has not answered since the start.
 
-        While a model changes, its replicas keep their places; `now_serving` (model → version)
-        ends that for a change that is done.
+        While a model changes, no replica loses its traffic for that model's sake. `now_serving`
+        (model → version) says that the change of a model is done, and to which version.
         """
         self.decisions += 1
         if models is None:
@@ -102,10 +108,10 @@ class Rotation:
         now_serving = now_serving or {}
         demands = [_demand(model, now_serving) for model in models]
         demands = [demand for demand in demands if demand.version]
-        self._judge(demands, members, now_serving)
+        self._note_serving(demands, members, now_serving)
         champions = [member for member in members if self._gets_traffic(member, demands)]
         if not champions and self._published and self._published.replicas:
-            # Envoy's own health checks know better than a control plane that reaches nobody.
+            # The control plane reaches no replica; Envoy's own health checks know better.
             return
         self._publish(
             replace(
@@ -124,38 +130,38 @@ class Rotation:
         return self._clock() - self._changed_at < CATCH_UP_S
 
     async def settled(self) -> bool:
-        """Wait until every Envoy has taken the latest decision."""
+        """Wait until every Envoy has taken the latest decision; False: not in time, or refused."""
         done = await self._publisher.settled(SETTLE_S)
         if not done:
             log.warning("an Envoy has not taken the latest configuration")
         return done
 
     def split(self, model: str) -> Split:
-        """The split that Envoy has: a Challenger that nobody serves gets nothing."""
+        """Return the split that Envoy has: a Challenger that no replica serves gets nothing."""
         splits = dict(self._published.splits) if self._published else {}
         return splits.get(model, ALL_TO_THE_CHAMPION)
 
-    def _judge(
+    def _note_serving(
         self,
         demands: Sequence[_Demand],
         members: Sequence[Member],
         now_serving: Mapping[str, str],
     ) -> None:
-        """Note which replica serves each model as it should."""
-        before, self._current = self._current, {}
+        """Note for each model which replicas serve the fleet's version."""
+        before, self._serves_model = self._serves_model, {}
         healthy = [member for member in members if member.healthy]
         for demand in demands:
             model = demand.model
             if self._locks.taken(model) and model not in now_serving:
                 kept = {key: value for key, value in before.items() if key[1] == model}
                 if kept:
-                    self._current |= {
+                    self._serves_model |= {
                         (m.address, model): kept.get((m.address, model), False) for m in members
                     }
                 continue
             serves = {m.address: m.serves(model) == demand.version for m in healthy}
             if any(serves.values()):
-                self._current |= {(address, model): yes for address, yes in serves.items()}
+                self._serves_model |= {(address, model): yes for address, yes in serves.items()}
                 self._served_by_none.discard((model, demand.version))
             elif healthy and (model, demand.version) not in self._served_by_none:
                 self._served_by_none.add((model, demand.version))
@@ -168,7 +174,7 @@ class Rotation:
             place = self._places.get(address)
             return place is not None and now - place.confirmed_at < GRACE_S
         ready = member.healthy and all(
-            self._current.get((address, demand.model), True) for demand in demands
+            self._serves_model.get((address, demand.model), True) for demand in demands
         )
         if ready:
             self._places[address] = _Place(now, member.state.http_port, member.state.unary_port)
@@ -179,11 +185,12 @@ class Rotation:
     def _addresses_at(
         self, members: Sequence[Member], port_of: Callable[[_Place], int]
     ) -> tuple[Address, ...]:
-        """Other ports of members that get traffic; some may not have them."""
-        # One that does not answer now keeps the port that it told last.
+        """Addresses of another port of the members; those without such a port are left out."""
+        # A replica that does not answer now keeps the port of its latest answer.
         ports = [(member.address, port_of(self._places[member.address])) for member in members]
-        found = [Address(Address.parse(address).host, port) for address, port in ports if port]
-        return tuple(sorted(found))
+        return tuple(
+            sorted(Address(Address.parse(address).host, port) for address, port in ports if port)
+        )
 
     def _publish(self, topology: MeshTopology) -> None:
         if topology == self._published:
@@ -191,7 +198,7 @@ class Rotation:
         self._published = topology
         self._publisher.publish(topology)
         log.info(
-            "rotation",
+            "targets changed",
             extra={
                 "replicas": [str(address) for address in topology.replicas],
                 "splits": {m: f"{s.champion}/{s.challenger}" for m, s in topology.splits},
@@ -201,28 +208,28 @@ class Rotation:
 
 def _demand(model: RegisteredModel, now_serving: Mapping[str, str]) -> _Demand:
     version = now_serving.get(model.name) or model.aliases.get(SERVING, "")
-    return _Demand(model.name, version, trial_of(model))
+    return _Demand(model.name, version, stored_split_of(model))
 
 
 def _splits(demands: Sequence[_Demand], members: Sequence[Member]) -> tuple[tuple[str, Split], ...]:
     """The splits in force: a Challenger that no replica serves gets nothing.
 
-    A replica without it answers as Champion, so nobody is taken out for a Challenger's sake.
+    A replica without the Challenger answers as Champion, so it keeps its traffic.
     """
     return tuple(
         sorted(
-            (demand.model, demand.trial.split)
+            (demand.model, demand.stored.split)
             for demand in demands
-            if demand.trial.split.tries_challenger
-            and any(_tries(member, demand) for member in members)
+            if demand.stored.split.tries_challenger
+            and any(_serves_challenger(member, demand) for member in members)
         )
     )
 
 
-def _tries(member: Member, demand: _Demand) -> bool:
+def _serves_challenger(member: Member, demand: _Demand) -> bool:
     state = member.state
     return state is not None and (
-        state.serves(demand.model, Role.CHALLENGER) == demand.trial.version
+        state.serves(demand.model, Role.CHALLENGER) == demand.stored.version
     )
 
 

@@ -38,7 +38,7 @@ async def test_a_failed_demotion_leaves_the_fleet() -> None:
     assert not any(replica.ready for replica in mesh.replicas)
 
 
-async def test_without_a_previous_champion_it_says_so() -> None:
+async def test_without_a_previous_champion_there_is_no_rollback() -> None:
     mesh = TwinMesh(TwinRegistry(Champion="1", Serving="1"), TwinReplica("r1", reviews="1"))
     with pytest.raises(FailedPrecondition, match="no previous Champion"):
         await mesh.coordinator.rollback("reviews", "a")

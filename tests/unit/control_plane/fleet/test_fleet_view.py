@@ -1,4 +1,4 @@
-"""The fleet as it is shown."""
+"""The fleet, as callers of the contract see it."""
 
 import pytest
 

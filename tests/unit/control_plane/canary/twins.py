@@ -1,4 +1,4 @@
-"""Twins of what a canary works with: time that flies, scripted numbers, a split in memory."""
+"""Twins of the parts of a canary: fast time, scripted numbers, a split in memory."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from control_plane.canary.canaries import Canaries
 from control_plane.canary.live_numbers import Reading, Source
+from control_plane.canary.parts import CanaryParts
 from control_plane.canary.record import Canary, CanaryState, Plan
-from control_plane.canary.steps import CanaryParts
 from control_plane.fleet.replica_client import Role
 from control_plane.fleet.slot_stats import SlotStats
 from control_plane.reload.coordinator import ReloadResult
@@ -38,11 +38,17 @@ BETTER = {
 
 
 class TwinClock:
-    """A second passes when nobody has anything else to do."""
+    """Sleeping moves it forward at once, except while it is frozen."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self.frozen_at: float | None = None
+        self._thawed = asyncio.Event()
+
+    def thaw(self) -> None:
+        """Go on."""
+        self.frozen_at = None
+        self._thawed.set()
 
     def now(self) -> datetime:
         return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
@@ -52,7 +58,7 @@ class TwinClock:
 
     async def sleep(self, seconds: float) -> None:
         if self.frozen_at is not None and self.seconds >= self.frozen_at:
-            await asyncio.Event().wait()
+            await self._thawed.wait()
         self.seconds += seconds
         await asyncio.sleep(0)
 
@@ -77,7 +83,7 @@ class TwinTraffic:
 
 
 def answered(requests: int, ms: float = 5.0, failed: int = 0, good: float = 0.6) -> SlotStats:
-    """So many requests of one text, all alike."""
+    """Return the numbers of equal requests with one text each."""
     counts = [0] * (bucket_of(ms) + 1)
     counts[-1] = requests
     positive = round(requests * good)
@@ -92,13 +98,13 @@ def answered(requests: int, ms: float = 5.0, failed: int = 0, good: float = 0.6)
 
 
 def compared(texts: int, disagreement: float) -> SlotStats:
-    """So many mirrored requests of one text."""
+    """Return the numbers of mirrored requests with one text each."""
     disagreed = round(texts * disagreement)
     return SlotStats(compared=texts, agreed=texts - disagreed, disagreed=disagreed)
 
 
 class TwinNumbers:
-    """Grows by a second's traffic at every reading, by the split of the moment."""
+    """Grows at every reading by a second's traffic under the current split."""
 
     def __init__(self, traffic: TwinTraffic) -> None:
         self._traffic = traffic
@@ -140,7 +146,7 @@ class TwinPromotions:
 
 
 class TwinReloader:
-    """Moves Serving."""
+    """Moves the alias Serving, and no replica."""
 
     def __init__(self, registry: TwinRegistry) -> None:
         self._registry = registry
@@ -171,7 +177,7 @@ class TwinCanaries:
         self.restart()
 
     def restart(self) -> None:
-        """A control plane that knows nothing yet, as after a crash."""
+        """Start a new control plane, as after a crash."""
         parts = CanaryParts(
             self.registry,
             self.traffic,
@@ -186,14 +192,14 @@ class TwinCanaries:
         return await self.canaries.start("reviews", plan, request_id)
 
     async def until(self, condition: Callable[[Canary], bool]) -> Canary:
-        """Let it go on until this holds."""
+        """Wait until this holds."""
         async with asyncio.timeout(60):
             while not condition(canary := await self.canaries.get("reviews")):
                 await asyncio.sleep(0)
         return canary
 
     async def end(self) -> Canary:
-        """Let it go on until it does not run, and its outcome is noted."""
+        """Wait until the canary does not run any more and its outcome is noted."""
         canary = await self.until(lambda canary: canary.state is not CanaryState.RUNNING)
-        await asyncio.gather(*self.canaries._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*self.canaries.running, return_exceptions=True)
         return canary

@@ -67,7 +67,7 @@ async def test_a_version_is_a_whole_number() -> None:
         await mesh_of_two().coordinator.reload("reviews", "latest", "a")
 
 
-async def test_nothing_promoted_says_what_to_do() -> None:
+async def test_without_a_promoted_version_the_error_says_to_train_one() -> None:
     mesh = TwinMesh(TwinRegistry(), TwinReplica("r1"))
     with pytest.raises(FailedPrecondition) as error:
         await mesh.coordinator.reload("reviews", "", "a")
@@ -108,11 +108,20 @@ async def test_a_replica_killed_while_it_prepares_aborts_the_change() -> None:
 
 async def test_a_record_that_cannot_be_written_aborts_everywhere() -> None:
     mesh = mesh_of_two()
-    mesh.registry.refuse_aliases = True
+    mesh.registry.refused_aliases = 10_000
     with pytest.raises(Unavailable, match="could not be recorded"):
         await mesh.coordinator.reload("reviews", "", "a")
     assert mesh.served == ["1", "1"]
     assert not any(replica.ready for replica in mesh.replicas)
+
+
+async def test_a_record_that_cannot_be_written_at_first_is_tried_again() -> None:
+    mesh = mesh_of_two()
+    mesh.registry.refused_aliases = 2
+    assert (await mesh.coordinator.reload("reviews", "", "a")).to_version == "2"
+    assert mesh.registry.refused_aliases == 0
+    assert mesh.registry.aliases["Serving"] == "2"
+    assert mesh.served == ["2", "2"]
 
 
 async def test_a_replica_that_is_down_does_not_hold_up_the_rest() -> None:

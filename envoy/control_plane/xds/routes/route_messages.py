@@ -1,0 +1,235 @@
+"""Envoy's messages for the rules of routing.
+
+The transcoder runs before the router, so JSON calls match the gRPC paths too.
+"""
+
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
+from envoy_data_plane.envoy.config.core.v3 import (
+    HeaderValue,
+    HeaderValueOption,
+    HeaderValueOptionHeaderAppendAction,
+    RoutingPriority,
+    RuntimeFractionalPercent,
+)
+from envoy_data_plane.envoy.config.route.v3 import (
+    DirectResponseAction,
+    FilterConfig,
+    HedgePolicy,
+    RetryPolicy,
+    RetryPolicyRetryBackOff,
+    RetryPolicyRetryHostPredicate,
+    Route,
+    RouteAction,
+    RouteActionHashPolicy,
+    RouteActionHashPolicyHeader,
+    RouteActionMaxStreamDuration,
+    RouteActionRequestMirrorPolicy,
+    RouteMatch,
+    VirtualHost,
+    WeightedCluster,
+    WeightedClusterClusterWeight,
+)
+from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer, BufferPerRoute
+from envoy_data_plane.envoy.extensions.filters.http.cors.v3 import CorsPolicy
+from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
+from envoy_data_plane.envoy.type.matcher.v3 import (
+    ListMatcher,
+    MetadataMatcher,
+    MetadataMatcherPathSegment,
+    StringMatcher,
+    ValueMatcher,
+)
+from envoy_data_plane.envoy.type.v3 import FractionalPercent
+from envoy_data_plane.google.protobuf import Any
+
+from control_plane.topology import MeshTopology, Split
+from control_plane.xds.basics import names
+from control_plane.xds.basics.messages import always, seconds
+from control_plane.xds.routes.route_rules import Rule
+
+# A stream in which nothing moves for an hour has been abandoned.
+STREAM_IDLE_S = 3600.0
+# Over HTTP/1.1 there are no pings that would find a process that hangs. Envoy sends a call that has
+# no answer after the time that pings would take to another replica as well, and the first answer
+# counts.
+HEDGED_AFTER_S = 8.0
+# Added to a call's limit, so that Envoy's idle timeout never ends a call.
+_IDLE_MARGIN_S = 30.0
+_NUM_RETRIES = 3
+# Added to the contract's limit of a body for the bytes that its encoding adds.
+_BUFFER_MARGIN_BYTES = 1024 * 1024
+_CHALLENGERS = {
+    names.CHAMPION: names.CHALLENGER,
+    names.CHAMPION_UNARY: names.CHALLENGER_UNARY,
+}
+
+
+def virtual_host(topology: MeshTopology) -> VirtualHost:
+    """The virtual host of every name, without its routes."""
+    return VirtualHost(
+        name=names.ROUTES,
+        domains=["*"],
+        # Envoy can send a body a second time only if it has buffered all of it.
+        request_body_buffer_limit=topology.limits.max_body_bytes + _BUFFER_MARGIN_BYTES,
+        typed_per_filter_config=_cors(topology.allowed_origins),
+    )
+
+
+def json_route(max_body_bytes: int, models_told_apart: bool) -> Route:
+    """The route that a JSON call matches before it is transcoded.
+
+    It answers no call: it decides which filters see the call's body.
+    """
+    filters = _bounded(max_body_bytes)
+    return Route(
+        name="json",
+        match=RouteMatch(prefix="/v1/"),
+        direct_response=DirectResponseAction(status=404),
+        typed_per_filter_config=filters | (_model_filters() if models_told_apart else {}),
+    )
+
+
+def whole_route(rule: Rule, max_body_bytes: int, models_told_apart: bool) -> Route:
+    """A rule's route for every model whose traffic is not split."""
+    route = _route(rule, max_body_bytes)
+    if models_told_apart:
+        route.typed_per_filter_config.update(_model_filters())
+    return route
+
+
+def split_route(rule: Rule, max_body_bytes: int, model: str, split: Split) -> Route:
+    """A rule's route for one model whose traffic is split."""
+    route = _route(rule, max_body_bytes)
+    action = route.route
+    assert route.match is not None
+    assert action is not None
+    route.name = f"{route.name} of {model}"
+    route.match.dynamic_metadata = [_asks_for(model, rule.model_field)]
+    route.typed_per_filter_config.update(_model_filters())
+    action.cluster = None
+    challenger = _CHALLENGERS[rule.cluster]
+    action.weighted_clusters = WeightedCluster(
+        clusters=[
+            _weighted(rule.cluster, names.CHAMPION_ROLE, split.champion),
+            _weighted(challenger, names.CHALLENGER_ROLE, split.challenger),
+        ],
+        use_hash_policy=True,
+    )
+    # Equal keys get equal versions. Without the header Envoy chooses at random.
+    action.hash_policy = [
+        RouteActionHashPolicy(header=RouteActionHashPolicyHeader(header_name=names.KEY_HEADER))
+    ]
+    if split.mirror_percent and rule.mirrored:
+        action.request_mirror_policies = [_mirror(challenger, split.mirror_percent)]
+    return route
+
+
+def _model_filters() -> dict[str, Any]:
+    """Switch on the filters that find out which model a call asks for."""
+    on = Any.pack(FilterConfig(config=Any()))
+    return {names.FIELD_EXTRACTION: on, names.LUA: on}
+
+
+def _asks_for(model: str, field: str) -> MetadataMatcher:
+    one_of = ListMatcher(one_of=ValueMatcher(string_match=StringMatcher(exact=model)))
+    return MetadataMatcher(
+        filter=names.FIELD_EXTRACTION,
+        path=[MetadataMatcherPathSegment(key=field)],
+        value=ValueMatcher(list_match=one_of),
+    )
+
+
+def _weighted(cluster: str, role: str, weight: int) -> WeightedClusterClusterWeight:
+    return WeightedClusterClusterWeight(
+        name=cluster, weight=weight, request_headers_to_add=[_header(names.ROLE_HEADER, role)]
+    )
+
+
+def _mirror(cluster: str, mirror_percent: int) -> RouteActionRequestMirrorPolicy:
+    headers = ((names.ROLE_HEADER, names.CHALLENGER_ROLE), (names.MIRROR_HEADER, "1"))
+    return RouteActionRequestMirrorPolicy(
+        cluster=cluster,
+        runtime_fraction=RuntimeFractionalPercent(
+            default_value=FractionalPercent(numerator=mirror_percent)
+        ),
+        request_headers_mutations=[
+            HeaderMutation(append=_header(name, value)) for name, value in headers
+        ],
+    )
+
+
+def _header(name: str, value: str) -> HeaderValueOption:
+    return HeaderValueOption(
+        header=HeaderValue(key=name, value=value),
+        append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+    )
+
+
+def _bounded(max_body_bytes: int) -> dict[str, Any]:
+    buffer = BufferPerRoute(buffer=Buffer(max_request_bytes=max_body_bytes))
+    return {names.BUFFER: Any.pack(buffer)}
+
+
+def _route(rule: Rule, max_body_bytes: int) -> Route:
+    prefix = rule.path.endswith("/")
+    idle_s = STREAM_IDLE_S if rule.limit_s is None else rule.limit_s + _IDLE_MARGIN_S
+    action = RouteAction(
+        cluster=rule.cluster,
+        # Envoy counts calls by priority, so a fleet that is full of predictions still answers
+        # questions about its state.
+        priority=RoutingPriority.DEFAULT if rule.predicts else RoutingPriority.HIGH,
+        # 0 switches off Envoy's own timeout, which would ignore a client's shorter deadline.
+        timeout=seconds(0),
+        idle_timeout=seconds(idle_s),
+        max_stream_duration=_duration(rule.limit_s),
+        retry_policy=_retry_policy(rule),
+        hedge_policy=HedgePolicy(hedge_on_per_try_timeout=True) if rule.hedged else None,
+    )
+    as_it_is = {names.TRANSCODER: Any.pack(FilterConfig(disabled=True)), **_bounded(max_body_bytes)}
+    return Route(
+        name=rule.path.strip("/"),
+        match=RouteMatch(prefix=rule.path) if prefix else RouteMatch(path=rule.path),
+        route=action,
+        typed_per_filter_config={} if rule.transcoded else as_it_is,
+    )
+
+
+def _duration(limit_s: float | None) -> RouteActionMaxStreamDuration:
+    limit = seconds(limit_s or 0)
+    # Envoy passes a client's deadline on in any case; 0 sets no limit to it.
+    return RouteActionMaxStreamDuration(max_stream_duration=limit, grpc_timeout_header_max=limit)
+
+
+def _retry_policy(rule: Rule) -> RetryPolicy:
+    previous_hosts = RetryPolicyRetryHostPredicate(
+        name="envoy.retry_host_predicates.previous_hosts",
+        typed_config=Any.pack(PreviousHostsPredicate()),
+    )
+    return RetryPolicy(
+        retry_on=rule.retry_on,
+        per_try_timeout=seconds(HEDGED_AFTER_S) if rule.hedged else None,
+        num_retries=_NUM_RETRIES,
+        retry_host_predicate=[previous_hosts],
+        host_selection_retry_max_attempts=5,
+        retry_back_off=RetryPolicyRetryBackOff(
+            base_interval=seconds(0.02), max_interval=seconds(0.2)
+        ),
+    )
+
+
+def _cors(origins: tuple[str, ...]) -> dict[str, Any]:
+    if not origins:
+        return {}
+    policy = CorsPolicy(
+        allow_origin_string_match=[_origin(origin) for origin in origins],
+        allow_methods="GET, POST, PUT, OPTIONS",
+        allow_headers="content-type, x-grpc-web, x-user-agent, grpc-timeout, x-mesh-key",
+        expose_headers="grpc-status, grpc-message, grpc-status-details-bin, x-request-id",
+        max_age="86400",
+        filter_enabled=always(),
+    )
+    return {names.CORS: Any.pack(policy)}
+
+
+def _origin(origin: str) -> StringMatcher:
+    return StringMatcher(prefix="http") if origin == "*" else StringMatcher(exact=origin)

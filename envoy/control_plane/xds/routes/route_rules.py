@@ -1,0 +1,116 @@
+"""The rules of routing, as data: which path leads to which cluster, how long a call may take, and
+after which failures Envoy tries it again."""
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+from control_plane.xds.basics import names
+
+# Longest calls of the methods, seconds.
+SHORT_S = 10.0
+PREDICT_S = 30.0
+CALL_S = 60.0
+RELOAD_S = 600.0
+
+# Failures after which Envoy tries a call again, in the words of its retry policies.
+# Of calls that change nothing, which any replica may answer. A server that stops answers CANCELLED
+# to calls that its grace time was too short for.
+_ANYWHERE_ELSE = "unavailable,cancelled,reset,connect-failure,refused-stream"
+# The same over HTTP, where the replicas answer with HTTP statuses.
+_ANYWHERE_ELSE_HTTP = "gateway-error,reset,connect-failure,refused-stream"
+# Failures of calls that the service has not seen.
+_NOT_YET_SENT = "connect-failure,refused-stream,reset-before-request"
+# Failures of calls that the service has not carried out: it was away, or said UNAVAILABLE.
+_REPEATABLE = f"unavailable,{_NOT_YET_SENT}"
+
+_MODEL_FIELDS = {f"/{service}/{method}": field for service, method, field in names.MODEL_FIELDS}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of the routing table."""
+
+    path: str
+    """A prefix of paths when it ends with a slash, else a whole path."""
+
+    cluster: str
+    limit_s: float | None = None
+    """Longest call, whatever the client's deadline is; None: a stream without a limit."""
+
+    retry_on: str = _NOT_YET_SENT
+    transcoded: bool = True
+    """JSON bodies are turned into gRPC messages."""
+
+    mirrored: bool = False
+    """Envoy may send copies of calls to the Challenger. Streams are never copied, since that would
+    double all their work."""
+
+    unary: bool = False
+    """Envoy sends these calls over HTTP/1.1 when every replica takes unary calls that way."""
+
+    predicts: bool = False
+    """A caller waits for the engine's work, so Envoy limits how many of these calls are in flight
+    (topology.Limits)."""
+
+    @property
+    def hedged(self) -> bool:
+        """A call that waits long is sent to another replica as well; the first answer counts."""
+        return self.cluster == names.CHAMPION_UNARY
+
+    @property
+    def model_field(self) -> str:
+        """Field of the call's first message that names the model; empty: there is none."""
+        return _MODEL_FIELDS.get(self.path, "")
+
+
+# The first rule that matches wins, so a stream's rule stands before the rule of its service.
+RULES = (
+    Rule(f"/{names.PREDICT_SERVICE}/PredictStream", names.CHAMPION),
+    Rule(
+        f"/{names.PREDICT_SERVICE}/Predict",
+        names.CHAMPION,
+        PREDICT_S,
+        _ANYWHERE_ELSE,
+        mirrored=True,
+        unary=True,
+        predicts=True,
+    ),
+    Rule(f"/{names.PREDICT_SERVICE}/", names.CHAMPION, PREDICT_S, _ANYWHERE_ELSE),
+    Rule(
+        f"/{names.OPEN_INFERENCE_SERVICE}/ModelInfer",
+        names.CHAMPION,
+        PREDICT_S,
+        _ANYWHERE_ELSE,
+        mirrored=True,
+        unary=True,
+        predicts=True,
+    ),
+    Rule(f"/{names.OPEN_INFERENCE_SERVICE}/", names.CHAMPION, SHORT_S, _ANYWHERE_ELSE),
+    Rule(f"/{names.TRAIN_SERVICE}/WatchTraining", names.TRAINING, retry_on=_REPEATABLE),
+    Rule(f"/{names.TRAIN_SERVICE}/", names.TRAINING, CALL_S, _REPEATABLE),
+    Rule(f"/{names.DATA_SERVICE}/ImportExamples", names.TRIGGER),
+    Rule(f"/{names.DATA_SERVICE}/", names.TRIGGER, CALL_S, _REPEATABLE),
+    Rule(f"/{names.RELOAD_SERVICE}/", names.CONTROL_PLANE, RELOAD_S, _REPEATABLE),
+    Rule("/grpc.health.v1.Health/Watch", names.CHAMPION),
+    Rule("/grpc.health.v1.Health/", names.CHAMPION, SHORT_S, _ANYWHERE_ELSE),
+    Rule("/grpc.reflection.v1.ServerReflection/", names.CHAMPION),
+    Rule("/grpc.reflection.v1alpha.ServerReflection/", names.CHAMPION),
+    Rule("/v2", names.CHAMPION_HTTP, SHORT_S, _ANYWHERE_ELSE_HTTP, transcoded=False),
+    Rule("/v2/health/", names.CHAMPION_HTTP, SHORT_S, _ANYWHERE_ELSE_HTTP, transcoded=False),
+    Rule(
+        "/v2/",
+        names.CHAMPION_HTTP,
+        PREDICT_S,
+        _ANYWHERE_ELSE_HTTP,
+        transcoded=False,
+        predicts=True,
+    ),
+)
+
+
+@cache
+def rules_over_http1() -> tuple[Rule, ...]:
+    """RULES for a fleet whose replicas all take unary calls over HTTP/1.1."""
+    return tuple(
+        replace(rule, cluster=names.CHAMPION_UNARY) if rule.unary else rule for rule in RULES
+    )

@@ -1,0 +1,100 @@
+"""Which replicas get traffic."""
+
+import asyncio
+
+from control_plane.traffic.envoy_targets import CATCH_UP_S, GRACE_S
+from tests.unit.control_plane.twins import TwinMesh, TwinRegistry, TwinReplica, two_replicas
+
+
+async def test_a_replica_that_serves_the_fleets_version_gets_traffic() -> None:
+    mesh = TwinMesh(
+        TwinRegistry(Serving="2"), TwinReplica("r1", reviews="2"), TwinReplica("r2", reviews="1")
+    )
+    await mesh.upkeep.look()
+    assert mesh.envoy.replicas == ["r1"]
+    await mesh.settle()
+    assert mesh.envoy.replicas == ["r1", "r2"]
+
+
+async def test_other_ports_follow_the_grpc_address_and_some_replicas_lack_them() -> None:
+    mesh = TwinMesh(
+        TwinRegistry(Serving="1"),
+        TwinReplica("r1", reviews="1"),
+        TwinReplica("r2", reviews="1"),
+        TwinReplica("r3", reviews="1"),
+    )
+    first, second, _ = mesh.replicas
+    first.http_port, second.http_port = 11, 12
+    second.unary_port = 13
+    await mesh.upkeep.look()
+    assert mesh.envoy.replicas == ["r1", "r2", "r3"]
+    assert mesh.envoy.http_listeners == ["r1:11", "r2:12"]
+    first.kill()
+    await mesh.upkeep.look()
+    # While its gRPC address keeps its traffic, so does its HTTP address.
+    assert mesh.envoy.http_listeners == ["r1:11", "r2:12"]
+    mesh.now += GRACE_S
+    await mesh.upkeep.look()
+    assert mesh.envoy.replicas == ["r2", "r3"]
+    assert mesh.envoy.http_listeners == ["r2:12"]
+    assert mesh.envoy.unary == ["r2:13"]
+
+
+async def test_a_version_that_no_replica_serves_takes_no_replica_out() -> None:
+    mesh = TwinMesh(TwinRegistry(Serving="3"), *two_replicas("1"))
+    for replica in mesh.replicas:
+        replica.fail_at = "load"
+    await mesh.settle()
+    assert mesh.envoy.replicas == ["r1", "r2"]
+
+
+async def test_a_replica_that_could_not_activate_gets_no_traffic_once_reload_answers() -> None:
+    mesh = TwinMesh(TwinRegistry(Champion="2", Serving="1"), *two_replicas())
+    await mesh.upkeep.look()
+    mesh.replicas[1].fail_activations = 1000
+    await mesh.coordinator.reload("reviews", "", "a")
+    assert mesh.envoy.replicas == ["r1"]
+
+
+async def test_a_change_takes_no_replica_out_while_it_runs() -> None:
+    mesh = TwinMesh(TwinRegistry(Champion="2", Serving="1"), *two_replicas())
+    await mesh.upkeep.look()
+    mesh.replicas[0].gate = asyncio.Event()
+    change = asyncio.create_task(mesh.coordinator.reload("reviews", "", "a"))
+    await mesh.replicas[0].preparing.wait()
+    assert mesh.envoy.topology.preparing
+    # The version is recorded, and no replica has activated it yet.
+    mesh.registry.aliases["Serving"] = "2"
+    await mesh.upkeep.look()
+    assert mesh.envoy.replicas == ["r1", "r2"]
+    mesh.replicas[0].gate.set()
+    await change
+    assert mesh.envoy.replicas == ["r1", "r2"]
+    assert mesh.served == ["2", "2"]
+    mesh.now += CATCH_UP_S / 2
+    await mesh.upkeep.look()
+    assert mesh.envoy.topology.preparing
+    mesh.now += CATCH_UP_S
+    await mesh.upkeep.look()
+    assert not mesh.envoy.topology.preparing
+
+
+async def test_a_replica_that_does_not_answer_keeps_its_traffic_for_a_moment() -> None:
+    mesh = TwinMesh(TwinRegistry(Serving="1"), *two_replicas())
+    await mesh.upkeep.look()
+    mesh.replicas[0].kill()
+    await mesh.upkeep.look()
+    assert mesh.envoy.replicas == ["r1", "r2"]
+    mesh.now += 60
+    await mesh.upkeep.look()
+    assert mesh.envoy.replicas == ["r2"]
+
+
+async def test_a_control_plane_that_reaches_no_replica_changes_nothing() -> None:
+    mesh = TwinMesh(TwinRegistry(Serving="1"), *two_replicas())
+    await mesh.upkeep.look()
+    for replica in mesh.replicas:
+        replica.kill()
+    mesh.now += 60
+    await mesh.upkeep.look()
+    assert mesh.envoy.replicas == ["r1", "r2"]

@@ -1,0 +1,141 @@
+"""Envoy's resources: pure, consistent, the same for the same description."""
+
+from dataclasses import replace
+
+import pytest
+from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
+
+from control_plane.topology import Address
+from control_plane.xds import InconsistentSnapshot, Snapshot, build_snapshot
+from control_plane.xds.bootstrap import bootstrap
+from control_plane.xds.clusters.endpoints import Endpoints
+from control_plane.xds.routes.route_rules import RULES
+from tests.unit.control_plane.topologies import SPLIT, TOPOLOGY, UNARY
+
+
+def test_equal_descriptions_give_equal_bytes() -> None:
+    assert bootstrap(build_snapshot(TOPOLOGY)) == bootstrap(build_snapshot(replace(TOPOLOGY)))
+
+
+def changed_endpoints(before: Snapshot, after: Snapshot) -> set[str]:
+    """Clusters whose endpoints differ."""
+    return {
+        new.cluster_name
+        for old, new in zip(before.endpoints, after.endpoints, strict=True)
+        if bytes(old) != bytes(new)
+    }
+
+
+def test_another_replica_changes_its_endpoints_and_nothing_else_but_limits() -> None:
+    before = build_snapshot(TOPOLOGY)
+    third = Address("127.0.0.1", 1006)
+    after = build_snapshot(replace(TOPOLOGY, replicas=(*TOPOLOGY.replicas, third)))
+    assert changed_endpoints(before, after) == {"champion", "challenger"}
+    assert [bytes(c) for c in before.clusters] == [bytes(c) for c in after.clusters]
+    assert bytes(before.routes[0]) == bytes(after.routes[0])
+    assert bytes(before.listeners[0]) == bytes(after.listeners[0])
+
+
+def test_another_http_listener_changes_its_endpoints_and_nothing_else() -> None:
+    before = build_snapshot(TOPOLOGY)
+    after = build_snapshot(replace(TOPOLOGY, replicas_http=(Address("127.0.0.1", 1006),)))
+    assert changed_endpoints(before, after) == {"champion-http"}
+    assert before.clusters is after.clusters
+    assert before.listeners[0] is after.listeners[0]
+    assert before.routes[0] is after.routes[0]
+
+
+def test_unary_calls_go_over_http1_when_every_replica_takes_them() -> None:
+    some = replace(UNARY, replicas_unary=UNARY.replicas_unary[:1])
+    leads_elsewhere = {
+        name: clusters
+        for name, clusters in build_snapshot(UNARY).routes[0].targets.items()
+        if clusters != build_snapshot(some).routes[0].targets[name]
+    }
+    split = frozenset({"champion-unary", "challenger-unary"})
+    assert leads_elsewhere == {
+        "mesh.v1.PredictService/Predict": {"champion-unary"},
+        "mesh.v1.PredictService/Predict of reviews": split,
+        "inference.GRPCInferenceService/ModelInfer": {"champion-unary"},
+        "inference.GRPCInferenceService/ModelInfer of reviews": split,
+    }
+
+
+def test_endpoints_are_encoded_as_their_message_would_be() -> None:
+    many = tuple(Address("10.0.0.1", 1000 + n) for n in range(100))
+    for addresses in ((), many[:1], many):
+        endpoints = Endpoints("champion", addresses)
+        assert ClusterLoadAssignment.parse(bytes(endpoints)) == endpoints.message()
+
+
+def test_the_limit_of_calls_grows_with_the_fleet_but_has_a_floor() -> None:
+    def calls(replicas: int) -> int:
+        addresses = tuple(Address("127.0.0.1", 1000 + number) for number in range(replicas))
+        return build_snapshot(replace(TOPOLOGY, replicas=addresses)).runtime.replica_calls
+
+    assert [calls(replicas) for replicas in (0, 1, 2, 3, 10)] == [128, 128, 128, 192, 640]
+
+
+def test_more_requests_may_wait_while_a_version_is_prepared() -> None:
+    before, after = build_snapshot(TOPOLOGY), build_snapshot(replace(TOPOLOGY, preparing=True))
+    assert after.runtime.replica_calls == 4 * before.runtime.replica_calls
+    assert before.clusters is after.clusters
+    assert before.listeners[0] is after.listeners[0]
+    assert bytes(before.routes[0]) == bytes(after.routes[0])
+
+
+def test_a_split_changes_routes_and_nothing_else() -> None:
+    before, after = build_snapshot(SPLIT), build_snapshot(replace(SPLIT, splits=()))
+    assert bytes(before.routes[0]) != bytes(after.routes[0])
+    assert changed_endpoints(before, after) == set()
+    assert bytes(before.runtime) == bytes(after.runtime)
+    assert before.clusters is after.clusters
+    assert before.listeners[0] is after.listeners[0]
+
+
+def test_a_route_to_an_unknown_cluster_is_refused() -> None:
+    snapshot = build_snapshot(TOPOLOGY)
+    with pytest.raises(InconsistentSnapshot, match=r"unknown cluster training"):
+        replace(snapshot, clusters=tuple(c for c in snapshot.clusters if c.name != "training"))
+
+
+def test_a_discovered_cluster_without_endpoints_is_refused() -> None:
+    with pytest.raises(
+        InconsistentSnapshot,
+        match="endpoints are missing: challenger, challenger-unary, champion, ",
+    ):
+        replace(build_snapshot(TOPOLOGY), endpoints=())
+
+
+def test_a_listener_without_its_routes_is_refused() -> None:
+    with pytest.raises(InconsistentSnapshot, match="routes are missing: mesh"):
+        replace(build_snapshot(TOPOLOGY), routes=())
+
+
+def test_endpoints_that_nobody_asks_for_are_refused() -> None:
+    snapshot = build_snapshot(TOPOLOGY)
+    with pytest.raises(InconsistentSnapshot, match="nobody asks for endpoints champion"):
+        Snapshot(
+            runtime=snapshot.runtime,
+            clusters=tuple(c for c in snapshot.clusters if c.name != "champion"),
+            endpoints=snapshot.endpoints,
+            listeners=snapshot.listeners,
+            routes=snapshot.routes,
+            node_id="n",
+            admin=snapshot.admin,
+        )
+
+
+def test_two_clusters_of_one_name_are_refused() -> None:
+    snapshot = build_snapshot(TOPOLOGY)
+    with pytest.raises(InconsistentSnapshot, match="share a name"):
+        replace(snapshot, clusters=(*snapshot.clusters, snapshot.clusters[0]))
+
+
+def test_internal_services_have_no_route() -> None:
+    assert not [rule for rule in RULES if "ReplicaService" in rule.path]
+
+
+def test_long_streams_have_no_limit_of_time() -> None:
+    unlimited = {rule.path.rsplit("/", 1)[1] for rule in RULES if rule.limit_s is None}
+    assert {"PredictStream", "WatchTraining", "ImportExamples", "Watch"} <= unlimited
