@@ -6,7 +6,8 @@ import sys
 import uvloop
 
 from inference import open_inference_pb2
-from inference_svc.engines import EngineUnavailable, create_engine
+from inference_svc.engines.base import EngineUnavailable
+from inference_svc.engines.choice import create_engine
 from inference_svc.service import InferenceService
 from inference_svc.settings import InferenceSettings
 from mesh.v1 import data_pb2, predict_pb2, reload_pb2, train_pb2

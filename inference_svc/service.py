@@ -19,19 +19,19 @@ from inference_svc.doors.oip.grpc_servicer import OpenInferenceServicer
 from inference_svc.doors.oip.protocol import OpenInference
 from inference_svc.doors.predict_servicer import PredictServicer
 from inference_svc.doors.replica_servicer import ReplicaServicer
-from inference_svc.engines import Engine
+from inference_svc.engines.base import Engine
 from inference_svc.serving.replica import Replica
 from inference_svc.serving.restorer import Restorer
 from inference_svc.serving.slot_collector import SlotCollector
 from inference_svc.serving.slots import Slots
 from inference_svc.serving.unserved_models import UnservedModels
-from inference_svc.serving.upcoming_versions import Preparations
+from inference_svc.serving.upcoming_versions import UpcomingVersions
 from inference_svc.settings import InferenceSettings
 from inference_svc.unary import unary_server
 from inference_svc.versions.cache import ModelCache, ModelSource
 from inference_svc.versions.preparer import Preparer
-from inference_svc.versions.priority import background_executor
-from inference_svc.versions.remembered_versions import ServedVersions
+from inference_svc.versions.remembered_versions import RememberedVersions
+from inference_svc.versions.thread_priority import background_executor
 from mesh.v1 import predict_pb2_grpc, replica_pb2_grpc
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class InferenceService:
         self._source = source = open_source()
         self._cache = ModelCache(settings.state_dir / "models", settings.keep_versions)
         self._cache.open()
-        remembered = ServedVersions(settings.state_dir / "serving.json")
+        remembered = RememberedVersions(settings.state_dir / "serving.json")
         limits = BatchLimits(
             settings.max_batch_tokens or engine.batch_tokens, settings.max_batch_texts
         )
@@ -77,10 +77,10 @@ class InferenceService:
         )
         self._background = background_executor("prepare")
         preparer = Preparer(self._cache, engine, open_source)
-        self._preparations = Preparations(preparer, self._background, self._release_memory)
+        self._upcoming = UpcomingVersions(preparer, self._background, self._release_memory)
         self._replica = Replica(
             Slots(self._release_memory),
-            self._preparations,
+            self._upcoming,
             self._batcher,
             UnservedModels(source, settings.lookup_timeout_s),
             self._cache,
@@ -148,7 +148,7 @@ class InferenceService:
         await self._close_listeners()
         if self._following is not None:
             self._following.cancel()
-        self._preparations.close()
+        self._upcoming.close()
         self._registered.close()
         await self._replica.comparisons.close()
         await asyncio.to_thread(self._background.shutdown, cancel_futures=True)

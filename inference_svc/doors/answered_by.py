@@ -5,7 +5,7 @@ Trailers are sent with the status, so they cost a call no message of their own.
 
 from functools import lru_cache
 
-from inference_svc.serving.slots import ServedVersion, Slot
+from inference_svc.serving.slots import ServedVersion, SlotKey
 
 REMEMBERED = 256
 
@@ -16,7 +16,7 @@ def answered_by(served: ServedVersion, replica: str) -> tuple[tuple[str, str], .
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _headers(slot: Slot, version: str, replica: str) -> tuple[tuple[str, str], ...]:
+def _headers(slot: SlotKey, version: str, replica: str) -> tuple[tuple[str, str], ...]:
     return (
         ("x-mesh-model", slot.model),
         ("x-mesh-version", version),

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from inference_svc.batching.job import Lane
 from inference_svc.doors.messages import predict_response
 from inference_svc.serving.replica import Replica
-from inference_svc.serving.slots import Slot
+from inference_svc.serving.slots import SlotKey
 from mesh.v1.predict_pb2 import PredictRequest, PredictStreamResponse
 from service_kit.errors import InvalidArgument, MeshError, Unavailable
 from service_kit.interceptor import Undecodable
@@ -16,7 +16,7 @@ from service_kit.interceptor import Undecodable
 log = logging.getLogger(__name__)
 
 
-class BulkStream:
+class PredictStreamCall:
     """Answers one stream. Reads on only while fewer than `limit` answers are outstanding."""
 
     def __init__(
@@ -83,7 +83,7 @@ class BulkStream:
     async def _predict(self, request: PredictRequest) -> PredictStreamResponse:
         try:
             answer = await self._replica.predict(
-                Slot(request.model, self._role), request.texts, Lane.BULK
+                SlotKey(request.model, self._role), request.texts, Lane.BULK
             )
             response = predict_response(answer, request.all_scores, self._replica_id)
             return PredictStreamResponse(id=request.id, response=response)

@@ -32,7 +32,7 @@ class _EnteringClassifier:
         return self._classifier.run(ids, mask)
 
 
-class CpuEngine:
+class OpenVinoOrTorchEngine:
     """OpenVINO where a version has a graph that it can load; else torch, imported only then."""
 
     def __init__(self, openvino: Engine, make_torch: Callable[[], Engine]) -> None:

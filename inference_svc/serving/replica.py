@@ -13,11 +13,11 @@ from grpc import StatusCode
 from inference_svc.batching.batcher import Batcher
 from inference_svc.batching.job import Classified, Lane
 from inference_svc.serving.comparisons import Comparisons
-from inference_svc.serving.slots import CHALLENGER, CHAMPION, ServedVersion, Slot, Slots, Swap
+from inference_svc.serving.slots import CHALLENGER, CHAMPION, ServedVersion, SlotKey, Slots, Swap
 from inference_svc.serving.unserved_models import UnservedModels
-from inference_svc.serving.upcoming_versions import Preparations
+from inference_svc.serving.upcoming_versions import UpcomingVersions
 from inference_svc.versions.cache import ModelCache
-from inference_svc.versions.remembered_versions import ServedVersions
+from inference_svc.versions.remembered_versions import RememberedVersions
 from service_kit.errors import FailedPrecondition, InvalidArgument, MeshError
 from service_kit.limits import check_model_name, check_texts
 
@@ -41,25 +41,25 @@ class Replica:
     def __init__(
         self,
         slots: Slots,
-        preparations: Preparations,
+        upcoming: UpcomingVersions,
         batcher: Batcher,
         unserved: UnservedModels,
         cache: ModelCache,
-        remembered: ServedVersions,
+        remembered: RememberedVersions,
     ) -> None:
         self.slots = slots
-        self.preparations = preparations
+        self.upcoming = upcoming
         self._batcher = batcher
         self.comparisons = Comparisons(batcher, slots)
         self._unserved = unserved
         self._cache = cache
         self._remembered = remembered
         self._remembering = asyncio.Lock()
-        self._steered: set[Slot] = set()
+        self._steered: set[SlotKey] = set()
 
     async def predict(
         self,
-        slot: Slot,
+        slot: SlotKey,
         texts: Sequence[str],
         lane: Lane = Lane.INTERACTIVE,
         deadline: float | None = None,
@@ -90,11 +90,11 @@ class Replica:
         Raises what `predict` raises; FailedPrecondition when there is no Challenger here: nobody
         waits for a mirrored answer, so the Champion is not to be asked instead.
         """
-        challenger = self.slots.served(Slot(model, CHALLENGER))
+        challenger = self.slots.served(SlotKey(model, CHALLENGER))
         if challenger is None:
             raise FailedPrecondition(f"no Challenger of {model[:60]} is served here")
         answer = await self.predict(challenger.slot, texts, deadline=deadline)
-        champion = self.slots.served(Slot(model, CHAMPION))
+        champion = self.slots.served(SlotKey(model, CHAMPION))
         if champion is not None:
             names = answer.served.prepared.model.spec.labels
             labels = [names[column] for column in answer.classified.best]
@@ -123,14 +123,14 @@ class Replica:
 
     async def prepare(
         self,
-        slot: Slot,
+        slot: SlotKey,
         version: str,
         executor: Executor | None = None,
         trust_cache: bool = False,
     ) -> float:
         """Make a version ready beside the one that serves; returns milliseconds.
 
-        Raises PrepareFailed, PrepareUnavailable, Aborted; see Preparations.prepare.
+        Raises PrepareFailed, PrepareUnavailable, Aborted; see UpcomingVersions.prepare.
         """
         check_model_name(slot.model)
         if not _VERSION.fullmatch(version):
@@ -140,13 +140,13 @@ class Replica:
         if served is None or served.version != version:
             elsewhere = self.slots.holding(slot.model, version)
             if elsewhere is None:
-                await self.preparations.prepare(slot, version, executor, trust_cache)
+                await self.upcoming.prepare(slot, version, executor, trust_cache)
             else:
                 # A Challenger that becomes the Champion has proved itself already.
-                self.preparations.adopt(slot, elsewhere.prepared)
+                self.upcoming.adopt(slot, elsewhere.prepared)
         return (time.perf_counter() - started) * 1e3
 
-    async def activate(self, slot: Slot, version: str, steered: bool = True) -> Swap:
+    async def activate(self, slot: SlotKey, version: str, steered: bool = True) -> Swap:
         """Serve a prepared version; of the one that serves already, nothing to do.
 
         `steered`: the control plane says so, and a restart's restoring shall not undo it.
@@ -156,7 +156,7 @@ class Replica:
         if served is not None and served.version == version:
             swap = Swap(0.0, version, 0)
         else:
-            prepared = self.preparations.take(slot, version)
+            prepared = self.upcoming.take(slot, version)
             if prepared is None:
                 raise FailedPrecondition(
                     f"version {version} of {slot.model} is not prepared as {slot.alias} here"
@@ -167,16 +167,16 @@ class Replica:
         await self._settle(slot.model)
         return swap
 
-    def is_steered(self, slot: Slot) -> bool:
+    def is_steered(self, slot: SlotKey) -> bool:
         """Whether the control plane has activated a version of this slot since the start."""
         return slot in self._steered
 
-    def abort(self, slot: Slot, version: str) -> None:
+    def abort(self, slot: SlotKey, version: str) -> None:
         """Drop a prepared version, or a Challenger that serves; of another, nothing to do.
 
         The Champion answers for a Challenger that is gone.
         """
-        self.preparations.drop(slot, version)
+        self.upcoming.drop(slot, version)
         served = self.slots.served(slot)
         if slot.role == CHALLENGER and served is not None and served.version == version:
             self.slots.retire(slot)
@@ -189,7 +189,7 @@ class Replica:
                 found.slot.model: found.version for found in served if found.slot.role == CHAMPION
             }
             in_use = {found.version for found in served if found.slot.model == model}
-            in_use.update(self.preparations.versions(model))
+            in_use.update(self.upcoming.versions(model))
             try:
                 await asyncio.to_thread(self._remembered.write, serving)
                 await asyncio.to_thread(self._cache.prune, model, in_use)

@@ -5,9 +5,9 @@ import logging
 from concurrent.futures import Executor
 
 from inference_svc.serving.replica import Replica
-from inference_svc.serving.slots import Slot
+from inference_svc.serving.slots import SlotKey
 from inference_svc.versions.cache import ModelSource
-from inference_svc.versions.remembered_versions import ServedVersions
+from inference_svc.versions.remembered_versions import RememberedVersions
 from service_kit.errors import MeshError
 from service_kit.model_registry.records import SERVING
 
@@ -24,7 +24,7 @@ class Restorer:
         self,
         replica: Replica,
         source: ModelSource,
-        remembered: ServedVersions,
+        remembered: RememberedVersions,
         first_pause_s: float = FIRST_PAUSE_S,
     ) -> None:
         self._replica = replica
@@ -66,7 +66,7 @@ class Restorer:
         self._missing = {}
         for name, version in wanted.items():
             try:
-                await self._load_one(Slot(name), version, executor)
+                await self._load_one(SlotKey(name), version, executor)
             except MeshError as error:
                 self._missing[name] = version
                 log.error(
@@ -74,7 +74,7 @@ class Restorer:
                     extra={"model": name, "version": version, "why": str(error)},
                 )
 
-    async def _load_one(self, slot: Slot, version: str, executor: Executor | None) -> None:
+    async def _load_one(self, slot: SlotKey, version: str, executor: Executor | None) -> None:
         if self._overtaken(slot):
             return
         await self._replica.prepare(slot, version, executor, trust_cache=not self._seen)
@@ -83,6 +83,6 @@ class Restorer:
         else:
             await self._replica.activate(slot, version, steered=False)
 
-    def _overtaken(self, slot: Slot) -> bool:
+    def _overtaken(self, slot: SlotKey) -> bool:
         """The control plane knows better than what was read before it spoke."""
         return self._replica.is_steered(slot)

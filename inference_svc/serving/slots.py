@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from inference_svc.metrics import exported as metrics
-from inference_svc.metrics.answer_counts import SlotStats
+from inference_svc.metrics.answer_counts import AnswerCounts
 from inference_svc.versions.preparer import PreparedVersion
 
 log = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ ROLES = (CHAMPION, CHALLENGER)
 
 
 @dataclass(frozen=True, order=True)
-class Slot:
+class SlotKey:
     """A model in a role."""
 
     model: str
@@ -34,16 +34,16 @@ class Slot:
 class ServedVersion:
     """The version that a slot serves, and the requests that are on it."""
 
-    slot: Slot
+    slot: SlotKey
     prepared: PreparedVersion
     loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     first_answer_at: datetime | None = None
     in_flight: int = 0
     retired: bool = False
-    stats: SlotStats = field(init=False)
+    stats: AnswerCounts = field(init=False)
 
     def __post_init__(self) -> None:
-        self.stats = SlotStats(self.prepared.model.spec.labels)
+        self.stats = AnswerCounts(self.prepared.model.spec.labels)
 
     @property
     def version(self) -> str:
@@ -65,21 +65,21 @@ class Slots:
 
     def __init__(self, freed: Callable[[], None]) -> None:
         """`freed` is called when the last request has left a version that was replaced."""
-        self._served: dict[Slot, ServedVersion] = {}
+        self._served: dict[SlotKey, ServedVersion] = {}
         self._freed = freed
 
-    def served(self, slot: Slot) -> ServedVersion | None:
+    def served(self, slot: SlotKey) -> ServedVersion | None:
         """What a slot serves."""
         return self._served.get(slot)
 
-    def answering(self, slot: Slot) -> ServedVersion | None:
+    def answering(self, slot: SlotKey) -> ServedVersion | None:
         """What answers the requests for a slot: without a Challenger, the Champion."""
-        return self.served(slot) or self.served(Slot(slot.model))
+        return self.served(slot) or self.served(SlotKey(slot.model))
 
     def holding(self, model: str, version: str) -> ServedVersion | None:
         """The slot of a model, whichever its role, that serves this version."""
         for role in ROLES:
-            served = self._served.get(Slot(model, role))
+            served = self._served.get(SlotKey(model, role))
             if served is not None and served.version == version:
                 return served
         return None
@@ -114,7 +114,7 @@ class Slots:
             if served.retired and served.in_flight == 0:
                 self._freed()
 
-    def swap(self, slot: Slot, prepared: PreparedVersion) -> Swap:
+    def swap(self, slot: SlotKey, prepared: PreparedVersion) -> Swap:
         """Serve a prepared version from now on; requests on the old one finish there."""
         started = time.perf_counter()
         old = self._served.get(slot)
@@ -135,7 +135,7 @@ class Slots:
         )
         return swap
 
-    def retire(self, slot: Slot) -> None:
+    def retire(self, slot: SlotKey) -> None:
         """Serve nothing in this slot any more; requests on it finish."""
         old = self._served.pop(slot)
         metrics.SERVED_VERSION.remove(slot.model, slot.role, old.version)

@@ -9,7 +9,7 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 
-class ServedVersions:
+class RememberedVersions:
     """A small JSON file, {model: version}, replaced as a whole."""
 
     def __init__(self, path: Path) -> None:

@@ -7,7 +7,7 @@ from importlib.metadata import version as installed_version
 from inference_svc.doors.answered_by import answered_by
 from inference_svc.doors.oip.tensors import TEXT, Tensor, metadata_of_outputs
 from inference_svc.serving.replica import Answer, Replica
-from inference_svc.serving.slots import CHAMPION, ServedVersion, Slot
+from inference_svc.serving.slots import CHAMPION, ServedVersion, SlotKey
 from service_kit.errors import InvalidArgument, MeshError, NotFound
 from service_kit.limits import check_model_name
 
@@ -46,7 +46,7 @@ class OpenInference:
         except InvalidArgument as error:
             raise InvalidArgument("model_name", error.problem) from error
         slots = self._replica.slots
-        served = slots.answering(Slot(model, role))
+        served = slots.answering(SlotKey(model, role))
         if served is None:
             raise await self._replica.why_unserved(model)
         if not version:

@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
-from inference_svc.engines import create_engine
+from inference_svc.engines.choice import create_engine
 from inference_svc.main import REFLECTED
 from inference_svc.model.model_files import GOLDEN_FILE
 from inference_svc.service import InferenceService

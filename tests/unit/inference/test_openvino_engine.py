@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inference_svc.engines import Engine, EngineUnavailable, create_engine
+from inference_svc.engines.base import Engine, EngineUnavailable
+from inference_svc.engines.choice import create_engine
 from inference_svc.model.loaded_model import LoadedModel, TextTokenizer
 from inference_svc.model.model_files import (
     GOLDEN_FILE,
@@ -27,7 +28,8 @@ TEXTS = ["a " * (1 + 7 * n % 60) + ("good film" if n % 2 else "awful word") for 
 
 CHILD = """
 import sys
-from inference_svc.main import make_service, create_engine
+from inference_svc.engines.choice import create_engine
+from inference_svc.main import make_service
 from inference_svc.settings import InferenceSettings
 from pathlib import Path
 from inference_svc.model.packing import blank

@@ -13,18 +13,18 @@ from prometheus_client import CollectorRegistry, generate_latest
 from inference_svc.batching.batcher import EngineFailure
 from inference_svc.batching.job import Lane
 from inference_svc.doors.replica_servicer import ReplicaServicer
-from inference_svc.metrics.answer_counts import SlotStats
+from inference_svc.metrics.answer_counts import AnswerCounts
 from inference_svc.serving.comparisons import MAX_PENDING
 from inference_svc.serving.replica import Answer
 from inference_svc.serving.slot_collector import SlotCollector
-from inference_svc.serving.slots import CHALLENGER, ServedVersion, Slot
+from inference_svc.serving.slots import CHALLENGER, ServedVersion, SlotKey
 from mesh.v1 import replica_pb2
 from service_kit.errors import DeadlineTooShort, Exhausted, FailedPrecondition, InvalidArgument
 from service_kit.histogram import BUCKETS, bucket_of, quantile_ms, upper_ms
 from tests.twins.replica import FakeRegistry, SteeredClassifier, until, until_admitted
 from tests.unit.inference.test_versions import REVIEWS, Parts, filled
 
-TRIAL = Slot("reviews", CHALLENGER)
+TRIAL = SlotKey("reviews", CHALLENGER)
 
 
 @pytest.fixture
@@ -44,11 +44,11 @@ async def parts(tmp_path: Path, executor: Executor) -> AsyncIterator[Parts]:
     await parts.batcher.close()
 
 
-def stats(parts: Parts, slot: Slot = REVIEWS) -> SlotStats:
+def stats(parts: Parts, slot: SlotKey = REVIEWS) -> AnswerCounts:
     return serving(parts, slot).stats
 
 
-def serving(parts: Parts, slot: Slot) -> ServedVersion:
+def serving(parts: Parts, slot: SlotKey) -> ServedVersion:
     served = parts.slots.served(slot)
     assert served is not None
     return served

@@ -1,4 +1,4 @@
-"""Slots, preparations and the start: the rules that need no model and no network."""
+"""Slots, upcoming versions and the start: the rules that need no model and no network."""
 
 import asyncio
 import gc
@@ -17,13 +17,13 @@ from inference_svc.batching.text_queue import TextQueue
 from inference_svc.model.loaded_model import Tokenizers
 from inference_svc.serving.replica import Replica
 from inference_svc.serving.restorer import Restorer
-from inference_svc.serving.slots import CHALLENGER, Slot, Slots
+from inference_svc.serving.slots import CHALLENGER, SlotKey, Slots
 from inference_svc.serving.unserved_models import UnservedModels
-from inference_svc.serving.upcoming_versions import Preparations, State
+from inference_svc.serving.upcoming_versions import State, UpcomingVersions
 from inference_svc.versions.cache import ModelCache
 from inference_svc.versions.preparer import PrepareFailed, Preparer
-from inference_svc.versions.priority import PREPARE_NICE, background_executor
-from inference_svc.versions.remembered_versions import ServedVersions
+from inference_svc.versions.remembered_versions import RememberedVersions
+from inference_svc.versions.thread_priority import PREPARE_NICE, background_executor
 from service_kit.errors import Aborted, InvalidArgument
 from service_kit.model_registry.records import SERVING
 from tests.twins.replica import (
@@ -34,7 +34,7 @@ from tests.twins.replica import (
     write_tokenizer,
 )
 
-REVIEWS = Slot("reviews")
+REVIEWS = SlotKey("reviews")
 
 
 class HeldRegistry(FakeRegistry):
@@ -65,16 +65,16 @@ class Parts:
         self.registry = registry
         self.executor = executor
         self.freed: list[None] = []
-        self.remembered = ServedVersions(folder / "serving.json")
+        self.remembered = RememberedVersions(folder / "serving.json")
         self.cache = ModelCache(folder / "models", keep_versions=2)
         self.cache.open()
         preparer = Preparer(self.cache, self.engine, lambda: registry)
-        self.preparations = Preparations(preparer, executor, lambda: self.freed.append(None))
+        self.upcoming = UpcomingVersions(preparer, executor, lambda: self.freed.append(None))
         self.slots = Slots(lambda: self.freed.append(None))
         self.batcher = Batcher(TextQueue(64, BatchLimits(256, 8)), lambda: None)
         self.replica = Replica(
             self.slots,
-            self.preparations,
+            self.upcoming,
             self.batcher,
             UnservedModels(registry, timeout_s=1),
             self.cache,
@@ -82,7 +82,7 @@ class Parts:
         )
         self.restorer = Restorer(self.replica, registry, self.remembered, first_pause_s=0.01)
 
-    async def reload(self, version: str, slot: Slot = REVIEWS) -> None:
+    async def reload(self, version: str, slot: SlotKey = REVIEWS) -> None:
         await self.replica.prepare(slot, version)
         await self.replica.activate(slot, version)
 
@@ -137,10 +137,10 @@ async def test_request_in_flight_finishes_on_the_version_it_began_on(parts: Part
 
 async def test_newer_prepare_drops_the_older_one_of_its_slot(parts: Parts) -> None:
     await parts.replica.prepare(REVIEWS, "1")
-    challenger = Slot("reviews", CHALLENGER)
+    challenger = SlotKey("reviews", CHALLENGER)
     await parts.replica.prepare(challenger, "1")
     await parts.replica.prepare(REVIEWS, "2")
-    found = [(known.slot.role, known.version) for known in parts.preparations.all()]
+    found = [(known.slot.role, known.version) for known in parts.upcoming.all()]
     assert found == [("challenger", "1"), ("champion", "2")]
 
 
@@ -148,7 +148,7 @@ async def test_failed_preparation_is_tried_anew(parts: Parts) -> None:
     parts.engine.fail_with = RuntimeError("no memory")
     with pytest.raises(PrepareFailed, match="load: RuntimeError: no memory"):
         await parts.replica.prepare(REVIEWS, "1")
-    assert parts.preparations.all()[0].state is State.FAILED
+    assert parts.upcoming.all()[0].state is State.FAILED
     parts.engine.fail_with = None
     await parts.reload("1")
     assert parts.version() == "1"
@@ -200,7 +200,7 @@ async def test_abort_stops_a_running_download(tmp_path: Path, executor: Executor
     with pytest.raises(Aborted, match="aborted"):
         await call
     assert await asyncio.to_thread(registry.cancelled.wait, 10)
-    assert not parts.preparations.all()
+    assert not parts.upcoming.all()
 
 
 @pytest.mark.parametrize("version", ["", "../1", "a/b", ".", "1" * 65])
@@ -212,15 +212,15 @@ async def test_version_that_could_be_a_path_is_refused(parts: Parts, version: st
 async def test_served_versions_survive_in_a_file(parts: Parts) -> None:
     await parts.reload("1")
     await parts.reload("2")
-    await parts.reload("3", Slot("reviews", CHALLENGER))
+    await parts.reload("3", SlotKey("reviews", CHALLENGER))
     assert parts.remembered.read() == {"reviews": "2"}
 
 
 async def test_damaged_file_of_served_versions_counts_as_none(tmp_path: Path) -> None:
     path = tmp_path / "serving.json"
-    assert ServedVersions(path).read() == {}
+    assert RememberedVersions(path).read() == {}
     path.write_text('{"serving": ["')
-    assert ServedVersions(path).read() == {}
+    assert RememberedVersions(path).read() == {}
 
 
 async def test_half_downloaded_versions_are_cleared_at_start(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ async def test_unknown_models_are_looked_up_seldom(registry: FakeRegistry) -> No
 
 
 async def test_a_challenger_that_becomes_the_champion_is_not_loaded_again(parts: Parts) -> None:
-    trial = Slot("reviews", CHALLENGER)
+    trial = SlotKey("reviews", CHALLENGER)
     await parts.reload("1")
     await parts.reload("2", trial)
     await parts.reload("2")
@@ -293,7 +293,7 @@ async def test_a_challenger_that_becomes_the_champion_is_not_loaded_again(parts:
 
 
 async def test_a_challenger_that_is_aborted_leaves_the_champion_to_answer(parts: Parts) -> None:
-    trial = Slot("reviews", CHALLENGER)
+    trial = SlotKey("reviews", CHALLENGER)
     await parts.reload("1")
     await parts.reload("2", trial)
     assert (await parts.replica.predict(trial, ["good"])).served.version == "2"
