@@ -20,6 +20,7 @@ from inference_svc.doors.oip.protocol import OpenInference
 from inference_svc.doors.predict_servicer import PredictServicer
 from inference_svc.doors.replica_servicer import ReplicaServicer
 from inference_svc.engines.base import Engine
+from inference_svc.serving.memory_release import MemoryRelease
 from inference_svc.serving.replica import Replica
 from inference_svc.serving.restorer import Restorer
 from inference_svc.serving.slot_collector import SlotCollector
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
     from service_kit.unary.server import UnaryServer
 
 log = logging.getLogger(__name__)
-
-# Answers that are still being sent hold on to the version that gave them.
-RELEASE_DELAY_S = 1.0
 
 
 class InferenceService:
@@ -63,10 +61,9 @@ class InferenceService:
 
         Raises OSError when the state folder cannot be written.
         """
-        self._engine = engine
         self._source = source = open_source()
-        self._cache = ModelCache(settings.state_dir / "models", settings.keep_versions)
-        self._cache.open()
+        cache = ModelCache(settings.state_dir / "models", settings.keep_versions)
+        cache.open()
         remembered = RememberedVersions(settings.state_dir / "serving.json")
         limits = BatchLimits(
             settings.max_batch_tokens or engine.batch_tokens, settings.max_batch_texts
@@ -76,14 +73,16 @@ class InferenceService:
             lambda: engine.enter_thread(computes=True),
         )
         self._background = background_executor("prepare")
-        preparer = Preparer(self._cache, engine, open_source)
-        self._upcoming = UpcomingVersions(preparer, self._background, self._release_memory)
+        self._memory_release = MemoryRelease(engine, self._background)
+        freed = self._memory_release.schedule
+        preparer = Preparer(cache, engine, open_source)
+        self._upcoming = UpcomingVersions(preparer, self._background, freed)
         self._replica = Replica(
-            Slots(self._release_memory),
+            Slots(freed),
             self._upcoming,
             self._batcher,
             UnservedModels(source, settings.lookup_timeout_s),
-            self._cache,
+            cache,
             remembered,
         )
         self._restorer = Restorer(self._replica, source, remembered)
@@ -149,6 +148,7 @@ class InferenceService:
         if self._following is not None:
             self._following.cancel()
         self._upcoming.close()
+        self._memory_release.close()
         self._registered.close()
         await self._replica.comparisons.close()
         await asyncio.to_thread(self._background.shutdown, cancel_futures=True)
@@ -175,9 +175,3 @@ class InferenceService:
         if self._http is not None:
             closing.append(self._http.close())
         await asyncio.gather(*closing)
-
-    def _release_memory(self) -> None:
-        asyncio.get_running_loop().call_later(RELEASE_DELAY_S, self._release_memory_now)
-
-    def _release_memory_now(self) -> None:
-        self._background.submit(self._engine.release_memory)
