@@ -130,8 +130,6 @@ class Batch:
         """The model of all of them."""
         return self.texts[0].job.model
 
-    @property
-    def pad_waste(self) -> float:
+    def pad_waste(self, computed_tokens: int) -> float:
         """Share of the computed tokens that is padding, 0..1."""
-        lengths = [text.length for text in self.texts]
-        return 1 - sum(lengths) / self.model.computed_tokens(lengths)
+        return 1 - sum(text.length for text in self.texts) / computed_tokens

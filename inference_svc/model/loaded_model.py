@@ -29,6 +29,15 @@ class Tokens(NamedTuple):
     truncated: bool
 
 
+class Computed(NamedTuple):
+    """The result of one batch."""
+
+    scores: FloatArray
+    """Probabilities [texts, labels]."""
+    tokens: int
+    """Tokens that the engine computed, padding included."""
+
+
 class TextTokenizer:
     """A fast tokenizer that cuts at `max_tokens`. Any thread may use it."""
 
@@ -82,27 +91,21 @@ class LoadedModel:
         """Whether several texts share a row."""
         return isinstance(self.classifier, PackingClassifier)
 
-    def run(self, texts: Sequence[Tokens]) -> FloatArray:
-        """Classify one batch; returns probabilities [texts, labels].
+    def run(self, texts: Sequence[Tokens]) -> Computed:
+        """Classify one batch.
 
         Raises ValueError when the model's output is not a probability for each label.
         """
         if isinstance(self.classifier, PackingClassifier):
-            scores = self._run_packed(self.classifier, texts)
+            computed = self._run_packed(self.classifier, texts)
         else:
-            scores = self._run_padded(self.classifier, texts)
+            computed = self._run_padded(self.classifier, texts)
+        scores = computed.scores
         if scores.shape != (len(texts), len(self.spec.labels)):
             raise ValueError(f"{len(self.spec.labels)} labels, but scores of shape {scores.shape}")
         if not np.isfinite(scores).all():
             raise ValueError("the model's scores are not finite")
-        return scores
-
-    def computed_tokens(self, lengths: Sequence[int]) -> int:
-        """Tokens that a batch of texts of these lengths makes, padding included."""
-        if self.packs:
-            layout = lay_out(lengths)
-            return layout.rows * layout.tokens
-        return padded_texts(len(lengths)) * padded_tokens(max(lengths), self.spec.max_tokens)
+        return computed
 
     def warm_up(self, rows: int, tokens: int) -> None:
         """Let the engine meet a shape."""
@@ -112,18 +115,18 @@ class LoadedModel:
             ids = np.full((rows, tokens), self.pad_id, dtype=np.int64)
             self.classifier.run(ids, np.ones_like(ids))
 
-    def _run_packed(self, classifier: PackingClassifier, texts: Sequence[Tokens]) -> FloatArray:
+    def _run_packed(self, classifier: PackingClassifier, texts: Sequence[Tokens]) -> Computed:
         layout = lay_out([len(text.ids) for text in texts])
         packed = pack([text.ids for text in texts], layout, self.pad_id)
-        return classifier.run_packed(packed)[: len(texts)]
+        return Computed(classifier.run_packed(packed)[: len(texts)], layout.rows * layout.tokens)
 
-    def _run_padded(self, classifier: Classifier, texts: Sequence[Tokens]) -> FloatArray:
+    def _run_padded(self, classifier: Classifier, texts: Sequence[Tokens]) -> Computed:
         lengths = [len(text.ids) for text in texts]
         shape = padded_texts(len(texts)), padded_tokens(max(lengths), self.spec.max_tokens)
         ids = np.full(shape, self.pad_id, dtype=np.int64)
-        # Of an empty row one token counts: attention to nothing at all is not a number.
+        # An empty row gets one token: attention to no token at all is not a number.
         used = np.array(lengths + [1] * (shape[0] - len(texts)))
         mask = (np.arange(shape[1]) < used[:, np.newaxis]).astype(np.int64)
         for row, text in enumerate(texts):
             ids[row, : len(text.ids)] = text.ids
-        return classifier.run(ids, mask)[: len(texts)]
+        return Computed(classifier.run(ids, mask)[: len(texts)], shape[0] * shape[1])

@@ -5,7 +5,6 @@ of the batch costs. Few distinct shapes come out of it, since an engine keeps co
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -46,12 +45,6 @@ def lay_out(lengths: Sequence[int]) -> Layout:
 
     The longest first, each into the first row with room.
     """
-    return _lay_out(tuple(lengths))
-
-
-# A batch is laid out when it is computed, and asked about when it is accounted for.
-@lru_cache(maxsize=4)
-def _lay_out(lengths: tuple[int, ...]) -> Layout:
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     best = _least_work([lengths[index] for index in order])
     places = [(0, 0)] * len(lengths)

@@ -64,58 +64,67 @@ class Replica:
         lane: Lane = Lane.INTERACTIVE,
         deadline: float | None = None,
     ) -> Answer:
-        """Classify texts, all by one version.
+        """Classify texts, all by one version; `deadline` is in seconds of time.monotonic.
 
-        A model without a Challenger is answered by its Champion. Raises InvalidArgument,
-        NotFound, FailedPrecondition, Exhausted (interactive only: bulk waits), Unavailable.
+        The Champion answers for a model without a Challenger. Raises InvalidArgument, NotFound,
+        FailedPrecondition, Exhausted (not for bulk texts, which wait for room), Unavailable.
         """
         check_model_name(slot.model)
         check_texts(texts)
         served = self.slots.answering(slot)
         if served is None:
             raise await self.why_unserved(slot.model)
-        with self.slots.lease(served):
-            if lane is Lane.BULK:
-                model = served.prepared.model
-                classified = await self._batcher.classify_when_room(model, texts)
-            else:
-                classified = await self._classify(served, texts, lane, deadline)
-        return Answer(served, classified)
+        return await self._answer(served, texts, lane, deadline)
+
+    async def predict_by(
+        self, served: ServedVersion, texts: Sequence[str], deadline: float | None = None
+    ) -> Answer:
+        """Classify texts by a version that was looked up in `slots` without a pause since.
+
+        Raises InvalidArgument, Exhausted, Unavailable.
+        """
+        check_texts(texts)
+        return await self._answer(served, texts, Lane.INTERACTIVE, deadline)
 
     async def predict_mirrored(
         self, model: str, texts: Sequence[str], deadline: float | None = None
     ) -> Answer:
         """Classify texts by the Challenger, and compare with the Champion when there is time.
 
-        Raises what `predict` raises; FailedPrecondition when there is no Challenger here: nobody
-        waits for a mirrored answer, so the Champion is not to be asked instead.
+        Raises FailedPrecondition when no Challenger is served here: nobody waits for the answer to
+        a mirrored request, so the Champion does not answer it. Else raises what `predict_by`
+        raises.
         """
         challenger = self.slots.served(SlotKey(model, CHALLENGER))
         if challenger is None:
             raise FailedPrecondition(f"no Challenger of {model[:60]} is served here")
-        answer = await self.predict(challenger.slot, texts, deadline=deadline)
+        answer = await self.predict_by(challenger, texts, deadline)
         champion = self.slots.served(SlotKey(model, CHAMPION))
         if champion is not None:
-            names = answer.served.prepared.model.spec.labels
+            names = challenger.prepared.model.spec.labels
             labels = [names[column] for column in answer.classified.best]
-            self.comparisons.compare(answer.served, champion, texts, labels)
+            self.comparisons.compare(challenger, champion, texts, labels)
         return answer
 
-    async def _classify(
+    async def _answer(
         self, served: ServedVersion, texts: Sequence[str], lane: Lane, deadline: float | None
-    ) -> Classified:
-        """Classify and count."""
-        stats, started = served.stats, time.perf_counter()
-        try:
-            classified = await self._batcher.classify(served.prepared.model, texts, lane, deadline)
-        except Exception as error:
-            # What is refused (full queue, deadline) says nothing about the version.
-            if not isinstance(error, MeshError) or error.code is StatusCode.INTERNAL:
-                stats.failed += 1
-            raise
-        ms = (time.perf_counter() - started) * 1e3
-        stats.count_answer(ms, classified.timing.compute_ms, classified.best)
-        return classified
+    ) -> Answer:
+        """Have the batcher classify the texts; requests that are not bulk are counted."""
+        model = served.prepared.model
+        with self.slots.lease(served):
+            if lane is Lane.BULK:
+                return Answer(served, await self._batcher.classify_when_room(model, texts))
+            stats, started = served.stats, time.perf_counter()
+            try:
+                classified = await self._batcher.classify(model, texts, lane, deadline)
+            except Exception as error:
+                # A refusal (full queue, deadline) says nothing about the version.
+                if not isinstance(error, MeshError) or error.code is StatusCode.INTERNAL:
+                    stats.failed += 1
+                raise
+            ms = (time.perf_counter() - started) * 1e3
+            stats.count_answer(ms, classified.timing.compute_ms, classified.best)
+        return Answer(served, classified)
 
     async def why_unserved(self, model: str) -> MeshError:
         """The error that tells why a model gets no answer here."""

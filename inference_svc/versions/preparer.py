@@ -170,7 +170,7 @@ def check_golden_set(model: LoadedModel) -> None:
     tolerance = model.classifier.score_tolerance
     for start in range(0, len(golden), _GOLDEN_BATCH):
         part = golden[start : start + _GOLDEN_BATCH]
-        scores = model.run(model.tokenizer.encode([entry.text for entry in part]))
+        scores = model.run(model.tokenizer.encode([entry.text for entry in part])).scores
         for entry, row in zip(part, scores, strict=True):
             label = model.spec.labels[int(row.argmax())]
             shown = entry.text[:60]

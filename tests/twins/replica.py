@@ -96,7 +96,7 @@ def write_golden(
 
 
 async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 60.0) -> None:
-    """Ask again and again until the condition holds."""
+    """Check the condition every 10 ms until it holds. Raises TimeoutError."""
     async with asyncio.timeout(timeout_s):
         for _ in count():
             if await condition():
@@ -105,10 +105,10 @@ async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 60.
 
 
 async def until_admitted(batcher: Batcher, texts: int, lane: Lane = Lane.INTERACTIVE) -> None:
-    """Wait until so many texts of a lane wait or run."""
+    """Wait until `texts` texts of a lane wait or run."""
 
     async def are_admitted() -> bool:
-        return batcher._queue._held[lane] == texts
+        return batcher.queue.admission.held[lane] == texts
 
     await until(are_admitted)
 

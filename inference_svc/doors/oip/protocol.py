@@ -91,12 +91,15 @@ class OpenInference:
         deadline: float | None = None,
         mirrored: bool = False,
     ) -> Answer:
-        """Classify texts. Raises what `find` and Replica.predict raise; errors name the tensor."""
+        """Classify texts; errors name the tensor.
+
+        Raises what `find` and the replica's `predict_by` and `predict_mirrored` raise.
+        """
         try:
             if mirrored:
                 return await self._replica.predict_mirrored(model, texts, deadline)
             served = await self.find(model, version, role)
-            return await self._replica.predict(served.slot, texts, deadline=deadline)
+            return await self._replica.predict_by(served, texts, deadline)
         except InvalidArgument as error:
             if not error.field.startswith("texts"):
                 raise

@@ -86,7 +86,7 @@ async def mesh(
             assert (await running.http.get(path)).status_code in (200, 404)
         response = await running.http.post(f"/v1/models/{MODEL}/examples", json=examples)
         assert response.status_code in (200, 404), response.text
-        assert len(running.inference._batcher._queue) == 0
+        assert len(running.inference._batcher.queue) == 0
     execute(postgres_server, "DROP DATABASE fuzz WITH (FORCE)")
 
 
