@@ -24,7 +24,7 @@ REFLECTED = tuple(
 
 def make_service(settings: InferenceSettings) -> InferenceService:
     """Build the replica. Raises EngineUnavailable, and OSError for an unwritable state folder."""
-    # Threads of the tokenizer and lock-files of the hub have no business in a replica.
+    # A replica tokenises on threads of its own, and loads nothing from the Hugging Face hub.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     engine = create_engine(settings.engine, settings.device, settings.precision, settings.threads)

@@ -57,7 +57,7 @@ class InferenceService:
         engine: Engine,
         open_source: Callable[[], ModelSource],
     ) -> None:
-        """`open_source` opens the registry: once to ask it, and once for each download.
+        """`open_source` opens the registry: once for questions, and once for each download.
 
         Raises OSError when the state folder cannot be written.
         """
@@ -114,15 +114,16 @@ class InferenceService:
         )
 
     async def startup(self) -> None:
-        """Load what the fleet serves; what cannot be had now is fetched later."""
+        """Load the versions that the fleet serves; those that fail are tried again later."""
         self._batcher.start()
         REGISTRY.register(self._collector)
         self._registered.callback(REGISTRY.unregister, self._collector)
-        # There is no traffic yet to leave the processor to.
+        # No traffic needs the processor yet, so this thread keeps its normal priority.
         executor = ThreadPoolExecutor(1, thread_name_prefix="restore")
         try:
             await self._listen()
-            # What is imported by now stays: collecting a dropped model need not look at it again.
+            # Modules imported by now stay for good: the garbage collector need not look at them
+            # whenever it collects a dropped model.
             gc.freeze()
             await self._restorer.restore(executor)
         except BaseException:
@@ -136,7 +137,7 @@ class InferenceService:
             self._unary.serving = True
 
     async def drain(self) -> None:
-        """Let the streams answer what they have read, and end them; see service_kit Drains."""
+        """Have each stream answer the requests it has read, and end; see service_kit Drains."""
         self._steering.draining = True
         self._inference.ready = False
         self._predict.end_streams()
@@ -156,13 +157,13 @@ class InferenceService:
         await self._source.close()
 
     async def _listen(self) -> None:
-        """Open the ports beside the gRPC port, those that the settings name."""
+        """Open the ports that the settings name beside the gRPC port."""
         settings = self._settings
         if settings.unary_port:
             self._unary = unary_server(self._predict, self._open_inference)
             await self._unary.listen(settings.host, settings.unary_port)
         if settings.http_port:
-            # A third of a second to import, which a replica without this door need not spend.
+            # Importing this takes a third of a second, which a replica without this door saves.
             from inference_svc.doors.oip.http_door import OpenInferenceHttp
 
             self._http = OpenInferenceHttp(self._inference, settings.grace_seconds)

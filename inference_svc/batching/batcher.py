@@ -1,4 +1,4 @@
-"""Answers requests by batches, off the event loop."""
+"""Answers requests in batches that threads compute, off the event loop."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class EngineFailure(MeshError):
-    """The engine failed on the batch that held this request; the replica's log has the cause."""
+    """The engine failed on a batch with a text of this request; the replica's log says why."""
 
 
 class Batcher:
@@ -59,8 +59,9 @@ class Batcher:
     ) -> Classified:
         """Answer texts; `deadline` is in seconds of time.monotonic.
 
-        Raises Exhausted when the queue is full or the deadline cannot be met, EngineFailure when
-        a batch with one of the texts fails. A cancelled call leaves the queue.
+        Raises Exhausted when the queue is full or the deadline cannot be met, Unavailable when the
+        batcher is closed, and EngineFailure when a batch with one of the texts fails. The texts of
+        a cancelled call leave the queue.
         """
         loop = asyncio.get_running_loop()
         job = Job(model, texts, lane, deadline, loop.create_future())
@@ -78,7 +79,10 @@ class Batcher:
             raise
 
     async def classify_when_room(self, model: LoadedModel, texts: Sequence[str]) -> Classified:
-        """Answer texts of a bulk job, waiting while the queue is full."""
+        """Answer texts in the bulk lane, waiting while the queue is full.
+
+        Raises Unavailable and EngineFailure as `classify` does.
+        """
         while True:
             try:
                 return await self.classify(model, texts, Lane.BULK)

@@ -1,6 +1,6 @@
-"""Who answered, for Envoy's access log: trailers over gRPC, headers over HTTP.
+"""Tells Envoy's access log which version answered: in trailers over gRPC, in headers over HTTP.
 
-Trailers are sent with the status, so they cost a call no message of their own.
+gRPC sends trailers together with the status, so they cost a call no message of their own.
 """
 
 from functools import lru_cache
@@ -11,7 +11,7 @@ REMEMBERED = 256
 
 
 def answered_by(served: ServedVersion, replica: str) -> tuple[tuple[str, str], ...]:
-    """Names and values: model, version, alias, replica."""
+    """Names and values of the headers: model, version, alias and replica."""
     return _headers(served.slot, served.version, replica)
 
 

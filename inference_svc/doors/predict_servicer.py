@@ -1,4 +1,4 @@
-"""PredictService: translates messages, nothing else."""
+"""PredictService; only translates messages."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ class PredictServicer(predict_pb2_grpc.PredictServiceServicer):
         self._ending = asyncio.Event()
 
     def end_streams(self) -> None:
-        """Let every stream answer what it has read, and end it with UNAVAILABLE."""
+        """Have every stream answer the requests that it has read, and end with UNAVAILABLE."""
         self._ending.set()
 
     async def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:

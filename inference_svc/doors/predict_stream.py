@@ -1,4 +1,7 @@
-"""One PredictStream: many requests at once, answers in any order, errors item by item."""
+"""One call of PredictStream: many requests at once, answered in any order.
+
+A request that fails is answered with its error and does not end the stream.
+"""
 
 import asyncio
 import logging
@@ -17,12 +20,12 @@ log = logging.getLogger(__name__)
 
 
 class PredictStreamCall:
-    """Answers one stream. Reads on only while fewer than `limit` answers are outstanding."""
+    """Answers one stream. It is read only while fewer than `limit` requests are unanswered."""
 
     def __init__(
         self, replica: Replica, replica_id: str, role: str, limit: int, ending: asyncio.Event
     ) -> None:
-        """`ending` is set when the replica drains: nothing more is read then."""
+        """`ending` is set when the replica drains; then the stream is read no further."""
         self._replica = replica
         self._replica_id = replica_id
         self._role = role
@@ -72,8 +75,8 @@ class PredictStreamCall:
         if isinstance(request, Undecodable):
             answer = PredictStreamResponse(error=request.error.status())
         elif request.id in self._unanswered:
-            twice = InvalidArgument("id", f"{request.id[:60]!r} is not answered yet")
-            answer = PredictStreamResponse(id=request.id, error=twice.status())
+            error = InvalidArgument("id", f"{request.id[:60]!r} is not answered yet")
+            answer = PredictStreamResponse(id=request.id, error=error.status())
         else:
             self._unanswered.add(request.id)
             answer = await self._predict(request)

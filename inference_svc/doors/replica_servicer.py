@@ -1,4 +1,4 @@
-"""ReplicaService, by which the control plane steers this replica: translates messages."""
+"""ReplicaService, by which the control plane steers this replica; only translates messages."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
         http_port: int = 0,
         unary_port: int = 0,
     ) -> None:
-        """A port that is 0 is not listened on; see InferenceSettings."""
+        """A port is 0 when the replica does not listen on it; see InferenceSettings."""
         self._replica = replica
         self._replica_id = replica_id
         self.device = device
@@ -109,7 +109,7 @@ def _served_state(served: ServedVersion) -> pb.SlotState:
 
 
 def _trimmed(counts: Sequence[int]) -> Sequence[int]:
-    """Without the zeros at the end."""
+    """Counts without the zeros at the end."""
     filled = [bucket for bucket, count in enumerate(counts) if count]
     return counts[: filled[-1] + 1] if filled else []
 

@@ -46,21 +46,21 @@ class TextTokenizer:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises nothing narrower
             raise InvalidModel(f"{path.name} cannot be read: {error}") from error
-        # Once for good: changing it per call fails with "Already borrowed" under load.
+        # Set here and never again: a change during a call fails with "Already borrowed" under load.
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokenise; the order is kept."""
+        """Tokenise texts, in their order."""
         encodings = self._tokenizer.encode_batch_fast(texts)
         return [Tokens(encoding.ids, bool(encoding.overflowing)) for encoding in encodings]
 
 
 class Tokenizers:
-    """Loads tokenizers; those in memory are found again by what their files hold.
+    """Loads tokenizers, each file's content only once while a model uses it.
 
-    Versions of a model mostly share one. The library loads a file with the interpreter's lock
-    held: on a thread of low priority that stopped every request for 0.1 s and more.
+    Most versions of a model have equal tokenizers. The library loads a file with the interpreter's
+    lock held: on a thread of low priority that stopped every request for 0.1 s and more.
     """
 
     def __init__(self) -> None:
@@ -69,17 +69,17 @@ class Tokenizers:
         )
 
     def load(self, path: Path, max_tokens: int) -> TextTokenizer:
-        """The tokenizer of a file. Raises InvalidModel."""
+        """Return the tokenizer of a file. Raises InvalidModel."""
         key = hashlib.sha256(path.read_bytes()).digest(), max_tokens
-        found = self._in_memory.get(key)
-        if found is None:
-            found = self._in_memory[key] = TextTokenizer(path, max_tokens)
-        return found
+        tokenizer = self._in_memory.get(key)
+        if tokenizer is None:
+            tokenizer = self._in_memory[key] = TextTokenizer(path, max_tokens)
+        return tokenizer
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """Everything that it takes to answer texts."""
+    """All parts of a version that are needed to answer texts."""
 
     spec: ModelSpec
     pad_id: int
@@ -88,7 +88,7 @@ class LoadedModel:
 
     @cached_property
     def packs(self) -> bool:
-        """Whether several texts share a row."""
+        """Whether the classifier takes several texts in a row."""
         return isinstance(self.classifier, PackingClassifier)
 
     def run(self, texts: Sequence[Tokens]) -> Computed:
@@ -108,7 +108,7 @@ class LoadedModel:
         return computed
 
     def warm_up(self, rows: int, tokens: int) -> None:
-        """Let the engine meet a shape."""
+        """Run a batch of padding, so that the engine makes its code for this shape."""
         if isinstance(self.classifier, PackingClassifier):
             self.classifier.run_packed(blank(rows, tokens))
         else:

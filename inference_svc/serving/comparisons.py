@@ -13,15 +13,17 @@ log = logging.getLogger(__name__)
 
 MAX_PENDING = 8  # requests
 MAX_WAIT_S = 5.0
-# One so often does not give way, or a replica that is never idle would compare nothing.
+# One comparison in this time does not give way; else a replica that is never idle would compare
+# nothing.
 URGENT_EVERY_S = 0.5
 
 
 class Comparisons:
-    """Asks the Champion what the Challenger was asked. Lives on the event loop.
+    """Has the Champion classify the texts of mirrored requests. Lives on the event loop.
 
-    Nearly all texts wait in the lane that gets the engine only while nobody else wants it. Under
-    pressure a comparison is dropped, and counted as dropped: a sample is as good as all.
+    Nearly all of these texts wait in the background lane, which gets the engine only while no other
+    text waits. Under load comparisons are dropped and counted as not compared: the canary needs a
+    sample, not every request.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class Comparisons:
         task.add_done_callback(self._pending.discard)
 
     async def close(self) -> None:
-        """Give up what is pending."""
+        """Cancel the comparisons that are under way."""
         for task in self._pending:
             task.cancel()
         await asyncio.gather(*self._pending, return_exceptions=True)

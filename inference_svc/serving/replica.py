@@ -36,7 +36,7 @@ class Answer:
 
 
 class Replica:
-    """What the servicers translate for. Lives on the event loop."""
+    """The replica; the servicers translate messages for it. Lives on the event loop."""
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class Replica:
         return Answer(served, classified)
 
     async def why_unserved(self, model: str) -> MeshError:
-        """The error that tells why a model gets no answer here."""
+        """Return the error that tells a caller why a model gets no answer here."""
         return await self._unserved.explain(model, self.slots.model_names())
 
     async def prepare(
@@ -137,7 +137,7 @@ class Replica:
         executor: Executor | None = None,
         trust_cache: bool = False,
     ) -> float:
-        """Make a version ready beside the one that serves; returns milliseconds.
+        """Make a version ready beside the one that serves; returns the milliseconds it took.
 
         Raises PrepareFailed, PrepareUnavailable, Aborted; see UpcomingVersions.prepare.
         """
@@ -147,19 +147,19 @@ class Replica:
         started = time.perf_counter()
         served = self.slots.served(slot)
         if served is None or served.version != version:
-            elsewhere = self.slots.holding(slot.model, version)
-            if elsewhere is None:
+            served_elsewhere = self.slots.serving(slot.model, version)
+            if served_elsewhere is None:
                 await self.upcoming.prepare(slot, version, executor, trust_cache)
             else:
-                # A Challenger that becomes the Champion has proved itself already.
-                self.upcoming.adopt(slot, elsewhere.prepared)
+                # A Challenger that becomes the Champion is loaded and checked already.
+                self.upcoming.adopt(slot, served_elsewhere.prepared)
         return (time.perf_counter() - started) * 1e3
 
     async def activate(self, slot: SlotKey, version: str, steered: bool = True) -> Swap:
-        """Serve a prepared version; of the one that serves already, nothing to do.
+        """Serve a prepared version; does nothing when the slot serves it already.
 
-        `steered`: the control plane says so, and a restart's restoring shall not undo it.
-        Raises FailedPrecondition when the version is neither prepared nor serving.
+        `steered` is True when the control plane asked for this version; then the restorer leaves
+        the slot alone. Raises FailedPrecondition when the version is neither prepared nor serving.
         """
         served = self.slots.served(slot)
         if served is not None and served.version == version:
@@ -181,9 +181,10 @@ class Replica:
         return slot in self._steered
 
     def abort(self, slot: SlotKey, version: str) -> None:
-        """Drop a prepared version, or a Challenger that serves; of another, nothing to do.
+        """Drop a version that is prepared, or that the Challenger's slot serves.
 
-        The Champion answers for a Challenger that is gone.
+        Does nothing for any other version. After its Challenger is dropped, a model is answered by
+        its Champion.
         """
         self.upcoming.drop(slot, version)
         served = self.slots.served(slot)
@@ -191,17 +192,19 @@ class Replica:
             self.slots.retire(slot)
 
     async def _settle(self, model: str) -> None:
-        """Write down what is served, and clear the cache of what is not."""
+        """Remember which versions are served, and remove old versions of `model` from the cache."""
         async with self._remembering:
             served = self.slots.all_served()
             serving = {
-                found.slot.model: found.version for found in served if found.slot.role == CHAMPION
+                version.slot.model: version.version
+                for version in served
+                if version.slot.role == CHAMPION
             }
-            in_use = {found.version for found in served if found.slot.model == model}
+            in_use = {version.version for version in served if version.slot.model == model}
             in_use.update(self.upcoming.versions(model))
             try:
                 await asyncio.to_thread(self._remembered.write, serving)
                 await asyncio.to_thread(self._cache.prune, model, in_use)
             except OSError as error:
-                # The swap is done; only the next start without MLflow would miss it.
+                # The swap is done; only a start without MLflow would not know of it.
                 log.error("cannot write to the state folder", extra={"why": str(error)})

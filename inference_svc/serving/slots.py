@@ -1,4 +1,4 @@
-"""What this replica serves: one slot for each model and role. Lives on the event loop."""
+"""The versions that this replica serves, one in each slot. Lives on the event loop."""
 
 import logging
 import time
@@ -19,20 +19,20 @@ ROLES = (CHAMPION, CHALLENGER)
 
 @dataclass(frozen=True, order=True)
 class SlotKey:
-    """A model in a role."""
+    """Names a slot: a model and a role."""
 
     model: str
     role: str = CHAMPION
 
     @property
     def alias(self) -> str:
-        """The role as the registry and the answers name it."""
+        """The role as the registry and the answers spell it."""
         return self.role.capitalize()
 
 
 @dataclass(eq=False)
 class ServedVersion:
-    """The version that a slot serves, and the requests that are on it."""
+    """The version that a slot serves, and the number of requests that it is answering."""
 
     slot: SlotKey
     prepared: PreparedVersion
@@ -53,7 +53,7 @@ class ServedVersion:
 
 @dataclass(frozen=True)
 class Swap:
-    """What an activation did."""
+    """The result of an activation. `drained_requests` were still on the old version."""
 
     swap_ms: float
     from_version: str
@@ -61,7 +61,7 @@ class Swap:
 
 
 class Slots:
-    """The served versions. A request leases one and keeps it to its end."""
+    """The served versions. A request leases one and keeps it until it is answered."""
 
     def __init__(self, freed: Callable[[], None]) -> None:
         """`freed` is called when the last request has left a version that was replaced."""
@@ -69,15 +69,15 @@ class Slots:
         self._freed = freed
 
     def served(self, slot: SlotKey) -> ServedVersion | None:
-        """What a slot serves."""
+        """The version in a slot, or None."""
         return self._served.get(slot)
 
     def answering(self, slot: SlotKey) -> ServedVersion | None:
-        """What answers the requests for a slot: without a Challenger, the Champion."""
+        """The version that answers requests for a slot: without a Challenger, the Champion."""
         return self.served(slot) or self.served(SlotKey(slot.model))
 
-    def holding(self, model: str, version: str) -> ServedVersion | None:
-        """The slot of a model, whichever its role, that serves this version."""
+    def serving(self, model: str, version: str) -> ServedVersion | None:
+        """This version of a model, if a slot of any role serves it."""
         for role in ROLES:
             served = self._served.get(SlotKey(model, role))
             if served is not None and served.version == version:
@@ -97,7 +97,7 @@ class Slots:
 
     @contextmanager
     def lease(self, served: ServedVersion) -> Iterator[None]:
-        """Hold a version while a request is on it."""
+        """Hold a version while it answers a request."""
         with self.hold(served):
             yield
             if served.first_answer_at is None:
@@ -105,7 +105,7 @@ class Slots:
 
     @contextmanager
     def hold(self, served: ServedVersion) -> Iterator[None]:
-        """Hold a version while something is on it that nobody waits for."""
+        """Hold a version while it computes something that is not a request."""
         served.in_flight += 1
         try:
             yield
@@ -115,7 +115,7 @@ class Slots:
                 self._freed()
 
     def swap(self, slot: SlotKey, prepared: PreparedVersion) -> Swap:
-        """Serve a prepared version from now on; requests on the old one finish there."""
+        """Serve a prepared version from now on; the old one finishes the requests that it has."""
         started = time.perf_counter()
         old = self._served.get(slot)
         self._served[slot] = ServedVersion(slot, prepared)
@@ -136,12 +136,12 @@ class Slots:
         return swap
 
     def retire(self, slot: SlotKey) -> None:
-        """Serve nothing in this slot any more; requests on it finish."""
+        """Serve nothing in this slot any more; the version finishes the requests that it has."""
         old = self._served.pop(slot)
         metrics.SERVED_VERSION.remove(slot.model, slot.role, old.version)
         self._retire(old)
-        about = {"model": slot.model, "role": slot.role, "version": old.version}
-        log.info("serving no more", extra=about)
+        fields = {"model": slot.model, "role": slot.role, "version": old.version}
+        log.info("serving no more", extra=fields)
 
     def _retire(self, old: ServedVersion) -> None:
         old.retired = True

@@ -1,4 +1,4 @@
-"""Versions on their way into a slot. Lives on the event loop; the work runs in a thread."""
+"""Versions that are prepared for a slot. Lives on the event loop; a thread does the work."""
 
 import asyncio
 import logging
