@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 class _EnteringClassifier:
     """A classifier of torch, which is imported after the compute thread has started.
 
-    The compute thread could not enter the engine when it started, so it does before its first batch.
+    The compute thread could not enter the engine when it started: it does before its first batch.
     """
 
     def __init__(self, classifier: Classifier, enter_thread: Callable[[], None]) -> None:

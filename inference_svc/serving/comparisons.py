@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from inference_svc.batching.batcher import Batcher
 from inference_svc.batching.job import Lane
@@ -27,13 +28,11 @@ class Comparisons:
     """
 
     def __init__(
-        self, batcher: Batcher, slots: Slots, max_pending: int = MAX_PENDING,
-        max_wait_s: float = MAX_WAIT_S,
-    ) -> None:  # fmt: skip
+        self, batcher: Batcher, slots: Slots, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._batcher = batcher
         self._slots = slots
-        self._max_pending = max_pending
-        self._max_wait_s = max_wait_s
+        self._clock = clock
         self._pending: set[asyncio.Task[None]] = set()
         self._next_urgent = 0.0
 
@@ -46,7 +45,7 @@ class Comparisons:
     ) -> None:
         """Have the Champion label `texts`, which the Challenger gave `labels`; returns at once."""
         lane = self._lane()
-        if lane is Lane.BACKGROUND and len(self._pending) >= self._max_pending:
+        if lane is Lane.BACKGROUND and len(self._pending) >= MAX_PENDING:
             challenger.stats.not_compared += 1
             return
         task = asyncio.create_task(self._compare(challenger, champion, texts, labels, lane))
@@ -69,7 +68,7 @@ class Comparisons:
     ) -> None:
         model = champion.prepared.model
         try:
-            async with asyncio.timeout(self._max_wait_s):
+            async with asyncio.timeout(MAX_WAIT_S):
                 with self._slots.hold(champion):
                     answer = await self._batcher.classify(model, texts, lane)
         except (MeshError, TimeoutError) as error:
@@ -83,7 +82,7 @@ class Comparisons:
         challenger.stats.count_comparison(agreed, len(texts) - agreed)
 
     def _lane(self) -> Lane:
-        now = asyncio.get_running_loop().time()
+        now = self._clock()
         if now < self._next_urgent:
             return Lane.BACKGROUND
         self._next_urgent = now + URGENT_EVERY_S
