@@ -6,7 +6,8 @@ import sys
 import uvloop
 
 from inference import open_inference_pb2
-from inference_svc.engines import EngineUnavailable, create_engine
+from inference_svc.engines.base import EngineUnavailable
+from inference_svc.engines.choice import create_engine
 from inference_svc.service import InferenceService
 from inference_svc.settings import InferenceSettings
 from mesh.v1 import data_pb2, predict_pb2, reload_pb2, train_pb2
@@ -23,7 +24,7 @@ REFLECTED = tuple(
 
 def make_service(settings: InferenceSettings) -> InferenceService:
     """Build the replica. Raises EngineUnavailable, and OSError for an unwritable state folder."""
-    # Threads of the tokenizer and lock-files of the hub have no business in a replica.
+    # A replica tokenises on threads of its own, and loads nothing from the Hugging Face hub.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     engine = create_engine(settings.engine, settings.device, settings.precision, settings.threads)

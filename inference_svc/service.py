@@ -19,19 +19,20 @@ from inference_svc.doors.oip.grpc_servicer import OpenInferenceServicer
 from inference_svc.doors.oip.protocol import OpenInference
 from inference_svc.doors.predict_servicer import PredictServicer
 from inference_svc.doors.replica_servicer import ReplicaServicer
-from inference_svc.engines import Engine
+from inference_svc.engines.base import Engine
+from inference_svc.serving.memory_release import MemoryRelease
 from inference_svc.serving.replica import Replica
 from inference_svc.serving.restorer import Restorer
 from inference_svc.serving.slot_collector import SlotCollector
 from inference_svc.serving.slots import Slots
 from inference_svc.serving.unserved_models import UnservedModels
-from inference_svc.serving.upcoming_versions import Preparations
+from inference_svc.serving.upcoming_versions import UpcomingVersions
 from inference_svc.settings import InferenceSettings
 from inference_svc.unary import unary_server
 from inference_svc.versions.cache import ModelCache, ModelSource
 from inference_svc.versions.preparer import Preparer
-from inference_svc.versions.priority import background_executor
-from inference_svc.versions.remembered_versions import ServedVersions
+from inference_svc.versions.remembered_versions import RememberedVersions
+from inference_svc.versions.thread_priority import background_executor
 from mesh.v1 import predict_pb2_grpc, replica_pb2_grpc
 
 if TYPE_CHECKING:
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
     from service_kit.unary.server import UnaryServer
 
 log = logging.getLogger(__name__)
-
-# Answers that are still being sent hold on to the version that gave them.
-RELEASE_DELAY_S = 1.0
 
 
 class InferenceService:
@@ -59,15 +57,14 @@ class InferenceService:
         engine: Engine,
         open_source: Callable[[], ModelSource],
     ) -> None:
-        """`open_source` opens the registry: once to ask it, and once for each download.
+        """`open_source` opens the registry: once for questions, and once for each download.
 
         Raises OSError when the state folder cannot be written.
         """
-        self._engine = engine
         self._source = source = open_source()
-        self._cache = ModelCache(settings.state_dir / "models", settings.keep_versions)
-        self._cache.open()
-        remembered = ServedVersions(settings.state_dir / "serving.json")
+        cache = ModelCache(settings.state_dir / "models", settings.keep_versions)
+        cache.open()
+        remembered = RememberedVersions(settings.state_dir / "serving.json")
         limits = BatchLimits(
             settings.max_batch_tokens or engine.batch_tokens, settings.max_batch_texts
         )
@@ -76,14 +73,16 @@ class InferenceService:
             lambda: engine.enter_thread(computes=True),
         )
         self._background = background_executor("prepare")
-        preparer = Preparer(self._cache, engine, open_source)
-        self._preparations = Preparations(preparer, self._background, self._release_memory)
+        self._memory_release = MemoryRelease(engine, self._background)
+        freed = self._memory_release.schedule
+        preparer = Preparer(cache, engine, open_source)
+        self._upcoming = UpcomingVersions(preparer, self._background, freed)
         self._replica = Replica(
-            Slots(self._release_memory),
-            self._preparations,
+            Slots(freed),
+            self._upcoming,
             self._batcher,
             UnservedModels(source, settings.lookup_timeout_s),
-            self._cache,
+            cache,
             remembered,
         )
         self._restorer = Restorer(self._replica, source, remembered)
@@ -115,15 +114,16 @@ class InferenceService:
         )
 
     async def startup(self) -> None:
-        """Load what the fleet serves; what cannot be had now is fetched later."""
+        """Load the versions that the fleet serves; those that fail are tried again later."""
         self._batcher.start()
         REGISTRY.register(self._collector)
         self._registered.callback(REGISTRY.unregister, self._collector)
-        # There is no traffic yet to leave the processor to.
+        # No traffic needs the processor yet, so this thread keeps its normal priority.
         executor = ThreadPoolExecutor(1, thread_name_prefix="restore")
         try:
             await self._listen()
-            # What is imported by now stays: collecting a dropped model need not look at it again.
+            # Modules imported by now stay for good: the garbage collector need not look at them
+            # whenever it collects a dropped model.
             gc.freeze()
             await self._restorer.restore(executor)
         except BaseException:
@@ -137,7 +137,7 @@ class InferenceService:
             self._unary.serving = True
 
     async def drain(self) -> None:
-        """Let the streams answer what they have read, and end them; see service_kit Drains."""
+        """Have each stream answer the requests it has read, and end; see service_kit Drains."""
         self._steering.draining = True
         self._inference.ready = False
         self._predict.end_streams()
@@ -148,7 +148,8 @@ class InferenceService:
         await self._close_listeners()
         if self._following is not None:
             self._following.cancel()
-        self._preparations.close()
+        self._upcoming.close()
+        self._memory_release.close()
         self._registered.close()
         await self._replica.comparisons.close()
         await asyncio.to_thread(self._background.shutdown, cancel_futures=True)
@@ -156,13 +157,13 @@ class InferenceService:
         await self._source.close()
 
     async def _listen(self) -> None:
-        """Open the ports beside the gRPC port, those that the settings name."""
+        """Open the ports that the settings name beside the gRPC port."""
         settings = self._settings
         if settings.unary_port:
             self._unary = unary_server(self._predict, self._open_inference)
             await self._unary.listen(settings.host, settings.unary_port)
         if settings.http_port:
-            # A third of a second to import, which a replica without this door need not spend.
+            # Importing this takes a third of a second, which a replica without this door saves.
             from inference_svc.doors.oip.http_door import OpenInferenceHttp
 
             self._http = OpenInferenceHttp(self._inference, settings.grace_seconds)
@@ -175,9 +176,3 @@ class InferenceService:
         if self._http is not None:
             closing.append(self._http.close())
         await asyncio.gather(*closing)
-
-    def _release_memory(self) -> None:
-        asyncio.get_running_loop().call_later(RELEASE_DELAY_S, self._release_memory_now)
-
-    def _release_memory_now(self) -> None:
-        self._background.submit(self._engine.release_memory)

@@ -26,23 +26,23 @@ class InferenceSettings(ServiceSettings):
     """MLflow's tracking server."""
 
     state_dir: Path = Path(".cache/inference")
-    """Folder of this replica alone: downloaded versions, and which of them it served last."""
+    """Folder of this replica alone: downloaded versions, and a list of those served last."""
 
     engine: Literal["auto", "openvino", "torch"] = "auto"
-    """What runs the models. auto: OpenVINO on a CPU (torch for versions without a graph), torch on
-    CUDA."""
+    """The library that runs the models. auto: torch on CUDA; on a CPU OpenVINO, and torch
+    for versions without a graph."""
 
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    """auto (CUDA if there is any), cpu, cuda or cuda:N. Asked for and not there: no start."""
+    """auto (CUDA if there is any), cpu, cuda or cuda:N. Without its device no replica starts."""
 
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """auto: bf16 where the hardware computes it, else fp32."""
+    """Number format: bf16, fp32, or auto (bf16 where the hardware computes it, else fp32)."""
 
     threads: int = Field(default=1, ge=0)
-    """Threads of one computation on the CPU; 0: one for each core that the process may use."""
+    """Threads that compute a batch on the CPU; 0: one for each core that the process may use."""
 
     nice: int = Field(default=0, ge=0, le=19)
-    """Priority of the process; above 0 whatever else must answer quickly goes first, as Envoy."""
+    """Niceness of the process. Above 0, processes that must answer quickly, as Envoy, go first."""
 
     http_port: int = Field(default=0, ge=0, le=65535)
     """Port of the Open Inference Protocol over HTTP (/v2/); 0: this replica does not offer it."""
@@ -55,16 +55,16 @@ class InferenceSettings(ServiceSettings):
     """Texts that may wait or run at once; half of them may come from PredictStream."""
 
     max_batch_tokens: int = Field(default=0, ge=0)
-    """Tokens a batch, padding included; 0: what suits the engine."""
+    """Tokens a batch may hold, padding included; 0: the number that suits the engine."""
 
     max_batch_texts: int = Field(default=64, ge=1)
-    """Texts a batch."""
+    """Texts a batch may hold."""
 
     max_stream_requests: int = Field(default=64, ge=1)
-    """Unanswered requests of one PredictStream; beyond that it is not read."""
+    """Unanswered requests of one PredictStream at which it is read no further."""
 
     keep_versions: int = Field(default=3, ge=1)
     """Downloaded versions to keep per model, besides those in use."""
 
     lookup_timeout_s: float = Field(default=1.0, gt=0)
-    """Time that MLflow gets to say why a model is not served."""
+    """Seconds that MLflow gets to answer about a model that is not served."""

@@ -1,4 +1,4 @@
-"""The unary methods that Envoy calls often enough to take the cheaper hop for them."""
+"""The unary methods that Envoy calls most often, over a hop that is cheaper than gRPC's."""
 
 from inference import open_inference_pb2 as oip
 from inference_svc.doors.oip.grpc_servicer import OpenInferenceServicer
@@ -8,7 +8,7 @@ from service_kit.unary.server import UnaryMethod, UnaryServer
 
 
 def unary_server(predict: PredictServicer, inference: OpenInferenceServicer) -> UnaryServer:
-    """The server for them; the same servicers as behind the gRPC server."""
+    """Return the server of these methods; the same servicers are behind the gRPC server."""
     methods = (
         ("mesh.v1.PredictService/Predict", predict.Predict, predict_pb2.PredictRequest),
         ("inference.GRPCInferenceService/ModelInfer", inference.ModelInfer, oip.ModelInferRequest),

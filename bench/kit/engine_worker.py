@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
 
-from inference_svc.engines import create_engine
+from inference_svc.engines.choice import create_engine
 from inference_svc.model.loaded_model import LoadedModel, TextTokenizer, Tokens
 from inference_svc.model.model_files import TOKENIZER_FILE, WEIGHTS_FOLDER, read_pad_id, read_spec
 

@@ -1,1 +1,1 @@
-"""Microbatching: a bounded queue of texts, and one thread that computes what waits."""
+"""Microbatching: a bounded queue of texts, and the thread that computes them in batches."""

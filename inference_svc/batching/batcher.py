@@ -1,14 +1,14 @@
-"""Answers requests by batches, off the event loop."""
+"""Answers requests in batches that threads compute, off the event loop."""
 
 import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from inference_svc.batching.job import Batch, Classified, Job, Lane
 from inference_svc.batching.text_queue import TextQueue
-from inference_svc.batching.tokenizing import Tokenizing
+from inference_svc.batching.tokenizing import tokenize
 from inference_svc.engines.base import FloatArray
 from inference_svc.metrics import exported as metrics
 from inference_svc.model.loaded_model import LoadedModel
@@ -18,35 +18,37 @@ log = logging.getLogger(__name__)
 
 
 class EngineFailure(MeshError):
-    """The engine failed on the batch that held this request; the replica's log has the cause."""
+    """The engine failed on a batch with a text of this request; the replica's log says why."""
 
 
 class Batcher:
-    """One thread computes, one tokenises beside it; the engine never waits while texts do."""
+    """Answers requests with two threads: one tokenises and computes, one tokenises beside it."""
 
     def __init__(self, queue: TextQueue, enter_compute_thread: Callable[[], None]) -> None:
-        self._queue = queue
+        """`enter_compute_thread` is called once, by the thread that computes."""
+        self.queue = queue
         self._enter_compute_thread = enter_compute_thread
-        self._tokenizing = Tokenizing(queue.put, self._tokenize_failed, queue.wake)
-        self._compute_thread = threading.Thread(target=self._run, name="compute", daemon=True)
-        self._arrived: list[Job] = []
+        self._threads = (
+            threading.Thread(target=self._run_compute, name="compute", daemon=True),
+            threading.Thread(target=self._run_tokenize, name="tokenize", daemon=True),
+        )
+        self._announcing = False
         self._waiting_for_room: list[asyncio.Future[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
         """Start computing, for the running event loop."""
         self._loop = asyncio.get_running_loop()
-        metrics.QUEUED_TEXTS.set_function(lambda: len(self._queue))
-        self._tokenizing.start()
-        self._compute_thread.start()
+        metrics.QUEUED_TEXTS.set_function(lambda: len(self.queue))
+        for thread in self._threads:
+            thread.start()
 
     async def close(self) -> None:
-        """Answer what waits, then stop."""
-        self._tokenize_arrived()
-        await asyncio.to_thread(self._tokenizing.close)
-        self._queue.close()
-        if self._compute_thread.is_alive():
-            await asyncio.to_thread(self._compute_thread.join)
+        """Answer the texts that wait, then stop."""
+        self.queue.close()
+        for thread in self._threads:
+            if thread.is_alive():
+                await asyncio.to_thread(thread.join)
 
     async def classify(
         self,
@@ -57,21 +59,30 @@ class Batcher:
     ) -> Classified:
         """Answer texts; `deadline` is in seconds of time.monotonic.
 
-        Raises Exhausted when the queue is full or the deadline cannot be met, EngineFailure when
-        a batch with one of the texts fails. A cancelled call leaves the queue.
+        Raises Exhausted when the queue is full or the deadline cannot be met, Unavailable when the
+        batcher is closed, and EngineFailure when a batch with one of the texts fails. The texts of
+        a cancelled call leave the queue.
         """
-        job = Job(model, texts, lane, deadline, asyncio.get_running_loop().create_future())
-        self._queue.admit(job)
-        self._tokenize_soon(job)
+        loop = asyncio.get_running_loop()
+        job = Job(model, texts, lane, deadline, loop.create_future())
+        self.queue.admit(job)
+        if not self._announcing:
+            # Once for all requests of this turn of the event loop: a wake-up for each would have
+            # the threads contend with the loop for the interpreter.
+            self._announcing = True
+            loop.call_soon(self._announce)
         try:
             return await job.answer
         except asyncio.CancelledError:
-            self._queue.withdraw(job)
+            self.queue.withdraw(job)
             self._wake_waiting()
             raise
 
     async def classify_when_room(self, model: LoadedModel, texts: Sequence[str]) -> Classified:
-        """Answer texts of a bulk job, waiting while the queue is full."""
+        """Answer texts in the bulk lane, waiting while the queue is full.
+
+        Raises Unavailable and EngineFailure as `classify` does.
+        """
         while True:
             try:
                 return await self.classify(model, texts, Lane.BULK)
@@ -80,54 +91,64 @@ class Batcher:
                 self._waiting_for_room.append(room)
                 await room
 
-    def _tokenize_soon(self, job: Job) -> None:
-        """Hand it over with the others that this turn of the event loop brings.
+    def _announce(self) -> None:
+        self._announcing = False
+        self.queue.announce()
 
-        One by one they would wake the thread each, and the two would contend for the interpreter.
-        """
-        if not self._arrived:
-            job.answer.get_loop().call_soon(self._tokenize_arrived)
-        self._arrived.append(job)
+    # Each piece of work is done in a call of its own. While a loop in one frame waited, its
+    # variables would keep the last batch, and with it a replaced model, in memory.
 
-    def _tokenize_arrived(self) -> None:
-        arrived, self._arrived = self._arrived, []
-        if arrived:
-            self._tokenizing.submit(arrived)
+    def _run_compute(self) -> None:
+        self._enter_compute_thread()
+        while self._compute_next():
+            pass
+
+    def _compute_next(self) -> bool:
+        """Tokenise few texts or compute a batch; False when nothing more will come."""
+        work = self.queue.next_work()
+        if isinstance(work, Batch):
+            self._compute(work)
+        elif work is not None:
+            self._tokenize(work)
+        return work is not None
+
+    def _run_tokenize(self) -> None:
+        while self._tokenize_next():
+            pass
+
+    def _tokenize_next(self) -> bool:
+        """Tokenise many texts; False when nothing more will come."""
+        jobs = self.queue.many_untokenized()
+        if jobs is not None:
+            self._tokenize(jobs)
+        return jobs is not None
+
+    def _tokenize(self, jobs: Sequence[Job]) -> None:
+        awaited = [job for job in jobs if not job.ended]
+        self.queue.put(tokenize(awaited, self._tokenize_failed))
 
     def _tokenize_failed(self, job: Job, error: Exception) -> None:
         self._fail([job], "tokenising failed", error)
 
-    def _run(self) -> None:
-        self._enter_compute_thread()
-        # A frame that waits must not hold the last batch: its model would stay until the next one.
-        while not self._queue.ended:
-            self._compute_next()
-
-    def _compute_next(self) -> None:
-        """Compute a batch, or tokenise what is to be one."""
-        self._tokenizing.catch_up()
-        batch = self._queue.take()
-        if batch is not None:
-            self._compute(batch)
-
     def _compute(self, batch: Batch) -> None:
         started = time.monotonic()
-        error: Exception | None = None
         try:
-            _fill_in(batch, batch.model.run([text.tokens for text in batch.texts]))
-        except Exception as failure:
-            error = failure
-        seconds = time.monotonic() - started
-        if error is not None:
+            computed = batch.model.run([text.tokens for text in batch.texts])
+            _fill_in(batch, computed.scores)
+        except Exception as error:
+            seconds = time.monotonic() - started
             self._fail({text.job for text in batch.texts}, "a batch failed", error)
-        _account(batch, started, seconds)
-        ended = self._queue.complete(batch, seconds)
-        self._call_loop(self._deliver, ended)
+        else:
+            seconds = time.monotonic() - started
+            _account(batch, started, seconds, batch.pad_waste(computed.tokens))
+        metrics.BATCH_TEXTS.observe(len(batch.texts))
+        metrics.COMPUTE_SECONDS.observe(seconds)
+        self._call_loop(self._deliver, self.queue.complete(batch, seconds))
 
-    def _fail(self, jobs: Sequence[Job] | set[Job], what: str, error: Exception) -> None:
-        log.error(what, exc_info=error)
+    def _fail(self, jobs: Collection[Job], message: str, error: Exception) -> None:
+        log.error(message, exc_info=error)
         for job in jobs:
-            self._queue.withdraw(job)
+            self.queue.withdraw(job)
         self._call_loop(self._deliver_failure, list(jobs))
 
     def _call_loop(self, deliver: Callable[[list[Job]], None], jobs: list[Job]) -> None:
@@ -157,15 +178,15 @@ class Batcher:
 
 def _fill_in(batch: Batch, scores: FloatArray) -> None:
     """Give every text its part of `scores` [texts, labels]."""
-    # For the whole batch at once: on one text each of these calls takes as long.
+    # For the whole batch at once: for a single text each of these calls would take as long.
     best, top = scores.argmax(axis=1).tolist(), scores.max(axis=1).tolist()
     for text, column, score, row in zip(batch.texts, best, top, scores, strict=True):
         text.job.fill_in(text.index, column, score, row)
 
 
-def _account(batch: Batch, started: float, seconds: float) -> None:
-    """Enter a batch into the timing of its requests and into the metrics."""
-    texts, pad_waste = len(batch.texts), batch.pad_waste
+def _account(batch: Batch, started: float, seconds: float, pad_waste: float) -> None:
+    """Enter a computed batch into the timing of its requests and into the metrics."""
+    texts = len(batch.texts)
     for job in {text.job for text in batch.texts}:
         timing = job.timing
         waited_ms = (started - job.arrived) * 1e3 - timing.tokenize_ms
@@ -173,6 +194,4 @@ def _account(batch: Batch, started: float, seconds: float) -> None:
         timing.compute_ms = max(timing.compute_ms, seconds * 1e3)
         if texts > timing.batch_texts:
             timing.batch_texts, timing.pad_waste = texts, pad_waste
-    metrics.BATCH_TEXTS.observe(texts)
     metrics.PAD_WASTE.observe(pad_waste)
-    metrics.COMPUTE_SECONDS.observe(seconds)

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from inference_svc.batching.job import Batch, QueuedText
 from inference_svc.model.shapes import full_texts, padded_tokens
 
-# One more batch costs about as much as computing so many tokens (measured: MiniLM, one core).
+# A further batch costs about as much as computing this many tokens (measured: MiniLM, one core).
 BATCH_OVERHEAD_TOKENS = 128
-# Texts that are looked at, as a multiple of the largest batch.
+# Waiting texts among which those of like length are looked for, in largest batches.
 LOOK_AHEAD = 4
 
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """Bounds of one batch; a single text longer than `tokens` makes a batch of its own."""
+    """Bounds of one batch; a text longer than `tokens` makes a batch of its own."""
 
     tokens: int
     texts: int
@@ -23,9 +23,9 @@ class BatchLimits:
 def cut_batch(waiting: Sequence[QueuedText], limits: BatchLimits) -> Batch:
     """Return the first waiting text with others of its model.
 
-    `waiting` is not empty and ordered by rank. A model that packs takes them in that order. For
-    one that pads, those nearest in length are taken, while the padding stays cheaper than one more
-    batch would be.
+    `waiting` is not empty, and ordered by rank. A model that packs takes the texts in that order. A
+    model that pads takes those nearest in length, as long as the padding costs less than a further
+    batch would.
     """
     first = waiting[0]
     if first.job.model.packs:

@@ -11,14 +11,14 @@ import numpy as np
 from inference_svc.engines.base import FloatArray
 from inference_svc.model.loaded_model import LoadedModel, Tokens
 
-# Enough to guess the work of a text before it is tokenised.
+# For guessing the tokens of a text before it is tokenised.
 CHARACTERS_PER_TOKEN = 4
 SPECIAL_TOKENS = 2
 _NONE: FloatArray = np.empty(0, np.float32)
 
 
 class Lane(enum.Enum):
-    """Who waits for the answer: somebody, a bulk job, or nobody."""
+    """Who waits for the answer: a caller, a stream of many requests, or nobody."""
 
     INTERACTIVE = "interactive"
     BULK = "bulk"
@@ -44,13 +44,13 @@ class Classified:
     """Column of the most probable label of each text."""
 
     top: Sequence[float]
-    """Its probability."""
+    """Probability of that label."""
 
     rows: Sequence[FloatArray]
     """Probabilities of each text [labels]."""
 
     truncated: Sequence[bool]
-    """Which texts were cut."""
+    """Whether each text was cut because it is too long."""
 
     timing: Timing
 
@@ -61,7 +61,10 @@ class Classified:
 
 
 class Job:
-    """The texts of one request; `answer` belongs to the event loop, the rest to the queue."""
+    """The texts of one request.
+
+    The event loop uses `answer`; the queue changes the other fields, with its lock held.
+    """
 
     def __init__(
         self,
@@ -87,25 +90,29 @@ class Job:
         self._rows: list[FloatArray] = [_NONE] * len(texts)
 
     def fill_in(self, index: int, best: int, top: float, row: FloatArray) -> None:
-        """The answer to one text: column of its label, that one's probability, and all of them."""
+        """Enter the answer to a text: its label's column and probability, and all probabilities."""
         self._best[index] = best
         self._top[index] = top
         self._rows[index] = row
 
     def classified(self) -> Classified:
-        """The answer, once every text is computed."""
+        """The answer to the request; every text must have been computed."""
         truncated = [tokens.truncated for tokens in self.tokens]
         return Classified(self._best, self._top, self._rows, truncated, self.timing)
 
 
 def _cost(text: str, max_tokens: int) -> int:
-    """Tokens to expect."""
+    """Tokens that a text is expected to have."""
     return min(SPECIAL_TOKENS + len(text) // CHARACTERS_PER_TOKEN, max_tokens)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class QueuedText:
-    """One tokenised text that waits. `rank` is the second at which its turn is due."""
+    """One tokenised text that waits; see TextQueue.
+
+    `rank` is the time at which its turn is due, in seconds of the queue's clock; `cost` is its
+    expected number of tokens.
+    """
 
     job: Job
     index: int
@@ -127,11 +134,9 @@ class Batch:
 
     @property
     def model(self) -> LoadedModel:
-        """The model of all of them."""
+        """The model of these texts."""
         return self.texts[0].job.model
 
-    @property
-    def pad_waste(self) -> float:
+    def pad_waste(self, computed_tokens: int) -> float:
         """Share of the computed tokens that is padding, 0..1."""
-        lengths = [text.length for text in self.texts]
-        return 1 - sum(lengths) / self.model.computed_tokens(lengths)
+        return 1 - sum(text.length for text in self.texts) / computed_tokens

@@ -1,8 +1,11 @@
 """How fast the engine has been lately."""
 
-# Weight of what was, at each new batch.
+from collections.abc import Sequence
+from itertools import accumulate
+
+# Weight that earlier batches keep at each new one.
 _MEMORY = 0.9
-# Until the first batch; weighs next to nothing afterwards.
+# Assumed until the first batch; it weighs next to nothing afterwards.
 _GUESS_PER_SECOND = 10_000
 
 
@@ -21,3 +24,8 @@ class Throughput:
     def seconds(self, cost: float) -> float:
         """Time that work of this cost takes."""
         return cost * self._seconds / self._cost
+
+    def ranks(self, arrived: float, costs: Sequence[int]) -> list[float]:
+        """Times at which texts of these costs begin, one after the other from `arrived` on."""
+        before = accumulate(costs[:-1], initial=0)
+        return [arrived + self.seconds(cost) for cost in before]

@@ -1,1 +1,1 @@
-"""What callers and the control plane reach: each module translates messages and nothing more."""
+"""The interfaces that callers and the control plane reach; each module only translates messages."""

@@ -1,4 +1,4 @@
-"""What comes with a call beside its message: its deadline, and what Envoy decided about it."""
+"""Reads a call's metadata: its deadline, and how Envoy routed it."""
 
 import time
 from typing import NamedTuple
@@ -13,16 +13,16 @@ MIRROR_HEADER = "x-mesh-mirror"
 
 
 class Routing(NamedTuple):
-    """What Envoy decided about a call."""
+    """How Envoy routed a call."""
 
     role: str
-    """Role of the slot that is to answer."""
+    """Role of the slot that is to answer the call."""
     mirrored: bool
-    """Nobody reads the answer."""
+    """Envoy throws the answer away."""
 
 
 def routing(context: Context) -> Routing:
-    """Read it once a call: each look at the metadata makes all of it anew.
+    """Return how Envoy routed a call; call it once, since gRPC rebuilds the metadata each time.
 
     Raises InvalidArgument for a role that does not exist.
     """
@@ -34,6 +34,6 @@ def routing(context: Context) -> Routing:
 
 
 def deadline(context: Context) -> float | None:
-    """When the caller stops waiting, in seconds of time.monotonic; None: never."""
+    """Time at which the caller stops waiting, in seconds of time.monotonic; None: never."""
     left_s = context.time_remaining()
     return None if left_s is None else time.monotonic() + left_s

@@ -1,4 +1,4 @@
-"""Between the replica's values and the messages of mesh.v1."""
+"""Turns the replica's values into messages of mesh.v1."""
 
 from functools import lru_cache
 
@@ -13,14 +13,16 @@ from mesh.v1 import predict_pb2
 
 def predict_response(answer: Answer, all_scores: bool, replica: str) -> predict_pb2.PredictResponse:
     """Build the response of one request."""
-    found = answer.classified
+    classified = answer.classified
     labels = answer.served.prepared.model.spec.labels
     predictions = [
         predict_pb2.Prediction(label=labels[column], score=score, truncated=truncated)
-        for column, score, truncated in zip(found.best, found.top, found.truncated, strict=True)
+        for column, score, truncated in zip(
+            classified.best, classified.top, classified.truncated, strict=True
+        )
     ]
     if all_scores:
-        for prediction, row in zip(predictions, found.rows, strict=True):
+        for prediction, row in zip(predictions, classified.rows, strict=True):
             prediction.scores.extend(
                 predict_pb2.LabelScore(label=labels[column], score=float(row[column]))
                 for column in np.argsort(-row, kind="stable")
@@ -29,7 +31,7 @@ def predict_response(answer: Answer, all_scores: bool, replica: str) -> predict_
         predictions=predictions,
         model=_served_model(answer.served.prepared.info, answer.served.slot.alias),
         replica=replica,
-        timing=_timing(found.timing),
+        timing=_timing(classified.timing),
     )
 
 

@@ -1,4 +1,4 @@
-"""PredictService: translates messages, nothing else."""
+"""PredictService; only translates messages."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from inference_svc.doors import call_metadata
 from inference_svc.doors.answered_by import answered_by
 from inference_svc.doors.messages import model_message, predict_response
-from inference_svc.doors.predict_stream import BulkStream
+from inference_svc.doors.predict_stream import PredictStreamCall
 from inference_svc.serving.replica import Replica
-from inference_svc.serving.slots import Slot
+from inference_svc.serving.slots import SlotKey
 from mesh.v1 import predict_pb2 as pb
 from mesh.v1 import predict_pb2_grpc
 from service_kit.interceptor import Context, Undecodable, takes_undecodable
@@ -25,7 +25,7 @@ class PredictServicer(predict_pb2_grpc.PredictServiceServicer):
         self._ending = asyncio.Event()
 
     def end_streams(self) -> None:
-        """Let every stream answer what it has read, and end it with UNAVAILABLE."""
+        """Have every stream answer the requests that it has read, and end with UNAVAILABLE."""
         self._ending.set()
 
     async def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:
@@ -35,7 +35,7 @@ class PredictServicer(predict_pb2_grpc.PredictServiceServicer):
             texts = list(request.texts)  # the comparison outlives the request
             answer = await self._replica.predict_mirrored(request.model, texts, deadline)
         else:
-            slot = Slot(request.model, role)
+            slot = SlotKey(request.model, role)
             answer = await self._replica.predict(slot, request.texts, deadline=deadline)
         context.set_trailing_metadata(answered_by(answer.served, self._replica_id))
         return predict_response(answer, request.all_scores, self._replica_id)
@@ -44,7 +44,7 @@ class PredictServicer(predict_pb2_grpc.PredictServiceServicer):
     async def PredictStream(
         self, request_iterator: AsyncIterator[pb.PredictRequest | Undecodable], context: Context
     ) -> AsyncIterator[pb.PredictStreamResponse]:
-        stream = BulkStream(
+        stream = PredictStreamCall(
             self._replica,
             self._replica_id,
             call_metadata.routing(context).role,
@@ -62,7 +62,7 @@ class PredictServicer(predict_pb2_grpc.PredictServiceServicer):
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.Model:
         name = check_model_name(request.model)
-        slot = Slot(name, call_metadata.routing(context).role)
+        slot = SlotKey(name, call_metadata.routing(context).role)
         served = self._replica.slots.answering(slot)
         if served is None:
             raise await self._replica.why_unserved(name)

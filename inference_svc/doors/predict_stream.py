@@ -1,4 +1,7 @@
-"""One PredictStream: many requests at once, answers in any order, errors item by item."""
+"""One call of PredictStream: many requests at once, answered in any order.
+
+A request that fails is answered with its error and does not end the stream.
+"""
 
 import asyncio
 import logging
@@ -8,7 +11,7 @@ from collections.abc import AsyncIterator
 from inference_svc.batching.job import Lane
 from inference_svc.doors.messages import predict_response
 from inference_svc.serving.replica import Replica
-from inference_svc.serving.slots import Slot
+from inference_svc.serving.slots import SlotKey
 from mesh.v1.predict_pb2 import PredictRequest, PredictStreamResponse
 from service_kit.errors import InvalidArgument, MeshError, Unavailable
 from service_kit.interceptor import Undecodable
@@ -16,13 +19,13 @@ from service_kit.interceptor import Undecodable
 log = logging.getLogger(__name__)
 
 
-class BulkStream:
-    """Answers one stream. Reads on only while fewer than `limit` answers are outstanding."""
+class PredictStreamCall:
+    """Answers one stream. It is read only while fewer than `limit` requests are unanswered."""
 
     def __init__(
         self, replica: Replica, replica_id: str, role: str, limit: int, ending: asyncio.Event
     ) -> None:
-        """`ending` is set when the replica drains: nothing more is read then."""
+        """`ending` is set when the replica drains; then the stream is read no further."""
         self._replica = replica
         self._replica_id = replica_id
         self._role = role
@@ -72,8 +75,8 @@ class BulkStream:
         if isinstance(request, Undecodable):
             answer = PredictStreamResponse(error=request.error.status())
         elif request.id in self._unanswered:
-            twice = InvalidArgument("id", f"{request.id[:60]!r} is not answered yet")
-            answer = PredictStreamResponse(id=request.id, error=twice.status())
+            error = InvalidArgument("id", f"{request.id[:60]!r} is not answered yet")
+            answer = PredictStreamResponse(id=request.id, error=error.status())
         else:
             self._unanswered.add(request.id)
             answer = await self._predict(request)
@@ -83,7 +86,7 @@ class BulkStream:
     async def _predict(self, request: PredictRequest) -> PredictStreamResponse:
         try:
             answer = await self._replica.predict(
-                Slot(request.model, self._role), request.texts, Lane.BULK
+                SlotKey(request.model, self._role), request.texts, Lane.BULK
             )
             response = predict_response(answer, request.all_scores, self._replica_id)
             return PredictStreamResponse(id=request.id, response=response)

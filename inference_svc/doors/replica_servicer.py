@@ -1,10 +1,10 @@
-"""ReplicaService, by which the control plane steers this replica: translates messages."""
+"""ReplicaService, by which the control plane steers this replica; only translates messages."""
 
 from collections.abc import Sequence
 
 from inference_svc.serving.replica import Replica
-from inference_svc.serving.slots import CHALLENGER, CHAMPION, ServedVersion, Slot
-from inference_svc.serving.upcoming_versions import Preparation, State
+from inference_svc.serving.slots import CHALLENGER, CHAMPION, ServedVersion, SlotKey
+from inference_svc.serving.upcoming_versions import State, UpcomingVersion
 from mesh.v1 import reload_pb2, replica_pb2_grpc
 from mesh.v1 import replica_pb2 as pb
 from service_kit.interceptor import Context
@@ -27,7 +27,7 @@ class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
         http_port: int = 0,
         unary_port: int = 0,
     ) -> None:
-        """A port that is 0 is not listened on; see InferenceSettings."""
+        """A port is 0 when the replica does not listen on it; see InferenceSettings."""
         self._replica = replica
         self._replica_id = replica_id
         self.device = device
@@ -57,7 +57,7 @@ class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
 
     async def GetState(self, request: pb.GetStateRequest, context: Context) -> pb.GetStateResponse:
         slots = [_served_state(served) for served in self._replica.slots.all_served()]
-        slots += [_preparation_state(found) for found in self._replica.preparations.all()]
+        slots += [_upcoming_state(upcoming) for upcoming in self._replica.upcoming.all()]
         slots.sort(key=lambda state: (state.model, state.role))
         return pb.GetStateResponse(
             replica=self._replica_id,
@@ -69,12 +69,12 @@ class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
         )
 
 
-def _slot(request: pb.PrepareRequest | pb.ActivateRequest | pb.AbortRequest) -> Slot:
+def _slot(request: pb.PrepareRequest | pb.ActivateRequest | pb.AbortRequest) -> SlotKey:
     challenger = request.role == reload_pb2.MODEL_ROLE_CHALLENGER
-    return Slot(request.model, CHALLENGER if challenger else CHAMPION)
+    return SlotKey(request.model, CHALLENGER if challenger else CHAMPION)
 
 
-def _role(slot: Slot) -> reload_pb2.ModelRole:
+def _role(slot: SlotKey) -> reload_pb2.ModelRole:
     if slot.role == CHALLENGER:
         return reload_pb2.MODEL_ROLE_CHALLENGER
     return reload_pb2.MODEL_ROLE_CHAMPION
@@ -109,16 +109,16 @@ def _served_state(served: ServedVersion) -> pb.SlotState:
 
 
 def _trimmed(counts: Sequence[int]) -> Sequence[int]:
-    """Without the zeros at the end."""
+    """Counts without the zeros at the end."""
     filled = [bucket for bucket, count in enumerate(counts) if count]
     return counts[: filled[-1] + 1] if filled else []
 
 
-def _preparation_state(found: Preparation) -> pb.SlotState:
+def _upcoming_state(upcoming: UpcomingVersion) -> pb.SlotState:
     return pb.SlotState(
-        model=found.slot.model,
-        role=_role(found.slot),
-        version=found.version,
-        state=_STATES[found.state],
-        step=found.progress.step,
+        model=upcoming.slot.model,
+        role=_role(upcoming.slot),
+        version=upcoming.version,
+        state=_STATES[upcoming.state],
+        step=upcoming.progress.step,
     )

@@ -1,4 +1,4 @@
-"""What an engine has to offer. Batching, tokenising and slots know no more of it than this."""
+"""The interface of an engine; batching, tokenising and slots use nothing else of it."""
 
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
@@ -14,7 +14,7 @@ TOLERANCE = {"fp32": 1e-3, "bf16": 0.05}
 
 
 class EngineUnavailable(Exception):
-    """The engine or device that was asked for is not there."""
+    """The engine or device that the settings name is not there."""
 
 
 class PackedTexts(NamedTuple):
@@ -23,15 +23,15 @@ class PackedTexts(NamedTuple):
     ids: IntArray
     """Token ids [rows, tokens]."""
     numbers: IntArray
-    """Which text a token belongs to [rows, tokens], from 1; 0 for padding."""
+    """Number of the text that each token belongs to [rows, tokens], from 1; 0 for padding."""
     positions: IntArray
-    """Which token of its text a token is [rows, tokens], from 0."""
+    """Position of each token in its text [rows, tokens], from 0."""
     first: IntArray
-    """Where each text begins [texts], as an index into the flattened rows."""
+    """Index of each text's first token in the flattened rows [texts]."""
 
 
 class Classifier(Protocol):
-    """One loaded model that takes a text a row. Used by one thread at a time."""
+    """One loaded model that takes one text in each row. Used by one thread at a time."""
 
     @property
     def engine(self) -> str:
@@ -51,7 +51,7 @@ class Classifier(Protocol):
 
 @runtime_checkable
 class PackingClassifier(Protocol):
-    """One loaded model that takes several texts a row. Used by one thread at a time."""
+    """One loaded model that takes several texts in each row. Used by one thread at a time."""
 
     @property
     def engine(self) -> str:
@@ -77,18 +77,22 @@ class Engine(Protocol):
 
     @property
     def batch_tokens(self) -> int:
-        """Tokens a batch, padding included, that suit this engine."""
+        """Tokens, padding included, at which a batch suits this engine."""
 
     def enter_thread(self, computes: bool) -> None:
-        """Prepare the calling thread: with all threads to compute, with one to load and check."""
+        """Prepare the calling thread.
+
+        A thread that computes uses all of the engine's threads; one that loads and checks versions
+        uses a single one.
+        """
 
     def load(self, weights: Path, graph: Path | None) -> AnyClassifier:
         """Load a model.
 
         `weights` is a folder with config.json and model.safetensors; `graph` is the OpenVINO
         graph's XML file, None when the version has none. Raises EngineUnavailable when this
-        engine cannot do without what is missing.
+        engine needs the graph and there is none.
         """
 
     def release_memory(self) -> None:
-        """Give what dropped models held back to the system."""
+        """Give the memory of models that were let go back to the system."""

@@ -1,10 +1,10 @@
-"""What the processor offers."""
+"""Features of the processor."""
 
 import os
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
-# Intel and AMD, then Arm.
+# The first two are of Intel and AMD, the last of Arm.
 _BF16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}
 
 

@@ -1,4 +1,4 @@
-"""Whether there is a CUDA device, asked of the driver: importing torch for it takes seconds."""
+"""Asks the driver whether there is a CUDA device; importing torch for that takes seconds."""
 
 import ctypes
 

@@ -17,7 +17,7 @@ from service_kit.telemetry import refuse_openvino_telemetry
 refuse_openvino_telemetry()
 import openvino  # noqa: E402
 
-# Padded tokens a batch: on a CPU core larger batches gain little and make everyone wait.
+# Padded tokens of a batch. On a CPU core larger batches gain little and make requests wait longer.
 BATCH_TOKENS = 1024
 
 _PRECISION = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}
@@ -36,13 +36,13 @@ class _CompiledGraph:
         for index, array in enumerate(arrays):
             request.set_input_tensor(index, openvino.Tensor(array, shared_memory=True))
         request.infer()
-        # Copied: the next batch writes its own scores to the same place.
+        # A copy, because the next batch writes its scores to the same memory.
         scores: FloatArray = request.get_output_tensor(0).data.copy()
         return scores
 
 
 class OpenVinoClassifier(_CompiledGraph):
-    """A graph that takes a text a row."""
+    """A graph that takes one text in each row."""
 
     def run(self, ids: IntArray, mask: IntArray) -> FloatArray:
         """See Classifier.run."""
@@ -50,7 +50,7 @@ class OpenVinoClassifier(_CompiledGraph):
 
 
 class PackingOpenVinoClassifier(_CompiledGraph):
-    """A graph that takes several texts a row."""
+    """A graph that takes several texts in each row."""
 
     def run_packed(self, texts: PackedTexts) -> FloatArray:
         """See PackingClassifier.run_packed."""
@@ -75,12 +75,12 @@ class OpenVinoEngine:
         return describe_cpu(self._format, self._threads)
 
     def enter_thread(self, computes: bool) -> None:
-        """See Engine.enter_thread. Each graph has its number of threads from `load`."""
+        """See Engine.enter_thread. Nothing to do: `load` sets each graph's number of threads."""
 
     def load(
         self, weights: Path, graph: Path | None
     ) -> OpenVinoClassifier | PackingOpenVinoClassifier:
-        """See Engine.load. The weights are those of the graph, mapped into memory."""
+        """See Engine.load. The graph brings its own weights, which are mapped into memory."""
         if graph is None:
             raise EngineUnavailable("this version has no OpenVINO graph")
         compiled = self._core.compile_model(
@@ -90,10 +90,10 @@ class OpenVinoEngine:
                 "INFERENCE_PRECISION_HINT": _PRECISION[self._format],
                 "INFERENCE_NUM_THREADS": self._threads,
                 "NUM_STREAMS": 1,
-                # Two replicas would both be pinned to the first core.
+                # With pinning, two replicas would both run on the first core.
                 "ENABLE_CPU_PINNING": False,
-                # Entries, of which a shape of batch takes several. With the default of 5,000 fifty
-                # shapes kept 44 MB, with 100 they keep 37 and are no slower.
+                # In entries; each batch shape takes several. With the default of 5,000, fifty
+                # shapes kept 44 MB. With 100 they keep 37 MB and are no slower.
                 "CPU_RUNTIME_CACHE_CAPACITY": 100,
             },
         )

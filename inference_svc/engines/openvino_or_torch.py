@@ -1,4 +1,4 @@
-"""The CPU's engine: OpenVINO for versions with a graph, torch for the others."""
+"""The engine for a CPU: OpenVINO for versions with a graph, torch for the others."""
 
 import logging
 import threading
@@ -18,7 +18,10 @@ log = logging.getLogger(__name__)
 
 
 class _EnteringClassifier:
-    """A classifier whose engine came up later than the thread that computes."""
+    """A classifier of torch, which is imported after the compute thread has started.
+
+    The compute thread could not enter the engine when it started: it does before its first batch.
+    """
 
     def __init__(self, classifier: Classifier, enter_thread: Callable[[], None]) -> None:
         self._classifier = classifier
@@ -32,8 +35,11 @@ class _EnteringClassifier:
         return self._classifier.run(ids, mask)
 
 
-class CpuEngine:
-    """OpenVINO where a version has a graph that it can load; else torch, imported only then."""
+class OpenVinoOrTorchEngine:
+    """Loads a version's graph with OpenVINO; without a usable graph, loads the weights with torch.
+
+    torch is imported when the first version needs it.
+    """
 
     def __init__(self, openvino: Engine, make_torch: Callable[[], Engine]) -> None:
         self._openvino = openvino
@@ -59,7 +65,7 @@ class CpuEngine:
             try:
                 return self._openvino.load(weights, graph)
             except RuntimeError as error:
-                # Exported for a later OpenVINO, for example: slower is better than not at all.
+                # Exported for a later OpenVINO, for example. torch is slower, but serves it.
                 why = str(error).strip().splitlines()[-1]
                 log.warning("the graph cannot be loaded; torch runs the model", extra={"why": why})
         if self._torch is None:

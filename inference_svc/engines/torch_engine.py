@@ -11,7 +11,7 @@ from inference_svc.engines.base import TOLERANCE, EngineUnavailable, FloatArray,
 from inference_svc.engines.cpu_features import describe_cpu, has_bf16, usable_cores
 from inference_svc.engines.memory import trim_heap
 
-# Padded tokens a batch: on a CPU core larger batches gain little and make everyone wait.
+# Padded tokens of a batch. On a CPU core larger batches gain little and make requests wait longer.
 CPU_BATCH_TOKENS = 1024
 CUDA_BATCH_TOKENS = 16_384
 
@@ -58,11 +58,11 @@ class TorchEngine:
         return describe_cpu(number_format, self._threads)
 
     def enter_thread(self, computes: bool) -> None:
-        """See Engine.enter_thread. OpenMP keeps the number per thread."""
+        """See Engine.enter_thread. OpenMP keeps a number of threads for each calling thread."""
         torch.set_num_threads(self._threads if computes else 1)
 
     def load(self, weights: Path, graph: Path | None = None) -> TorchClassifier:
-        """See Engine.load. Only safetensors are read, never pickle; the graph is not."""
+        """See Engine.load. Reads safetensors only, never pickle, and not the graph."""
         model = AutoModelForSequenceClassification.from_pretrained(
             weights, dtype=self._dtype, local_files_only=True, use_safetensors=True
         )

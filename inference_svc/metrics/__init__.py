@@ -1,1 +1,1 @@
-"""The numbers that a replica keeps about itself."""
+"""Numbers that a replica keeps about its answers and its batches."""

@@ -1,12 +1,15 @@
-"""What a served version has answered here: integers that only grow, kept on the event loop."""
+"""Counts of a served version's answers: numbers that only grow, kept on the event loop."""
 
 from collections.abc import Sequence
 
 from service_kit.histogram import BUCKETS, bucket_of
 
 
-class SlotStats:
-    """Numbers of one served version since its activation; see mesh.v1.SlotStats."""
+class AnswerCounts:
+    """Counts of one served version since its activation; see mesh.v1.SlotStats.
+
+    `latency` and `compute` are histograms with the buckets of service_kit.histogram.
+    """
 
     def __init__(self, label_names: Sequence[str]) -> None:
         self.label_names = tuple(label_names)
@@ -17,14 +20,14 @@ class SlotStats:
         self.compute = [0] * BUCKETS
         self.labels = [0] * len(self.label_names)
         self.latency_ms = 0.0
-        """Sum over all answered requests."""
+        """Milliseconds that all answered requests took together."""
         self.compared = 0
         self.agreed = 0
         self.disagreed = 0
         self.not_compared = 0
 
     def count_answer(self, ms: float, compute_ms: float, labels: Sequence[int]) -> None:
-        """Add a request; `labels` are an index into `label_names` for each text."""
+        """Add a request; `labels` holds an index into `label_names` for each text."""
         self.answered += 1
         self.texts += len(labels)
         self.latency[bucket_of(ms)] += 1
@@ -34,7 +37,10 @@ class SlotStats:
             self.labels[label] += 1
 
     def count_comparison(self, agreed: int, disagreed: int) -> None:
-        """Add a mirrored request that the Champion has answered as well."""
+        """Add a mirrored request; `agreed` and `disagreed` count texts.
+
+        Both the Challenger and the Champion have answered it.
+        """
         self.compared += 1
         self.agreed += agreed
         self.disagreed += disagreed

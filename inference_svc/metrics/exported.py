@@ -1,4 +1,4 @@
-"""What a replica tells Prometheus."""
+"""Metrics of a replica for Prometheus; those of each slot are in serving/slot_collector.py."""
 
 from prometheus_client import Gauge, Histogram
 

@@ -29,6 +29,15 @@ class Tokens(NamedTuple):
     truncated: bool
 
 
+class Computed(NamedTuple):
+    """The result of one batch."""
+
+    scores: FloatArray
+    """Probabilities [texts, labels]."""
+    tokens: int
+    """Tokens that the engine computed, padding included."""
+
+
 class TextTokenizer:
     """A fast tokenizer that cuts at `max_tokens`. Any thread may use it."""
 
@@ -37,21 +46,21 @@ class TextTokenizer:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises nothing narrower
             raise InvalidModel(f"{path.name} cannot be read: {error}") from error
-        # Once for good: changing it per call fails with "Already borrowed" under load.
+        # Set here and never again: a change during a call fails with "Already borrowed" under load.
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokenise; the order is kept."""
+        """Tokenise texts, in their order."""
         encodings = self._tokenizer.encode_batch_fast(texts)
         return [Tokens(encoding.ids, bool(encoding.overflowing)) for encoding in encodings]
 
 
 class Tokenizers:
-    """Loads tokenizers; those in memory are found again by what their files hold.
+    """Loads tokenizers, each file's content only once while a model uses it.
 
-    Versions of a model mostly share one. The library loads a file with the interpreter's lock
-    held: on a thread of low priority that stopped every request for 0.1 s and more.
+    Most versions of a model have equal tokenizers. The library loads a file with the interpreter's
+    lock held: on a thread of low priority that stopped every request for 0.1 s and more.
     """
 
     def __init__(self) -> None:
@@ -60,17 +69,17 @@ class Tokenizers:
         )
 
     def load(self, path: Path, max_tokens: int) -> TextTokenizer:
-        """The tokenizer of a file. Raises InvalidModel."""
+        """Return the tokenizer of a file. Raises InvalidModel."""
         key = hashlib.sha256(path.read_bytes()).digest(), max_tokens
-        found = self._in_memory.get(key)
-        if found is None:
-            found = self._in_memory[key] = TextTokenizer(path, max_tokens)
-        return found
+        tokenizer = self._in_memory.get(key)
+        if tokenizer is None:
+            tokenizer = self._in_memory[key] = TextTokenizer(path, max_tokens)
+        return tokenizer
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """Everything that it takes to answer texts."""
+    """All parts of a version that are needed to answer texts."""
 
     spec: ModelSpec
     pad_id: int
@@ -79,51 +88,45 @@ class LoadedModel:
 
     @cached_property
     def packs(self) -> bool:
-        """Whether several texts share a row."""
+        """Whether the classifier takes several texts in a row."""
         return isinstance(self.classifier, PackingClassifier)
 
-    def run(self, texts: Sequence[Tokens]) -> FloatArray:
-        """Classify one batch; returns probabilities [texts, labels].
+    def run(self, texts: Sequence[Tokens]) -> Computed:
+        """Classify one batch.
 
         Raises ValueError when the model's output is not a probability for each label.
         """
         if isinstance(self.classifier, PackingClassifier):
-            scores = self._run_packed(self.classifier, texts)
+            computed = self._run_packed(self.classifier, texts)
         else:
-            scores = self._run_padded(self.classifier, texts)
+            computed = self._run_padded(self.classifier, texts)
+        scores = computed.scores
         if scores.shape != (len(texts), len(self.spec.labels)):
             raise ValueError(f"{len(self.spec.labels)} labels, but scores of shape {scores.shape}")
         if not np.isfinite(scores).all():
             raise ValueError("the model's scores are not finite")
-        return scores
-
-    def computed_tokens(self, lengths: Sequence[int]) -> int:
-        """Tokens that a batch of texts of these lengths makes, padding included."""
-        if self.packs:
-            layout = lay_out(lengths)
-            return layout.rows * layout.tokens
-        return padded_texts(len(lengths)) * padded_tokens(max(lengths), self.spec.max_tokens)
+        return computed
 
     def warm_up(self, rows: int, tokens: int) -> None:
-        """Let the engine meet a shape."""
+        """Run a batch of padding, so that the engine makes its code for this shape."""
         if isinstance(self.classifier, PackingClassifier):
             self.classifier.run_packed(blank(rows, tokens))
         else:
             ids = np.full((rows, tokens), self.pad_id, dtype=np.int64)
             self.classifier.run(ids, np.ones_like(ids))
 
-    def _run_packed(self, classifier: PackingClassifier, texts: Sequence[Tokens]) -> FloatArray:
+    def _run_packed(self, classifier: PackingClassifier, texts: Sequence[Tokens]) -> Computed:
         layout = lay_out([len(text.ids) for text in texts])
         packed = pack([text.ids for text in texts], layout, self.pad_id)
-        return classifier.run_packed(packed)[: len(texts)]
+        return Computed(classifier.run_packed(packed)[: len(texts)], layout.rows * layout.tokens)
 
-    def _run_padded(self, classifier: Classifier, texts: Sequence[Tokens]) -> FloatArray:
+    def _run_padded(self, classifier: Classifier, texts: Sequence[Tokens]) -> Computed:
         lengths = [len(text.ids) for text in texts]
         shape = padded_texts(len(texts)), padded_tokens(max(lengths), self.spec.max_tokens)
         ids = np.full(shape, self.pad_id, dtype=np.int64)
-        # Of an empty row one token counts: attention to nothing at all is not a number.
+        # An empty row gets one token: attention to no token at all is not a number.
         used = np.array(lengths + [1] * (shape[0] - len(texts)))
         mask = (np.arange(shape[1]) < used[:, np.newaxis]).astype(np.int64)
         for row, text in enumerate(texts):
             ids[row, : len(text.ids)] = text.ids
-        return classifier.run(ids, mask)[: len(texts)]
+        return Computed(classifier.run(ids, mask)[: len(texts)], shape[0] * shape[1])

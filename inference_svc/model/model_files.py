@@ -14,12 +14,12 @@ _INSIDE = re.compile(r"[a-z0-9_]+/[a-z0-9_]+\.xml")
 
 
 class InvalidModel(Exception):
-    """The files of a version are not what training logs; the message says what is wrong."""
+    """The files of a version are not as training logs them; the message says what is wrong."""
 
 
 @dataclass(frozen=True)
 class GoldenText:
-    """A text with what the trained model made of it, in fp32."""
+    """A text, and the label and scores that the trained model gave it in fp32."""
 
     text: str
     label: str
@@ -28,7 +28,7 @@ class GoldenText:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a replica has to know of a version besides its weights."""
+    """What golden.json says about a version."""
 
     labels: tuple[str, ...]
     max_tokens: int
@@ -65,7 +65,7 @@ def read_pad_id(folder: Path, spec: ModelSpec) -> int:
         raise InvalidModel(f"config.json cannot be read: {error}") from error
     positions = config.get("max_position_embeddings")
     if positions and spec.max_tokens > positions:
-        # On CUDA the first text of that length would take the whole process down.
+        # On CUDA the first text of that length would end the whole process.
         raise InvalidModel(f"max_tokens is {spec.max_tokens}, but the model takes {positions}")
     return int(config.get("pad_token_id") or 0)
 
@@ -78,7 +78,7 @@ def _golden_text(item: dict[str, Any]) -> GoldenText:
 
 def _graph_file(graph: dict[str, Any] | None) -> str:
     if graph is None or graph["format"] != GRAPH_FORMAT:
-        return ""  # of a training that is newer than this replica, perhaps
+        return ""  # another format may come from a training service that is newer than this replica
     file = str(graph["file"])
     if not _INSIDE.fullmatch(file):
         raise ValueError(f"the graph is not inside the version: {file[:60]!r}")

@@ -1,11 +1,10 @@
 """Puts texts of any lengths into rows of equal length, several in a row, with little padding.
 
-Short texts beside each other cost what their tokens cost; a text a row would cost what the longest
-of the batch costs. Few distinct shapes come out of it, since an engine keeps code for each.
+Packed texts cost what their own tokens cost. With one text in each row, every text would cost as
+much as the longest. Batches get few distinct shapes, since an engine keeps code for each shape.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -13,30 +12,30 @@ import numpy as np
 from inference_svc.engines.base import PackedTexts
 from inference_svc.model.shapes import round_up
 
-# Lengths of rows are multiples of it: matrix units take sixteen tokens at once, and 40 took longer
-# than 48.
+# Row lengths are multiples of this: matrix units take sixteen tokens at once, and rows of 40 tokens
+# took longer than rows of 48.
 ROW_STEP = 16
-# Rows are tried from the longest text's length to so many tokens more, and to ROW_TOKENS at least;
-# for larger batches than _FEW_TOKENS from _LARGE_ROW_TOKENS, in three lengths only. They gain
-# little by more, and the engine keeps 0.8 MB for each shape that it has met.
+# Row lengths are tried from the longest text's length to _SPARE_TOKENS more, and at least to
+# ROW_TOKENS. Batches of more than _FEW_TOKENS tokens try three lengths only, from
+# _LARGE_ROW_TOKENS on: more would gain little, and the engine keeps 0.8 MB for each shape.
 _SPARE_TOKENS = 64
 ROW_TOKENS = 128
 _FEW_TOKENS = 256
 _LARGE_ROW_TOKENS = 64
 _LARGE_SPARE_TOKENS = 32
-# With rows of so many tokens attention takes as long as all the rest of a layer (measured: MiniLM,
-# bf16, one core; 32 microseconds a token in rows of 32, 37 in rows of 128, 45 in rows of 256).
+# Row length at which attention takes as long as the rest of a layer (measured: MiniLM, bf16, one
+# core; 32 microseconds a token in rows of 32, 37 in rows of 128, 45 in rows of 256).
 _ATTENTION_TOKENS = 512
-# The number of texts is a multiple of it: the last layers see each of them as a row of their own.
+# The number of texts is padded to a multiple of this: to the last layers each text is a row.
 _TEXT_STEP = 8
 
 
 class Layout(NamedTuple):
-    """Where each text goes."""
+    """The place of each text in a batch."""
 
     rows: int
     tokens: int
-    """Of a row."""
+    """Length of each row."""
     places: list[tuple[int, int]]
     """Row and column of the first token of each text."""
 
@@ -46,12 +45,6 @@ def lay_out(lengths: Sequence[int]) -> Layout:
 
     The longest first, each into the first row with room.
     """
-    return _lay_out(tuple(lengths))
-
-
-# A batch is laid out when it is computed, and asked about when it is accounted for.
-@lru_cache(maxsize=4)
-def _lay_out(lengths: tuple[int, ...]) -> Layout:
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     best = _least_work([lengths[index] for index in order])
     places = [(0, 0)] * len(lengths)
@@ -61,7 +54,7 @@ def _lay_out(lengths: tuple[int, ...]) -> Layout:
 
 
 def _least_work(falling: Sequence[int]) -> Layout:
-    """The layout of texts whose lengths fall, in their order."""
+    """The layout with the least work, for texts ordered from the longest to the shortest."""
     total = sum(falling)
     shortest = round_up(falling[0], ROW_STEP)
     longest = max(shortest + _SPARE_TOKENS, ROW_TOKENS)
@@ -72,7 +65,7 @@ def _least_work(falling: Sequence[int]) -> Layout:
     for tokens in range(shortest + ROW_STEP, longest + 1, ROW_STEP):
         least = _work(best.rows, best.tokens)
         if _work(-(-total // tokens), tokens) >= least:
-            continue  # not even without a gap
+            continue  # more work even without any padding
         layout = _first_fit(falling, tokens)
         if _work(layout.rows, tokens) < least:
             best = layout
@@ -84,7 +77,7 @@ def _work(rows: int, tokens: int) -> int:
 
 
 def _first_fit(lengths: Sequence[int], tokens: int) -> Layout:
-    """Each text in the first row with room."""
+    """Place each text in the first row with room."""
     used: list[int] = []
     places: list[tuple[int, int]] = []
     for length in lengths:
@@ -114,6 +107,6 @@ def pack(texts: Sequence[Sequence[int]], layout: Layout, pad_id: int) -> PackedT
 
 
 def blank(rows: int, tokens: int) -> PackedTexts:
-    """A batch of a shape, with nothing in it."""
+    """A batch of this shape that holds padding only."""
     nothing = np.zeros((rows, tokens), dtype=np.int64)
     return PackedTexts(nothing, nothing, nothing, np.zeros(_TEXT_STEP, dtype=np.int64))

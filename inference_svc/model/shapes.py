@@ -1,13 +1,13 @@
-"""Few distinct batch shapes: engines make and keep code for each, in milliseconds and megabytes.
+"""Keeps batch shapes few: for each, an engine spends milliseconds on code that takes megabytes.
 
 Measured with torch's bf16 layers (oneDNN), MiniLM on one core: each new number of tokens cost
 15 ms and 4 MB, and odd numbers ran up to half as fast.
 """
 
-# (longest batch in tokens, step): padding up to the next step.
+# (longest text in tokens, step): up to that length, texts are padded to a multiple of the step.
 _TOKEN_STEPS = ((64, 8), (256, 16))
 _LONG_STEP = 64
-# Above so many texts the count is a multiple of the step, below it is even (or 1).
+# Above this many texts their number is a multiple of _TEXT_STEP; up to it, it is even or 1.
 _FEW_TEXTS = 8
 _TEXT_STEP = 4
 
@@ -19,16 +19,16 @@ def padded_tokens(longest: int, max_tokens: int) -> int:
 
 
 def padded_texts(texts: int) -> int:
-    """Rows to which a batch of so many texts is padded."""
+    """Rows to which a batch of `texts` texts is padded."""
     if texts == 1:
         return 1
     return round_up(texts, 2 if texts <= _FEW_TEXTS else _TEXT_STEP)
 
 
 def full_texts(texts: int) -> int:
-    """The largest number of texts, of those that could be had, that needs no padding rows.
+    """The largest number of texts, up to `texts`, that needs no padding rows.
 
-    Few are taken as they are: an empty row costs less than a further batch.
+    Up to _FEW_TEXTS it is `texts` itself: an empty row costs less than a further batch.
     """
     return texts if texts <= _FEW_TEXTS else texts - texts % _TEXT_STEP
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from inference_svc.batching.batcher import Batcher
 from inference_svc.batching.job import Lane
@@ -13,25 +14,25 @@ log = logging.getLogger(__name__)
 
 MAX_PENDING = 8  # requests
 MAX_WAIT_S = 5.0
-# One so often does not give way, or a replica that is never idle would compare nothing.
+# One comparison in this time does not give way; else a replica that is never idle would compare
+# nothing.
 URGENT_EVERY_S = 0.5
 
 
 class Comparisons:
-    """Asks the Champion what the Challenger was asked. Lives on the event loop.
+    """Has the Champion classify the texts of mirrored requests. Lives on the event loop.
 
-    Nearly all texts wait in the lane that gets the engine only while nobody else wants it. Under
-    pressure a comparison is dropped, and counted as dropped: a sample is as good as all.
+    Nearly all of these texts wait in the background lane, which gets the engine only while no other
+    text waits. Under load comparisons are dropped and counted as not compared: the canary needs a
+    sample, not every request.
     """
 
     def __init__(
-        self, batcher: Batcher, slots: Slots, max_pending: int = MAX_PENDING,
-        max_wait_s: float = MAX_WAIT_S,
-    ) -> None:  # fmt: skip
+        self, batcher: Batcher, slots: Slots, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._batcher = batcher
         self._slots = slots
-        self._max_pending = max_pending
-        self._max_wait_s = max_wait_s
+        self._clock = clock
         self._pending: set[asyncio.Task[None]] = set()
         self._next_urgent = 0.0
 
@@ -44,7 +45,7 @@ class Comparisons:
     ) -> None:
         """Have the Champion label `texts`, which the Challenger gave `labels`; returns at once."""
         lane = self._lane()
-        if lane is Lane.BACKGROUND and len(self._pending) >= self._max_pending:
+        if lane is Lane.BACKGROUND and len(self._pending) >= MAX_PENDING:
             challenger.stats.not_compared += 1
             return
         task = asyncio.create_task(self._compare(challenger, champion, texts, labels, lane))
@@ -52,7 +53,7 @@ class Comparisons:
         task.add_done_callback(self._pending.discard)
 
     async def close(self) -> None:
-        """Give up what is pending."""
+        """Cancel the comparisons that are under way."""
         for task in self._pending:
             task.cancel()
         await asyncio.gather(*self._pending, return_exceptions=True)
@@ -67,7 +68,7 @@ class Comparisons:
     ) -> None:
         model = champion.prepared.model
         try:
-            async with asyncio.timeout(self._max_wait_s):
+            async with asyncio.timeout(MAX_WAIT_S):
                 with self._slots.hold(champion):
                     answer = await self._batcher.classify(model, texts, lane)
         except (MeshError, TimeoutError) as error:
@@ -81,7 +82,7 @@ class Comparisons:
         challenger.stats.count_comparison(agreed, len(texts) - agreed)
 
     def _lane(self) -> Lane:
-        now = asyncio.get_running_loop().time()
+        now = self._clock()
         if now < self._next_urgent:
             return Lane.BACKGROUND
         self._next_urgent = now + URGENT_EVERY_S

@@ -13,11 +13,11 @@ from grpc import StatusCode
 from inference_svc.batching.batcher import Batcher
 from inference_svc.batching.job import Classified, Lane
 from inference_svc.serving.comparisons import Comparisons
-from inference_svc.serving.slots import CHALLENGER, CHAMPION, ServedVersion, Slot, Slots, Swap
+from inference_svc.serving.slots import CHALLENGER, CHAMPION, ServedVersion, SlotKey, Slots, Swap
 from inference_svc.serving.unserved_models import UnservedModels
-from inference_svc.serving.upcoming_versions import Preparations
+from inference_svc.serving.upcoming_versions import UpcomingVersions
 from inference_svc.versions.cache import ModelCache
-from inference_svc.versions.remembered_versions import ServedVersions
+from inference_svc.versions.remembered_versions import RememberedVersions
 from service_kit.errors import FailedPrecondition, InvalidArgument, MeshError
 from service_kit.limits import check_model_name, check_texts
 
@@ -36,101 +36,110 @@ class Answer:
 
 
 class Replica:
-    """What the servicers translate for. Lives on the event loop."""
+    """The replica; the servicers translate messages for it. Lives on the event loop."""
 
     def __init__(
         self,
         slots: Slots,
-        preparations: Preparations,
+        upcoming: UpcomingVersions,
         batcher: Batcher,
         unserved: UnservedModels,
         cache: ModelCache,
-        remembered: ServedVersions,
+        remembered: RememberedVersions,
     ) -> None:
         self.slots = slots
-        self.preparations = preparations
+        self.upcoming = upcoming
         self._batcher = batcher
         self.comparisons = Comparisons(batcher, slots)
         self._unserved = unserved
         self._cache = cache
         self._remembered = remembered
         self._remembering = asyncio.Lock()
-        self._steered: set[Slot] = set()
+        self._steered: set[SlotKey] = set()
 
     async def predict(
         self,
-        slot: Slot,
+        slot: SlotKey,
         texts: Sequence[str],
         lane: Lane = Lane.INTERACTIVE,
         deadline: float | None = None,
     ) -> Answer:
-        """Classify texts, all by one version.
+        """Classify texts, all by one version; `deadline` is in seconds of time.monotonic.
 
-        A model without a Challenger is answered by its Champion. Raises InvalidArgument,
-        NotFound, FailedPrecondition, Exhausted (interactive only: bulk waits), Unavailable.
+        The Champion answers for a model without a Challenger. Raises InvalidArgument, NotFound,
+        FailedPrecondition, Exhausted (not for bulk texts, which wait for room), Unavailable.
         """
         check_model_name(slot.model)
         check_texts(texts)
         served = self.slots.answering(slot)
         if served is None:
             raise await self.why_unserved(slot.model)
-        with self.slots.lease(served):
-            if lane is Lane.BULK:
-                model = served.prepared.model
-                classified = await self._batcher.classify_when_room(model, texts)
-            else:
-                classified = await self._classify(served, texts, lane, deadline)
-        return Answer(served, classified)
+        return await self._answer(served, texts, lane, deadline)
+
+    async def predict_by(
+        self, served: ServedVersion, texts: Sequence[str], deadline: float | None = None
+    ) -> Answer:
+        """Classify texts by a version that was looked up in `slots` without a pause since.
+
+        Raises InvalidArgument, Exhausted, Unavailable.
+        """
+        check_texts(texts)
+        return await self._answer(served, texts, Lane.INTERACTIVE, deadline)
 
     async def predict_mirrored(
         self, model: str, texts: Sequence[str], deadline: float | None = None
     ) -> Answer:
         """Classify texts by the Challenger, and compare with the Champion when there is time.
 
-        Raises what `predict` raises; FailedPrecondition when there is no Challenger here: nobody
-        waits for a mirrored answer, so the Champion is not to be asked instead.
+        Raises FailedPrecondition when no Challenger is served here: nobody waits for the answer to
+        a mirrored request, so the Champion does not answer it. Else raises what `predict_by`
+        raises.
         """
-        challenger = self.slots.served(Slot(model, CHALLENGER))
+        challenger = self.slots.served(SlotKey(model, CHALLENGER))
         if challenger is None:
             raise FailedPrecondition(f"no Challenger of {model[:60]} is served here")
-        answer = await self.predict(challenger.slot, texts, deadline=deadline)
-        champion = self.slots.served(Slot(model, CHAMPION))
+        answer = await self.predict_by(challenger, texts, deadline)
+        champion = self.slots.served(SlotKey(model, CHAMPION))
         if champion is not None:
-            names = answer.served.prepared.model.spec.labels
+            names = challenger.prepared.model.spec.labels
             labels = [names[column] for column in answer.classified.best]
-            self.comparisons.compare(answer.served, champion, texts, labels)
+            self.comparisons.compare(challenger, champion, texts, labels)
         return answer
 
-    async def _classify(
+    async def _answer(
         self, served: ServedVersion, texts: Sequence[str], lane: Lane, deadline: float | None
-    ) -> Classified:
-        """Classify and count."""
-        stats, started = served.stats, time.perf_counter()
-        try:
-            classified = await self._batcher.classify(served.prepared.model, texts, lane, deadline)
-        except Exception as error:
-            # What is refused (full queue, deadline) says nothing about the version.
-            if not isinstance(error, MeshError) or error.code is StatusCode.INTERNAL:
-                stats.failed += 1
-            raise
-        ms = (time.perf_counter() - started) * 1e3
-        stats.count_answer(ms, classified.timing.compute_ms, classified.best)
-        return classified
+    ) -> Answer:
+        """Have the batcher classify the texts; requests that are not bulk are counted."""
+        model = served.prepared.model
+        with self.slots.lease(served):
+            if lane is Lane.BULK:
+                return Answer(served, await self._batcher.classify_when_room(model, texts))
+            stats, started = served.stats, time.perf_counter()
+            try:
+                classified = await self._batcher.classify(model, texts, lane, deadline)
+            except Exception as error:
+                # A refusal (full queue, deadline) says nothing about the version.
+                if not isinstance(error, MeshError) or error.code is StatusCode.INTERNAL:
+                    stats.failed += 1
+                raise
+            ms = (time.perf_counter() - started) * 1e3
+            stats.count_answer(ms, classified.timing.compute_ms, classified.best)
+        return Answer(served, classified)
 
     async def why_unserved(self, model: str) -> MeshError:
-        """The error that tells why a model gets no answer here."""
+        """Return the error that tells a caller why a model gets no answer here."""
         return await self._unserved.explain(model, self.slots.model_names())
 
     async def prepare(
         self,
-        slot: Slot,
+        slot: SlotKey,
         version: str,
         executor: Executor | None = None,
         trust_cache: bool = False,
     ) -> float:
-        """Make a version ready beside the one that serves; returns milliseconds.
+        """Make a version ready beside the one that serves; returns the milliseconds it took.
 
-        Raises PrepareFailed, PrepareUnavailable, Aborted; see Preparations.prepare.
+        Raises PrepareFailed, PrepareUnavailable, Aborted; see UpcomingVersions.prepare.
         """
         check_model_name(slot.model)
         if not _VERSION.fullmatch(version):
@@ -138,25 +147,25 @@ class Replica:
         started = time.perf_counter()
         served = self.slots.served(slot)
         if served is None or served.version != version:
-            elsewhere = self.slots.holding(slot.model, version)
-            if elsewhere is None:
-                await self.preparations.prepare(slot, version, executor, trust_cache)
+            served_elsewhere = self.slots.serving(slot.model, version)
+            if served_elsewhere is None:
+                await self.upcoming.prepare(slot, version, executor, trust_cache)
             else:
-                # A Challenger that becomes the Champion has proved itself already.
-                self.preparations.adopt(slot, elsewhere.prepared)
+                # A Challenger that becomes the Champion is loaded and checked already.
+                self.upcoming.adopt(slot, served_elsewhere.prepared)
         return (time.perf_counter() - started) * 1e3
 
-    async def activate(self, slot: Slot, version: str, steered: bool = True) -> Swap:
-        """Serve a prepared version; of the one that serves already, nothing to do.
+    async def activate(self, slot: SlotKey, version: str, steered: bool = True) -> Swap:
+        """Serve a prepared version; does nothing when the slot serves it already.
 
-        `steered`: the control plane says so, and a restart's restoring shall not undo it.
-        Raises FailedPrecondition when the version is neither prepared nor serving.
+        `steered` is True when the control plane asked for this version; then the restorer leaves
+        the slot alone. Raises FailedPrecondition when the version is neither prepared nor serving.
         """
         served = self.slots.served(slot)
         if served is not None and served.version == version:
             swap = Swap(0.0, version, 0)
         else:
-            prepared = self.preparations.take(slot, version)
+            prepared = self.upcoming.take(slot, version)
             if prepared is None:
                 raise FailedPrecondition(
                     f"version {version} of {slot.model} is not prepared as {slot.alias} here"
@@ -167,32 +176,35 @@ class Replica:
         await self._settle(slot.model)
         return swap
 
-    def is_steered(self, slot: Slot) -> bool:
+    def is_steered(self, slot: SlotKey) -> bool:
         """Whether the control plane has activated a version of this slot since the start."""
         return slot in self._steered
 
-    def abort(self, slot: Slot, version: str) -> None:
-        """Drop a prepared version, or a Challenger that serves; of another, nothing to do.
+    def abort(self, slot: SlotKey, version: str) -> None:
+        """Drop a version that is prepared, or that the Challenger's slot serves.
 
-        The Champion answers for a Challenger that is gone.
+        Does nothing for any other version. After its Challenger is dropped, a model is answered by
+        its Champion.
         """
-        self.preparations.drop(slot, version)
+        self.upcoming.drop(slot, version)
         served = self.slots.served(slot)
         if slot.role == CHALLENGER and served is not None and served.version == version:
             self.slots.retire(slot)
 
     async def _settle(self, model: str) -> None:
-        """Write down what is served, and clear the cache of what is not."""
+        """Remember which versions are served, and remove old versions of `model` from the cache."""
         async with self._remembering:
             served = self.slots.all_served()
             serving = {
-                found.slot.model: found.version for found in served if found.slot.role == CHAMPION
+                version.slot.model: version.version
+                for version in served
+                if version.slot.role == CHAMPION
             }
-            in_use = {found.version for found in served if found.slot.model == model}
-            in_use.update(self.preparations.versions(model))
+            in_use = {version.version for version in served if version.slot.model == model}
+            in_use.update(self.upcoming.versions(model))
             try:
                 await asyncio.to_thread(self._remembered.write, serving)
                 await asyncio.to_thread(self._cache.prune, model, in_use)
             except OSError as error:
-                # The swap is done; only the next start without MLflow would miss it.
+                # The swap is done; only a start without MLflow would not know of it.
                 log.error("cannot write to the state folder", extra={"why": str(error)})

@@ -1,13 +1,13 @@
-"""Brings a replica that has just started to what the fleet serves."""
+"""Has a replica that has just started serve the versions that the fleet serves."""
 
 import asyncio
 import logging
 from concurrent.futures import Executor
 
 from inference_svc.serving.replica import Replica
-from inference_svc.serving.slots import Slot
+from inference_svc.serving.slots import SlotKey
 from inference_svc.versions.cache import ModelSource
-from inference_svc.versions.remembered_versions import ServedVersions
+from inference_svc.versions.remembered_versions import RememberedVersions
 from service_kit.errors import MeshError
 from service_kit.model_registry.records import SERVING
 
@@ -18,33 +18,36 @@ LONGEST_PAUSE_S = 30.0
 
 
 class Restorer:
-    """Loads every model's `Serving` version: at once, and later what could not be had at once."""
+    """Loads every model's `Serving` version, and tries those that failed again later."""
 
     def __init__(
         self,
         replica: Replica,
         source: ModelSource,
-        remembered: ServedVersions,
+        remembered: RememberedVersions,
         first_pause_s: float = FIRST_PAUSE_S,
     ) -> None:
         self._replica = replica
         self._source = source
         self._remembered = remembered
         self._first_pause_s = first_pause_s
-        self._seen = False
+        self._registry_seen = False
         self._missing: dict[str, str] = {}
 
     async def restore(self, executor: Executor) -> None:
-        """Load what the registry says is served; while it is away, what was served last."""
+        """Load the versions that the registry says are served.
+
+        While the registry is away, load those that this replica served last.
+        """
         wanted = await self._read_registry()
         if wanted is None:
             wanted = await asyncio.to_thread(self._remembered.read)
         await self._load(wanted, executor)
 
     async def follow(self) -> None:
-        """Go on until the registry was seen and all that it names is served."""
+        """Try again, with growing pauses, until the registry was read and all is served."""
         pause_s = self._first_pause_s
-        while self._missing or not self._seen:
+        while self._missing or not self._registry_seen:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             wanted = await self._read_registry()
@@ -57,16 +60,18 @@ class Restorer:
         try:
             models = await self._source.list_models()
         except (MeshError, LookupError, ValueError) as error:
-            log.warning("MLflow cannot be asked what is served", extra={"why": str(error)})
+            log.warning(
+                "cannot read from MLflow which versions are served", extra={"why": str(error)}
+            )
             return None
-        self._seen = True
+        self._registry_seen = True
         return {model.name: model.aliases[SERVING] for model in models if SERVING in model.aliases}
 
     async def _load(self, wanted: dict[str, str], executor: Executor | None) -> None:
         self._missing = {}
         for name, version in wanted.items():
             try:
-                await self._load_one(Slot(name), version, executor)
+                await self._load_one(SlotKey(name), version, executor)
             except MeshError as error:
                 self._missing[name] = version
                 log.error(
@@ -74,15 +79,15 @@ class Restorer:
                     extra={"model": name, "version": version, "why": str(error)},
                 )
 
-    async def _load_one(self, slot: Slot, version: str, executor: Executor | None) -> None:
+    async def _load_one(self, slot: SlotKey, version: str, executor: Executor | None) -> None:
         if self._overtaken(slot):
             return
-        await self._replica.prepare(slot, version, executor, trust_cache=not self._seen)
+        await self._replica.prepare(slot, version, executor, trust_cache=not self._registry_seen)
         if self._overtaken(slot):
             self._replica.abort(slot, version)
         else:
             await self._replica.activate(slot, version, steered=False)
 
-    def _overtaken(self, slot: Slot) -> bool:
-        """The control plane knows better than what was read before it spoke."""
+    def _overtaken(self, slot: SlotKey) -> bool:
+        """Whether the control plane has set this slot since the registry was read."""
         return self._replica.is_steered(slot)

@@ -1,4 +1,4 @@
-"""Numbers of the served versions for Prometheus: read when it asks, so requests pay nothing."""
+"""Counts of the served versions for Prometheus; they are read when it asks, not at each request."""
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -14,17 +14,17 @@ LABELS = ("model", "alias", "version")
 
 
 class SlotCollector(Collector):
-    """Splits every number by alias. A version's numbers begin anew with its activation."""
+    """Labels every count with model, alias and version. Counts begin anew at each activation."""
 
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
 
     def describe(self) -> list[Metric]:
-        """No names up front, so that several replicas may live in one process of a test."""
+        """No names in advance, so that tests can run several replicas in one process."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics; called by Prometheus' own thread."""
+        """Yield the metrics; called by a thread of the Prometheus client."""
         answers = CounterMetricFamily("mesh_answered_requests", "Requests answered.", labels=LABELS)
         failures = CounterMetricFamily(
             "mesh_failed_requests", "Requests failed by the server's fault.", labels=LABELS
@@ -55,8 +55,8 @@ class SlotCollector(Collector):
 
 
 def _buckets(counts: Sequence[int]) -> list[tuple[str, float]]:
-    """Cumulative, one a doubling, bounds in seconds."""
+    """Cumulative counts with upper bounds in seconds, each bound twice the one before."""
     total = list(accumulate(counts))
     bounds = range(0, len(counts) - 1, PER_DOUBLING)
-    found = [(f"{upper_ms(bucket) / 1e3:g}", float(total[bucket])) for bucket in bounds]
-    return [*found, ("+Inf", float(total[-1]))]
+    buckets = [(f"{upper_ms(bucket) / 1e3:g}", float(total[bucket])) for bucket in bounds]
+    return [*buckets, ("+Inf", float(total[-1]))]

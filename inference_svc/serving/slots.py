@@ -1,4 +1,4 @@
-"""What this replica serves: one slot for each model and role. Lives on the event loop."""
+"""The versions that this replica serves, one in each slot. Lives on the event loop."""
 
 import logging
 import time
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from inference_svc.metrics import exported as metrics
-from inference_svc.metrics.answer_counts import SlotStats
+from inference_svc.metrics.answer_counts import AnswerCounts
 from inference_svc.versions.preparer import PreparedVersion
 
 log = logging.getLogger(__name__)
@@ -18,32 +18,32 @@ ROLES = (CHAMPION, CHALLENGER)
 
 
 @dataclass(frozen=True, order=True)
-class Slot:
-    """A model in a role."""
+class SlotKey:
+    """Names a slot: a model and a role."""
 
     model: str
     role: str = CHAMPION
 
     @property
     def alias(self) -> str:
-        """The role as the registry and the answers name it."""
+        """The role as the registry and the answers spell it."""
         return self.role.capitalize()
 
 
 @dataclass(eq=False)
 class ServedVersion:
-    """The version that a slot serves, and the requests that are on it."""
+    """The version that a slot serves, and the number of requests that it is answering."""
 
-    slot: Slot
+    slot: SlotKey
     prepared: PreparedVersion
     loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     first_answer_at: datetime | None = None
     in_flight: int = 0
     retired: bool = False
-    stats: SlotStats = field(init=False)
+    stats: AnswerCounts = field(init=False)
 
     def __post_init__(self) -> None:
-        self.stats = SlotStats(self.prepared.model.spec.labels)
+        self.stats = AnswerCounts(self.prepared.model.spec.labels)
 
     @property
     def version(self) -> str:
@@ -53,7 +53,7 @@ class ServedVersion:
 
 @dataclass(frozen=True)
 class Swap:
-    """What an activation did."""
+    """The result of an activation. `drained_requests` were still on the old version."""
 
     swap_ms: float
     from_version: str
@@ -61,25 +61,25 @@ class Swap:
 
 
 class Slots:
-    """The served versions. A request leases one and keeps it to its end."""
+    """The served versions. A request leases one and keeps it until it is answered."""
 
     def __init__(self, freed: Callable[[], None]) -> None:
         """`freed` is called when the last request has left a version that was replaced."""
-        self._served: dict[Slot, ServedVersion] = {}
+        self._served: dict[SlotKey, ServedVersion] = {}
         self._freed = freed
 
-    def served(self, slot: Slot) -> ServedVersion | None:
-        """What a slot serves."""
+    def served(self, slot: SlotKey) -> ServedVersion | None:
+        """The version in a slot, or None."""
         return self._served.get(slot)
 
-    def answering(self, slot: Slot) -> ServedVersion | None:
-        """What answers the requests for a slot: without a Challenger, the Champion."""
-        return self.served(slot) or self.served(Slot(slot.model))
+    def answering(self, slot: SlotKey) -> ServedVersion | None:
+        """The version that answers requests for a slot: without a Challenger, the Champion."""
+        return self.served(slot) or self.served(SlotKey(slot.model))
 
-    def holding(self, model: str, version: str) -> ServedVersion | None:
-        """The slot of a model, whichever its role, that serves this version."""
+    def serving(self, model: str, version: str) -> ServedVersion | None:
+        """This version of a model, if a slot of any role serves it."""
         for role in ROLES:
-            served = self._served.get(Slot(model, role))
+            served = self._served.get(SlotKey(model, role))
             if served is not None and served.version == version:
                 return served
         return None
@@ -97,7 +97,7 @@ class Slots:
 
     @contextmanager
     def lease(self, served: ServedVersion) -> Iterator[None]:
-        """Hold a version while a request is on it."""
+        """Hold a version while it answers a request."""
         with self.hold(served):
             yield
             if served.first_answer_at is None:
@@ -105,7 +105,7 @@ class Slots:
 
     @contextmanager
     def hold(self, served: ServedVersion) -> Iterator[None]:
-        """Hold a version while something is on it that nobody waits for."""
+        """Hold a version while it computes something that is not a request."""
         served.in_flight += 1
         try:
             yield
@@ -114,8 +114,8 @@ class Slots:
             if served.retired and served.in_flight == 0:
                 self._freed()
 
-    def swap(self, slot: Slot, prepared: PreparedVersion) -> Swap:
-        """Serve a prepared version from now on; requests on the old one finish there."""
+    def swap(self, slot: SlotKey, prepared: PreparedVersion) -> Swap:
+        """Serve a prepared version from now on; the old one finishes the requests that it has."""
         started = time.perf_counter()
         old = self._served.get(slot)
         self._served[slot] = ServedVersion(slot, prepared)
@@ -135,13 +135,13 @@ class Slots:
         )
         return swap
 
-    def retire(self, slot: Slot) -> None:
-        """Serve nothing in this slot any more; requests on it finish."""
+    def retire(self, slot: SlotKey) -> None:
+        """Serve nothing in this slot any more; the version finishes the requests that it has."""
         old = self._served.pop(slot)
         metrics.SERVED_VERSION.remove(slot.model, slot.role, old.version)
         self._retire(old)
-        about = {"model": slot.model, "role": slot.role, "version": old.version}
-        log.info("serving no more", extra=about)
+        fields = {"model": slot.model, "role": slot.role, "version": old.version}
+        log.info("serving no more", extra=fields)
 
     def _retire(self, old: ServedVersion) -> None:
         old.retired = True

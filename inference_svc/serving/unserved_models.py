@@ -1,4 +1,4 @@
-"""Why a model is not served here, for those who ask for it."""
+"""Tells callers why a model is not served here."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ LOOKUPS_AT_ONCE = 4
 
 
 class UnservedModels:
-    """Asks the registry about models that are not served, seldom and briefly."""
+    """Asks the registry about models that are not served, and remembers its answers for a while."""
 
     def __init__(
         self,
@@ -33,19 +33,19 @@ class UnservedModels:
         """Return the error that tells a caller why `name` gets no answer here."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                found = await self._find(name)
+                model = await self._find(name)
         except (TimeoutError, Unavailable):
             return Unavailable(
                 f"{name} is not served here, and MLflow cannot be asked whether it exists"
             )
-        if found is None:
+        if model is None:
             names = ", ".join(served) or "none"
             return NotFound(f"there is no model {name}; served here: {names}")
-        if SERVING in found.aliases:
-            version = found.aliases[SERVING]
+        if SERVING in model.aliases:
+            version = model.aliases[SERVING]
             return Unavailable(f"version {version} of {name} is not loaded here yet")
-        if CHAMPION in found.aliases:
-            version = found.aliases[CHAMPION]
+        if CHAMPION in model.aliases:
+            version = model.aliases[CHAMPION]
             return FailedPrecondition(
                 f"version {version} of {name} is promoted but not served yet: reload it"
             )
@@ -53,12 +53,12 @@ class UnservedModels:
 
     async def _find(self, name: str) -> RegisteredModel | None:
         async with self._lookups:
-            known = self._remembered.get(name)
-            if known is not None and self._clock() < known[0]:
-                return known[1]
-            found = await self._source.find_model(name)
-            self._remembered[name] = (self._clock() + REMEMBERED_S, found)
+            remembered = self._remembered.get(name)
+            if remembered is not None and self._clock() < remembered[0]:
+                return remembered[1]
+            model = await self._source.find_model(name)
+            self._remembered[name] = (self._clock() + REMEMBERED_S, model)
             self._remembered.move_to_end(name)
             if len(self._remembered) > REMEMBERED_NAMES:
                 self._remembered.popitem(last=False)
-            return found
+            return model

@@ -1,4 +1,4 @@
-"""Versions on their way into a slot. Lives on the event loop; the work runs in a thread."""
+"""Versions that are prepared for a slot. Lives on the event loop; a thread does the work."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from enum import Enum
 
-from inference_svc.serving.slots import Slot
+from inference_svc.serving.slots import SlotKey
 from inference_svc.versions.preparer import (
     PREPARE_FAILED,
     PreparedVersion,
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class State(Enum):
-    """How far a preparation is."""
+    """How far the preparation of a version is."""
 
     PREPARING = "preparing"
     READY = "ready"
@@ -30,76 +30,83 @@ class State(Enum):
 
 
 @dataclass(eq=False)
-class Preparation:
-    """One version on its way into one slot."""
+class UpcomingVersion:
+    """A version that is prepared, or being prepared, for one slot."""
 
-    slot: Slot
+    slot: SlotKey
     version: str
     outcome: asyncio.Future[PreparedVersion]
     progress: Progress = field(default_factory=Progress)
 
     @property
     def state(self) -> State:
-        """How far it is."""
+        """How far the preparation is."""
         if not self.outcome.done():
             return State.PREPARING
         return State.FAILED if self.outcome.exception() else State.READY
 
 
-class Preparations:
-    """Prepares versions, one at a time; those who want the same one share its preparation."""
+class UpcomingVersions:
+    """Prepares versions, one at a time. Calls for the same version and slot share a preparation."""
 
     def __init__(self, preparer: Preparer, executor: Executor, freed: Callable[[], None]) -> None:
         """`freed` is called when a prepared version was dropped."""
         self._preparer = preparer
         self._executor = executor
         self._freed = freed
-        self._known: dict[tuple[Slot, str], Preparation] = {}
+        self._upcoming: dict[tuple[SlotKey, str], UpcomingVersion] = {}
         self._running: set[asyncio.Task[None]] = set()
 
-    def all(self) -> list[Preparation]:
-        """Every preparation, failed ones included, ordered by slot."""
-        return sorted(self._known.values(), key=lambda found: (found.slot, found.version))
+    def all(self) -> list[UpcomingVersion]:
+        """Every upcoming version, failed ones included, ordered by slot."""
+        return sorted(
+            self._upcoming.values(), key=lambda upcoming: (upcoming.slot, upcoming.version)
+        )
 
     async def prepare(
         self,
-        slot: Slot,
+        slot: SlotKey,
         version: str,
         executor: Executor | None = None,
         trust_cache: bool = False,
     ) -> PreparedVersion:
-        """Return the version when it is ready; the slot's other preparations are dropped.
+        """Return the version when it is ready; the slot's other upcoming versions are dropped.
 
-        Raises PrepareFailed or PrepareUnavailable, and Aborted when it is dropped meanwhile. A
-        cancelled call leaves the preparation running: somebody else may want it.
+        Raises PrepareFailed or PrepareUnavailable, and Aborted when the version is dropped
+        meanwhile. A cancelled call leaves the preparation running: another call may wait for it.
         """
-        known = self._known.get((slot, version))
-        if known is None or known.state is State.FAILED:
+        upcoming = self._upcoming.get((slot, version))
+        if upcoming is None or upcoming.state is State.FAILED:
             self.drop(slot, because=f"version {version} was asked for")
-            known = self._start(slot, version, executor or self._executor, trust_cache)
-        return await asyncio.shield(known.outcome)
+            upcoming = self._start(slot, version, executor or self._executor, trust_cache)
+        return await asyncio.shield(upcoming.outcome)
 
-    def adopt(self, slot: Slot, prepared: PreparedVersion) -> None:
-        """Have a version ready that is in memory already; the slot's other ones are dropped."""
+    def adopt(self, slot: SlotKey, prepared: PreparedVersion) -> None:
+        """Take in a version that another slot has in memory; it is ready at once.
+
+        The slot's other upcoming versions are dropped.
+        """
         version = prepared.info.version
         self.drop(slot, because=f"version {version} was asked for")
         outcome: asyncio.Future[PreparedVersion] = asyncio.get_running_loop().create_future()
         outcome.set_result(prepared)
-        self._known[(slot, version)] = Preparation(slot, version, outcome)
+        self._upcoming[(slot, version)] = UpcomingVersion(slot, version, outcome)
 
-    def take(self, slot: Slot, version: str) -> PreparedVersion | None:
-        """Hand out a version that is ready, and drop the slot's others; None if it is not."""
-        known = self._known.get((slot, version))
-        if known is None or known.state is not State.READY:
+    def take(self, slot: SlotKey, version: str) -> PreparedVersion | None:
+        """Hand out a version and drop the slot's others; None when the version is not ready."""
+        upcoming = self._upcoming.get((slot, version))
+        if upcoming is None or upcoming.state is not State.READY:
             return None
-        del self._known[(slot, version)]
+        del self._upcoming[(slot, version)]
         self.drop(slot, because=f"version {version} was activated")
-        return known.outcome.result()
+        return upcoming.outcome.result()
 
-    def drop(self, slot: Slot, version: str | None = None, because: str = "it was aborted") -> None:
-        """Drop one version of a slot, or all of them."""
-        for key in [key for key in self._known if key[0] == slot and version in (None, key[1])]:
-            dropped = self._known.pop(key)
+    def drop(
+        self, slot: SlotKey, version: str | None = None, because: str = "it was aborted"
+    ) -> None:
+        """Drop one upcoming version of a slot, or all of them; `because` ends the error text."""
+        for key in [key for key in self._upcoming if key[0] == slot and version in (None, key[1])]:
+            dropped = self._upcoming.pop(key)
             dropped.progress.drop()
             if dropped.outcome.done():
                 self._freed()
@@ -115,50 +122,55 @@ class Preparations:
 
     def close(self) -> None:
         """Drop everything."""
-        for slot in {slot for slot, _ in self._known}:
+        for slot in {slot for slot, _ in self._upcoming}:
             self.drop(slot, because="this replica is shutting down")
 
     def versions(self, model: str) -> Collection[str]:
         """Versions of a model that are prepared or being prepared."""
-        return {version for slot, version in self._known if slot.model == model}
+        return {version for slot, version in self._upcoming if slot.model == model}
 
     def _start(
-        self, slot: Slot, version: str, executor: Executor, trust_cache: bool
-    ) -> Preparation:
+        self, slot: SlotKey, version: str, executor: Executor, trust_cache: bool
+    ) -> UpcomingVersion:
         outcome = asyncio.get_running_loop().create_future()
-        started = Preparation(slot, version, outcome)
-        self._known[(slot, version)] = started
-        task = asyncio.create_task(self._run(started, executor, trust_cache))
+        upcoming = UpcomingVersion(slot, version, outcome)
+        self._upcoming[(slot, version)] = upcoming
+        task = asyncio.create_task(self._run(upcoming, executor, trust_cache))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        return started
+        return upcoming
 
-    async def _run(self, run: Preparation, executor: Executor, trust_cache: bool) -> None:
-        about = {"model": run.slot.model, "role": run.slot.role, "version": run.version}
+    async def _run(self, upcoming: UpcomingVersion, executor: Executor, trust_cache: bool) -> None:
+        fields = {
+            "model": upcoming.slot.model,
+            "role": upcoming.slot.role,
+            "version": upcoming.version,
+        }
         started = time.perf_counter()
         try:
             prepared = await asyncio.get_running_loop().run_in_executor(
                 executor,
                 lambda: self._preparer.prepare(
-                    run.slot.model, run.version, run.progress, trust_cache
+                    upcoming.slot.model, upcoming.version, upcoming.progress, trust_cache
                 ),
             )
         except Dropped:
-            log.info("preparation dropped", extra=about)
+            log.info("preparation dropped", extra=fields)
         except PrepareFailed as error:
-            log.warning("preparation failed", extra=about | {"why": str(error)})
-            _resolve_with_error(run, error)
+            log.warning("preparation failed", extra=fields | {"why": str(error)})
+            _resolve_with_error(upcoming, error)
         else:
             ms = (time.perf_counter() - started) * 1e3
-            log.info("version ready", extra=about | {"prepare_ms": round(ms, 1)})
-            if run.outcome.done():
+            log.info("version ready", extra=fields | {"prepare_ms": round(ms, 1)})
+            if upcoming.outcome.done():
                 self._freed()
             else:
-                run.outcome.set_result(prepared)
+                upcoming.outcome.set_result(prepared)
 
 
-def _resolve_with_error(run: Preparation, error: Exception) -> None:
-    if not run.outcome.done():
-        run.outcome.set_exception(error)
-        # Retrieved, or the event loop would complain when nobody awaits it any more.
-        run.outcome.exception()
+def _resolve_with_error(upcoming: UpcomingVersion, error: Exception) -> None:
+    if not upcoming.outcome.done():
+        upcoming.outcome.set_exception(error)
+        # Reading the error marks it as retrieved. Otherwise asyncio would log it when no call waits
+        # for this version any more.
+        upcoming.outcome.exception()

@@ -18,7 +18,7 @@ _INCOMING = ".incoming"
 
 
 class ModelSource(Protocol):
-    """What a replica asks of the registry; service_kit.model_registry.registry.Registry has it."""
+    """The part of service_kit.model_registry.registry.Registry that a replica uses."""
 
     async def find_model(self, name: str) -> RegisteredModel | None:
         """Return the registered model, or None. Raises Unavailable."""
@@ -49,7 +49,7 @@ class VersionInfo:
 
 @dataclass(frozen=True)
 class CachedVersion:
-    """A version on disk. `fresh`: it was downloaded just now."""
+    """A version on disk. `fresh` is True when it was downloaded by this call."""
 
     info: VersionInfo
     folder: Path
@@ -64,7 +64,7 @@ class ModelCache:
         self._keep_versions = keep_versions
 
     def open(self) -> None:
-        """Create the folder and clear away what was half downloaded. Raises OSError."""
+        """Create the folder and remove downloads that were not completed. Raises OSError."""
         self._root.mkdir(parents=True, exist_ok=True)
         for pattern in (f"*/*{_INCOMING}", f"*/*{_INCOMING}.partial"):
             for leftover in self._root.glob(pattern):
@@ -73,21 +73,22 @@ class ModelCache:
     async def fetch(
         self, source: ModelSource, name: str, version: str, trust: bool = False
     ) -> CachedVersion:
-        """Return a version, downloaded unless it is here.
+        """Return a version; it is downloaded unless it is in the cache.
 
-        With `trust` a version that is here is taken without asking the registry whether it is
-        still the same; the same goes when the registry is away. Raises NotFound, Unavailable.
+        A cached version is taken only after the registry has confirmed that it is still the same.
+        With `trust`, or while the registry is away, it is taken without that. Raises NotFound,
+        Unavailable.
         """
         cached = self._read(name, version)
         if cached and trust:
             return cached
         try:
-            found = await source.get_version(name, version)
+            registered = await source.get_version(name, version)
         except Unavailable:
             if cached:
                 return cached
             raise
-        info = VersionInfo(name, version, found.run_id, found.batch_id, found.source)
+        info = VersionInfo(name, version, registered.run_id, registered.batch_id, registered.source)
         if cached and cached.info == info:
             return cached
         return await self._download(source, info)
@@ -103,16 +104,16 @@ class ModelCache:
         return CachedVersion(info, folder, fresh=True)
 
     def discard(self, name: str, version: str) -> None:
-        """Remove a version; nothing to do when it is not there."""
+        """Remove a version, if it is in the cache."""
         folder = self._folder(name, version)
         if folder.exists():
-            # Out of the way first: a folder of this name is always complete.
+            # Renamed first, so that a folder with a version's name is always complete.
             doomed = folder.with_name(folder.name + ".old" + _INCOMING)
             folder.rename(doomed)
             shutil.rmtree(doomed)
 
     def prune(self, name: str, in_use: Collection[str]) -> None:
-        """Remove all but the newest versions of a model; those in use stay."""
+        """Remove all but the newest versions of a model; versions in use stay."""
         folders = [path for path in (self._root / name).iterdir() if not path.suffix]
         folders.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for folder in folders[self._keep_versions :]:

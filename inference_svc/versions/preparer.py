@@ -1,4 +1,4 @@
-"""Making a version ready: download, load, warm-up, golden set. Blocking, for a thread."""
+"""Makes a version ready: download, load, warm-up, golden set. Blocks, so it runs in a thread."""
 
 import logging
 import threading
@@ -32,8 +32,9 @@ DOWNLOAD, LOAD, WARM_UP, GOLDEN_SET = "download", "load", "warm-up", "golden set
 PREPARE_FAILED = "PREPARE_FAILED"
 
 _GOLDEN_BATCH = 8
-# Rows and tokens that the engine meets here and not first under traffic. The first run of all costs
-# 50 ms. After it a new shape costs 3 to 10 ms more than later: running it here costs more.
+# Batch shapes (rows, tokens) that are run before traffic comes. A model's very first run costs
+# 50 ms. Later the first run of any other shape costs 3 to 10 ms more than its next ones, which does
+# not pay for running it here.
 _FIRST_SHAPES = ((1, 32), (2, 64), (8, 64))
 
 
@@ -46,7 +47,7 @@ class PrepareFailed(Aborted):
 
 
 class PrepareUnavailable(Unavailable, PrepareFailed):
-    """A step failed because a part is away; the same preparation may succeed later."""
+    """A step failed because a part of the mesh is away; the preparation may succeed later."""
 
     def __init__(self, message: str, step: str, retry_after_s: float) -> None:
         PrepareFailed.__init__(self, message, step)
@@ -59,7 +60,7 @@ class PrepareUnavailable(Unavailable, PrepareFailed):
 
 @dataclass(frozen=True, eq=False)
 class PreparedVersion:
-    """A version in memory that has proved itself."""
+    """A version in memory that has passed its golden set."""
 
     info: VersionInfo
     model: LoadedModel
@@ -80,9 +81,9 @@ class Preparer:
     def prepare(
         self, name: str, version: str, progress: Progress, trust_cache: bool = False
     ) -> PreparedVersion:
-        """Return the version, ready to answer; `progress` is told each step.
+        """Return the version, ready to answer; `progress` is updated at each step.
 
-        Raises PrepareFailed, PrepareUnavailable when it is worth trying again, or Dropped.
+        Raises PrepareFailed, PrepareUnavailable when another try may succeed, or Dropped.
         """
         with self._one_at_a_time:
             self._engine.enter_thread(computes=False)
@@ -119,7 +120,7 @@ class Preparer:
 
     @contextmanager
     def _discarded_if_broken(self, cached: CachedVersion) -> Iterator[None]:
-        """A damaged file must not stand in the way of a fresh download for ever."""
+        """Remove a cached version that cannot be loaded, so that the next try downloads it."""
         try:
             yield
         except Exception:
@@ -155,22 +156,22 @@ def _step(step: str, progress: Progress) -> Iterator[None]:
 
 
 def _warm_up(model: LoadedModel) -> None:
-    """Run the first shapes, and a text."""
+    """Run the first shapes, and then a text, which warms the tokenizer up."""
     for rows, tokens in _FIRST_SHAPES:
         model.warm_up(rows, min(tokens, model.spec.max_tokens))
     model.run(model.tokenizer.encode(["a"]))
 
 
 def check_golden_set(model: LoadedModel) -> None:
-    """Raise InvalidModel unless the engine computes what the trained model did.
+    """Raise InvalidModel unless the engine gives the answers of the trained model.
 
-    Every label has to agree, and every score within what the engine's number format allows.
+    Every label has to agree, and every score within the tolerance of the engine's number format.
     """
     golden = sorted(model.spec.golden, key=lambda entry: len(entry.text))
     tolerance = model.classifier.score_tolerance
     for start in range(0, len(golden), _GOLDEN_BATCH):
         part = golden[start : start + _GOLDEN_BATCH]
-        scores = model.run(model.tokenizer.encode([entry.text for entry in part]))
+        scores = model.run(model.tokenizer.encode([entry.text for entry in part])).scores
         for entry, row in zip(part, scores, strict=True):
             label = model.spec.labels[int(row.argmax())]
             shown = entry.text[:60]

@@ -1,4 +1,4 @@
-"""How far a preparation is, and the way to stop it from another thread."""
+"""How far a preparation is, and how another thread stops it."""
 
 import asyncio
 import threading
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Dropped(Exception):
-    """Nobody wants this preparation any more."""
+    """The preparation was stopped because nobody needs it any more."""
 
 
 class Progress:
@@ -28,7 +28,7 @@ class Progress:
         self.step = step
 
     def drop(self) -> None:
-        """Stop the preparation: what waits for the network at once, the rest at its next step."""
+        """Stop the preparation: a download at once, any other step when it ends."""
         with self._lock:
             self._dropped = True
             if self._downloading is not None:

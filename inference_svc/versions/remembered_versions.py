@@ -1,4 +1,4 @@
-"""Which versions this replica served last: what it starts from while MLflow is away."""
+"""Remembers which versions this replica served last; it starts with them while MLflow is away."""
 
 import json
 import logging
@@ -9,14 +9,14 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 
-class ServedVersions:
-    """A small JSON file, {model: version}, replaced as a whole."""
+class RememberedVersions:
+    """A small JSON file with the version of each model; it is always replaced as a whole."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def read(self) -> dict[str, str]:
-        """Return the versions; none when the file is not there or damaged."""
+        """Return {model: version}; it is empty when the file is missing or damaged."""
         try:
             content = json.loads(self._path.read_text())
             return {str(name): str(version) for name, version in content["serving"].items()}

@@ -1,4 +1,4 @@
-"""For the tests of a replica: a tiny real model, a registry in memory, an engine to steer."""
+"""For the tests of a replica: a tiny real model, a registry in memory, and an engine to steer."""
 
 import asyncio
 import json
@@ -68,7 +68,7 @@ def write_model(
     model = BertForSequenceClassification(config)
     model.train(mode=False)
     with torch.no_grad():
-        model.classifier.weight.mul_(100)  # clear answers
+        model.classifier.weight.mul_(100)  # scores far from each other
     model.save_pretrained(folder / WEIGHTS_FOLDER)
     write_tokenizer(folder / TOKENIZER_FILE)
     tokenizer = TextTokenizer(folder / TOKENIZER_FILE, MAX_TOKENS)
@@ -96,7 +96,7 @@ def write_golden(
 
 
 async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 60.0) -> None:
-    """Ask again and again until the condition holds."""
+    """Check the condition every 10 ms until it holds. Raises TimeoutError."""
     async with asyncio.timeout(timeout_s):
         for _ in count():
             if await condition():
@@ -105,16 +105,16 @@ async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 60.
 
 
 async def until_admitted(batcher: Batcher, texts: int, lane: Lane = Lane.INTERACTIVE) -> None:
-    """Wait until so many texts of a lane wait or run."""
+    """Wait until `texts` texts of a lane wait or run."""
 
     async def are_admitted() -> bool:
-        return batcher._queue._held[lane] == texts
+        return batcher.queue.admission.held[lane] == texts
 
     await until(are_admitted)
 
 
 class FakeRegistry:
-    """A registry in memory whose versions are folders; set `away` to take it away."""
+    """A registry in memory whose versions are folders; while `away` is True, every call fails."""
 
     def __init__(self) -> None:
         self.models: dict[str, dict[str, str]] = {}
@@ -140,7 +140,9 @@ class FakeRegistry:
 
     async def list_models(self) -> list[RegisteredModel]:
         self._check()
-        return [RegisteredModel(name, dict(found)) for name, found in sorted(self.models.items())]
+        return [
+            RegisteredModel(name, dict(aliases)) for name, aliases in sorted(self.models.items())
+        ]
 
     async def get_version(self, name: str, version: str) -> ModelVersion:
         self._check()
@@ -160,7 +162,10 @@ class FakeRegistry:
 
 
 class SteeredClassifier:
-    """Says "good" with 0.75 to every text; can be held up and made to fail by a token id."""
+    """Gives every text "good" with 0.75.
+
+    While `go` is not set, batches wait; a batch with the token id `fails_on` fails.
+    """
 
     engine = "steered"
     score_tolerance = 1e-6

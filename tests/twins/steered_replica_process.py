@@ -1,4 +1,4 @@
-"""A replica in a process of its own, whose engine a test holds up by SIGUSR1 until SIGUSR2."""
+"""A replica in its own process; SIGUSR1 holds its engine up, and SIGUSR2 lets it go on."""
 
 import asyncio
 import signal
@@ -36,13 +36,13 @@ START_S = 60.0
 
 @dataclass
 class SteeredProcess:
-    """What is running."""
+    """A running process, and a channel to its replica."""
 
     process: asyncio.subprocess.Process
     channel: aio.Channel
 
     async def predict(self, timeout_s: float | None = None) -> predict_pb2.PredictResponse:
-        """Ask for one text."""
+        """Have one text classified."""
         stub: Any = predict_pb2_grpc.PredictServiceStub(self.channel)
         request = predict_pb2.PredictRequest(model=MODEL, texts=["a good film"])
         answer: predict_pb2.PredictResponse = await stub.Predict(request, timeout=timeout_s)
@@ -57,7 +57,7 @@ class SteeredProcess:
         self.process.send_signal(signal.SIGUSR2)
 
     def resident_mib(self) -> float:
-        """Its memory."""
+        """Resident memory of the process."""
         return float(psutil.Process(self.process.pid).memory_info().rss / 2**20)
 
 
@@ -65,7 +65,7 @@ class SteeredProcess:
 async def steered_process(
     folder: Path, drain_seconds: float = 0.0
 ) -> AsyncIterator[SteeredProcess]:
-    """Run one that serves MODEL."""
+    """Run a replica that serves version 1 of MODEL."""
     port = free_port()
     environment = {
         "INFERENCE_PORT": str(port),

@@ -1,4 +1,4 @@
-"""GRPCInferenceService: the Open Inference Protocol over gRPC; translates messages."""
+"""The Open Inference Protocol over gRPC, as GRPCInferenceService; only translates messages."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over HTTP: translates JSON and binary tensors."""
+"""The Open Inference Protocol over HTTP; only translates JSON and binary tensors."""
 
 import json
 import logging
@@ -40,9 +40,9 @@ _STATUS = {
 
 @dataclass(frozen=True)
 class _Call:
-    """What a path asks for; `model` "" is the server itself."""
+    """The call that a path stands for; with `model` "" it is about the server itself."""
 
-    what: str
+    method: str
     model: str = ""
     version: str = ""
 
@@ -59,9 +59,9 @@ class OpenInferenceHttp:
     """Listens on a port of its own; closing one that never listened is harmless."""
 
     def __init__(self, inference: OpenInference, grace_s: float) -> None:
-        """`grace_s` is the time in seconds that requests get to finish when it closes."""
+        """`grace_s` is the time in seconds that requests get to finish when the listener closes."""
         self._inference = inference
-        # A client that hangs up takes its request out of the queue.
+        # When a client hangs up, its handler is cancelled, and its texts leave the queue.
         server = web.Server(
             self._answer, request_factory=_request, handler_cancellation=True, access_log=None
         )
@@ -83,8 +83,8 @@ class OpenInferenceHttp:
             call = _call(request.path)
             if call is None:
                 raise NotFound(f"there is nothing at {request.path[:100]}")
-            method = call.what
-            verb = "POST" if call.what == "infer" else "GET"
+            method = call.method
+            verb = "POST" if call.method == "infer" else "GET"
             if request.method not in (verb, "HEAD" if verb == "GET" else verb):
                 return _error(HTTPStatus.METHOD_NOT_ALLOWED, f"send {verb}", {"Allow": verb})
             return await self._result(call, request)
@@ -106,11 +106,11 @@ class OpenInferenceHttp:
 
     async def _result(self, call: _Call, request: web.BaseRequest) -> web.Response:
         inference = self._inference
-        if call.what == "infer":
+        if call.method == "infer":
             return await self._infer(call, request)
-        if call.what == "live":
+        if call.method == "live":
             return _json({"live": True})
-        if call.what == "ready":
+        if call.method == "ready":
             if call.model:
                 await inference.find(call.model, call.version)
             status = HTTPStatus.OK if inference.ready else HTTPStatus.BAD_REQUEST
@@ -133,17 +133,17 @@ class OpenInferenceHttp:
 
     async def _infer(self, call: _Call, request: web.BaseRequest) -> web.Response:
         body = await _body(request)
-        asked = read_request(body, request.headers.get(JSON_LENGTH))
-        answer = await self._inference.infer(call.model, call.version, asked.texts)
+        infer = read_request(body, request.headers.get(JSON_LENGTH))
+        answer = await self._inference.infer(call.model, call.version, infer.texts)
         head: dict[str, object] = {
             "model_name": call.model,
             "model_version": answer.served.version,
             "parameters": self._inference.parameters(answer),
         }
-        if asked.id:
-            head["id"] = asked.id
-        tensors = [output_tensor(name, answer) for name in asked.outputs]
-        written = write_answer(head, tensors, asked.binary)
+        if infer.id:
+            head["id"] = infer.id
+        tensors = [output_tensor(name, answer) for name in infer.outputs]
+        written = write_answer(head, tensors, infer.binary)
         headers = dict(self._inference.headers(answer))
         if written.json_bytes is None:
             return web.Response(body=written.content, content_type=_JSON, headers=headers)
@@ -166,12 +166,12 @@ async def _body(request: web.BaseRequest) -> bytes:
 
 
 def _call(path: str) -> _Call | None:
-    found = _SERVER_CALLS.get(path)
-    if found is None and (match := _MODEL.fullmatch(path)):
+    call = _SERVER_CALLS.get(path)
+    if call is None and (match := _MODEL.fullmatch(path)):
         model, version, verb = match.groups()
-        what = verb[1:] if verb else "metadata"
-        return _Call(what, model, version or "")
-    return found
+        method = verb[1:] if verb else "metadata"
+        return _Call(method, model, version or "")
+    return call
 
 
 def _metadata(tensor: Tensor) -> dict[str, object]:
@@ -183,7 +183,7 @@ def _json(
     status: HTTPStatus = HTTPStatus.OK,
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
-    # An error quotes what was sent, half of a surrogate pair too.
+    # An error quotes the request, in which there may be half of a surrogate pair.
     body = json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace")
     return web.Response(body=body, status=status, content_type=_JSON, headers=headers)
 

@@ -1,7 +1,7 @@
 """The Open Inference Protocol's JSON, with the binary tensor extension.
 
-With binary data, the body is the JSON object and then the bytes of one tensor after the other; a
-header says how long the object is.
+With binary data, the body is the JSON object, followed by the bytes of each tensor in turn; the
+header Inference-Header-Content-Length gives the length of the JSON object in bytes.
 """
 
 import json
@@ -21,26 +21,27 @@ from inference_svc.doors.oip.tensors import (
 )
 from service_kit.errors import InvalidArgument
 
-# Ways to ask for something else than the tensor; silence would be a wrong answer.
+# Options that ask for something other than the tensor. They are refused, because an answer that
+# ignored them would be wrong.
 _NOT_TAKEN = ("classification", "shared_memory_region")
-# More digits than any body has bytes cost a refusal only, and int() takes no more than 4,300.
+# No body's length has more digits; int() would fail at more than 4,300 of them.
 _LENGTH = re.compile(r"[0-9]{1,20}")
 
 
 @dataclass(frozen=True)
 class InferRequest:
-    """A request, checked."""
+    """A request whose fields have been checked."""
 
     id: str
     texts: list[str]
     outputs: tuple[str, ...]
     binary: frozenset[str]
-    """Outputs that are wanted as bytes."""
+    """Names of the outputs that the caller wants as bytes."""
 
 
 @dataclass(frozen=True)
 class Body:
-    """An answer: `json_bytes` of `content` are JSON when there is binary data, else None."""
+    """An answer's body. `json_bytes` is the length of its JSON; None: there is no binary data."""
 
     content: bytes
     json_bytes: int | None
@@ -49,7 +50,7 @@ class Body:
 def read_request(body: bytes, json_bytes: str | None) -> InferRequest:
     """Read the body of a request; `json_bytes` is its Inference-Header-Content-Length.
 
-    Raises InvalidArgument that names what is wrong.
+    Raises InvalidArgument, which names the field that is wrong.
     """
     header, binary = _parts(body, json_bytes)
     try:
@@ -82,7 +83,7 @@ def write_answer(
     """Write an answer; the tensors that `binary` names go behind the JSON."""
     outputs = [_output(tensor, tensor.name in binary) for tensor in tensors]
     answer = json.dumps({**head, "outputs": outputs}, ensure_ascii=False, separators=(",", ":"))
-    # Half of a surrogate pair, which JSON can say and UTF-8 cannot, goes back as it came.
+    # JSON can hold half of a surrogate pair and UTF-8 cannot: it goes back escaped, as it came.
     content = answer.encode(errors="backslashreplace")
     raw = [tensor.raw for tensor in tensors if tensor.name in binary]
     return Body(b"".join((content, *raw)), len(content) if raw else None)

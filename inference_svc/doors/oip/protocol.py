@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2 without its transports: what it asks of a replica."""
+"""The Open Inference Protocol v2 without its transports: its calls, answered by the replica."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from importlib.metadata import version as installed_version
 from inference_svc.doors.answered_by import answered_by
 from inference_svc.doors.oip.tensors import TEXT, Tensor, metadata_of_outputs
 from inference_svc.serving.replica import Answer, Replica
-from inference_svc.serving.slots import CHAMPION, ServedVersion, Slot
+from inference_svc.serving.slots import CHAMPION, ServedVersion, SlotKey
 from service_kit.errors import InvalidArgument, MeshError, NotFound
 from service_kit.limits import check_model_name
 
@@ -18,7 +18,7 @@ EXTENSIONS = ("binary_tensor_data",)
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What a served version takes and gives."""
+    """A served version in the protocol's terms."""
 
     name: str
     versions: tuple[str, ...]
@@ -27,31 +27,31 @@ class ModelDescription:
 
 
 class OpenInference:
-    """Answers for the servicer and for the HTTP listener."""
+    """Answers the calls of the gRPC servicer and of the HTTP listener."""
 
     def __init__(self, replica: Replica, replica_id: str) -> None:
         self._replica = replica
         self._replica_id = replica_id
         self.ready = False
-        """The replica is up, and is not shutting down."""
+        """Whether the replica has started and is not shutting down."""
 
     async def find(self, model: str, version: str, role: str = CHAMPION) -> ServedVersion:
-        """The served version that is to answer; `version` "" is whichever has the role.
+        """Return the served version that is to answer; `version` "" means the one in the role.
 
-        Raises NotFound for a version that is not served here, and what Replica.predict raises
-        for a model that is not.
+        Raises InvalidArgument for a name that no model can have, NotFound for a version that is
+        not served here, and the error of Replica.why_unserved for a model that is not.
         """
         try:
             check_model_name(model)
         except InvalidArgument as error:
             raise InvalidArgument("model_name", error.problem) from error
         slots = self._replica.slots
-        served = slots.answering(Slot(model, role))
+        served = slots.answering(SlotKey(model, role))
         if served is None:
             raise await self._replica.why_unserved(model)
         if not version:
             return served
-        named = slots.holding(model, version)
+        named = slots.serving(model, version)
         if named is None:
             raise NotFound(
                 f"version {version[:60]!r} of {model} is not served here; {served.version} is"
@@ -59,7 +59,7 @@ class OpenInference:
         return named
 
     async def is_ready(self, model: str, version: str) -> bool:
-        """Whether a request for it would be answered."""
+        """Whether a request for this model and version would be answered."""
         if not self.ready:
             return False
         try:
@@ -73,7 +73,7 @@ class OpenInference:
         served = await self.find(model, version)
         loaded = served.prepared.model
         versions = {
-            found.version for found in self._replica.slots.all_served() if found.slot.model == model
+            other.version for other in self._replica.slots.all_served() if other.slot.model == model
         }
         return ModelDescription(
             name=model,
@@ -91,23 +91,26 @@ class OpenInference:
         deadline: float | None = None,
         mirrored: bool = False,
     ) -> Answer:
-        """Classify texts. Raises what `find` and Replica.predict raise; errors name the tensor."""
+        """Classify texts; errors name the tensor.
+
+        Raises what `find` and the replica's `predict_by` and `predict_mirrored` raise.
+        """
         try:
             if mirrored:
                 return await self._replica.predict_mirrored(model, texts, deadline)
             served = await self.find(model, version, role)
-            return await self._replica.predict(served.slot, texts, deadline=deadline)
+            return await self._replica.predict_by(served, texts, deadline)
         except InvalidArgument as error:
             if not error.field.startswith("texts"):
                 raise
             raise InvalidArgument(f"{TEXT}{error.field[5:]}", error.problem) from error
 
     def headers(self, answer: Answer) -> tuple[tuple[str, str], ...]:
-        """What an answer tells Envoy's access log."""
+        """Headers that tell Envoy's access log which version answered."""
         return answered_by(answer.served, self._replica_id)
 
     def parameters(self, answer: Answer) -> dict[str, str]:
-        """What an answer tells beside its tensors."""
+        """Parameters that an answer has beside its tensors."""
         served = answer.served
         return {
             "version": served.version,

@@ -14,7 +14,7 @@ from service_kit.limits import MAX_TEXTS
 TEXT, LABEL, SCORE, SCORES = "text", "label", "score", "scores"
 BYTES, FP32 = "BYTES", "FP32"
 OUTPUTS = (LABEL, SCORE, SCORES)
-# How an element of a BYTES tensor says its length.
+# The length that stands before each element of a BYTES tensor.
 _LENGTH = struct.Struct("<I")
 
 
@@ -29,7 +29,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class OutputTensor(Tensor):
-    """A tensor of an answer: `values` in row-major order, `raw` the same as bytes."""
+    """A tensor of an answer. `values` are in row-major order; `raw` holds them as bytes."""
 
     values: Sequence[str] | Sequence[float]
     raw: bytes
@@ -40,7 +40,7 @@ INPUT = Tensor(TEXT, BYTES, (-1,))
 
 
 def metadata_of_outputs(labels: Sequence[str]) -> tuple[Tensor, ...]:
-    """What a model with these labels answers with."""
+    """The output tensors of a model with these labels."""
     return (
         Tensor(LABEL, BYTES, (-1,)),
         Tensor(SCORE, FP32, (-1,)),
@@ -49,10 +49,10 @@ def metadata_of_outputs(labels: Sequence[str]) -> tuple[Tensor, ...]:
 
 
 def check_input(names: Sequence[str], datatype: str, shape: Sequence[int]) -> int:
-    """Return the number of texts that the one input says it has.
+    """Return the number of texts that the shape of the input gives.
 
-    Raises InvalidArgument unless it is `text` of type BYTES with shape [n] or [n, 1], and n
-    within the limit.
+    Raises InvalidArgument unless there is one input, `text`, of type BYTES with shape [n] or
+    [n, 1], and n is within the limit.
     """
     if tuple(names) != (TEXT,):
         shown = ", ".join(name[:60] for name in names[:8]) or "none"
@@ -69,24 +69,24 @@ def check_input(names: Sequence[str], datatype: str, shape: Sequence[int]) -> in
 def split_elements(raw: bytes, count: int) -> list[bytes]:
     """Read `count` elements of a BYTES tensor. Raises InvalidArgument when they do not fit."""
     elements: list[bytes] = []
-    at = 0
+    position = 0
     for _ in range(count):
-        begin = at + _LENGTH.size
+        begin = position + _LENGTH.size
         if begin > len(raw):
             raise _misfit(len(elements), count)
-        (length,) = _LENGTH.unpack_from(raw, at)
-        at = begin + length
-        if at > len(raw):
+        (length,) = _LENGTH.unpack_from(raw, position)
+        position = begin + length
+        if position > len(raw):
             raise _misfit(len(elements), count)
-        elements.append(raw[begin:at])
-    if at != len(raw):
-        problem = f"has {len(raw) - at:,} bytes more than the {count} elements of its shape"
+        elements.append(raw[begin:position])
+    if position != len(raw):
+        problem = f"has {len(raw) - position:,} bytes more than the {count} elements of its shape"
         raise InvalidArgument(TEXT, problem)
     return elements
 
 
 def join_elements(elements: Sequence[bytes]) -> bytes:
-    """The raw form of a BYTES tensor."""
+    """The bytes of a BYTES tensor with these elements."""
     return b"".join(_LENGTH.pack(len(element)) + element for element in elements)
 
 
@@ -104,14 +104,15 @@ def texts_of(elements: Sequence[bytes], count: int) -> list[str]:
 
 
 def check_outputs(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the outputs that are asked for, all when none is.
+    """Return the names of the outputs that a request names, or all when it names none.
 
     Raises InvalidArgument for one that does not exist.
     """
     for name in names:
         if name not in OUTPUTS:
-            known = ", ".join(OUTPUTS)
-            raise InvalidArgument("outputs", f"there is no {name[:60]!r}; there are {known}")
+            names_of_all = ", ".join(OUTPUTS)
+            problem = f"there is no {name[:60]!r}; there are {names_of_all}"
+            raise InvalidArgument("outputs", problem)
     if len(set(names)) < len(names):
         raise InvalidArgument("outputs", "names a tensor twice")
     return tuple(names) or OUTPUTS
@@ -136,7 +137,7 @@ def _score(answer: Answer) -> OutputTensor:
 
 def _scores(answer: Answer) -> OutputTensor:
     scores = np.ascontiguousarray(answer.classified.scores, "<f4")
-    # The columns' order is the version's own, so it travels with the numbers.
+    # Each version has its own order of labels, so the order goes with the scores.
     labels = json.dumps(list(answer.served.prepared.model.spec.labels), ensure_ascii=False)
     values = scores.ravel().tolist()
     return OutputTensor(SCORES, FP32, scores.shape, values, scores.tobytes(), {"labels": labels})
@@ -149,5 +150,5 @@ _MAKERS: Mapping[str, Callable[[Answer], OutputTensor]] = {
 }
 
 
-def _misfit(found: int, count: int) -> InvalidArgument:
-    return InvalidArgument(TEXT, f"has {found:,} whole elements; its shape says {count:,}")
+def _misfit(whole: int, count: int) -> InvalidArgument:
+    return InvalidArgument(TEXT, f"has {whole:,} whole elements; its shape says {count:,}")

@@ -22,7 +22,7 @@ from tests.real_parts.envoy import RunningEnvoy, running_envoy
 from tests.real_parts.postgres import free_port
 from tests.twins.replica import FakeRegistry, SteeredEngine, write_steered_version
 
-# Of `films` all goes to the Challenger.
+# All calls for `films` go to the Challenger.
 SPLITS = (("films", Split(0, 100)),)
 
 
@@ -86,12 +86,12 @@ async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OneRep
 
 
 async def serve_challenger(address: str, model: str, version: str) -> None:
-    asked: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "model": model,
         "version": version,
         "role": reload_pb2.MODEL_ROLE_CHALLENGER,
     }
     async with aio.insecure_channel(address) as channel:
         stub = replica_pb2_grpc.ReplicaServiceStub(channel)
-        await stub.Prepare(replica_pb2.PrepareRequest(**asked))
-        await stub.Activate(replica_pb2.ActivateRequest(**asked))
+        await stub.Prepare(replica_pb2.PrepareRequest(**fields))
+        await stub.Activate(replica_pb2.ActivateRequest(**fields))

@@ -1,4 +1,4 @@
-"""Envoy shares its connections to a replica among all callers: no request may spoil one."""
+"""Envoy shares its connections to a replica among all callers, so no request may end one."""
 
 from collections.abc import AsyncIterator
 from itertools import product
@@ -46,7 +46,7 @@ async def channel(mesh: OneReplica) -> AsyncIterator[aio.Channel]:
 
 
 async def answered_by_every_door(mesh: OneReplica, channel: aio.Channel) -> None:
-    """Ask over every protocol. Raises when one of them does not answer."""
+    """Call over every protocol. Raises when a call is not answered."""
     predict = predict_pb2.PredictRequest(model="reviews", texts=["a"])
     tensor = open_inference_pb2.ModelInferRequest.InferInputTensor(
         name="text",
@@ -74,7 +74,7 @@ async def test_no_request_takes_a_connection_from_the_calls_behind_it(
         if not body and headers.get("content-type", "").startswith("application/grpc"):
             # Envoy waits for the message of such a call until its deadline.
             continue
-        # Some are refused and some end their connection; what they are told is not asked here.
+        # Some are refused and some end their own connection; their answers do not matter here.
         try:
             await mesh.http.request(verb, path, headers=headers, content=body)
         except httpx.RemoteProtocolError:

@@ -1,4 +1,4 @@
-"""Triton's own clients from the package index speak to a replica through Envoy."""
+"""Triton's own clients, from the package index, call a replica through Envoy."""
 
 import asyncio
 import subprocess
@@ -11,7 +11,7 @@ from tests.integration.open_inference.conftest import OneReplica
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-# Exact, so that the test says of which clients it is true.
+# Exact versions, so that the test says which clients work.
 TRITON = (
     *("tritonclient==2.73.0", "numpy==2.4.6", "python-rapidjson==1.25", "urllib3==2.8.0"),
     *("ml_dtypes==0.5.4", "packaging==26.3"),

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 log = logging.getLogger(__name__)
 
-# Not the lowest: the thread comes back from each native call for Python's lock, and whoever hands
-# it over waits until the thread runs, which beside busy cores may take its time.
+# Not the lowest priority: after each native call the thread needs the interpreter's lock. A thread
+# that hands it over waits until this one runs, which takes long while all cores are busy.
 PREPARE_NICE = 5
 
 

@@ -1,22 +1,29 @@
 """The queue under any sequence of calls: its bounds hold, and no job is lost or ended twice."""
 
 import asyncio
+from collections import deque
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    precondition,
+    rule,
+)
 
-from inference_svc.batching.cutting import BatchLimits
+from inference_svc.batching.admission import BACKGROUND_SHARE, BULK_SHARE
 from inference_svc.batching.job import Batch, Job, Lane
-from inference_svc.batching.text_queue import BACKGROUND_SHARE, BULK_SHARE, TextQueue
-from inference_svc.model.loaded_model import Tokens
+from inference_svc.batching.text_queue import MANY_TEXTS, MOST_TEXTS, TextQueue
 from service_kit.errors import Exhausted, Unavailable
 from tests.twins.replica import Clock, SteeredClassifier, steered_model
+from tests.unit.inference.batching.jobs import LIMITS, put
 
 MAX_TEXTS = 40
-LIMITS = BatchLimits(tokens=256, texts=8)
 ROOM = {
     Lane.INTERACTIVE: MAX_TEXTS,
     Lane.BULK: int(MAX_TEXTS * BULK_SHARE),
@@ -25,10 +32,10 @@ ROOM = {
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """Calls the queue as the event loop, the tokenizing and the compute thread would."""
+    """Calls the queue as the event loop, the tokenize thread and the compute thread would."""
 
     admitted = Bundle("admitted")
-    queued = Bundle("queued")
+    tokenizing = Bundle("tokenizing")
     batches = Bundle("batches")
 
     def __init__(self) -> None:
@@ -42,16 +49,21 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue = TextQueue(MAX_TEXTS, LIMITS, self.clock)
         self.held: dict[Job, int] = {}
         """Texts of each admitted job that neither were computed nor left."""
+        self.arrived: list[Job] = []
+        self.untokenized: deque[Job] = deque()
         self.waiting: dict[Job, set[int]] = {}
         self.ended: set[Job] = set()
-        self.running = 0
         self.closed = False
 
     def teardown(self) -> None:
-        for job in [job for job in self.held if not (job.tokens or job.ended)]:
-            self._put(job, 3)
-        while self.waiting:
-            self.complete(self.take(), 0.01)
+        self.close()
+        while self.untokenized or self.waiting:
+            work = self.queue.next_work()
+            if isinstance(work, Batch):
+                self.check_batch(work)
+                self.complete(work, 0.01)
+            else:
+                self.put(self.check_untokenized(work), 3)
         self.loop.close()
 
     @rule(
@@ -66,8 +78,8 @@ class QueueMachine(RuleBasedStateMachine):
         answer = self.loop.create_future()
         job = Job(self.models[model], ["good"] * texts, lane, until, answer)
         before = len(self.queue)
-        mine = before if lane is Lane.INTERACTIVE else self._held(lane)
-        fits = texts <= min(ROOM[lane] - mine, MAX_TEXTS - before)
+        lane_held = before if lane is Lane.INTERACTIVE else self.lane_held(lane)
+        fits = texts <= min(ROOM[lane] - lane_held, MAX_TEXTS - before)
         try:
             self.queue.admit(job)
         except (Unavailable, Exhausted) as error:
@@ -76,48 +88,70 @@ class QueueMachine(RuleBasedStateMachine):
             assert fits
             assert not self.closed
             self.held[job] = texts
+            self.arrived.append(job)
             return job
         assert isinstance(refusal, Unavailable) == self.closed
         assert 0 < refusal.retry_after_s <= 30
         assert self.closed or deadline is not None or not fits
         return None
 
-    @rule(target=queued, job=consumes(admitted), length=st.integers(1, 64))
-    def put(self, job: Job | None, length: int) -> Job | None:
-        if job is not None:
-            self._put(job, length)
-        return job
+    @rule()
+    def announce(self) -> None:
+        self.queue.announce()
+        self.untokenized.extend(self.arrived)
+        self.arrived.clear()
 
-    def _put(self, job: Job, length: int) -> None:
-        self.queue.put(job, [Tokens([1] * length, truncated=False)] * len(job.texts))
-        if not job.ended:
-            self.waiting[job] = set(range(len(job.texts)))
+    @property
+    def many(self) -> bool:
+        texts = sum(len(job.texts) for job in self.untokenized)
+        return texts >= MANY_TEXTS and not self.closed
 
+    @precondition(lambda self: self.many)
+    @rule(target=tokenizing)
+    def take_many_untokenized(self) -> list[Job]:
+        return self.check_untokenized(self.queue.many_untokenized())
+
+    @precondition(lambda self: self.untokenized and not self.many)
+    @rule(target=tokenizing)
+    def take_few_untokenized(self) -> list[Job]:
+        work = self.queue.next_work()
+        assert not isinstance(work, Batch)
+        return self.check_untokenized(work)
+
+    def check_untokenized(self, jobs: list[Job] | None) -> list[Job]:
+        """Those that wait longest, and no more of them than are tokenised together."""
+        assert jobs
+        assert jobs == [self.untokenized.popleft() for _ in jobs]
+        assert sum(len(job.texts) for job in jobs[:-1]) < MOST_TEXTS
+        return jobs
+
+    @rule(jobs=consumes(tokenizing), length=st.integers(1, 64))
+    def put(self, jobs: list[Job], length: int) -> None:
+        for job in jobs:
+            put(self.queue, job, length)
+            if job not in self.ended:
+                self.waiting[job] = set(range(len(job.texts)))
+
+    @precondition(lambda self: self.waiting and (self.many or not self.untokenized))
     @rule(target=batches)
-    def take_when_something_waits(self) -> Batch | None:
-        return self.take() if self.waiting else None
+    def take_a_batch(self) -> Batch:
+        batch = self.queue.next_work()
+        assert isinstance(batch, Batch)
+        return self.check_batch(batch)
 
-    def take(self) -> Batch:
-        batch = self.queue.take()
-        assert batch is not None
+    def check_batch(self, batch: Batch) -> Batch:
         assert 1 <= len(batch.texts) <= LIMITS.texts
         assert len({text.job.model for text in batch.texts}) == 1
         for text in batch.texts:
-            # Only what waits, and each text once.
+            # Only texts that wait, and each once.
             self.waiting[text.job].remove(text.index)
             if not self.waiting[text.job]:
                 del self.waiting[text.job]
-        self.running += len(batch.texts)
         return batch
 
     @rule(batch=consumes(batches), seconds=st.floats(0, 1))
-    def complete_a_batch(self, batch: Batch | None, seconds: float) -> None:
-        if batch is not None:
-            self.complete(batch, seconds)
-
     def complete(self, batch: Batch, seconds: float) -> None:
         ended = self.queue.complete(batch, seconds)
-        self.running -= len(batch.texts)
         for text in batch.texts:
             self.held[text.job] -= 1
         done = {text.job for text in batch.texts if not self.held[text.job]} - self.ended
@@ -125,7 +159,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert set(ended) == done
         self.ended |= done
 
-    @rule(job=admitted | queued)
+    @rule(job=admitted)
     def withdraw(self, job: Job | None) -> None:
         if job is None:
             return
@@ -140,25 +174,33 @@ class QueueMachine(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.clock.now += seconds
 
+    @precondition(lambda self: len(self.held) > 3)
     @rule()
-    def close_when_nothing_waits(self) -> None:
-        if not self.waiting and len(self.held) > 3:
-            self.closed = True
-            self.queue.close()
-            assert self.queue.take() is None
+    def close(self) -> None:
+        self.closed = True
+        self.queue.close()
+        assert self.queue.many_untokenized() is None
+        self.untokenized.extend(self.arrived)
+        self.arrived.clear()
+
+    @precondition(lambda self: self.closed and not self.untokenized and not any(self.held.values()))
+    @rule()
+    def nothing_comes_after_the_end(self) -> None:
+        assert self.queue.next_work() is None
 
     @invariant()
     def bounds_hold_and_every_text_is_accounted_for(self) -> None:
         assert len(self.queue) == sum(self.held.values()) <= MAX_TEXTS
         for lane in Lane:
-            assert self._held(lane) <= ROOM[lane]
-            cost = self.queue._work[lane]
+            held = self.lane_held(lane)
+            assert held == self.queue.admission.held[lane] <= ROOM[lane]
+            cost = self.queue.admission.work[lane]
             assert cost >= 0
-            assert (cost == 0) == (self._held(lane) == 0)
-        in_lanes = sum(len(texts) for texts in self.queue._waiting.values())
-        assert in_lanes == sum(len(indexes) for indexes in self.waiting.values())
+            assert (cost == 0) == (held == 0)
+            waiting = sum(len(left) for job, left in self.waiting.items() if job.lane is lane)
+            assert self.queue.tokenized_texts(lane) == waiting
 
-    def _held(self, lane: Lane) -> int:
+    def lane_held(self, lane: Lane) -> int:
         return sum(count for job, count in self.held.items() if job.lane is lane)
 
 
