@@ -12,11 +12,11 @@ from service_kit.model_registry import promotion
 from service_kit.model_registry.promotion import Promotions
 from service_kit.model_registry.registry import Registry
 from training_svc.jobs import job_store as store
-from training_svc.jobs.caller_actions import Trainings
-from training_svc.jobs.child_process import ProcessLauncher
+from training_svc.jobs.caller_actions import CallerActions
+from training_svc.jobs.child_process import PythonChildLauncher
 from training_svc.jobs.folders import JobFolders
-from training_svc.jobs.job_changes import Changes
-from training_svc.jobs.job_runner import Runner
+from training_svc.jobs.job_changes import JobChanges
+from training_svc.jobs.job_runner import JobRunner
 from training_svc.jobs.job_store import PostgresJobs
 from training_svc.jobs.promoter import MlflowPromoter
 from training_svc.jobs.retention import Retention
@@ -35,26 +35,26 @@ class TrainingService:
         self._registry = Registry(settings.mlflow_url)
         self._slack = Slack(settings.slack_webhook)
         self._folders = JobFolders(settings.state_dir, settings.keep_failed_jobs)
-        self.changes = Changes()
+        self.changes = JobChanges()
         jobs = PostgresJobs(self._database)
         promotions = Promotions(settings.database_url, self._registry)
-        self._runner = Runner(
+        self._runner = JobRunner(
             jobs,
             self.changes,
-            ProcessLauncher(settings),
+            PythonChildLauncher(settings),
             MlflowPromoter(self._registry, promotions),
             self._folders,
             self._slack.notify,
             Retention(self._registry, jobs, settings.keep_versions).apply,
         )
-        self.trainings = Trainings(
+        self.actions = CallerActions(
             jobs, self.changes, self._registry, self._runner.wake, self._runner.cancel
         )
         self._running: asyncio.Task[None] | None = None
 
     def register(self, server: aio.Server) -> None:
         """See Service."""
-        train_pb2_grpc.add_TrainServiceServicer_to_server(TrainServicer(self.trainings), server)
+        train_pb2_grpc.add_TrainServiceServicer_to_server(TrainServicer(self.actions), server)
 
     async def startup(self) -> None:
         """Apply the schemas, then begin with what a restart interrupted."""

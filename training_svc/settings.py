@@ -33,7 +33,8 @@ class TrainingSettings(ServiceSettings):
     MiniLM encoder, which needs no network."""
 
     promotion_p_value: float = Field(default=0.05, gt=0, le=1)
-    """A better challenger is promoted when the paired test's p-value is at most this."""
+    """Largest p-value of the paired test with which the training service promotes a better
+    challenger at once. A canary has a limit of its own, CONTROL_CANARY_P_VALUE."""
 
     slack_url: SecretStr | None = Field(
         default=None, validation_alias=AliasChoices("TRAINING_SLACK_URL", "SLACK_URL")

@@ -102,7 +102,7 @@ class Service:
                 return job
         raise AssertionError("the job ended before that")
 
-    async def worker_pid(self) -> int:
+    async def child_pid(self) -> int:
         """Process id of the child that trains, once there is one."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         await until(lambda: bool(children.read_text()))

@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     folder, parent = Path(arguments[0]), int(arguments[1])
     _end_with(parent)
     report = _take_standard_output()
-    configure_logging("training-worker", os.environ.get("TRAINING_LOG_LEVEL", "INFO"))
+    configure_logging("training-child", os.environ.get("TRAINING_LOG_LEVEL", "INFO"))
     logging.captureWarnings(True)
     try:
         _run(folder, report)
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
         log.exception("training failed")
         report({"error": _told(folder, f"{type(error).__name__}: {error}")})
         return 1
-    log.info("worker done", extra={"cpu_seconds": round(time.process_time(), 1)})
+    log.info("child process done", extra={"cpu_seconds": round(time.process_time(), 1)})
     return 0
 
 
@@ -104,7 +104,7 @@ def _end_with(parent: int) -> None:
     if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent:
-        sys.exit("the training service ended before its worker began")
+        sys.exit("the training service ended before its child process began")
     Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
 
 

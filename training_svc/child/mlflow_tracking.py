@@ -51,7 +51,7 @@ SIGNATURE = ModelSignature(
 )
 
 
-class Tracker:
+class MlflowTracker:
     """The MLflow run of one attempt."""
 
     def __init__(self, url: str, spec: JobSpec, folder: Path) -> None:

@@ -12,8 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from training_svc.child.mlflow_tracking import PACKAGED_ENCODER_NAME, Tracker
-from training_svc.child.registered_versions import Versions
+from training_svc.child.mlflow_tracking import PACKAGED_ENCODER_NAME, MlflowTracker
+from training_svc.child.registered_versions import RegisteredVersions
 from training_svc.child.rows import CheckedRows, Row
 from training_svc.jobs.job import Params
 from training_svc.jobs.job_spec import JobSpec
@@ -43,7 +43,7 @@ class Pipeline:
         self._folder = folder
         self._rows = rows
         self._report = report
-        self._versions = Versions(mlflow_url, spec.model)
+        self._versions = RegisteredVersions(mlflow_url, spec.model)
         self._mlflow_url = mlflow_url
         self._base_model = spec.params.base_model or spec.base_model
 
@@ -53,7 +53,7 @@ class Pipeline:
         self._versions.ensure_model()
         registered = self._versions.of_job(self._spec.job_id)
         if registered is None:
-            tracker = Tracker(self._mlflow_url, self._spec, self._folder)
+            tracker = MlflowTracker(self._mlflow_url, self._spec, self._folder)
             self._report({"run_id": tracker.run_id})
             model_dir = self._fine_tuned(tracker)
             challenger, decision = self._judged(model_dir, "")
@@ -74,7 +74,7 @@ class Pipeline:
             raise OSError("TRAINING_DEVICE is cuda, but there is no CUDA device (any more)")
         self._report({"device": device.describe()})
 
-    def _fine_tuned(self, tracker: Tracker) -> Path:
+    def _fine_tuned(self, tracker: MlflowTracker) -> Path:
         model_dir, noted = self._folder / "model", self._folder / TRAINED_FILE
         if noted.exists():
             return model_dir
@@ -112,7 +112,7 @@ class Pipeline:
         version = pinned.read_text()
         return self._champion_dir(version) if version else None
 
-    def _on_progress(self, tracker: Tracker, progress: Progress) -> None:
+    def _on_progress(self, tracker: MlflowTracker, progress: Progress) -> None:
         if not math.isfinite(progress.loss):
             raise ValueError(
                 f"the training diverged at step {progress.step}: the loss is not a number; "
@@ -163,7 +163,7 @@ class Pipeline:
         return self._versions.fetch(version, self._folder / f"champion-{version}")
 
     def _registered(
-        self, tracker: Tracker, model_dir: Path, challenger: Evaluation, decision: Decision
+        self, tracker: MlflowTracker, model_dir: Path, challenger: Evaluation, decision: Decision
     ) -> str:
         trained = json.loads((self._folder / TRAINED_FILE).read_text())
         base_model = self._base_model or PACKAGED_ENCODER_NAME

@@ -16,7 +16,7 @@ T = TypeVar("T")
 _PARTS = ("model", "components/tokenizer")
 
 
-class Versions:
+class RegisteredVersions:
     """The versions of one model; every method waits while MLflow is away."""
 
     def __init__(self, mlflow_url: str, model: str) -> None:

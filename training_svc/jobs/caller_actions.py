@@ -9,7 +9,7 @@ from service_kit.errors import Unavailable
 from service_kit.limits import check_model_name, check_request_id
 from service_kit.model_registry.registry import Registry
 from training_svc.jobs.job import Job, Params, Promotion
-from training_svc.jobs.job_changes import Changes
+from training_svc.jobs.job_changes import JobChanges
 from training_svc.jobs.job_store import JobStore
 from training_svc.jobs.validation import check_job_id, check_limit, check_params
 
@@ -19,13 +19,13 @@ WATCH_INTERVAL_S = 0.2  # at least so long between two messages to one watcher
 CANCEL_TIMEOUT_S = 10.0  # until a cancelled job has ended; killing its process takes far less
 
 
-class Trainings:
+class CallerActions:
     """Submits, shows, watches and cancels trainings."""
 
     def __init__(
         self,
         store: JobStore,
-        changes: Changes,
+        changes: JobChanges,
         registry: Registry,
         wake: Callable[[], None],
         stop: Callable[[str], None],
@@ -112,4 +112,4 @@ class Trainings:
         try:
             await self._registry.ensure_model(model)
         except Unavailable as error:
-            log.warning("the worker will register the model", extra={"why": str(error)})
+            log.warning("the child process will register the model", extra={"why": str(error)})

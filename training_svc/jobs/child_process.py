@@ -43,7 +43,7 @@ LIBRARY_SETTINGS = {
 
 
 @dataclass(frozen=True)
-class Ended:
+class ChildEnd:
     """How a child process ended: its return code as subprocess has it, and its last line."""
 
     returncode: int
@@ -61,34 +61,34 @@ class Ended:
         return f"the training process {how}{said}"
 
 
-class Worker(Protocol):
+class ChildProcess(Protocol):
     """A started child process."""
 
     def reports(self) -> AsyncIterator[Mapping[str, Any]]:
         """What it reports until it closes its output: changed job fields, `error` at the end."""
 
-    async def wait(self) -> Ended:
+    async def wait(self) -> ChildEnd:
         """Wait for its end."""
 
     def kill(self) -> None:
         """End it at once; nothing to do when it has ended."""
 
 
-class Launcher(Protocol):
+class ChildLauncher(Protocol):
     """Starts child processes."""
 
-    async def launch(self, job: Job, folder: Path) -> Worker:
+    async def launch(self, job: Job, folder: Path) -> ChildProcess:
         """Start the child process of a job whose files are in `folder`."""
 
 
-class ProcessLauncher:
-    """The real Launcher: `python -m training_svc.child.main`."""
+class PythonChildLauncher:
+    """The real ChildLauncher: `python -m training_svc.child.main`."""
 
     def __init__(self, settings: TrainingSettings) -> None:
         self._settings = settings
 
-    async def launch(self, job: Job, folder: Path) -> Worker:
-        """See Launcher."""
+    async def launch(self, job: Job, folder: Path) -> ChildProcess:
+        """See ChildLauncher."""
         spec = self._spec(job)
         spec.write(folder)
         process = await asyncio.create_subprocess_exec(
@@ -101,8 +101,8 @@ class ProcessLauncher:
             # Not a session of its own: between sessions Linux heeds no priority (autogroup).
             process_group=0,
         )
-        log.info("worker started", extra={"job": job.id, "worker_pid": process.pid})
-        return ProcessWorker(process)
+        log.info("child process started", extra={"job": job.id, "child_pid": process.pid})
+        return PythonChildProcess(process)
 
     def _spec(self, job: Job) -> JobSpec:
         settings = self._settings
@@ -137,8 +137,8 @@ class ProcessLauncher:
         return environment
 
 
-class ProcessWorker:
-    """The real Worker."""
+class PythonChildProcess:
+    """The real ChildProcess."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -146,7 +146,7 @@ class ProcessWorker:
         self._log_lines = asyncio.create_task(self._pass_on_log())
 
     async def reports(self) -> AsyncIterator[Mapping[str, Any]]:
-        """See Worker."""
+        """See ChildProcess."""
         assert self._process.stdout is not None
         async for line in self._process.stdout:
             try:
@@ -155,15 +155,15 @@ class ProcessWorker:
                 continue
             yield report
 
-    async def wait(self) -> Ended:
-        """See Worker."""
+    async def wait(self) -> ChildEnd:
+        """See ChildProcess."""
         returncode = await self._process.wait()
         await asyncio.wait({self._log_lines}, timeout=LAST_WORDS_TIMEOUT_S)
         self._log_lines.cancel()
-        return Ended(returncode, self._last_line)
+        return ChildEnd(returncode, self._last_line)
 
     def kill(self) -> None:
-        """See Worker."""
+        """See ChildProcess."""
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)

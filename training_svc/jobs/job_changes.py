@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from training_svc.jobs.job import Job
 
 
-class Changes:
+class JobChanges:
     """The newest state of the job under way, and an event a watcher."""
 
     def __init__(self) -> None:

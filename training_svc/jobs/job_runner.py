@@ -9,10 +9,10 @@ from dataclasses import replace
 
 from service_kit.database import until_available
 from service_kit.errors import Aborted, MeshError, Unavailable
-from training_svc.jobs.child_process import Launcher, Worker
+from training_svc.jobs.child_process import ChildLauncher, ChildProcess
 from training_svc.jobs.folders import JobFolders
 from training_svc.jobs.job import Job, State
-from training_svc.jobs.job_changes import Changes
+from training_svc.jobs.job_changes import JobChanges
 from training_svc.jobs.job_store import JobStore
 from training_svc.jobs.promoter import Promoter
 
@@ -27,8 +27,8 @@ class Cancelled(Exception):
     """CancelTraining ended the job."""
 
 
-class Runner:
-    """The one worker of a device.
+class JobRunner:
+    """Trains one job at a time, since the device holds one training.
 
     `notify(job)` is called for every job that has ended, then `tidy_up(model)`, which never raises.
     """
@@ -36,8 +36,8 @@ class Runner:
     def __init__(
         self,
         store: JobStore,
-        changes: Changes,
-        launcher: Launcher,
+        changes: JobChanges,
+        launcher: ChildLauncher,
         promoter: Promoter,
         folders: JobFolders,
         notify: Callable[[Job], None],
@@ -52,7 +52,7 @@ class Runner:
         self._tidy_up = tidy_up
         self._woken = asyncio.Event()
         self._job_id = ""
-        self._worker: Worker | None = None
+        self._child: ChildProcess | None = None
         self._to_cancel: set[str] = set()
         self._saved_at = 0.0
 
@@ -63,8 +63,8 @@ class Runner:
     def cancel(self, job_id: str) -> None:
         """Cancel the job if it is the one under way; the store knows of all others."""
         self._to_cancel.add(job_id)
-        if job_id == self._job_id and self._worker is not None:
-            self._worker.kill()
+        if job_id == self._job_id and self._child is not None:
+            self._child.kill()
 
     async def run(self) -> None:
         """Run jobs for ever. Cancelled, it ends the child process; the job is resumed later."""
@@ -142,22 +142,22 @@ class Runner:
         folder = self._folders.make(live.job.folder_name)
         error = ""
         decided = False
-        worker = self._worker = await self._launcher.launch(live.job, folder)
+        child = self._child = await self._launcher.launch(live.job, folder)
         try:
             if live.job.id in self._to_cancel:  # while it was started
-                worker.kill()
-            async for report in worker.reports():
+                child.kill()
+            async for report in child.reports():
                 error = report.get("error", error)
                 decided = decided or "decision" in report
                 live.job = live.job.reported(report)
                 await self._note(live, urgent=report.keys() != {"progress"})
-            ended = await worker.wait()
+            ended = await child.wait()
         except BaseException:
-            worker.kill()
-            await worker.wait()
+            child.kill()
+            await child.wait()
             raise
         finally:
-            self._worker = None
+            self._child = None
         self._check_cancelled(live.job)
         if error:
             raise TrainingFailed(error)

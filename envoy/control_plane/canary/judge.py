@@ -39,7 +39,7 @@ class Rules:
     false_alarms: float = 0.01
     """Share of canaries of an equal Challenger that may be rolled back by chance."""
 
-    promotion_p_value: float = 0.025
+    canary_p_value: float = 0.025
     """Largest p-value of the comparison on held-out rows that promotes. Half of what the training
     asks for: of a few hundred canaries of equal Challengers no more than 5 % shall end so."""
 
@@ -149,7 +149,7 @@ class Judge:
                 f"not known to be better than version {champion}: it was compared with {compared} "
                 "on held-out rows"
             )
-        limit = self.rules.promotion_p_value
+        limit = self.rules.canary_p_value
         said = f"p = {held_out.p_value:.2g} on {held_out.rows:,} held-out rows"
         if held_out.p_value > limit:
             return False, f"no worse, but not known to be better: {said}, above {limit:g}"

@@ -40,7 +40,7 @@ async def test_the_one_in_between(
         await service.ended("r3")
         # The next job begins when the one before is tidied up.
         await service.train(model, "r4", params=train_pb2.TrainParams(epochs=1))
-        await service.worker_pid()
+        await service.child_pid()
         versions = {found.version for found in await registry.list_versions(model)}
         found = await registry.find_model(model)
         assert found is not None

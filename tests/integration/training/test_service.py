@@ -1,4 +1,4 @@
-"""The training service with real PostgreSQL, real MLflow and real workers, on tiny data."""
+"""The training service with real PostgreSQL, real MLflow and real children, on tiny data."""
 
 import asyncio
 import json
@@ -170,9 +170,9 @@ async def test_killed_service_resumes_its_job_with_the_same_rows(
         await service.train(model, "r1", params=train_pb2.TrainParams(epochs=200, warm_start=True))
         before = await service.trained_on("r1", steps=1)
         await until(lambda: any((tmp_path / "state").glob("jobs/*/checkpoints/checkpoint-*")))
-        worker = await service.worker_pid()
+        child = await service.child_pid()
         service.process.kill()
-        await until(lambda: is_gone(worker))
+        await until(lambda: is_gone(child))
     import_rows(postgres_url, model, rows[40:], new=False)
     async with running() as service:
         after = await service.ended("r1")
@@ -206,7 +206,7 @@ async def test_killed_worker_fails_its_job_and_the_next_attempt_can_be_cancelled
     import_rows(postgres_url, model, make_rows(40), new=True)
     async with running() as service:
         await service.train(model, "r1", params=FOR_A_WHILE)
-        os.kill(await service.worker_pid(), signal.SIGKILL)
+        os.kill(await service.child_pid(), signal.SIGKILL)
         failed = await service.ended("r1")
         assert failed.state == FAILED
         assert "killed by signal 9 (SIGKILL)" in failed.error
@@ -214,10 +214,10 @@ async def test_killed_worker_fails_its_job_and_the_next_attempt_can_be_cancelled
         again = await service.train(model, "r1", params=FOR_A_WHILE)
         assert (again.id, again.attempt, again.error) == (failed.id, 2, "")
         assert (await service.train(model, "r1")).attempt == 2
-        worker = await service.worker_pid()
+        child = await service.child_pid()
         cancelled = await service.stub.CancelTraining(train_pb2.CancelTrainingRequest(id="r1"))
         assert cancelled.state == CANCELLED
-        assert not Path(f"/proc/{worker}").exists()
+        assert not Path(f"/proc/{child}").exists()
         assert (await service.ended(again.id)).state == CANCELLED
         listed = await service.stub.ListTrainings(train_pb2.ListTrainingsRequest(model=model))
         assert [job.id for job in listed.trainings] == [again.id]

@@ -1,4 +1,4 @@
-"""Twins of what the training service's runner works with: a store in memory, scripted workers."""
+"""Twins of what the training service's runner works with: a store in memory, scripted children."""
 
 import asyncio
 import signal
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from service_kit.errors import Aborted, NotFound, Unavailable
-from training_svc.jobs.child_process import Ended
+from training_svc.jobs.child_process import ChildEnd
 from training_svc.jobs.job import Job, Params, Promotion, State
 
 DECISION = {
@@ -82,10 +82,10 @@ class MemoryJobs:
             raise Unavailable("the store is away")
 
 
-class ScriptedWorker:
+class ScriptedChild:
     """Reports what it was given, then waits for its end if that is not given."""
 
-    def __init__(self, reports: Sequence[Mapping[str, Any]], ended: Ended | None) -> None:
+    def __init__(self, reports: Sequence[Mapping[str, Any]], ended: ChildEnd | None) -> None:
         self._reports = reports
         self._ended = ended
         self._killed = asyncio.Event()
@@ -97,8 +97,8 @@ class ScriptedWorker:
         if self._ended is None:
             await self._killed.wait()
 
-    async def wait(self) -> Ended:
-        return self._ended or Ended(-signal.SIGKILL)
+    async def wait(self) -> ChildEnd:
+        return self._ended or ChildEnd(-signal.SIGKILL)
 
     def kill(self) -> None:
         self._killed.set()
@@ -108,8 +108,8 @@ class ScriptedWorker:
         return self._killed.is_set()
 
 
-def succeeding(version: str = "1", **decision: object) -> ScriptedWorker:
-    return ScriptedWorker(
+def succeeding(version: str = "1", **decision: object) -> ScriptedChild:
+    return ScriptedChild(
         [
             {"rows": {"train": 4, "test": 2, "dropped": 0, "digest": "d"}},
             {"progress": {"step": 1, "total_steps": 2}},
@@ -117,25 +117,25 @@ def succeeding(version: str = "1", **decision: object) -> ScriptedWorker:
             {"state": "EVALUATING"},
             {"version": version, "decision": DECISION | decision},
         ],
-        Ended(0),
+        ChildEnd(0),
     )
 
 
-def endless() -> ScriptedWorker:
-    return ScriptedWorker([{"progress": {"step": 1, "total_steps": 9}}], None)
+def endless() -> ScriptedChild:
+    return ScriptedChild([{"progress": {"step": 1, "total_steps": 9}}], None)
 
 
 class ScriptedLauncher:
-    """Gives the next scripted worker to each job; remembers which jobs came."""
+    """Gives the next scripted child to each job; remembers which jobs came."""
 
-    def __init__(self, *workers: ScriptedWorker) -> None:
-        self.workers = list(workers)
+    def __init__(self, *children: ScriptedChild) -> None:
+        self.children = list(children)
         self.launched: list[Job] = []
 
-    async def launch(self, job: Job, folder: Path) -> ScriptedWorker:
+    async def launch(self, job: Job, folder: Path) -> ScriptedChild:
         (folder / "checkpoint").touch()
         self.launched.append(job)
-        return self.workers.pop(0)
+        return self.children.pop(0)
 
 
 class FakePromoter:

@@ -42,7 +42,7 @@ Run = Callable[..., FineTuneResult]
 
 
 class Interrupted(Exception):
-    """Stands for the kill of a worker."""
+    """Stands for the kill of a child."""
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What becomes of jobs, whatever happens to their workers."""
+"""What becomes of jobs, whatever happens to their children."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -14,18 +14,18 @@ from tests.real_parts.waiting import until
 from tests.unit.training.fakes import (
     FakePromoter,
     MemoryJobs,
+    ScriptedChild,
     ScriptedLauncher,
-    ScriptedWorker,
     endless,
     succeeding,
 )
 from training_svc.jobs import job_runner as runner_module
-from training_svc.jobs.caller_actions import Trainings
-from training_svc.jobs.child_process import Ended
+from training_svc.jobs.caller_actions import CallerActions
+from training_svc.jobs.child_process import ChildEnd
 from training_svc.jobs.folders import JobFolders
 from training_svc.jobs.job import Job, Params, Promotion, State
-from training_svc.jobs.job_changes import Changes
-from training_svc.jobs.job_runner import MAX_COMPARISONS, Runner
+from training_svc.jobs.job_changes import JobChanges
+from training_svc.jobs.job_runner import MAX_COMPARISONS, JobRunner
 
 
 class Bench:
@@ -33,7 +33,7 @@ class Bench:
 
     def __init__(self, folder: Path, launcher: ScriptedLauncher, promoter: FakePromoter) -> None:
         self.store = MemoryJobs()
-        self.changes = Changes()
+        self.changes = JobChanges()
         self.launcher = launcher
         self.promoter = promoter
         self.notified: list[Job] = []
@@ -45,14 +45,14 @@ class Bench:
         async def tidy_up(model: str) -> None:
             self.tidied.append(model)
 
-        runner = Runner(
+        runner = JobRunner(
             *(self.store, self.changes, launcher, promoter, folders),
             *(self.notified.append, tidy_up),
         )
         everything = httpx.MockTransport(
             lambda request: httpx.Response(200, json={"registered_model": {"name": "reviews"}})
         )
-        self.trainings = Trainings(
+        self.actions = CallerActions(
             self.store,
             self.changes,
             Registry("http://mlflow", everything),
@@ -63,17 +63,17 @@ class Bench:
         self.runner = runner
 
     async def submit(self, request_id: str = "r1") -> Job:
-        return await self.trainings.submit("reviews", request_id, Params(), Promotion.AUTO)
+        return await self.actions.submit("reviews", request_id, Params(), Promotion.AUTO)
 
     async def ended(self, any_id: str = "r1") -> Job:
         async with asyncio.timeout(60):
-            async for job in self.trainings.watch(any_id):
+            async for job in self.actions.watch(any_id):
                 last = job
         return last
 
     async def seen(self, any_id: str, state: State) -> Job:
         async with asyncio.timeout(60):
-            async for job in self.trainings.watch(any_id):
+            async for job in self.actions.watch(any_id):
                 if job.state is state:
                     return job
         raise AssertionError(f"{any_id} never was {state}")
@@ -84,16 +84,16 @@ Running = Callable[..., AbstractAsyncContextManager[Bench]]
 
 @pytest.fixture
 def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Running:
-    """`async with running(worker, …, promoter=…, before=…) as bench`."""
+    """`async with running(child, …, promoter=…, before=…) as bench`."""
     monkeypatch.setattr(runner_module, "PAUSE_S", 0.01)
 
     @asynccontextmanager
     async def run(
-        *workers: ScriptedWorker,
+        *children: ScriptedChild,
         promoter: FakePromoter | None = None,
         before: Callable[[Bench], None] = lambda bench: None,
     ) -> AsyncIterator[Bench]:
-        bench = Bench(tmp_path, ScriptedLauncher(*workers), promoter or FakePromoter())
+        bench = Bench(tmp_path, ScriptedLauncher(*children), promoter or FakePromoter())
         before(bench)
         task = asyncio.create_task(bench.runner.run())
         try:
@@ -132,15 +132,15 @@ async def test_jobs_run_one_at_a_time_in_their_order(running: Running) -> None:
         for request_id in ("r1", "r2", "r3"):
             await bench.submit(request_id)
         await bench.seen("r1", State.RUNNING)
-        assert (await bench.trainings.get("r2")).state is State.QUEUED
-        await bench.trainings.cancel("r1")
+        assert (await bench.actions.get("r2")).state is State.QUEUED
+        await bench.actions.cancel("r1")
         await bench.ended("r3")
     assert [job.request_id for job in bench.launcher.launched] == ["r1", "r2", "r3"]
 
 
 async def test_reported_error_is_the_jobs_error(running: Running) -> None:
-    worker = ScriptedWorker([{"error": "needs two labels"}], Ended(1))
-    async with running(worker) as bench:
+    child = ScriptedChild([{"error": "needs two labels"}], ChildEnd(1))
+    async with running(child) as bench:
         await bench.submit()
         job = await bench.ended()
     assert (job.state, job.error) == (State.FAILED, "needs two labels")
@@ -149,8 +149,8 @@ async def test_reported_error_is_the_jobs_error(running: Running) -> None:
 
 
 async def test_crash_tells_the_signal_and_the_last_words(running: Running) -> None:
-    worker = ScriptedWorker([{"state": "EVALUATING"}], Ended(-9, "Killed while loading"))
-    async with running(worker) as bench:
+    child = ScriptedChild([{"state": "EVALUATING"}], ChildEnd(-9, "Killed while loading"))
+    async with running(child) as bench:
         await bench.submit()
         job = await bench.ended()
     assert job.state is State.FAILED
@@ -161,7 +161,7 @@ async def test_crash_tells_the_signal_and_the_last_words(running: Running) -> No
 
 
 async def test_end_without_a_decision_is_a_failure(running: Running) -> None:
-    async with running(ScriptedWorker([{"state": "EVALUATING"}], Ended(0))) as bench:
+    async with running(ScriptedChild([{"state": "EVALUATING"}], ChildEnd(0))) as bench:
         await bench.submit()
         job = await bench.ended()
     assert (job.state, job.error) == (
@@ -171,7 +171,7 @@ async def test_end_without_a_decision_is_a_failure(running: Running) -> None:
 
 
 async def test_only_the_newest_folders_of_failed_jobs_are_kept(running: Running) -> None:
-    failures = [ScriptedWorker([{"error": "no"}], Ended(1)) for _ in range(3)]
+    failures = [ScriptedChild([{"error": "no"}], ChildEnd(1)) for _ in range(3)]
     async with running(*failures, succeeding()) as bench:
         for number in range(3):
             await bench.submit(f"r{number}")
@@ -182,7 +182,7 @@ async def test_only_the_newest_folders_of_failed_jobs_are_kept(running: Running)
 
 
 async def test_request_id_of_a_failed_job_starts_its_next_attempt(running: Running) -> None:
-    failing = ScriptedWorker([{"error": "no"}], Ended(1))
+    failing = ScriptedChild([{"error": "no"}], ChildEnd(1))
     async with running(failing, succeeding()) as bench:
         first = await bench.submit()
         await bench.ended()
@@ -206,26 +206,26 @@ async def test_queued_job_is_cancelled_without_a_start(running: Running) -> None
         await bench.submit("r1")
         await bench.submit("r2")
         await bench.seen("r1", State.RUNNING)
-        assert (await bench.trainings.cancel("r2")).state is State.CANCELLED
+        assert (await bench.actions.cancel("r2")).state is State.CANCELLED
     assert [job.request_id for job in bench.launcher.launched] == ["r1"]
 
 
 async def test_cancel_kills_the_worker(running: Running) -> None:
-    worker = endless()
-    async with running(worker) as bench:
+    child = endless()
+    async with running(child) as bench:
         await bench.submit()
         await bench.seen("r1", State.RUNNING)
-        job = await bench.trainings.cancel("r1")
+        job = await bench.actions.cancel("r1")
     assert job.state is State.CANCELLED
     assert job.ended_at is not None
-    assert worker.killed
+    assert child.killed
 
 
 async def test_cancel_of_an_ended_job_returns_it_as_it_is(running: Running) -> None:
     async with running(succeeding()) as bench:
         await bench.submit()
         ended = await bench.ended()
-        assert await bench.trainings.cancel("r1") == ended
+        assert await bench.actions.cancel("r1") == ended
 
 
 async def test_cancel_while_the_promotion_waits_for_mlflow_promotes_nothing(
@@ -235,7 +235,7 @@ async def test_cancel_while_the_promotion_waits_for_mlflow_promotes_nothing(
     async with running(succeeding(), promoter=promoter) as bench:
         await bench.submit()
         await bench.seen("r1", State.EVALUATING)
-        job = await bench.trainings.cancel("r1")
+        job = await bench.actions.cancel("r1")
     assert job.state is State.CANCELLED
     assert job.decision is None
     assert promoter.carried_out == []
@@ -263,8 +263,8 @@ async def test_changed_champion_is_compared_with_again(running: Running) -> None
 
 async def test_champion_that_never_stays_fails_the_job(running: Running) -> None:
     promoter = FakePromoter(*[Aborted("changed", "CHAMPION_CHANGED")] * MAX_COMPARISONS)
-    workers = [succeeding() for _ in range(MAX_COMPARISONS)]
-    async with running(*workers, promoter=promoter) as bench:
+    children = [succeeding() for _ in range(MAX_COMPARISONS)]
+    async with running(*children, promoter=promoter) as bench:
         await bench.submit()
         job = await bench.ended()
     assert job.state is State.FAILED
@@ -299,11 +299,11 @@ async def test_cancel_that_a_restart_interrupted_is_done_after_it(running: Runni
 
 
 async def test_stop_of_the_service_kills_the_worker_and_leaves_the_job(running: Running) -> None:
-    worker = endless()
-    async with running(worker) as bench:
+    child = endless()
+    async with running(child) as bench:
         await bench.submit()
         await bench.seen("r1", State.RUNNING)
-    assert worker.killed
+    assert child.killed
     assert bench.store.jobs["job-1"].state is State.RUNNING
     assert bench.notified == []
 
@@ -324,7 +324,7 @@ async def test_end_is_written_once_the_database_is_back(running: Running) -> Non
 
 async def test_progress_is_written_once_a_second_at_most(running: Running) -> None:
     steps = [{"progress": {"step": step, "total_steps": 500}} for step in range(500)]
-    async with running(ScriptedWorker(steps, Ended(1))) as bench:
+    async with running(ScriptedChild(steps, ChildEnd(1))) as bench:
         await bench.submit()
         job = await bench.ended()
     assert job.progress is not None

@@ -14,9 +14,9 @@ from service_kit.server import GrpcServer
 from service_kit.settings import ServiceSettings
 from tests.real_parts.waiting import until
 from tests.unit.training.fakes import DECISION, MemoryJobs
-from training_svc.jobs.caller_actions import Trainings
+from training_svc.jobs.caller_actions import CallerActions
 from training_svc.jobs.job import Job, Params, Promotion, State
-from training_svc.jobs.job_changes import Changes
+from training_svc.jobs.job_changes import JobChanges
 from training_svc.servicer import TrainServicer, job_message
 
 JOB = Job("job-1", "r1", "reviews", state=State.RUNNING)
@@ -28,15 +28,15 @@ class Fake:
     names: Sequence[str] = ("mesh.v1.TrainService",)
 
     def __init__(self) -> None:
-        self.changes = Changes()
+        self.changes = JobChanges()
         store = MemoryJobs()
         store.jobs = {JOB.id: JOB}
-        self.trainings = Trainings(
+        self.actions = CallerActions(
             store, self.changes, Registry("http://mlflow"), lambda: None, lambda job_id: None
         )
 
     def register(self, server: aio.Server) -> None:
-        train_pb2_grpc.add_TrainServiceServicer_to_server(TrainServicer(self.trainings), server)
+        train_pb2_grpc.add_TrainServiceServicer_to_server(TrainServicer(self.actions), server)
 
     async def startup(self) -> None: ...
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service_kit.errors import Unavailable
-from training_svc.jobs.child_process import Ended, is_hub_id
+from training_svc.jobs.child_process import ChildEnd, is_hub_id
 from training_svc.jobs.folders import JobFolders
 
 HEAVY = "torch transformers mlflow scipy pandas"
@@ -22,13 +22,13 @@ def test_service_imports_nothing_heavy() -> None:
 
 
 def test_signal_is_named_and_the_last_line_repeated() -> None:
-    assert str(Ended(-11, "loading weights")) == (
+    assert str(ChildEnd(-11, "loading weights")) == (
         "the training process was killed by signal 11 (SIGSEGV); it last said: loading weights"
     )
 
 
 def test_exit_status_is_told() -> None:
-    assert str(Ended(3)) == "the training process ended with exit status 3"
+    assert str(ChildEnd(3)) == "the training process ended with exit status 3"
 
 
 def test_folders_and_the_packaged_encoder_need_no_hub(tmp_path: Path) -> None:
