@@ -20,7 +20,6 @@ from training_svc.jobs.job_runner import JobRunner
 from training_svc.jobs.job_store import PostgresJobs
 from training_svc.jobs.promoter import MlflowPromoter
 from training_svc.jobs.retention import Retention
-from training_svc.jobs.slack import Slack
 from training_svc.servicer import TrainServicer
 from training_svc.settings import TrainingSettings
 
@@ -33,7 +32,6 @@ class TrainingService:
     def __init__(self, settings: TrainingSettings) -> None:
         self._database = Database(settings.database_url, "training service")
         self._registry = Registry(settings.mlflow_url)
-        self._slack = Slack(settings.slack_webhook)
         self._folders = JobFolders(settings.state_dir, settings.keep_failed_jobs)
         self.changes = JobChanges()
         jobs = PostgresJobs(self._database)
@@ -44,7 +42,6 @@ class TrainingService:
             PythonChildLauncher(settings),
             MlflowPromoter(self._registry, promotions),
             self._folders,
-            self._slack.notify,
             Retention(self._registry, jobs, settings.keep_versions).apply,
         )
         self.actions = CallerActions(
@@ -73,7 +70,6 @@ class TrainingService:
             self._running.cancel()
             with suppress(asyncio.CancelledError):
                 await self._running
-        await self._slack.close()
         await self._registry.close()
         await self._database.close()
         self._folders.unlock()

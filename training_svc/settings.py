@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from service_kit.model_registry.retention import KEEP_VERSIONS
@@ -36,14 +36,6 @@ class TrainingSettings(ServiceSettings):
     """Largest p-value of the paired test with which the training service promotes a better
     challenger at once. A canary has a limit of its own, CONTROL_CANARY_P_VALUE."""
 
-    slack_url: SecretStr | None = Field(
-        default=None, validation_alias=AliasChoices("TRAINING_SLACK_URL", "SLACK_URL")
-    )
-    """Slack webhook for results and decisions, also taken from SLACK_URL; empty: none."""
-
-    slack_url_file: Path | None = None
-    """File that holds the webhook's URL, in place of `slack_url`."""
-
     keep_failed_jobs: int = Field(default=3, ge=0)
     """Folders of failed jobs that are kept for a look; those of other ended jobs are removed."""
 
@@ -56,9 +48,3 @@ class TrainingSettings(ServiceSettings):
     nice: int = Field(default=0, ge=0, le=19)
     """How far a training gives way to whatever else wants the CPU, such as replicas beside it: from
     0, not at all, to 19."""
-
-    def slack_webhook(self) -> str:
-        """URL of the webhook, or an empty string. Raises OSError when its file cannot be read."""
-        if self.slack_url_file is not None:
-            return self.slack_url_file.read_text().strip()
-        return self.slack_url.get_secret_value().strip() if self.slack_url else ""

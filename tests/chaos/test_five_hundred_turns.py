@@ -212,7 +212,7 @@ async def running_loop(
     runner = JobRunner(
         *(jobs, changes, trainer),
         MlflowPromoter(registry, Promotions(postgres_url, registry)),
-        *(folders, lambda job: None, Retention(registry, jobs, KEEP_VERSIONS).apply),
+        *(folders, Retention(registry, jobs, KEEP_VERSIONS).apply),
     )
     actions = CallerActions(jobs, changes, registry, runner.wake, runner.cancel)
     cache = ModelCache(folder / "cache", KEEP_CACHED)

@@ -122,7 +122,7 @@ class PythonChildLauncher:
 
     def _environment(self, spec: JobSpec) -> dict[str, str]:
         settings = self._settings
-        # The child has no business with the webhook.
+        # The service may have inherited Slack's webhook, a secret that the child does not need.
         kept = {key: value for key, value in os.environ.items() if "SLACK_URL" not in key}
         environment = LIBRARY_SETTINGS | kept
         environment |= {

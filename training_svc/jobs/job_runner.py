@@ -30,7 +30,7 @@ class Cancelled(Exception):
 class JobRunner:
     """Trains one job at a time, since the device holds one training.
 
-    `notify(job)` is called for every job that has ended, then `tidy_up(model)`, which never raises.
+    `tidy_up(model)` is called for every job that has ended; it never raises.
     """
 
     def __init__(
@@ -40,7 +40,6 @@ class JobRunner:
         launcher: ChildLauncher,
         promoter: Promoter,
         folders: JobFolders,
-        notify: Callable[[Job], None],
         tidy_up: Callable[[str], Awaitable[None]],
     ) -> None:
         self._store = store
@@ -48,7 +47,6 @@ class JobRunner:
         self._launcher = launcher
         self._promoter = promoter
         self._folders = folders
-        self._notify = notify
         self._tidy_up = tidy_up
         self._woken = asyncio.Event()
         self._job_id = ""
@@ -95,7 +93,6 @@ class JobRunner:
             extra={"job": job.id, "model": job.model, "state": ended.state, "why": ended.error},
         )
         self._changes.publish(ended)
-        self._notify(ended)
         if ended.state is State.FAILED:
             self._folders.lighten(ended.folder_name)
         else:

@@ -36,7 +36,6 @@ class Bench:
         self.changes = JobChanges()
         self.launcher = launcher
         self.promoter = promoter
-        self.notified: list[Job] = []
         self.jobs_folder = folder / "jobs"
         folders = JobFolders(folder, keep_failed=1)
         folders.lock()
@@ -46,8 +45,7 @@ class Bench:
             self.tidied.append(model)
 
         runner = JobRunner(
-            *(self.store, self.changes, launcher, promoter, folders),
-            *(self.notified.append, tidy_up),
+            *(self.store, self.changes, launcher, promoter, folders, tidy_up),
         )
         everything = httpx.MockTransport(
             lambda request: httpx.Response(200, json={"registered_model": {"name": "reviews"}})
@@ -116,7 +114,7 @@ async def test_job_goes_from_queue_to_decision(running: Running) -> None:
     assert job.started_at is not None
     assert job.ended_at is not None
     assert [done.version for done in bench.promoter.carried_out] == ["7"]
-    assert bench.notified == [job]
+    assert bench.tidied == ["reviews"]
 
 
 async def test_folder_of_a_job_that_succeeded_is_removed(running: Running) -> None:
@@ -305,7 +303,7 @@ async def test_stop_of_the_service_kills_the_worker_and_leaves_the_job(running: 
         await bench.seen("r1", State.RUNNING)
     assert child.killed
     assert bench.store.jobs["job-1"].state is State.RUNNING
-    assert bench.notified == []
+    assert bench.tidied == []
 
 
 async def test_end_is_written_once_the_database_is_back(running: Running) -> None:
