@@ -1,4 +1,4 @@
-"""The training service, put together."""
+"""Puts the training service together out of its parts."""
 
 import asyncio
 from collections.abc import Sequence
@@ -54,18 +54,18 @@ class TrainingService:
         train_pb2_grpc.add_TrainServiceServicer_to_server(TrainServicer(self.actions), server)
 
     async def startup(self) -> None:
-        """Apply the schemas, then begin with what a restart interrupted."""
+        """Apply the schemas, then start the runner, which first resumes interrupted jobs."""
         await apply_schema(self._database, "training jobs", store.SCHEMA)
         await apply_schema(self._database, "promotions", promotion.SCHEMA)
         await until_available(self._lock, "the state folder")
         self._running = asyncio.create_task(self._runner.run())
 
     async def drain(self) -> None:
-        """End the streams, which would hold up the stop."""
+        """End the watchers' streams, which would otherwise delay the stop."""
         self.changes.close()
 
     async def shutdown(self) -> None:
-        """Stop the training under way; the next start resumes it."""
+        """Stop the job that runs; the next start of the service resumes it."""
         if self._running is not None:
             self._running.cancel()
             with suppress(asyncio.CancelledError):

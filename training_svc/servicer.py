@@ -1,4 +1,4 @@
-"""TrainService over gRPC: translates messages, nothing else."""
+"""TrainService over gRPC: only translates messages."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
@@ -63,7 +63,7 @@ class TrainServicer(train_pb2_grpc.TrainServiceServicer):
 
 
 def job_message(job: Job) -> train_pb2.TrainingJob:
-    """The job as the contract has it."""
+    """Return the job as the message of train.proto."""
     message = train_pb2.TrainingJob(
         id=job.id,
         request_id=job.request_id,
@@ -92,7 +92,7 @@ def job_message(job: Job) -> train_pb2.TrainingJob:
 
 def _decision(decision: Mapping[str, Any]) -> train_pb2.Decision:
     outcome = f"DECISION_OUTCOME_{decision['outcome']}"
-    # What else is noted is for the canary alone.
+    # The job's decision also has numbers for the canary, which are not part of the contract.
     public = {field.name for field in train_pb2.Decision.DESCRIPTOR.fields}
     shown = {name: value for name, value in decision.items() if name in public}
     return train_pb2.Decision(**(shown | {"outcome": outcome}))

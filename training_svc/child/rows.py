@@ -26,7 +26,7 @@ TRAIN, TEST = "train", "test"
 
 
 class UnusableRows(ValueError):
-    """Nothing can be trained or measured with these rows; the message says what to do."""
+    """Nothing can be trained or measured with these rows; the message says how to mend that."""
 
 
 @dataclass(frozen=True)
