@@ -200,7 +200,7 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-async def test_killed_worker_fails_its_job_and_the_next_attempt_can_be_cancelled(
+async def test_killed_child_fails_its_job_and_the_next_attempt_can_be_cancelled(
     running: Running, postgres_url: str, model: str
 ) -> None:
     import_rows(postgres_url, model, make_rows(40), new=True)

@@ -1,4 +1,4 @@
-"""Twins of what the training service's runner works with: a store in memory, scripted children."""
+"""Twins of the runner's parts: a job store in memory, scripted child processes, a promoter."""
 
 import asyncio
 import signal
@@ -121,7 +121,7 @@ class MemoryJobs:
 
 
 class ScriptedChild:
-    """Reports what it was given, then waits for its end if that is not given."""
+    """Yields the given reports; without a given end it then waits until it is killed."""
 
     def __init__(self, reports: Sequence[Mapping[str, Any]], ended: ChildEnd | None) -> None:
         self._reports = reports
@@ -164,20 +164,21 @@ def endless() -> ScriptedChild:
 
 
 class ScriptedLauncher:
-    """Gives the next scripted child to each job; remembers which jobs came."""
+    """Gives the next scripted child to each job; keeps the jobs in `launched`."""
 
     def __init__(self, *children: ScriptedChild) -> None:
         self.children = list(children)
         self.launched: list[Job] = []
 
     async def launch(self, job: Job, folder: Path) -> ScriptedChild:
-        (folder / "checkpoint").touch()
+        (folder / "job.json").touch()
+        (folder / "checkpoints").mkdir(exist_ok=True)
         self.launched.append(job)
         return self.children.pop(0)
 
 
 class FakePromoter:
-    """Remembers; raises the errors that it was given first."""
+    """Keeps the jobs that it was called with; raises the given errors first, one a call."""
 
     def __init__(self, *errors: Aborted | Unavailable) -> None:
         self.errors = list(errors)
