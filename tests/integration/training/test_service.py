@@ -43,7 +43,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def model() -> str:
-    """A model's name that no other test has used in the session's MLflow."""
+    """A name of a model that no other test uses in the session's MLflow."""
     return f"m{uuid.uuid4().hex[:12]}"
 
 
@@ -70,10 +70,10 @@ def running(
 
 async def aliases(mlflow_url: str, model: str) -> dict[str, str]:
     registry = Registry(mlflow_url)
-    found = await registry.find_model(model)
+    registered = await registry.find_model(model)
     await registry.close()
-    assert found is not None
-    return dict(found.aliases)
+    assert registered is not None
+    return dict(registered.aliases)
 
 
 async def test_better_challengers_become_champions(
@@ -124,12 +124,12 @@ async def test_better_challengers_become_champions(
 
 
 def forget_that_it_succeeded(postgres_url: str, job_id: str) -> None:
-    """As if the service had failed between the promotion and its record."""
+    """Make it look as if the service had failed after the promotion, before it saved the end."""
     execute(postgres_url, f"UPDATE mesh.training_jobs SET state = 'FAILED' WHERE id = '{job_id}'")
 
 
 async def check_version(mlflow_url: str, job: train_pb2.TrainingJob, folder: Path) -> None:
-    """The version is marked as the job's, and its files are what a replica needs."""
+    """Check that the version has the job's tags and the files that a replica needs."""
     registry = Registry(mlflow_url)
     version = await registry.get_version(job.model, job.version)
     await registry.download(job.model, job.version, folder / "download")
@@ -172,7 +172,7 @@ async def test_killed_service_resumes_its_job_with_the_same_rows(
         await until(lambda: any((tmp_path / "state").glob("jobs/*/checkpoints/checkpoint-*")))
         child = await service.child_pid()
         service.process.kill()
-        await until(lambda: is_gone(child))
+        await until(lambda: has_ended(child))
     import_rows(postgres_url, model, rows[40:], new=False)
     async with running() as service:
         after = await service.ended("r1")
@@ -186,14 +186,14 @@ async def test_killed_service_resumes_its_job_with_the_same_rows(
 
 
 def logged(log: Path, message: str) -> dict[str, Any]:
-    """The log's last entry with that message."""
+    """The last entry of the log that has this message."""
     entries = [json.loads(line) for line in log.read_text().splitlines()]
-    found: dict[str, Any] = [entry for entry in entries if entry["message"] == message][-1]
-    return found
+    last: dict[str, Any] = [entry for entry in entries if entry["message"] == message][-1]
+    return last
 
 
-def is_gone(pid: int) -> bool:
-    """Ended, whether or not its new parent has taken notice."""
+def has_ended(pid: int) -> bool:
+    """Whether the process has ended, even if its new parent has not waited for it yet."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):

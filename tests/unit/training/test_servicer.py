@@ -1,4 +1,4 @@
-"""TrainService over a real gRPC connection, with fakes behind it."""
+"""TrainService over a real gRPC connection, with a job store in memory behind it."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -72,12 +72,14 @@ async def test_watcher_that_hangs_up_leaves_nothing_behind() -> None:
 
 async def test_stop_ends_every_watch_at_once_with_unavailable() -> None:
     async with GrpcServer(Fake(), SETTINGS) as server, connected(server) as stub:
-        watch = stub.WatchTraining(WATCH)
-        await watch.read()
-        await server.__aexit__()
-        with pytest.raises(aio.AioRpcError) as caught:
+        watches = [stub.WatchTraining(WATCH) for _ in range(2)]
+        for watch in watches:
             await watch.read()
-    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        await server.__aexit__()
+        for watch in watches:
+            with pytest.raises(aio.AioRpcError) as caught:
+                await watch.read()
+            assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
 
 
 async def test_unknown_promotion_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Watchers see every state that lasts, and leave nothing behind."""
+"""Watchers see the newest state of a job, and leave nothing behind."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""The golden set holds only texts that rounding cannot turn."""
+"""The golden set has only texts whose label rounding cannot change."""
 
 from training_svc.learning.evaluate import Evaluation
 from training_svc.learning.golden_set import GOLDEN_TEXTS, golden_set
