@@ -57,8 +57,8 @@ class ChildEnd:
                 how += ", as happens when memory runs out"
         else:
             how = f"ended with exit status {self.returncode}"
-        said = f"; it last said: {self.last_line}" if self.last_line else ""
-        return f"the training process {how}{said}"
+        last = f"; it last said: {self.last_line}" if self.last_line else ""
+        return f"the training process {how}{last}"
 
 
 class ChildProcess(Protocol):

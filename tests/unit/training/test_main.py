@@ -13,8 +13,10 @@ def test_service_imports_nothing_heavy() -> None:
     code = (
         f"import training_svc.main, sys; print(sorted(set('{HEAVY}'.split()) & set(sys.modules)))"
     )
-    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert found.stdout.strip() == "[]"
+    imported = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert imported.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(
@@ -27,13 +29,13 @@ def test_service_imports_nothing_heavy() -> None:
 def test_service_refuses_to_start_where_it_cannot_work(
     environment: dict[str, str], words: str, tmp_path: Path
 ) -> None:
-    found = subprocess.run(
+    ended = subprocess.run(
         [sys.executable, "-m", "training_svc.main"],
         env={"TRAINING_STATE_DIR": str(tmp_path), "TRAINING_PORT": "0"} | environment,
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert found.returncode == 1
-    assert words in found.stderr
-    assert "Traceback" not in found.stderr
+    assert ended.returncode == 1
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
