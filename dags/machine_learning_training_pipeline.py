@@ -9,15 +9,16 @@ from datetime import timedelta
 from typing import Any
 
 import mesh_pipeline as pipeline
+import mesh_slack as slack
 from airflow.sdk import DAG, Param, TriggerRule, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from mesh.client import MeshClient
 from mesh.errors import FailedPrecondition, InvalidArgument, NotFound
 
-# Trying again does not mend these.
+# Errors that stay however often a task is tried, so the task fails at once.
 LASTING_ERRORS = (FailedPrecondition, InvalidArgument, NotFound)
-WHOLE = {"type": "integer", "minimum": 0}
+WHOLE_NUMBER = {"type": "integer", "minimum": 0}
 
 
 def _params() -> dict[str, Any]:
@@ -30,12 +31,17 @@ def _request_id() -> str:
 
 
 def _notify_failure(context: dict[str, Any]) -> None:
-    pipeline.notify(pipeline.failure_text(context["run_id"], context["reason"]))
+    run_id = context["run_id"]
+    # The dag-processor may call this without the run's parameters.
+    request_id = context.get("params", {}).get("batch_id") or run_id
+    with MeshClient() as client:
+        job = pipeline.training_of(client, request_id)
+    slack.notify(slack.failure_text(run_id, context["reason"], job))
 
 
 @task(task_id="Training_Data_Update")
 def training_data_update() -> dict[str, int]:
-    """Count the rows; there have to be some to train on."""
+    """Count the model's rows. Fails the run when there are none to train on."""
     model = _params()["model"]
     with MeshClient() as client:
         try:
@@ -49,7 +55,7 @@ def training_data_update() -> dict[str, int]:
 
 @task(task_id="Train_Model")
 def train_model() -> dict[str, Any]:
-    """Submit the run's job, or find it, and follow it to its end."""
+    """Submit the run's training job, or find it, and follow it to its end."""
     values = _params()
     with MeshClient() as client:
         try:
@@ -67,7 +73,10 @@ def train_model() -> dict[str, Any]:
 
 @task(task_id="Switch_Latest_Model")
 def switch_latest_model() -> dict[str, str]:
-    """Bring the fleet to the Champion, if this run made a new one, or try the Challenger first."""
+    """Have the fleet serve the Champion that this run made, or run the Challenger's canary.
+
+    Skipped when the Champion stays.
+    """
     trained = _trained()
     model, request_id, steps = _params()["model"], _request_id(), _steps()
     if not trained["promoted"] and not (
@@ -85,13 +94,13 @@ def switch_latest_model() -> dict[str, str]:
     return {"from_version": answer.from_version, "to_version": answer.to_version}
 
 
-# A skipped switch is a good end; a failed task skips the notification, so that the last task
-# cannot make a failed run green. Failures are told by the run's callback.
+# A skipped switch is a good end. After a failed task this last task does not run, because its
+# success would turn the failed run green; the run's failure callback notifies Slack instead.
 @task(task_id="Notify", trigger_rule=TriggerRule.NONE_FAILED, retries=0)
 def notify() -> bool:
-    """Tell Slack, if there is one, how the run ended."""
+    """Tell Slack, if a webhook is set, how the run ended."""
     switched = get_current_context()["ti"].xcom_pull(task_ids="Switch_Latest_Model")
-    return pipeline.notify(pipeline.success_text(_params()["model"], _trained(), switched))
+    return slack.notify(slack.success_text(_params()["model"], _trained(), switched))
 
 
 def _steps() -> list[int]:
@@ -118,15 +127,15 @@ with DAG(
         "model": Param(type="string", pattern="^[a-z][a-z0-9_]{0,39}$", description="Model."),
         "batch_id": Param("", type="string", description="Batch; empty: the run's id is used."),
         "reason": Param("", type="string", description="Why the batch was sealed."),
-        "rows": Param(0, **WHOLE, description="Rows in the batch."),
+        "rows": Param(0, **WHOLE_NUMBER, description="Rows in the batch."),
         "base_model": Param("", type="string", description="Empty: the service's base model."),
-        "epochs": Param(0, **WHOLE, description="0: chosen by the number of rows."),
-        "batch_size": Param(0, **WHOLE, description="0: chosen by the service."),
+        "epochs": Param(0, **WHOLE_NUMBER, description="0: chosen by the number of rows."),
+        "batch_size": Param(0, **WHOLE_NUMBER, description="0: chosen by the service."),
         "learning_rate": Param(0, type="number", minimum=0, description="0: by the service."),
-        "max_length": Param(0, **WHOLE, description="Tokens; 0: chosen by the service."),
-        "seed": Param(0, **WHOLE, description="Seed of the random numbers."),
+        "max_length": Param(0, **WHOLE_NUMBER, description="Tokens; 0: chosen by the service."),
+        "seed": Param(0, **WHOLE_NUMBER, description="Seed of the random numbers."),
         "warm_start": Param(False, type="boolean", description="Start from the Champion."),
-        "max_examples": Param(0, **WHOLE, description="Newest rows to train on; 0: all."),
+        "max_examples": Param(0, **WHOLE_NUMBER, description="Newest rows to train on; 0: all."),
         "canary": Param(
             "",
             type="string",
@@ -134,7 +143,7 @@ with DAG(
             description='Shares of a canary, percent, as in "5,25,50"; empty: no canary.',
         ),
         "canary_step_seconds": Param(
-            30, type="number", minimum=1, description="How long each share lasts."
+            30, type="number", minimum=1, description="Seconds that each share lasts."
         ),
     },
 ):

@@ -1,46 +1,40 @@
-"""What the tasks of the training pipeline do; knows nothing of the workflow engine around it."""
+"""The work of the training pipeline's tasks; knows nothing of the workflow engine around it."""
 
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_fixed,
+)
 
 from mesh.client import MeshClient
-from mesh.errors import DeadlineExceeded, Unavailable
+from mesh.errors import DeadlineExceeded, MeshError, Unavailable
 from mesh.v1 import reload_pb2, train_pb2
 
 log = logging.getLogger(__name__)
-# It logs whole URLs, and the webhook's is a secret.
-logging.getLogger("httpx").setLevel(logging.WARNING)
 
-POLL_S = 1.0  # between two questions about a job
-PATIENCE_S = 600.0  # how long the mesh may be away without an answer
-REPORT_S = 10.0  # between two lines of progress in the log
-SLACK_TIMEOUT_S = 5.0
-CANARY_MIRROR_PERCENT = 10
-
-_CANARY_WORDS = {
-    "PROMOTED": "passed its canary and serves now",
-    "ROLLED_BACK": "was rolled back",
-    "PAUSED": "is paused in its canary",
-    "STOPPED": "was stopped in its canary",
-}
+POLL_S = 1.0  # seconds between two looks at a job or a canary, and between two tries of a call
+PATIENCE_S = 600.0  # seconds for which the mesh may fail to answer before a task fails
+REPORT_S = 10.0  # seconds between two lines of progress in the log
+CANARY_MIRROR_PERCENT = 10  # of the requests, mirrored to the Challenger
 
 T = TypeVar("T")
 
 
 class TrainingFailed(Exception):
-    """The job failed; its next attempt may do better."""
+    """The job failed; the next attempt may succeed."""
 
 
 class TrainingCancelled(Exception):
-    """Somebody cancelled the job, so it is not to be tried again."""
+    """A caller cancelled the job, so the task must not try it again."""
 
 
 def train_params(values: dict[str, Any]) -> train_pb2.TrainParams:
@@ -57,19 +51,26 @@ def train_params(values: dict[str, Any]) -> train_pb2.TrainParams:
 def patiently(
     call: Callable[[], T],
     patience_s: float = PATIENCE_S,
-    clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> T:
-    """Return `call()`, tried again while the mesh is away, for `patience_s` at most."""
-    give_up_at = clock() + patience_s
-    while True:
-        try:
-            return call()
-        except (Unavailable, DeadlineExceeded) as error:
-            if clock() >= give_up_at:
-                raise
-            log.warning("The mesh does not answer; waiting: %s", error)
-            sleep(POLL_S)
+    """Return `call()`, tried again while the mesh does not answer, for `patience_s` at most.
+
+    Raises the last error when the patience ends.
+    """
+    tries = Retrying(
+        retry=retry_if_exception_type((Unavailable, DeadlineExceeded)),
+        wait=wait_fixed(POLL_S),
+        stop=stop_after_delay(patience_s),
+        before_sleep=_log_waiting,
+        sleep=sleep,
+        reraise=True,
+    )
+    return tries(call)
+
+
+def _log_waiting(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    log.warning("The mesh does not answer; waiting: %s", error)
 
 
 def train(
@@ -80,9 +81,9 @@ def train(
     sleep: Callable[[float], None] = time.sleep,
     promotion: train_pb2.Promotion | None = None,
 ) -> train_pb2.TrainingJob:
-    """Submit the job of `request_id`, or find it, and follow it to its good end.
+    """Submit the job of `request_id`, or find it, and follow it until it has succeeded.
 
-    Raises TrainingFailed or TrainingCancelled with the job's own words.
+    Raises TrainingFailed with the job's error, or TrainingCancelled.
     """
     job = patiently(
         lambda: client.train(model, params=params, promotion=promotion, request_id=request_id),
@@ -103,15 +104,21 @@ def train(
 
 
 def canary_steps(text: str) -> list[int]:
-    """Return the shares of a canary, percent, as in "5,25,50"; empty: no canary is wanted."""
+    """Return the shares of a canary in percent, out of a text such as "5,25,50".
+
+    An empty text means that no canary is wanted.
+    """
     return [int(part) for part in text.split(",")] if text.strip() else []
 
 
 def promotion(client: MeshClient, model: str, steps: list[int]) -> train_pb2.Promotion:
-    """Return who promotes: the training, or a canary, for which there has to be a Champion."""
+    """Return PROMOTION_CHALLENGER_ONLY where a canary is to decide, else PROMOTION_AUTO.
+
+    A canary needs a Champion to compare with, so a model without one is promoted by its training.
+    """
     if steps:
-        for found in patiently(client.get_fleet).models:
-            if found.name == model and found.champion_version:
+        for fleet_model in patiently(client.get_fleet).models:
+            if fleet_model.name == model and fleet_model.champion_version:
                 return train_pb2.PROMOTION_CHALLENGER_ONLY
     return train_pb2.PROMOTION_AUTO
 
@@ -124,8 +131,11 @@ def canary(
     step_seconds: float,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, str]:
-    """Start the canary of `request_id`, or find it, and follow it until it runs no more."""
-    found = patiently(
+    """Start the canary of `request_id`, or find it, and follow it until it has ended or pauses.
+
+    Returns its state without the prefix, its reason and the two versions.
+    """
+    current = patiently(
         lambda: client.start_canary(
             model,
             steps=steps,
@@ -135,25 +145,25 @@ def canary(
         ),
         sleep=sleep,
     )
-    said = ""
-    while found.state == reload_pb2.CANARY_STATE_RUNNING:
-        if found.reason != said:
-            said = found.reason
-            log.info("Canary, %d %%: %s", found.challenger_weight, said)
+    logged_reason = ""
+    while current.state == reload_pb2.CANARY_STATE_RUNNING:
+        if current.reason != logged_reason:
+            logged_reason = current.reason
+            log.info("Canary, %d %%: %s", current.challenger_weight, logged_reason)
         sleep(POLL_S)
-        found = patiently(lambda: client.get_canary(model), sleep=sleep)
-    state = reload_pb2.CanaryState.Name(found.state).removeprefix("CANARY_STATE_")
-    log.info("Canary %s: %s", state, found.reason)
+        current = patiently(lambda: client.get_canary(model), sleep=sleep)
+    state = reload_pb2.CanaryState.Name(current.state).removeprefix("CANARY_STATE_")
+    log.info("Canary %s: %s", state, current.reason)
     return {
         "canary": state,
-        "reason": found.reason,
-        "from_version": found.champion_version,
-        "to_version": found.version,
+        "reason": current.reason,
+        "from_version": current.champion_version,
+        "to_version": current.version,
     }
 
 
 class _Progress:
-    """Writes a line when the state changes, and every REPORT_S in between."""
+    """Logs a job's state whenever it changes, and every REPORT_S seconds between changes."""
 
     def __init__(self) -> None:
         self._state = -1
@@ -175,12 +185,23 @@ class _Progress:
         )
 
 
+def training_of(client: MeshClient, request_id: str) -> train_pb2.TrainingJob | None:
+    """Return the job of `request_id`; None when there is none or the mesh does not answer."""
+    try:
+        return client.get_training(request_id)
+    except MeshError as error:
+        log.warning("The training of %s is not known: %s", request_id, error)
+        return None
+
+
 def outcome(job: train_pb2.TrainingJob) -> dict[str, Any]:
-    """Return what later tasks need to know of a job that succeeded."""
+    """Return the facts about a job that succeeded which later tasks need, ready for JSON."""
     decision = job.decision
+    outcome_name = train_pb2.DecisionOutcome.Name(decision.outcome)
     return {
         "job_id": job.id,
         "version": job.version,
+        "outcome": outcome_name.removeprefix("DECISION_OUTCOME_"),
         "promoted": decision.outcome == train_pb2.DECISION_OUTCOME_PROMOTED,
         "better": decision.challenger_accuracy > decision.champion_accuracy,
         "reason": decision.reason,
@@ -188,49 +209,3 @@ def outcome(job: train_pb2.TrainingJob) -> dict[str, Any]:
         "champion_accuracy": decision.champion_accuracy,
         "challenger_accuracy": decision.challenger_accuracy,
     }
-
-
-def success_text(
-    model: str, trained: dict[str, Any], switched: dict[str, str] | None = None
-) -> str:
-    """Return the notification of a run that ended well; `switched`: what its last step did."""
-    accuracy = f"accuracy {trained['challenger_accuracy']:.3f}"
-    if trained["champion_version"]:
-        accuracy += (
-            f", version {trained['champion_version']} had {trained['champion_accuracy']:.3f}"
-        )
-    if switched and "canary" in switched:
-        ended = _CANARY_WORDS[switched["canary"]]
-        return f"{model}: version {trained['version']} {ended}: {switched['reason']} ({accuracy})"
-    if trained["promoted"]:
-        return f"{model}: version {trained['version']} serves now ({accuracy})"
-    return (
-        f"{model}: version {trained['version']} was not promoted: {trained['reason']} ({accuracy})"
-    )
-
-
-def failure_text(run_id: str, reason: str) -> str:
-    """Return the notification of a run that failed."""
-    return f"{run_id}: the run failed ({reason}); what serves stays as it was"
-
-
-def notify(text: str) -> bool:
-    """Send `text` to Slack's webhook of SLACK_URL or SLACK_URL_FILE; False when it was not sent.
-
-    Never raises: a message that does not get through is no reason to fail a run.
-    """
-    url = os.environ.get("SLACK_URL", "").strip()
-    file = os.environ.get("SLACK_URL_FILE", "")
-    try:
-        if not url and file:
-            url = Path(file).read_text(encoding="utf-8").strip()
-        if not url:
-            log.info("No SLACK_URL; not sent: %s", text)
-            return False
-        httpx.post(url, json={"text": text}, timeout=SLACK_TIMEOUT_S).raise_for_status()
-    except (OSError, ValueError, httpx.HTTPError, httpx.InvalidURL) as error:
-        # The URL is a secret, and errors of httpx may show it.
-        log.warning("Slack was not told: %s", type(error).__name__)
-        return False
-    log.info("Slack was told: %s", text)
-    return True

@@ -1,1 +1,1 @@
-"""Fine-tunes, evaluates and publishes challengers."""
+"""The training service: fine-tunes, evaluates, registers and promotes versions."""

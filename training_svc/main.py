@@ -7,9 +7,9 @@ from service_kit.server import run
 from training_svc.service import TrainingService
 from training_svc.settings import TrainingSettings
 
-# In a process of its own: this one never imports torch.
+# Run in a process of its own, because the service itself never imports torch.
 _HAS_CUDA = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 1)"
-CUDA_CHECK_TIMEOUT_S = 120.0
+CUDA_CHECK_TIMEOUT_S = 120.0  # importing torch may take long on a slow disk
 
 
 def main() -> None:

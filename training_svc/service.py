@@ -1,4 +1,4 @@
-"""The training service, put together."""
+"""Puts the training service together out of its parts."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,15 +12,14 @@ from service_kit.model_registry import promotion
 from service_kit.model_registry.promotion import Promotions
 from service_kit.model_registry.registry import Registry
 from training_svc.jobs import job_store as store
-from training_svc.jobs.caller_actions import Trainings
-from training_svc.jobs.child_process import ProcessLauncher
+from training_svc.jobs.caller_actions import CallerActions
+from training_svc.jobs.child_process import PythonChildLauncher
 from training_svc.jobs.folders import JobFolders
-from training_svc.jobs.job_changes import Changes
-from training_svc.jobs.job_runner import Runner
+from training_svc.jobs.job_changes import JobChanges
+from training_svc.jobs.job_runner import JobRunner
 from training_svc.jobs.job_store import PostgresJobs
 from training_svc.jobs.promoter import MlflowPromoter
 from training_svc.jobs.retention import Retention
-from training_svc.jobs.slack import Slack
 from training_svc.servicer import TrainServicer
 from training_svc.settings import TrainingSettings
 
@@ -33,47 +32,44 @@ class TrainingService:
     def __init__(self, settings: TrainingSettings) -> None:
         self._database = Database(settings.database_url, "training service")
         self._registry = Registry(settings.mlflow_url)
-        self._slack = Slack(settings.slack_webhook)
         self._folders = JobFolders(settings.state_dir, settings.keep_failed_jobs)
-        self.changes = Changes()
+        self.changes = JobChanges()
         jobs = PostgresJobs(self._database)
         promotions = Promotions(settings.database_url, self._registry)
-        self._runner = Runner(
+        self._runner = JobRunner(
             jobs,
             self.changes,
-            ProcessLauncher(settings),
+            PythonChildLauncher(settings),
             MlflowPromoter(self._registry, promotions),
             self._folders,
-            self._slack.notify,
             Retention(self._registry, jobs, settings.keep_versions).apply,
         )
-        self.trainings = Trainings(
+        self.actions = CallerActions(
             jobs, self.changes, self._registry, self._runner.wake, self._runner.cancel
         )
         self._running: asyncio.Task[None] | None = None
 
     def register(self, server: aio.Server) -> None:
         """See Service."""
-        train_pb2_grpc.add_TrainServiceServicer_to_server(TrainServicer(self.trainings), server)
+        train_pb2_grpc.add_TrainServiceServicer_to_server(TrainServicer(self.actions), server)
 
     async def startup(self) -> None:
-        """Apply the schemas, then begin with what a restart interrupted."""
+        """Apply the schemas, then start the runner, which first resumes interrupted jobs."""
         await apply_schema(self._database, "training jobs", store.SCHEMA)
         await apply_schema(self._database, "promotions", promotion.SCHEMA)
         await until_available(self._lock, "the state folder")
         self._running = asyncio.create_task(self._runner.run())
 
     async def drain(self) -> None:
-        """End the streams, which would hold up the stop."""
+        """End the watchers' streams, which would otherwise delay the stop."""
         self.changes.close()
 
     async def shutdown(self) -> None:
-        """Stop the training under way; the next start resumes it."""
+        """Stop the job that runs; the next start of the service resumes it."""
         if self._running is not None:
             self._running.cancel()
             with suppress(asyncio.CancelledError):
                 await self._running
-        await self._slack.close()
         await self._registry.close()
         await self._database.close()
         self._folders.unlock()

@@ -1,4 +1,4 @@
-"""TrainService over gRPC: translates messages, nothing else."""
+"""TrainService over gRPC: only translates messages."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
@@ -11,7 +11,7 @@ from mesh.v1 import train_pb2, train_pb2_grpc
 from service_kit.errors import InvalidArgument
 from service_kit.interceptor import Context
 from service_kit.limits import check_request_id
-from training_svc.jobs.caller_actions import Trainings
+from training_svc.jobs.caller_actions import CallerActions
 from training_svc.jobs.job import Job, Params, Promotion
 
 _PROMOTIONS = {
@@ -24,33 +24,33 @@ _PROMOTIONS = {
 class TrainServicer(train_pb2_grpc.TrainServiceServicer):
     """See protos/mesh/v1/train.proto."""
 
-    def __init__(self, trainings: Trainings) -> None:
-        self._trainings = trainings
+    def __init__(self, actions: CallerActions) -> None:
+        self._actions = actions
 
     async def Train(self, request: train_pb2.TrainRequest, context: Context) -> Any:
         """Submit a training job."""
         promotion = _PROMOTIONS.get(request.promotion)
         if promotion is None:
             raise InvalidArgument("promotion", f"{request.promotion} is not a value of Promotion")
-        job = await self._trainings.submit(
+        job = await self._actions.submit(
             request.model, request.request_id, _params(request.params), promotion
         )
         return job_message(job)
 
     async def GetTraining(self, request: train_pb2.GetTrainingRequest, context: Context) -> Any:
         """Return one job."""
-        return job_message(await self._trainings.get(request.id))
+        return job_message(await self._actions.get(request.id))
 
     async def ListTrainings(self, request: train_pb2.ListTrainingsRequest, context: Context) -> Any:
         """Return the jobs of a model."""
-        jobs = await self._trainings.list(request.model, request.limit)
+        jobs = await self._actions.list(request.model, request.limit)
         return train_pb2.ListTrainingsResponse(trainings=map(job_message, jobs))
 
     async def WatchTraining(
         self, request: train_pb2.WatchTrainingRequest, context: Context
     ) -> AsyncIterator[train_pb2.TrainingJob]:
         """Stream the job whenever it changes."""
-        async with aclosing(self._trainings.watch(request.id)) as jobs:
+        async with aclosing(self._actions.watch(request.id)) as jobs:
             async for job in jobs:
                 yield job_message(job)
 
@@ -59,11 +59,11 @@ class TrainServicer(train_pb2_grpc.TrainServiceServicer):
     ) -> Any:
         """Cancel a job."""
         check_request_id(request.request_id)
-        return job_message(await self._trainings.cancel(request.id))
+        return job_message(await self._actions.cancel(request.id))
 
 
 def job_message(job: Job) -> train_pb2.TrainingJob:
-    """The job as the contract has it."""
+    """Return the job as the message of train.proto."""
     message = train_pb2.TrainingJob(
         id=job.id,
         request_id=job.request_id,
@@ -92,7 +92,7 @@ def job_message(job: Job) -> train_pb2.TrainingJob:
 
 def _decision(decision: Mapping[str, Any]) -> train_pb2.Decision:
     outcome = f"DECISION_OUTCOME_{decision['outcome']}"
-    # What else is noted is for the canary alone.
+    # The job's decision also has numbers for the canary, which are not part of the contract.
     public = {field.name for field in train_pb2.Decision.DESCRIPTOR.fields}
     shown = {name: value for name, value in decision.items() if name in public}
     return train_pb2.Decision(**(shown | {"outcome": outcome}))

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from service_kit.model_registry.retention import KEEP_VERSIONS
@@ -11,7 +11,7 @@ from service_kit.settings import ServiceSettings
 
 
 class TrainingSettings(ServiceSettings):
-    """See the fields."""
+    """The settings; each field says what it sets."""
 
     model_config = SettingsConfigDict(env_prefix="TRAINING_", populate_by_name=True)
 
@@ -22,29 +22,23 @@ class TrainingSettings(ServiceSettings):
     """URL of the MLflow tracking server."""
 
     state_dir: Path = Path(".mesh/training")
-    """A folder of this service's own, for rows, checkpoints and models of the jobs under way."""
+    """Folder that no other service uses, for rows, checkpoints and models of unfinished jobs."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """What to train on; `auto` takes a CUDA device when there is one. With `cuda` and no such
-    device the service refuses to start."""
+    """Device to train on; `auto` takes a CUDA device when there is one, else the CPU. With `cuda`
+    and no CUDA device the service refuses to start."""
 
     base_model: str = ""
-    """Hub id or folder that trainings start from unless asked otherwise; empty: the packaged
-    MiniLM encoder, which needs no network."""
+    """Hub id or folder of the model that trainings start from unless the caller names another;
+    empty: the packaged MiniLM encoder, which needs no network."""
 
     promotion_p_value: float = Field(default=0.05, gt=0, le=1)
-    """A better challenger is promoted when the paired test's p-value is at most this."""
-
-    slack_url: SecretStr | None = Field(
-        default=None, validation_alias=AliasChoices("TRAINING_SLACK_URL", "SLACK_URL")
-    )
-    """Slack webhook for results and decisions, also taken from SLACK_URL; empty: none."""
-
-    slack_url_file: Path | None = None
-    """File that holds the webhook's URL, in place of `slack_url`."""
+    """Largest p-value of the paired test with which the training service promotes a better
+    challenger at once. A canary has a limit of its own, CONTROL_CANARY_P_VALUE."""
 
     keep_failed_jobs: int = Field(default=3, ge=0)
-    """Folders of failed jobs that are kept for a look; those of other ended jobs are removed."""
+    """Newest folders of failed jobs that are kept for inspection; folders of other ended jobs are
+    removed."""
 
     keep_versions: int = Field(default=KEEP_VERSIONS, ge=1)
     """Newest versions of a model that are kept, besides those with an alias."""
@@ -53,11 +47,5 @@ class TrainingSettings(ServiceSettings):
     """Seconds of training that an interruption may cost; a checkpoint takes about 0.3 s."""
 
     nice: int = Field(default=0, ge=0, le=19)
-    """How far a training gives way to whatever else wants the CPU, such as replicas beside it: from
-    0, not at all, to 19."""
-
-    def slack_webhook(self) -> str:
-        """URL of the webhook, or an empty string. Raises OSError when its file cannot be read."""
-        if self.slack_url_file is not None:
-            return self.slack_url_file.read_text().strip()
-        return self.slack_url.get_secret_value().strip() if self.slack_url else ""
+    """Niceness of the child process that trains, 0 to 19. A higher one leaves more CPU time to
+    other processes, such as replicas on the same machine."""

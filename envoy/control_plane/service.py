@@ -78,7 +78,7 @@ class ControlPlane:
                 FleetNumbers(self._fleet),
                 promotions,
                 self._coordinator,
-                Judge(Rules(promotion_p_value=settings.canary_p_value)),
+                Judge(Rules(canary_p_value=settings.canary_p_value)),
             )
         )
         self._servicer = ReloadServicer(

@@ -45,7 +45,7 @@ class ControlPlaneSettings(ServiceSettings):
     upkeep_seconds: float = 1.0
     """Seconds between two looks at the fleet."""
 
-    canary_p_value: float = Field(default=Rules.promotion_p_value, gt=0, le=1)
+    canary_p_value: float = Field(default=Rules.canary_p_value, gt=0, le=1)
     """Largest p-value of the comparison on held-out rows with which a canary promotes."""
 
     training: str = "127.0.0.1:9002"

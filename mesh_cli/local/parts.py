@@ -94,7 +94,7 @@ class Parts:
             self.postgres(),
             self._mlflow(),
             *(self._replica(name) for name in self.replica_names()),
-            self._service("training", "training_svc", {**self._training(), **self._slack()}),
+            self._service("training", "training_svc", self._training()),
             self._service("trigger", "trigger_svc", self._trigger()),
             self._service("control-plane", "control_plane", self._control_plane()),
             self._envoy(),
@@ -173,9 +173,6 @@ class Parts:
             "CONTROL_REPLICAS_FILE": str(self._home.replicas_file),
         }
 
-    def _slack(self) -> dict[str, str]:
-        return {name: os.environ[name] for name in ("SLACK_URL",) if name in os.environ}
-
     def _service(self, name: str, package: str, own: Mapping[str, str]) -> Part:
         prefix = _PREFIXES[package]
         environment = {
@@ -204,7 +201,9 @@ class Parts:
 
     def _airflow(self) -> list[Part]:
         url = f"http://127.0.0.1:{self._settings.airflow_port}"
-        environment = airflow.environment(self._home, self._settings) | self._slack()
+        environment = airflow.environment(self._home, self._settings)
+        if "SLACK_URL" in os.environ:
+            environment = environment | {"SLACK_URL": os.environ["SLACK_URL"]}
         return [
             Part(
                 Program(

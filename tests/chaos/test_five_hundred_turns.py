@@ -29,13 +29,13 @@ from service_kit.model_registry.registry import Registry
 from tests.chaos.conftest import Hold
 from tests.real_parts.trigger_service import examples, query, running_trigger
 from training_svc.jobs import job_store as training_store
-from training_svc.jobs.caller_actions import Trainings
-from training_svc.jobs.child_process import Ended
+from training_svc.jobs.caller_actions import CallerActions
+from training_svc.jobs.child_process import ChildEnd
 from training_svc.jobs.folders import JobFolders
 from training_svc.jobs.job import Job, Params, State
 from training_svc.jobs.job import Promotion as PromotionMode
-from training_svc.jobs.job_changes import Changes
-from training_svc.jobs.job_runner import Runner
+from training_svc.jobs.job_changes import JobChanges
+from training_svc.jobs.job_runner import JobRunner
 from training_svc.jobs.job_store import PostgresJobs
 from training_svc.jobs.promoter import MlflowPromoter
 from training_svc.jobs.retention import Retention
@@ -63,10 +63,10 @@ class StubTrainer:
         self._http = httpx.AsyncClient(base_url=f"{mlflow_url}/api/2.0")
         self._registry = Registry(mlflow_url)
 
-    async def launch(self, job: Job, folder: Path) -> "StubWorker":
+    async def launch(self, job: Job, folder: Path) -> "StubChild":
         (folder / "checkpoints").mkdir(exist_ok=True)
         (folder / "checkpoints" / "weights").write_bytes(bytes(MODEL_BYTES))
-        return StubWorker(await self._registered(job))
+        return StubChild(await self._registered(job))
 
     async def _registered(self, job: Job) -> Mapping[str, Any]:
         model = await self._registry.find_model(job.model)
@@ -105,16 +105,16 @@ class StubTrainer:
 
 
 @dataclass
-class StubWorker:
-    """A worker that sends one report and ends."""
+class StubChild:
+    """A child process that sends one report and ends."""
 
     report: Mapping[str, Any]
 
     async def reports(self) -> AsyncIterator[Mapping[str, Any]]:
         yield self.report
 
-    async def wait(self) -> Ended:
-        return Ended(0)
+    async def wait(self) -> ChildEnd:
+        return ChildEnd(0)
 
     def kill(self) -> None:
         raise AssertionError("nobody kills it")
@@ -124,7 +124,7 @@ class StubWorker:
 class StubAirflow(MemoryAirflow):
     """Takes a run's two steps itself: trains, then lets a replica's cache fetch the new version."""
 
-    trainings: Trainings
+    actions: CallerActions
     cache: ModelCache
     registry: Registry
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -140,8 +140,8 @@ class StubAirflow(MemoryAirflow):
 
     async def _run(self, run: Run) -> None:
         model = run.conf["model"]
-        job = await self.trainings.submit(model, run.id, Params(), PromotionMode.AUTO)
-        async for seen in self.trainings.watch(job.id):
+        job = await self.actions.submit(model, run.id, Params(), PromotionMode.AUTO)
+        async for seen in self.actions.watch(job.id):
             job = seen
         assert job.state is State.SUCCEEDED, job
         await self.cache.fetch(self.registry, model, job.version)
@@ -208,20 +208,20 @@ async def running_loop(
     database = Database(postgres_url, "training service")
     await apply_schema(database, "training jobs", training_store.SCHEMA)
     await apply_schema(database, "promotions", promotion.SCHEMA)
-    registry, trainer, changes = Registry(mlflow_url), StubTrainer(mlflow_url), Changes()
+    registry, trainer, changes = Registry(mlflow_url), StubTrainer(mlflow_url), JobChanges()
     jobs = PostgresJobs(database)
     folders = JobFolders(folder / "state", keep_failed=1)
     folders.lock()
-    runner = Runner(
+    runner = JobRunner(
         *(jobs, changes, trainer),
         MlflowPromoter(registry, Promotions(postgres_url, registry)),
-        *(folders, lambda job: None, Retention(registry, jobs, KEEP_VERSIONS).apply),
+        *(folders, Retention(registry, jobs, KEEP_VERSIONS).apply),
     )
-    trainings = Trainings(jobs, changes, registry, runner.wake, runner.cancel)
+    actions = CallerActions(jobs, changes, registry, runner.wake, runner.cancel)
     cache = ModelCache(folder / "cache", KEEP_CACHED)
     cache.open()
     running = asyncio.create_task(runner.run())
-    airflow = StubAirflow(trainings, cache, registry)
+    airflow = StubAirflow(actions, cache, registry)
     models = [f"m{uuid.uuid4().hex[:12]}" for _ in range(MODELS)]
     try:
         async with running_trigger(

@@ -1,4 +1,4 @@
-"""What the tests of the training service share: rows, a tiny base model, the service itself."""
+"""Rows, a tiny base model and a training service in a process, for the tests that need them."""
 
 import asyncio
 import random
@@ -30,7 +30,7 @@ CREATE TABLE training.{model} (
 
 
 def make_tiny_bert(folder: Path) -> Path:
-    """A BERT with random weights that learns the words above in a second."""
+    """Save a BERT with random weights that learns GOOD and BAD in a second; return its folder."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizer
 
@@ -51,7 +51,7 @@ def make_tiny_bert(folder: Path) -> Path:
 
 
 def make_rows(count: int) -> list[tuple[str, str, str]]:
-    """Distinct texts with label and split; half of them held out."""
+    """Return `count` distinct texts with label and split; half of them are held out."""
     rng = random.Random(7)
     texts: dict[str, str] = {}
     while len(texts) < count:
@@ -96,14 +96,14 @@ class Service:
         return last
 
     async def trained_on(self, any_id: str, steps: int) -> train_pb2.TrainingJob:
-        """Wait until so many steps are done."""
+        """Return the job once `steps` steps are done, or once it has failed."""
         async for job in self.watch(any_id):
             if job.progress.step >= steps or job.error:
                 return job
-        raise AssertionError("the job ended before that")
+        raise AssertionError(f"the job ended before step {steps}")
 
-    async def worker_pid(self) -> int:
-        """Process id of the child that trains, once there is one."""
+    async def child_pid(self) -> int:
+        """Process id of the service's child process, once there is one."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         await until(lambda: bool(children.read_text()))
         return int(children.read_text().split()[0])
@@ -121,7 +121,7 @@ async def _until_serving(channel: aio.Channel) -> None:
 
 @asynccontextmanager
 async def running_service(settings: Mapping[str, str], log: Path) -> AsyncIterator[Service]:
-    """`python -m training_svc.main`, serving; killed at the end unless it has ended."""
+    """Run `python -m training_svc.main`; yield it when it serves, and terminate it at the end."""
     port = free_port()
     environment = {f"TRAINING_{name.upper()}": value for name, value in settings.items()}
     started = asyncio.get_running_loop().time()

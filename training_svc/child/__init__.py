@@ -1,1 +1,1 @@
-"""The child process of one job, from the rows to the registered version."""
+"""Runs in the child process of a job: from the rows to the registered version."""

@@ -1,8 +1,8 @@
 """The child process of one job: `python -m training_svc.child.main FOLDER PARENT_PID`.
 
-It says what happened in JSON lines on standard output, each an object of changed job fields; what
-the libraries print goes to standard error. Exit status 0: a decision was reported; 1: an error
-was. It ends with its parent, whatever ends that.
+It reports in JSON lines on standard output; each line is an object of changed job fields. What the
+libraries print goes to standard error. The exit status is 0 after it reported a decision and 1
+after it reported an error. The kernel kills it as soon as its parent ends in any way.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 ROWS_FILE = "rows.jsonl"
 PR_SET_PDEATHSIG = 1
-OOM_SCORE = "500"  # of 1,000: when memory runs out, this process goes and not the services
+OOM_SCORE = "500"  # of 1,000: when memory runs out, Linux kills this process and no service
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -38,24 +38,24 @@ def main(arguments: list[str]) -> int:
     folder, parent = Path(arguments[0]), int(arguments[1])
     _end_with(parent)
     report = _take_standard_output()
-    configure_logging("training-worker", os.environ.get("TRAINING_LOG_LEVEL", "INFO"))
+    configure_logging("training-child", os.environ.get("TRAINING_LOG_LEVEL", "INFO"))
     logging.captureWarnings(True)
     try:
         _run(folder, report)
     except (UnusableRows, MeshError, OSError, ValueError) as error:
         log.error("training failed", extra={"why": str(error)}, exc_info=True)
-        report({"error": _told(folder, str(error) or type(error).__name__)})
+        report({"error": _explained(folder, str(error) or type(error).__name__)})
         return 1
     except Exception as error:
         log.exception("training failed")
-        report({"error": _told(folder, f"{type(error).__name__}: {error}")})
+        report({"error": _explained(folder, f"{type(error).__name__}: {error}")})
         return 1
-    log.info("worker done", extra={"cpu_seconds": round(time.process_time(), 1)})
+    log.info("child process done", extra={"cpu_seconds": round(time.process_time(), 1)})
     return 0
 
 
-def _told(folder: Path, error: str) -> str:
-    """The error, with what the libraries do not say: they know only that a write failed."""
+def _explained(folder: Path, error: str) -> str:
+    """The error; when the disk is full it says so, since libraries only say that a write failed."""
     return f"the disk of {folder} is full: {error}" if is_full(folder) else error
 
 
@@ -63,7 +63,7 @@ def _run(folder: Path, report: Report) -> None:
     spec = JobSpec.read(folder)
     os.nice(spec.nice)
     rows = _frozen_rows(spec, folder, report)
-    # Only now the seconds of importing torch: bad rows are told at once.
+    # Importing torch takes seconds, so it is done only after the rows have passed their checks.
     from training_svc.child.pipeline import Pipeline
 
     Pipeline(spec, folder, rows, os.environ[MLFLOW_URL_VARIABLE], report).run()
@@ -73,9 +73,11 @@ def _frozen_rows(spec: JobSpec, folder: Path, report: Report) -> CheckedRows:
     path = folder / ROWS_FILE
     if not path.exists():
         url = os.environ[DATABASE_URL_VARIABLE]
-        freeze(until_available(lambda: read_rows(url, spec.model), "training rows"), path)
-    rows = thaw(path)
-    checked = check(rows, spec.params.max_examples)
+        until_available(lambda: freeze(read_rows(url, spec.model), path), "training rows")
+    # The file is read also when it has just been written, so that a fresh attempt and a resumed
+    # one get their rows and the digest in the same way.
+    rows, digest = thaw(path)
+    checked = check(rows, digest, spec.params.max_examples)
     counts = {
         "train": len(checked.train),
         "test": len(checked.test),
@@ -88,7 +90,7 @@ def _frozen_rows(spec: JobSpec, folder: Path, report: Report) -> CheckedRows:
 
 
 def _take_standard_output() -> Report:
-    """Keep standard output for reports; whatever else prints there lands on standard error."""
+    """Return the function that reports, and send everything else that is printed to stderr."""
     output = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
@@ -104,7 +106,7 @@ def _end_with(parent: int) -> None:
     if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent:
-        sys.exit("the training service ended before its worker began")
+        sys.exit("the training service ended before its child process began")
     Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
 
 
@@ -112,5 +114,5 @@ if __name__ == "__main__":
     status = main(sys.argv[1:])
     logging.shutdown()
     sys.stderr.flush()
-    # All is written, and taking torch and MLflow apart would cost seconds.
+    # Everything is written; a regular exit would spend seconds on tearing down torch and MLflow.
     os._exit(status)

@@ -1,6 +1,6 @@
-"""Everything that a training leaves in MLflow; for the child process.
+"""Writes a training's run, model and version to MLflow, from the child process.
 
-Every step can be done again: a resumed training finds its run, its logged model and its version.
+Every step can be repeated: a resumed training finds its run, its logged model and its version.
 """
 
 import logging
@@ -37,21 +37,21 @@ T = TypeVar("T")
 TAG_ATTEMPT = "mesh.attempt"
 TAG_ROWS_DIGEST = "mesh.rows_digest"
 LOSS_EVERY_S = 5.0  # seconds between two uploads of the training loss
-HEALTH_TIMEOUT_S = 5.0
-MAX_FAILURES = 5  # times that one step may fail on MLflow's side while MLflow is there
-MAX_DATASET_DIGEST = 36  # characters that MLflow takes
+HEALTH_TIMEOUT_S = 5.0  # seconds
+MAX_FAILURES = 5  # failures of one step on MLflow's side while its health check answers
+MAX_DATASET_DIGEST = 36  # characters that MLflow accepts
 MODEL_ID_FILE = "logged_model.txt"
 PACKAGED_ENCODER_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 PACKAGED_ENCODER_LICENSE = "apache-2.0"
 
-# A list of texts in, one label and its score a text out.
+# The model takes a list of texts and returns one label with its score for each text.
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec("string")]),
     outputs=Schema([ColSpec("string", "label"), ColSpec("double", "score")]),
 )
 
 
-class Tracker:
+class MlflowTracker:
     """The MLflow run of one attempt."""
 
     def __init__(self, url: str, spec: JobSpec, folder: Path) -> None:
@@ -69,7 +69,7 @@ class Tracker:
         self.run_id = self._persist(self._find_or_create_run)
 
     def log_progress(self, progress: Progress) -> None:
-        """Note the training loss; it is uploaded beside the training, every few seconds."""
+        """Note the training loss. A thread uploads the losses every LOSS_EVERY_S seconds."""
         now = int(time.time() * 1000)
         with self._lock:
             self._losses.append(Metric("loss", progress.loss, now, progress.step))
@@ -81,7 +81,7 @@ class Tracker:
     def log_results(
         self, params: Mapping[str, Any], metrics: Mapping[str, float], rows: Mapping[str, Any]
     ) -> None:
-        """Log hyperparameters, final metrics and the dataset; waits while MLflow is away."""
+        """Log hyperparameters, final metrics and the dataset; wait while MLflow is away."""
         self._uploader.shutdown()
         self._persist(self._upload_losses)
         now = int(time.time() * 1000)
@@ -106,7 +106,7 @@ class Tracker:
         self._persist(log_all)
 
     def log_model(self, model_dir: Path, extras: Path, base_model: str) -> str:
-        """Log the model and the files in `extras` as a LoggedModel, once; return its id."""
+        """Log the model and the files in `extras` as one LoggedModel, once; return its id."""
         noted = self._folder / MODEL_ID_FILE
         if not noted.exists():
             model_id = self._persist(lambda: self._log_model(model_dir, base_model))
@@ -115,11 +115,11 @@ class Tracker:
         return noted.read_text()
 
     def register(self, model_id: str) -> str:
-        """Create the model version with its tags in one call, unless it is there; return it."""
+        """Return the job's version, which is created with its tags unless it exists."""
         return self._persist(lambda: self._find_or_create_version(model_id))
 
     def tags(self) -> dict[str, str]:
-        """What marks run, logged model and version as this job's."""
+        """The tags that mark a run, a logged model and a version as this job's."""
         spec = self._spec
         return {TAG_BATCH_ID: spec.request_id, TAG_JOB_ID: spec.job_id, "model": spec.model}
 
@@ -127,30 +127,30 @@ class Tracker:
         spec = self._spec
         experiment = self._experiment()
         attempt = str(spec.attempt)
-        found = self._client.search_runs(
+        runs = self._client.search_runs(
             [experiment],
             f"tags.`{TAG_JOB_ID}` = '{spec.job_id}' and tags.`{TAG_ATTEMPT}` = '{attempt}'",
             max_results=1,
         )
-        if found:
-            return str(found[0].info.run_id)
+        if runs:
+            return str(runs[0].info.run_id)
         run = self._client.create_run(
             experiment, run_name=spec.request_id, tags=self.tags() | {TAG_ATTEMPT: attempt}
         )
         return str(run.info.run_id)
 
     def _experiment(self) -> str:
-        found = self._client.get_experiment_by_name(self._spec.model)
-        if found is None:
+        experiment = self._client.get_experiment_by_name(self._spec.model)
+        if experiment is None:
             return str(self._client.create_experiment(self._spec.model))
-        if found.lifecycle_stage == LifecycleStage.DELETED:
-            self._client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
+        if experiment.lifecycle_stage == LifecycleStage.DELETED:
+            self._client.restore_experiment(experiment.experiment_id)
+        return str(experiment.experiment_id)
 
     def _find_or_create_version(self, model_id: str) -> str:
         spec = self._spec
-        if (found := self._only_version()) is not None:
-            return found
+        if (version := self._only_version()) is not None:
+            return version
         self._client.create_model_version(
             spec.model,
             source=f"models:/{model_id}",
@@ -164,14 +164,16 @@ class Tracker:
         return created
 
     def _only_version(self) -> str | None:
-        """The job's version. An earlier request that MLflow was slow to carry out may have made
-        another one beside it: the first stays.
+        """The job's version, or None.
+
+        MLflow may have carried out an earlier request late and so have made a second version:
+        the first one stays, and the others are deleted.
         """
         spec = self._spec
-        found = self._client.search_model_versions(
+        registered = self._client.search_model_versions(
             f"name = '{spec.model}' and tags.`{TAG_JOB_ID}` = '{spec.job_id}'"
         )
-        versions = sorted(int(version.version) for version in found)
+        versions = sorted(int(version.version) for version in registered)
         for version in versions[1:]:
             self._client.delete_model_version(spec.model, str(version))
         return str(versions[0]) if versions else None
@@ -186,7 +188,7 @@ class Tracker:
                 name="model",
                 task="text-classification",
                 signature=SIGNATURE,
-                # Given, so that MLflow neither loads the model to guess them nor asks the hub.
+                # With these given, MLflow neither loads the model to guess them nor calls the hub.
                 pip_requirements=[
                     f"torch=={torch.__version__.partition('+')[0]}",
                     f"transformers=={transformers.__version__}",
@@ -203,7 +205,7 @@ class Tracker:
         try:
             self._upload_losses()
         except Exception as error:
-            # They stay in the list; the end of the training waits for MLflow.
+            # The losses stay in the list, and log_results uploads them at the end.
             log.warning("the loss was not uploaded", extra={"why": type(error).__name__})
 
     def _upload_losses(self) -> None:
@@ -214,7 +216,10 @@ class Tracker:
             del self._losses[: len(losses)]
 
     def _persist(self, step: Callable[[], T]) -> T:
-        """Do a step; again when MLflow was away meanwhile, or failed on its own side."""
+        """Return `step()`, repeated while MLflow is away, and when MLflow failed on its own side.
+
+        Raises an error of MLflow's side when it is the MAX_FAILURES-th, any other error at once.
+        """
         failures = 0
 
         def attempt() -> T:

@@ -1,7 +1,7 @@
 """The steps of a job in its child process: fine-tune → evaluate → decide → register.
 
-Each step leaves a file in the job's folder and is skipped when the file is there, so that a job
-that was interrupted goes on where it was.
+Each step leaves a file in the job's folder and is skipped when that file exists, so that an
+interrupted job goes on with the step that it had reached.
 """
 
 import json
@@ -12,8 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from training_svc.child.mlflow_tracking import PACKAGED_ENCODER_NAME, Tracker
-from training_svc.child.registered_versions import Versions
+from training_svc.child.mlflow_tracking import PACKAGED_ENCODER_NAME, MlflowTracker
+from training_svc.child.registered_versions import RegisteredVersions
 from training_svc.child.rows import CheckedRows, Row
 from training_svc.jobs.job import Params
 from training_svc.jobs.job_spec import JobSpec
@@ -34,7 +34,7 @@ Report = Callable[[dict[str, Any]], None]
 
 
 class Pipeline:
-    """One attempt of one job, with everything that it needs."""
+    """The steps of one attempt of one job."""
 
     def __init__(
         self, spec: JobSpec, folder: Path, rows: CheckedRows, mlflow_url: str, report: Report
@@ -43,23 +43,23 @@ class Pipeline:
         self._folder = folder
         self._rows = rows
         self._report = report
-        self._versions = Versions(mlflow_url, spec.model)
+        self._versions = RegisteredVersions(mlflow_url, spec.model)
         self._mlflow_url = mlflow_url
         self._base_model = spec.params.base_model or spec.base_model
 
     def run(self) -> None:
-        """Go through every step that is not done yet and report the decision."""
+        """Carry out every step that is not done yet and report the decision."""
         self._check_device()
         self._versions.ensure_model()
         registered = self._versions.of_job(self._spec.job_id)
         if registered is None:
-            tracker = Tracker(self._mlflow_url, self._spec, self._folder)
+            tracker = MlflowTracker(self._mlflow_url, self._spec, self._folder)
             self._report({"run_id": tracker.run_id})
             model_dir = self._fine_tuned(tracker)
             challenger, decision = self._judged(model_dir, "")
             version = self._registered(tracker, model_dir, challenger, decision)
         else:
-            # An earlier attempt, or this one before it was interrupted, came as far as this.
+            # An earlier attempt, or this one before an interruption, has registered the version.
             version = registered.version
             self._report({"run_id": registered.run_id})
             model_dir = self._folder / "model"
@@ -71,10 +71,10 @@ class Pipeline:
     def _check_device(self) -> None:
         device = choose_device()
         if self._spec.device == "cuda" and device.kind != "cuda":
-            raise OSError("TRAINING_DEVICE is cuda, but there is no CUDA device (any more)")
+            raise OSError("TRAINING_DEVICE is cuda, but torch finds no CUDA device now")
         self._report({"device": device.describe()})
 
-    def _fine_tuned(self, tracker: Tracker) -> Path:
+    def _fine_tuned(self, tracker: MlflowTracker) -> Path:
         model_dir, noted = self._folder / "model", self._folder / TRAINED_FILE
         if noted.exists():
             return model_dir
@@ -103,7 +103,10 @@ class Pipeline:
         return model_dir
 
     def _start_from(self) -> Path | None:
-        """The Champion of when the attempt began, if it is to be started from."""
+        """The folder of the Champion to start from, None unless a warm start was asked for.
+
+        The Champion's version is noted in a file, so that a resumed attempt starts from the same.
+        """
         if not self._spec.params.warm_start:
             return None
         pinned = self._folder / "start_from.txt"
@@ -112,7 +115,7 @@ class Pipeline:
         version = pinned.read_text()
         return self._champion_dir(version) if version else None
 
-    def _on_progress(self, tracker: Tracker, progress: Progress) -> None:
+    def _on_progress(self, tracker: MlflowTracker, progress: Progress) -> None:
         if not math.isfinite(progress.loss):
             raise ValueError(
                 f"the training diverged at step {progress.step}: the loss is not a number; "
@@ -122,13 +125,17 @@ class Pipeline:
         tracker.log_progress(progress)
 
     def _judged(self, model_dir: Path, own_version: str) -> tuple[Evaluation, Decision]:
-        """Challenger and present Champion on the same held-out rows."""
+        """Evaluate challenger and present Champion on the same held-out rows, and decide.
+
+        `own_version` is the version of the challenger, empty while it is not registered.
+        """
         self._report({"state": "EVALUATING"})
         challenger = self._evaluated(model_dir, "challenger")
         self._report({"metrics": _metrics(challenger)})
         champion_version = self._versions.champion()
         if own_version and champion_version == own_version:
-            # Promoted already, then interrupted: the comparison was with the one before.
+            # The job was interrupted after its promotion. Its challenger was compared with the
+            # version that was Champion before.
             champion_version = self._versions.previous()
         champion = None
         if champion_version:
@@ -151,19 +158,19 @@ class Pipeline:
         if noted.exists():
             values = json.loads(noted.read_text())
             return Evaluation(**values | {"label_names": tuple(values["label_names"])})
-        found = evaluate(model_dir, _texts(self._rows.test), _labels(self._rows.test))
-        if not math.isfinite(found.log_loss):
+        evaluation = evaluate(model_dir, _texts(self._rows.test), _labels(self._rows.test))
+        if not math.isfinite(evaluation.log_loss):
             raise ValueError(
-                f"the {name} answers with numbers that are none; try a lower learning_rate"
+                f"the {name} answers with scores that are no numbers; try a lower learning_rate"
             )
-        write_whole(noted, json.dumps(asdict(found)))
-        return found
+        write_whole(noted, json.dumps(asdict(evaluation)))
+        return evaluation
 
     def _champion_dir(self, version: str) -> Path:
         return self._versions.fetch(version, self._folder / f"champion-{version}")
 
     def _registered(
-        self, tracker: Tracker, model_dir: Path, challenger: Evaluation, decision: Decision
+        self, tracker: MlflowTracker, model_dir: Path, challenger: Evaluation, decision: Decision
     ) -> str:
         trained = json.loads((self._folder / TRAINED_FILE).read_text())
         base_model = self._base_model or PACKAGED_ENCODER_NAME
@@ -182,7 +189,7 @@ class Pipeline:
                 "digest": self._rows.digest,
             },
         )
-        # What a replica reads besides the weights; logged as it lies here.
+        # The files that a replica reads besides the weights; they are logged as they are here.
         extras = _made(self._folder / "extras")
         write_golden(
             extras,
@@ -196,7 +203,7 @@ class Pipeline:
 
 
 def _fine_tune_params(params: Params, base_model: str) -> FineTuneParams:
-    """Ours, with the recipe's default for whatever was left to the service."""
+    """The caller's parameters, with the recipe's default for each that was left to the service."""
     return FineTuneParams(
         base_model=base_model,
         epochs=params.epochs,

@@ -1,4 +1,4 @@
-"""The registered versions of a model, as a training needs them; for the child process."""
+"""Finds and downloads the registered versions of a model, from the child process."""
 
 import asyncio
 import shutil
@@ -12,12 +12,12 @@ from training_svc.child.waiting import until_available
 
 T = TypeVar("T")
 
-# Where mlflow.transformers puts what from_pretrained wants in one folder.
+# The folders of an MLflow model whose files from_pretrained expects in one folder.
 _PARTS = ("model", "components/tokenizer")
 
 
-class Versions:
-    """The versions of one model; every method waits while MLflow is away."""
+class RegisteredVersions:
+    """The registered versions of one model. Every method waits while MLflow is away."""
 
     def __init__(self, mlflow_url: str, model: str) -> None:
         self._url = mlflow_url
@@ -28,29 +28,31 @@ class Versions:
         return self._alias(CHAMPION)
 
     def previous(self) -> str:
-        """The version that was Champion before; empty when there is none."""
+        """The version that was Champion before the present one; empty when there is none."""
         return self._alias(PREVIOUS)
 
     def of_job(self, job_id: str) -> ModelVersion | None:
-        """The version that a job has registered, if it has.
+        """The version that a job has registered, None before it has.
 
-        A request that MLflow carried out late may have registered it twice: the first one stays.
+        MLflow may have registered it twice, when it carried out an earlier request late: the
+        first version stays, and the others are unregistered.
         """
 
         async def find(registry: Registry) -> ModelVersion | None:
-            found = await registry.versions_with_tag(self._model, TAG_JOB_ID, job_id)
-            for second in found[:-1]:
-                await registry.unregister(self._model, second.version)
-            return found[-1] if found else None
+            versions = await registry.versions_with_tag(self._model, TAG_JOB_ID, job_id)
+            # The newest version comes first.
+            for later in versions[:-1]:
+                await registry.unregister(self._model, later.version)
+            return versions[-1] if versions else None
 
         return self._call(find)
 
     def ensure_model(self) -> None:
-        """Create the registered model unless it is there."""
+        """Create the registered model unless it exists."""
         self._call(lambda registry: registry.ensure_model(self._model))
 
     def fetch(self, version: str, folder: Path) -> Path:
-        """Download a version to `folder`, in the layout of from_pretrained; done once only."""
+        """Download a version to `folder`, in the layout of from_pretrained, unless it is there."""
         if not folder.exists():
             download = folder.with_name(folder.name + ".download")
             self._call(lambda registry: registry.download(self._model, version, download))
@@ -63,8 +65,8 @@ class Versions:
         return folder
 
     def _alias(self, alias: str) -> str:
-        found = self._call(lambda registry: registry.find_model(self._model))
-        return found.aliases.get(alias, "") if found else ""
+        model = self._call(lambda registry: registry.find_model(self._model))
+        return model.aliases.get(alias, "") if model else ""
 
     def _call(self, work: Callable[[Registry], Awaitable[T]]) -> T:
         async def once() -> T:

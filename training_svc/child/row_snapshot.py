@@ -1,5 +1,6 @@
-"""Reads the rows of a model as they are at one moment."""
+"""Reads the rows of a model as they were at one moment."""
 
+from collections.abc import Iterator
 from contextlib import closing
 
 import psycopg2
@@ -9,13 +10,13 @@ from service_kit.database import connect
 from service_kit.errors import Unavailable
 from training_svc.child.rows import Row, UnusableRows
 
-FETCH_ROWS = 10_000
+FETCH_ROWS = 10_000  # rows that PostgreSQL sends at a time
 
 
-def read_rows(database_url: str, model: str) -> list[Row]:
-    """Every row of training.<model> in one snapshot, in order of their ids.
+def read_rows(database_url: str, model: str) -> Iterator[Row]:
+    """Yield every row of training.<model> in one snapshot, in order of their ids, as they come.
 
-    Raises Unavailable when PostgreSQL is away, UnusableRows when the table is gone.
+    Raises Unavailable when PostgreSQL is away, UnusableRows when the table does not exist.
     """
     query = sql.SQL("SELECT id, text, label, split FROM training.{} ORDER BY id").format(
         sql.Identifier(model)
@@ -26,7 +27,8 @@ def read_rows(database_url: str, model: str) -> list[Row]:
             with connection, connection.cursor("rows") as cursor:
                 cursor.itersize = FETCH_ROWS
                 cursor.execute(query)
-                return [Row(*values) for values in cursor]
+                for values in cursor:
+                    yield Row(*values)
     except psycopg2.errors.UndefinedTable as error:
         raise UnusableRows(
             f"the training table of {model} is gone; import rows: mesh import {model} FILE.csv"

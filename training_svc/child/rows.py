@@ -1,14 +1,14 @@
-"""The rows of one job: frozen in a file, then checked.
+"""The rows of one job: frozen in a file, then read back and checked.
 
 Two texts count as the same when they differ in white space or case only. The checks:
 
 - a row with a blank text or a blank label is dropped;
 - held-out rows with the same text and different labels are dropped, all of them: no answer to
   that text could be called right;
-- a training row whose text is also held out is dropped: else the test would reward memory;
+- a training row whose text is also held out is dropped, because the test would reward memory;
 - training rows with the same text and different labels are dropped, all of them: nothing here
-  knows which label is right;
-- of what is left, `max_examples` keeps the newest training rows;
+  can tell which label is right;
+- of the training rows that are left, the newest `max_examples` are kept;
 - a held-out row whose label no training row has is dropped: no challenger could get it right.
 
 Repeated rows that agree stay: how often a text occurs is information.
@@ -26,7 +26,7 @@ TRAIN, TEST = "train", "test"
 
 
 class UnusableRows(ValueError):
-    """Nothing can be trained or measured with these rows; the message says what to do."""
+    """Nothing can be trained or measured with these rows; the message says how to mend that."""
 
 
 @dataclass(frozen=True)
@@ -41,25 +41,20 @@ class Row:
 
 @dataclass(frozen=True)
 class CheckedRows:
-    """What is trained on and what is held out."""
+    """The rows to train on and the rows that are held out for the comparison."""
 
     train: tuple[Row, ...]
     test: tuple[Row, ...]
     dropped: int  # rows that the checks left out; not those beyond max_examples
-    digest: str  # SHA-256 of every frozen row, hexadecimal
+    digest: str  # SHA-256 of the file of the frozen rows, hexadecimal
     labels: tuple[str, ...]  # of the training rows, sorted: the order of the model's outputs
 
 
-def digest(rows: Iterable[Row]) -> str:
-    """SHA-256 over id, text, label and split of every row in its order, hexadecimal."""
-    total = hashlib.sha256()
-    for row in rows:
-        total.update(_line(row))
-    return total.hexdigest()
-
-
 def freeze(rows: Iterable[Row], path: Path) -> None:
-    """Write the rows to a file, which appears only when it is complete."""
+    """Write the rows to a file as they come; the file appears only when it is complete.
+
+    Each line is the JSON array [id, text, label, split] of one row.
+    """
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
         file.writelines(map(_line, rows))
@@ -68,16 +63,21 @@ def freeze(rows: Iterable[Row], path: Path) -> None:
     partial.replace(path)
 
 
-def thaw(path: Path) -> list[Row]:
-    """Read the rows of a file back."""
+def thaw(path: Path) -> tuple[list[Row], str]:
+    """Read the rows of a file back; return them with the SHA-256 of the file, hexadecimal."""
+    rows: list[Row] = []
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return [Row(*json.loads(line)) for line in file]
+        for line in file:
+            digest.update(line)
+            rows.append(Row(*json.loads(line)))
+    return rows, digest.hexdigest()
 
 
-def check(rows: Sequence[Row], max_examples: int = 0) -> CheckedRows:
-    """Sort out the rows by the rules of this module; 0 examples: all.
+def check(rows: Sequence[Row], digest: str, max_examples: int = 0) -> CheckedRows:
+    """Sort the rows out by the rules of this module. `max_examples` 0 keeps every training row.
 
-    Raises UnusableRows unless two labels to train on and one held-out row are left.
+    Raises UnusableRows unless training rows of two labels and one held-out row are left.
     """
     sound = [row for row in rows if row.text.strip() and row.label.strip()]
     test = _without_conflicts([row for row in sound if row.split == TEST])
@@ -94,7 +94,7 @@ def check(rows: Sequence[Row], max_examples: int = 0) -> CheckedRows:
         train=tuple(train),
         test=tuple(test),
         dropped=len(rows) - beyond - len(train) - len(test),
-        digest=digest(rows),
+        digest=digest,
         labels=tuple(sorted(labels)),
     )
 

@@ -1,9 +1,10 @@
-"""Waiting in plain code, as the child process does it, for a part that is away."""
+"""Waiting for a part that is away, in the child process, which runs no event loop."""
 
 import logging
-import time
 from collections.abc import Callable
 from typing import TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_fixed
 
 from service_kit.errors import Unavailable
 
@@ -11,17 +12,19 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-PAUSE_S = 0.5
+PAUSE_S = 0.5  # between two tries
 
 
 def until_available(attempt: Callable[[], T], what: str) -> T:
-    """Call `attempt()` again and again while it raises Unavailable; log the first time."""
-    logged = False
-    while True:
-        try:
-            return attempt()
-        except Unavailable as error:
-            if not logged:
-                log.warning("waiting", extra={"what": what, "why": str(error)})
-                logged = True
-            time.sleep(PAUSE_S)
+    """Return `attempt()`, tried for ever while it raises Unavailable; log the first failure."""
+
+    def log_first(state: RetryCallState) -> None:
+        if state.attempt_number == 1 and state.outcome is not None:
+            log.warning("waiting", extra={"what": what, "why": str(state.outcome.exception())})
+
+    retrying = Retrying(
+        retry=retry_if_exception_type(Unavailable),
+        wait=wait_fixed(PAUSE_S),
+        before_sleep=log_first,
+    )
+    return retrying(attempt)

@@ -1,1 +1,1 @@
-"""The service's side of a training: jobs, their queue, their child processes and their outcome."""
+"""Training jobs in the service: their store, the runner, the child processes, the promotion."""

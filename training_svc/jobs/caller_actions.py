@@ -1,4 +1,4 @@
-"""What callers may do with trainings; knows nothing of gRPC."""
+"""The actions that callers have on training jobs; knows nothing of gRPC."""
 
 import asyncio
 import logging
@@ -9,28 +9,29 @@ from service_kit.errors import Unavailable
 from service_kit.limits import check_model_name, check_request_id
 from service_kit.model_registry.registry import Registry
 from training_svc.jobs.job import Job, Params, Promotion
-from training_svc.jobs.job_changes import Changes
+from training_svc.jobs.job_changes import JobChanges
 from training_svc.jobs.job_store import JobStore
 from training_svc.jobs.validation import check_job_id, check_limit, check_params
 
 log = logging.getLogger(__name__)
 
-WATCH_INTERVAL_S = 0.2  # at least so long between two messages to one watcher
-CANCEL_TIMEOUT_S = 10.0  # until a cancelled job has ended; killing its process takes far less
+WATCH_INTERVAL_S = 0.2  # least seconds between two messages to one watcher
+# Seconds that a cancel waits for the end of its job; killing the child takes far less.
+CANCEL_TIMEOUT_S = 10.0
 
 
-class Trainings:
-    """Submits, shows, watches and cancels trainings."""
+class CallerActions:
+    """Submits, shows, lists, watches and cancels training jobs."""
 
     def __init__(
         self,
         store: JobStore,
-        changes: Changes,
+        changes: JobChanges,
         registry: Registry,
         wake: Callable[[], None],
         stop: Callable[[str], None],
     ) -> None:
-        """`wake()` tells the runner that a job waits, `stop(id)` that one is to be cancelled."""
+        """`wake()` tells the runner that a job is queued, `stop(id)` to cancel that job."""
         self._store = store
         self._changes = changes
         self._registry = registry
@@ -40,8 +41,8 @@ class Trainings:
     async def submit(
         self, model: str, request_id: str, params: Params, promotion: Promotion
     ) -> Job:
-        """Submit a training. The same request id again gives the same job, or the next attempt of
-        one that failed or was cancelled, always with the parameters of its first submission.
+        """Submit a training job. A request id that has a job returns that job, or queues its next
+        attempt when it failed or was cancelled, with the parameters of its first submission.
 
         Raises InvalidArgument, NotFound, AlreadyExists or Unavailable.
         """
@@ -54,7 +55,7 @@ class Trainings:
         if not job.state.is_final:
             self._changes.publish(job)
             self._wake()
-            await self._make_known(model)
+            await self._register_model(model)
         return job
 
     async def get(self, any_id: str) -> Job:
@@ -63,12 +64,15 @@ class Trainings:
         return self._newest(job)
 
     async def list(self, model: str, limit: int) -> Sequence[Job]:
-        """Return the newest jobs of a model first. Raises InvalidArgument or NotFound."""
+        """Return jobs of a model, newest first. Raises InvalidArgument or NotFound."""
         jobs = await self._store.list(check_model_name(model), check_limit(limit))
         return [self._newest(job) for job in jobs]
 
     async def cancel(self, any_id: str) -> Job:
-        """Cancel a job and return it as it ended; of one that has ended, as it is."""
+        """Cancel a job and return it as it ended; a job that had ended already stays as it is.
+
+        A job that has not ended after CANCEL_TIMEOUT_S is returned as it is then.
+        """
         job = await self._store.request_cancel(check_job_id(any_id))
         if job.state.is_final:
             self._changes.publish(job)
@@ -76,12 +80,12 @@ class Trainings:
         self._stop(job.id)
         with suppress(TimeoutError):
             async with asyncio.timeout(CANCEL_TIMEOUT_S):
-                async for seen in self.watch(job.id):
-                    job = seen
+                async for newer in self.watch(job.id):
+                    job = newer
         return job
 
     async def watch(self, any_id: str) -> AsyncGenerator[Job, None]:
-        """Yield the job as it is, then on each change until it has ended."""
+        """Yield the job as it is, then after each change, until it has ended."""
         job = await self.get(any_id)
         with self._changes.watching(job.id) as changed:
             while True:
@@ -92,7 +96,7 @@ class Trainings:
 
     async def _next(self, shown: Job, changed: asyncio.Event) -> Job:
         while True:
-            # Cleared before the look, so that a change during the look is not missed.
+            # Cleared before the job is read, so that a change while it is read is not missed.
             changed.clear()
             job = self._changes.live(shown.id) or await self._store.get(shown.id)
             if job != shown:
@@ -104,12 +108,12 @@ class Trainings:
 
     def _newest(self, job: Job) -> Job:
         live = self._changes.live(job.id)
-        # The store is right about an end, the memory about everything before.
+        # Before a job ends, the store lags behind the live state; its end is written first.
         return job if live is None or job.state.is_final else live
 
-    async def _make_known(self, model: str) -> None:
-        """Register the model, so that it is known before its first version is there."""
+    async def _register_model(self, model: str) -> None:
+        """Register the model with MLflow, so that it exists before its first version does."""
         try:
             await self._registry.ensure_model(model)
         except Unavailable as error:
-            log.warning("the worker will register the model", extra={"why": str(error)})
+            log.warning("the child process will register the model", extra={"why": str(error)})

@@ -1,4 +1,4 @@
-"""The child process of a job, seen from the service."""
+"""Starts and follows the child process of a job, from the service's side."""
 
 import asyncio
 import json
@@ -19,32 +19,32 @@ from training_svc.settings import TrainingSettings
 
 log = logging.getLogger(__name__)
 
-MAX_LINE_BYTES = 1 << 20
-MAX_SHOWN_CHARACTERS = 300
-LAST_WORDS_TIMEOUT_S = 5.0
+MAX_LINE_BYTES = 1 << 20  # of a report
+MAX_SHOWN_CHARACTERS = 300  # of the last log line, in a job's error
+LAST_WORDS_TIMEOUT_S = 5.0  # for the rest of the log, after the child has ended
 
-# Nothing chatters, nothing hangs, nothing leaves the machine.
+# Settings that keep the libraries from printing bars, from hanging and from sending usage data.
 LIBRARY_SETTINGS = {
     "DO_NOT_TRACK": "1",
     "GIT_PYTHON_REFRESH": "quiet",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    # The pipeline does its steps again itself: only it knows how to do so safely.
+    # MLflow must not repeat requests: only mlflow_tracking knows which steps are safe to repeat.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # torch's threads sleep while they wait for one another. Spinning, the default, is no quicker on
-    # idle cores, and on shared ones it takes the time away from the very threads that it waits for:
-    # 15 steps beside four busy processes took 30 to 54 s instead of 7 to 8 s.
+    # torch's threads sleep while they wait for one another. Spinning, the default, is no faster on
+    # idle cores, and on shared cores it takes CPU time from the threads that are waited for: beside
+    # four busy processes 15 steps took 30 to 54 s instead of 7 to 8 s.
     "OMP_WAIT_POLICY": "PASSIVE",
     "TOKENIZERS_PARALLELISM": "false",
 }
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a child process ended: its return code as subprocess has it, and its last line."""
+class ChildEnd:
+    """How a child process ended: its return code as in subprocess, and the last line of its log."""
 
     returncode: int
     last_line: str = ""
@@ -57,38 +57,38 @@ class Ended:
                 how += ", as happens when memory runs out"
         else:
             how = f"ended with exit status {self.returncode}"
-        said = f"; it last said: {self.last_line}" if self.last_line else ""
-        return f"the training process {how}{said}"
+        last = f"; it last said: {self.last_line}" if self.last_line else ""
+        return f"the training process {how}{last}"
 
 
-class Worker(Protocol):
+class ChildProcess(Protocol):
     """A started child process."""
 
     def reports(self) -> AsyncIterator[Mapping[str, Any]]:
-        """What it reports until it closes its output: changed job fields, `error` at the end."""
+        """Yield its reports, changed job fields or `error`, until it closes its output."""
 
-    async def wait(self) -> Ended:
-        """Wait for its end."""
+    async def wait(self) -> ChildEnd:
+        """Wait for its end and return how it ended."""
 
     def kill(self) -> None:
-        """End it at once; nothing to do when it has ended."""
+        """Kill it; a no-op when it has ended."""
 
 
-class Launcher(Protocol):
+class ChildLauncher(Protocol):
     """Starts child processes."""
 
-    async def launch(self, job: Job, folder: Path) -> Worker:
+    async def launch(self, job: Job, folder: Path) -> ChildProcess:
         """Start the child process of a job whose files are in `folder`."""
 
 
-class ProcessLauncher:
-    """The real Launcher: `python -m training_svc.child.main`."""
+class PythonChildLauncher:
+    """The real ChildLauncher: `python -m training_svc.child.main`."""
 
     def __init__(self, settings: TrainingSettings) -> None:
         self._settings = settings
 
-    async def launch(self, job: Job, folder: Path) -> Worker:
-        """See Launcher."""
+    async def launch(self, job: Job, folder: Path) -> ChildProcess:
+        """See ChildLauncher."""
         spec = self._spec(job)
         spec.write(folder)
         process = await asyncio.create_subprocess_exec(
@@ -98,11 +98,11 @@ class ProcessLauncher:
             stderr=PIPE,
             limit=MAX_LINE_BYTES,
             env=self._environment(spec),
-            # Not a session of its own: between sessions Linux heeds no priority (autogroup).
+            # Not a session of its own: Linux (autogroup) ignores niceness between sessions.
             process_group=0,
         )
-        log.info("worker started", extra={"job": job.id, "worker_pid": process.pid})
-        return ProcessWorker(process)
+        log.info("child process started", extra={"job": job.id, "child_pid": process.pid})
+        return PythonChildProcess(process)
 
     def _spec(self, job: Job) -> JobSpec:
         settings = self._settings
@@ -122,7 +122,7 @@ class ProcessLauncher:
 
     def _environment(self, spec: JobSpec) -> dict[str, str]:
         settings = self._settings
-        # The child has no business with the webhook.
+        # The service may have inherited Slack's webhook, a secret that the child does not need.
         kept = {key: value for key, value in os.environ.items() if "SLACK_URL" not in key}
         environment = LIBRARY_SETTINGS | kept
         environment |= {
@@ -137,8 +137,8 @@ class ProcessLauncher:
         return environment
 
 
-class ProcessWorker:
-    """The real Worker."""
+class PythonChildProcess:
+    """The real ChildProcess."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -146,30 +146,30 @@ class ProcessWorker:
         self._log_lines = asyncio.create_task(self._pass_on_log())
 
     async def reports(self) -> AsyncIterator[Mapping[str, Any]]:
-        """See Worker."""
+        """See ChildProcess."""
         assert self._process.stdout is not None
         async for line in self._process.stdout:
             try:
                 report = json.loads(line)
-            except ValueError:  # cut short by the end of the process
+            except ValueError:  # the process ended in the middle of a line
                 continue
             yield report
 
-    async def wait(self) -> Ended:
-        """See Worker."""
+    async def wait(self) -> ChildEnd:
+        """See ChildProcess."""
         returncode = await self._process.wait()
         await asyncio.wait({self._log_lines}, timeout=LAST_WORDS_TIMEOUT_S)
         self._log_lines.cancel()
-        return Ended(returncode, self._last_line)
+        return ChildEnd(returncode, self._last_line)
 
     def kill(self) -> None:
-        """See Worker."""
+        """See ChildProcess."""
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     async def _pass_on_log(self) -> None:
-        """Write the child's log into ours; it is in our format already."""
+        """Write the child's log, which has our format already, to the service's standard error."""
         assert self._process.stderr is not None
         rest = b""
         while chunk := await self._process.stderr.read(MAX_LINE_BYTES):
@@ -190,12 +190,12 @@ def is_hub_id(base_model: str) -> bool:
 def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
-    except ValueError:  # most of the real-time signals have none
+    except ValueError:  # most real-time signals have no name in Python
         return "SIGRTMIN+n"
 
 
 def _readable(line: str) -> str:
-    """The message of one of our log lines, any other line as it is; not too long."""
+    """The message of a log line in our format, or else the line; cut to MAX_SHOWN_CHARACTERS."""
     try:
         entry = json.loads(line)
         text = str(entry["message"]) if isinstance(entry, dict) else line

@@ -1,4 +1,4 @@
-"""The folders of the jobs: one an attempt, removed when it is of no more use."""
+"""The folders of the jobs: each attempt has one, which is removed when nothing needs it."""
 
 import fcntl
 import shutil
@@ -21,9 +21,9 @@ class JobFolders:
         self._lock: IO[str] | None = None
 
     def lock(self) -> None:
-        """Make sure that nobody else works here, for as long as this process lives.
+        """Lock the state folder until `unlock`, or until this process ends.
 
-        Raises Unavailable while another service does, OSError when the folder is not writable.
+        Raises Unavailable while another service has the lock, OSError for an unwritable folder.
         """
         self._root.mkdir(parents=True, exist_ok=True)
         file = (self._state_dir / LOCK_FILE).open("w")
@@ -35,13 +35,13 @@ class JobFolders:
         self._lock = file
 
     def unlock(self) -> None:
-        """Let somebody else work here."""
+        """Release the lock."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def make(self, name: str) -> Path:
-        """The folder of an attempt, with what an interrupted process left in it."""
+        """Return the folder of an attempt, with the files of an interrupted process, if any."""
         folder = self._root / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -51,12 +51,12 @@ class JobFolders:
         shutil.rmtree(self._root / name, ignore_errors=True)
 
     def lighten(self, name: str) -> None:
-        """Keep the small files of a failed attempt for a look; no later attempt needs the rest."""
+        """Remove the subfolders of a failed attempt, which hold its large files."""
         for path in (self._root / name).glob("*/"):
             shutil.rmtree(path, ignore_errors=True)
 
     def sweep(self, in_use: Collection[str]) -> None:
-        """Remove every folder that is not in use, but for the newest of failed attempts."""
+        """Remove every folder that is not in use, except the newest `keep_failed` of them."""
         idle = [path for path in self._root.iterdir() if path.name not in in_use]
         idle.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for path in idle[self._keep_failed :]:

@@ -1,7 +1,7 @@
-"""What a training job is, and the states that it goes through.
+"""A training job and the states that it goes through.
 
 QUEUED → RUNNING → EVALUATING → SUCCEEDED, with FAILED and CANCELLED open from each of the first
-three. A FAILED or CANCELLED job that is asked for again is QUEUED with its next attempt.
+three. A FAILED or CANCELLED job that is submitted again is QUEUED with its next attempt.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class State(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Nothing happens to a job in this state by itself."""
+        """Whether a job in this state has ended, so that only a caller can change it."""
         return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 
@@ -36,7 +36,7 @@ class Promotion(StrEnum):
 
 @dataclass(frozen=True)
 class Params:
-    """Hyperparameters as asked for; a zero or an empty string leaves the choice to the service."""
+    """The caller's hyperparameters; 0 or an empty string leaves the choice to the service."""
 
     base_model: str = ""
     epochs: int = 0
@@ -76,7 +76,7 @@ class Job:
 
     @property
     def folder_name(self) -> str:
-        """Each attempt has a folder of its own; a resumed attempt finds its folder again."""
+        """Name of the attempt's folder; a resumed attempt has the same folder again."""
         return f"{self.id}-{self.attempt}"
 
     def started(self) -> "Job":
@@ -86,8 +86,7 @@ class Job:
         return replace(self, state=State.RUNNING, started_at=datetime.now(UTC))
 
     def reported(self, report: Mapping[str, Any]) -> "Job":
-        """The job after one report of its child process; keys that are not a child's to set are
-        left out."""
+        """The job after one report of its child process; keys outside REPORTABLE are ignored."""
         changes = {key: value for key, value in report.items() if key in REPORTABLE}
         if "state" in changes:
             changes["state"] = State(changes["state"])
@@ -115,6 +114,7 @@ class Job:
         return asdict(self.params)
 
 
+# Fields of a job that its child process may set.
 REPORTABLE = frozenset(
     {"state", "device", "progress", "run_id", "version", "metrics", "decision", "rows"}
 )

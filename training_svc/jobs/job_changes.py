@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from training_svc.jobs.job import Job
 
 
-class Changes:
-    """The newest state of the job under way, and an event a watcher."""
+class JobChanges:
+    """Keeps the newest state of each job that has not ended, and one event for each watcher."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -17,7 +17,7 @@ class Changes:
         self._watchers: dict[str, set[asyncio.Event]] = defaultdict(set)
 
     def publish(self, job: Job) -> None:
-        """Wake the job's watchers. Until it is final its state is kept: the store lags behind."""
+        """Wake the job's watchers, and keep its state until it has ended: the store lags behind."""
         if job.state.is_final:
             self._live.pop(job.id, None)
         else:
@@ -26,12 +26,12 @@ class Changes:
             event.set()
 
     def live(self, job_id: str) -> Job | None:
-        """The newest state of a job that has not ended, if it is known here."""
+        """The newest published state of a job that has not ended, or None."""
         return self._live.get(job_id)
 
     @contextmanager
     def watching(self, job_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set on each change, for the length of the block."""
+        """Within the block, an event that is set on each change of the job."""
         event = asyncio.Event()
         self._watchers[job_id].add(event)
         try:
@@ -42,11 +42,11 @@ class Changes:
                 del self._watchers[job_id]
 
     def watchers(self) -> int:
-        """How many there are."""
+        """The number of watchers."""
         return sum(len(events) for events in self._watchers.values())
 
     def close(self) -> None:
-        """Wake every watcher for the last time."""
+        """Mark the service as stopping and wake every watcher for the last time."""
         self.closed = True
         for events in self._watchers.values():
             for event in events:

@@ -1,4 +1,4 @@
-"""Runs the jobs, one at a time: those that a restart interrupted first, then in their order."""
+"""Runs the jobs one at a time: first those that a restart interrupted, then the queue in order."""
 
 import asyncio
 import contextlib
@@ -9,38 +9,38 @@ from dataclasses import replace
 
 from service_kit.database import until_available
 from service_kit.errors import Aborted, MeshError, Unavailable
-from training_svc.jobs.child_process import Launcher, Worker
+from training_svc.jobs.child_process import ChildLauncher, ChildProcess
 from training_svc.jobs.folders import JobFolders
 from training_svc.jobs.job import Job, State
-from training_svc.jobs.job_changes import Changes
+from training_svc.jobs.job_changes import JobChanges
 from training_svc.jobs.job_store import JobStore
 from training_svc.jobs.promoter import Promoter
 
 log = logging.getLogger(__name__)
 
-SAVE_INTERVAL_S = 1.0  # at least so long between two writes of progress
-PAUSE_S = 0.5  # before a part that is away is tried again
-MAX_COMPARISONS = 5  # with Champions that change meanwhile
+SAVE_INTERVAL_S = 1.0  # least seconds between two writes of progress
+PAUSE_S = 0.5  # seconds before a part that is away is tried again
+# Comparisons of one job, each with a Champion that is replaced before the promotion.
+MAX_COMPARISONS = 5
 
 
 class Cancelled(Exception):
     """CancelTraining ended the job."""
 
 
-class Runner:
-    """The one worker of a device.
+class JobRunner:
+    """Trains one job at a time, because the device has room for one training.
 
-    `notify(job)` is called for every job that has ended, then `tidy_up(model)`, which never raises.
+    `tidy_up(model)` is called for every job that has ended; it never raises.
     """
 
     def __init__(
         self,
         store: JobStore,
-        changes: Changes,
-        launcher: Launcher,
+        changes: JobChanges,
+        launcher: ChildLauncher,
         promoter: Promoter,
         folders: JobFolders,
-        notify: Callable[[Job], None],
         tidy_up: Callable[[str], Awaitable[None]],
     ) -> None:
         self._store = store
@@ -48,26 +48,25 @@ class Runner:
         self._launcher = launcher
         self._promoter = promoter
         self._folders = folders
-        self._notify = notify
         self._tidy_up = tidy_up
         self._woken = asyncio.Event()
         self._job_id = ""
-        self._worker: Worker | None = None
+        self._child: ChildProcess | None = None
         self._to_cancel: set[str] = set()
         self._saved_at = 0.0
 
     def wake(self) -> None:
-        """A job was submitted."""
+        """Look for queued jobs: one was submitted."""
         self._woken.set()
 
     def cancel(self, job_id: str) -> None:
-        """Cancel the job if it is the one under way; the store knows of all others."""
+        """Cancel the job if it is the one that runs; the store remembers all other cancels."""
         self._to_cancel.add(job_id)
-        if job_id == self._job_id and self._worker is not None:
-            self._worker.kill()
+        if job_id == self._job_id and self._child is not None:
+            self._child.kill()
 
     async def run(self) -> None:
-        """Run jobs for ever. Cancelled, it ends the child process; the job is resumed later."""
+        """Run jobs for ever. When cancelled, kill the child; the next start resumes its job."""
         while True:
             try:
                 await self._run_next()
@@ -95,7 +94,6 @@ class Runner:
             extra={"job": job.id, "model": job.model, "state": ended.state, "why": ended.error},
         )
         self._changes.publish(ended)
-        self._notify(ended)
         if ended.state is State.FAILED:
             self._folders.lighten(ended.folder_name)
         else:
@@ -103,7 +101,7 @@ class Runner:
         await self._tidy_up(ended.model)
 
     async def _ended(self, job: Job) -> Job:
-        """Everything from start to end; returns the job in its final state."""
+        """Run one job and return it in its final state."""
         if job.state is not State.QUEUED:
             log.info("resuming", extra={"job": job.id, "attempt": job.attempt})
         live = _Live(job.started())
@@ -116,7 +114,7 @@ class Runner:
         except TrainingFailed as error:
             return await self._ended_early(live.job.ended(State.FAILED, str(error)))
         except OSError as error:
-            # Most of all no room for the job's folder.
+            # Often the disk has no room for the job's folder.
             log.warning("no training process", extra={"job": job.id, "why": str(error)})
             message = f"the training process cannot be started: {error}"
             return await self._ended_early(live.job.ended(State.FAILED, message))
@@ -126,7 +124,7 @@ class Runner:
             return await self._ended_early(live.job.ended(State.FAILED, message))
 
     async def _decide(self, live: "_Live") -> None:
-        """Train, decide and carry the decision out, again while the Champion changes."""
+        """Train and carry the decision out; compare again whenever the Champion has changed."""
         for _ in range(MAX_COMPARISONS):
             await self._train(live)
             if await self._carry_out(live):
@@ -142,22 +140,22 @@ class Runner:
         folder = self._folders.make(live.job.folder_name)
         error = ""
         decided = False
-        worker = self._worker = await self._launcher.launch(live.job, folder)
+        child = self._child = await self._launcher.launch(live.job, folder)
         try:
-            if live.job.id in self._to_cancel:  # while it was started
-                worker.kill()
-            async for report in worker.reports():
+            if live.job.id in self._to_cancel:  # the cancel came while the child was started
+                child.kill()
+            async for report in child.reports():
                 error = report.get("error", error)
                 decided = decided or "decision" in report
                 live.job = live.job.reported(report)
                 await self._note(live, urgent=report.keys() != {"progress"})
-            ended = await worker.wait()
+            ended = await child.wait()
         except BaseException:
-            worker.kill()
-            await worker.wait()
+            child.kill()
+            await child.wait()
             raise
         finally:
-            self._worker = None
+            self._child = None
         self._check_cancelled(live.job)
         if error:
             raise TrainingFailed(error)
@@ -165,7 +163,10 @@ class Runner:
             raise TrainingFailed(str(ended))
 
     async def _note(self, live: "_Live", *, urgent: bool) -> None:
-        """Tell the watchers at once, the store now and then; the end is written for certain."""
+        """Tell the watchers at once, and the store if urgent or SAVE_INTERVAL_S has passed.
+
+        A failed write is skipped, because the end of the job is written until it succeeds.
+        """
         self._changes.publish(live.job)
         if urgent or time.monotonic() - self._saved_at >= SAVE_INTERVAL_S:
             self._saved_at = time.monotonic()
@@ -173,7 +174,7 @@ class Runner:
                 await self._store.save(live.job)
 
     async def _carry_out(self, live: "_Live") -> bool:
-        """Whether the decision could be carried out; False: compare again."""
+        """Carry the decision out. False: the Champion has changed since, so compare again."""
         while True:
             self._check_cancelled(live.job)
             try:
@@ -191,7 +192,7 @@ class Runner:
             await self._promoter.end_run(job)
         except MeshError as error:
             log.warning("MLflow keeps the run as running", extra={"why": str(error)})
-        # What was decided was not carried out.
+        # The decision was not carried out, so the job has none.
         return replace(job, decision=None)
 
     def _check_cancelled(self, job: Job) -> None:
@@ -204,7 +205,7 @@ class TrainingFailed(Exception):
 
 
 class _Live:
-    """The job under way, as it is now."""
+    """Holds the newest state of the job that runs."""
 
     def __init__(self, job: Job) -> None:
         self.job = job

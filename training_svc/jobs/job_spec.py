@@ -1,4 +1,4 @@
-"""What the service tells the child process of a job; a file in the job's folder."""
+"""The order that the service gives to the child process of a job: a file in the job's folder."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -10,14 +10,14 @@ from training_svc.learning.whole_files import write_whole
 
 FILE = "job.json"
 
-# The child's only secrets come by its environment.
+# URLs may hold passwords, so the child gets them in its environment and not in the file.
 DATABASE_URL_VARIABLE = "TRAINING_DATABASE_URL"
 MLFLOW_URL_VARIABLE = "TRAINING_MLFLOW_URL"
 
 
 @dataclass(frozen=True)
 class JobSpec:
-    """One attempt of one job."""
+    """One attempt of one job, with the service's settings for it."""
 
     job_id: str
     request_id: str
@@ -27,7 +27,7 @@ class JobSpec:
     promote: bool
     base_model: str  # hub id, folder, or "" for the packaged encoder
     device: Literal["auto", "cpu", "cuda"]
-    promotion_p_value: float
+    promotion_p_value: float  # see TrainingSettings, as for the two below
     checkpoint_seconds: float
     nice: int
 

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -21,7 +21,7 @@ SCHEMA = Path(__file__).parent / "sql" / "training_jobs.sql"
 _COLUMNS = tuple(field.name for field in fields(Job))
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM mesh.training_jobs"  # noqa: S608  our own names
 _JSON = frozenset({"progress", "metrics", "decision", "rows"})
-# What the row says about who asked for what, and whether to cancel, is not the runner's to change.
+# Columns that the runner may write. The others hold what callers asked for.
 _SAVED = tuple(
     name
     for name in _COLUMNS
@@ -31,33 +31,41 @@ _SAVED = tuple(
 
 
 class JobStore(Protocol):
-    """Keeps jobs. Every method raises Unavailable when the store is away; each is idempotent."""
+    """Keeps jobs. Every method is idempotent and raises Unavailable when the store is away."""
 
     async def submit(
         self, model: str, request_id: str, params: Params, promotion: Promotion
     ) -> Job:
-        """Add a job, or return the one of that request id, its next attempt if it had failed.
+        """Add a job, or return the job of that request id. A job that failed or was cancelled is
+        returned as its next attempt, queued with the parameters of its first submission.
 
-        Raises NotFound without a training table, AlreadyExists when another model has that id.
+        Raises NotFound when the model has no training table, AlreadyExists when the request id
+        belongs to another model's job.
         """
 
     async def get(self, any_id: str) -> Job:
-        """Find a job by its id or its request id. Raises NotFound."""
+        """Return a job by its id, or else by its request id. Raises NotFound."""
 
     async def list(self, model: str, limit: int) -> Sequence[Job]:
-        """The newest jobs of a model first. Raises NotFound for an unknown model."""
+        """Return at most `limit` jobs of a model, newest first.
+
+        Raises NotFound for a model that has neither jobs nor a training table.
+        """
 
     async def unfinished(self) -> Sequence[Job]:
-        """Every job that has not ended: those once started first, then in order of arrival."""
+        """Return every job that has not ended: the started ones first, then the queue in order."""
 
     async def save(self, job: Job) -> None:
-        """Write what happened to a job."""
+        """Write what happened to an attempt of a job; a no-op once the next attempt is queued."""
 
     async def forget_old(self, days: int) -> None:
-        """Delete the jobs that ended more than so many days ago."""
+        """Delete the jobs that ended more than `days` days ago."""
 
     async def request_cancel(self, any_id: str) -> Job:
-        """Cancel a queued job; of a running one note that it shall be. Raises NotFound."""
+        """Cancel a queued job, or set `cancel_requested` of a started one; return the job.
+
+        A job that has ended is returned as it is. Raises NotFound.
+        """
 
 
 class PostgresJobs:
@@ -102,7 +110,7 @@ class PostgresJobs:
         try:
             return await self._database.run(work)
         except UndefinedTable as error:
-            # Calls may come before the schema is applied.
+            # A caller may call before the service has applied its schema.
             raise Unavailable("the training service is starting; try again in a moment") from error
 
 
@@ -112,25 +120,23 @@ def _new_id() -> str:
 
 def _submit(cursor: Cursor, new: Job) -> Job:
     cursor.execute(f"{_SELECT} WHERE request_id = %s FOR UPDATE", (new.request_id,))
-    found = _one(cursor)
-    if found is None:
-        _check_known(cursor, new.model)
+    job = _one(cursor)
+    if job is None:
+        _check_has_rows(cursor, new.model)
         cursor.execute(
             "INSERT INTO mesh.training_jobs (id, request_id, model, state, params, promotion)"
             " VALUES (%s, %s, %s, 'QUEUED', %s, %s) ON CONFLICT (request_id) DO NOTHING",
             (new.id, new.request_id, new.model, Json(new.params_as_dict()), new.promotion.value),
         )
-        # Ours, or that of a call with the same id that was quicker.
+        # The new row, or that of another call with the same request id that was quicker.
         cursor.execute(f"{_SELECT} WHERE request_id = %s FOR UPDATE", (new.request_id,))
-        found = _one(cursor)
-        assert found is not None
-    if found.model != new.model:
-        raise AlreadyExists(
-            f"request_id: {new.request_id!r} belongs to a training of {found.model}"
-        )
-    if found.state not in (State.FAILED, State.CANCELLED):
-        return found
-    again = found.requeued()
+        job = _one(cursor)
+        assert job is not None
+    if job.model != new.model:
+        raise AlreadyExists(f"request_id: {new.request_id!r} belongs to a training of {job.model}")
+    if job.state not in (State.FAILED, State.CANCELLED):
+        return job
+    again = job.requeued()
     _save(cursor, again)
     cursor.execute(
         "UPDATE mesh.training_jobs SET cancel_requested = false WHERE id = %s", (again.id,)
@@ -138,7 +144,7 @@ def _submit(cursor: Cursor, new: Job) -> Job:
     return again
 
 
-def _check_known(cursor: Cursor, model: str) -> None:
+def _check_has_rows(cursor: Cursor, model: str) -> None:
     cursor.execute("SELECT to_regclass(format('training.%%I', %s::text)) IS NULL", (model,))
     row = cursor.fetchone()
     if row is None or row[0]:
@@ -154,10 +160,10 @@ def _get(cursor: Cursor, any_id: str, lock: str = "") -> Job:
         f" ORDER BY id = %(id)s DESC LIMIT 1 {lock}",
         {"id": any_id},
     )
-    found = _one(cursor)
-    if found is None:
+    job = _one(cursor)
+    if job is None:
         raise NotFound(f"no training has the id or request id {any_id!r}")
-    return found
+    return job
 
 
 def _list(cursor: Cursor, model: str, limit: int) -> list[Job]:
@@ -166,7 +172,7 @@ def _list(cursor: Cursor, model: str, limit: int) -> list[Job]:
     )
     jobs = [_job(row) for row in cursor.fetchall()]
     if not jobs:
-        _check_known(cursor, model)
+        _check_has_rows(cursor, model)
     return jobs
 
 
@@ -181,7 +187,7 @@ def _unfinished(cursor: Cursor) -> list[Job]:
 def _save(cursor: Cursor, job: Job) -> None:
     changes = ", ".join(f"{name} = %s" for name in _SAVED)
     values = [_plain(name, getattr(job, name)) for name in _SAVED]
-    # A late write of an attempt must not touch the next one.
+    # A late write of an attempt must not change the row of the next attempt.
     cursor.execute(
         f"UPDATE mesh.training_jobs SET {changes}, updated_at = now()"  # noqa: S608
         " WHERE id = %s AND attempt <= %s",
@@ -198,6 +204,7 @@ def _request_cancel(cursor: Cursor, any_id: str) -> Job:
         cursor.execute(
             "UPDATE mesh.training_jobs SET cancel_requested = true WHERE id = %s", (job.id,)
         )
+        job = replace(job, cancel_requested=True)
     return job
 
 

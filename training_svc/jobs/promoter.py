@@ -1,4 +1,4 @@
-"""Carries a decision out: tags of the version, then the aliases."""
+"""Carries a decision out: sets the version's tags, then the aliases."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -19,11 +19,11 @@ TAG_REASON = "mesh.decision_reason"
 
 
 class Promoter(Protocol):
-    """Carries decisions out. Every method is idempotent and raises Unavailable when MLflow or
+    """Carries decisions out. Every method is idempotent and raises Unavailable while MLflow or
     PostgreSQL is away."""
 
     async def carry_out(self, job: Job) -> None:
-        """Do what the job's decision says.
+        """Tag the job's version with its decision and set the aliases that the decision asks for.
 
         Raises Aborted when another version has become Champion since the comparison.
         """
@@ -43,7 +43,7 @@ class MlflowPromoter:
         """See Promoter."""
         decision = job.decision
         assert decision is not None
-        # First the explanation, so that no Champion is without one.
+        # The tags come first, so that no version becomes Champion without an explanation.
         for key, value in _tags(decision).items():
             await self._registry.tag_version(job.model, job.version, key, value)
         if decision["outcome"] == "PROMOTED":
@@ -59,7 +59,7 @@ class MlflowPromoter:
 
 
 def _tags(decision: Mapping[str, Any]) -> dict[str, str]:
-    """The decision for people, and its numbers for the canary, which judges by them as well."""
+    """The decision and its reason for people, and the numbers by which a canary judges."""
     tags = {TAG_DECISION: decision["outcome"], TAG_REASON: decision["reason"]}
     if decision["champion_version"]:
         tags[TAG_COMPARED_WITH] = decision["champion_version"]

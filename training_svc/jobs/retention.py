@@ -1,4 +1,4 @@
-"""Keeps what trainings leave behind from growing without end: versions, and rows of old jobs."""
+"""Bounds the versions that trainings register, and the rows of ended jobs."""
 
 import logging
 
@@ -9,11 +9,11 @@ from training_svc.jobs.job_store import JobStore
 
 log = logging.getLogger(__name__)
 
-KEEP_DAYS = 30  # how long a job that has ended can be asked for
+KEEP_DAYS = 30  # days for which a job that has ended can still be looked up
 
 
 class Retention:
-    """Applied after each job; a failure is logged, and mended after the next job."""
+    """Applied after each job. A failure is logged; the next job's end tries again."""
 
     def __init__(self, registry: Registry, store: JobStore, keep_versions: int) -> None:
         self._registry = registry
@@ -24,11 +24,13 @@ class Retention:
         """Delete the versions of a model that nothing keeps, and the rows of old jobs."""
         try:
             await self._store.forget_old(KEEP_DAYS)
-            found = await self._registry.find_model(model)
-            if found is None:
+            registered = await self._registry.find_model(model)
+            if registered is None:
                 return
-            for version in await expired_versions(self._registry, found, self._keep_versions):
+            for version in await expired_versions(self._registry, registered, self._keep_versions):
                 await self._registry.delete_version(version)
                 log.info("version deleted", extra={"model": model, "version": version.version})
         except MeshError as error:
-            log.warning("nothing is tidied up this time", extra={"why": str(error)})
+            log.warning(
+                "old versions and jobs stay until the next job ends", extra={"why": str(error)}
+            )

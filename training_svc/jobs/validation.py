@@ -1,4 +1,4 @@
-"""The rules for what a caller may ask of the training service."""
+"""Checks the parameters, ids and limits in the callers' requests."""
 
 import math
 
@@ -35,7 +35,7 @@ def check_params(params: Params) -> Params:
 
 
 def check_job_id(any_id: str) -> str:
-    """Return an id of a job or of a request, or raise InvalidArgument."""
+    """Return the id of a job or of a request, or raise InvalidArgument."""
     if not any_id:
         raise InvalidArgument("id", "is empty; give the id or the request id of a training")
     try:
@@ -45,7 +45,7 @@ def check_job_id(any_id: str) -> str:
 
 
 def check_limit(limit: int) -> int:
-    """Return how many jobs to list at most, or raise InvalidArgument."""
+    """Return the most jobs to list, DEFAULT_LISTED for 0, or raise InvalidArgument."""
     _check_range("limit", limit, 1, MAX_LISTED)
     return limit or DEFAULT_LISTED
 

@@ -1,1 +1,1 @@
-"""Fine-tuning and judging a classifier; knows nothing of services."""
+"""Fine-tunes, evaluates and exports classifiers; knows nothing of services."""

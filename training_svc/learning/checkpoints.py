@@ -23,7 +23,7 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 
 def fingerprint(*parts: object) -> str:
-    """Identifies one training: a checkpoint of other data or other settings must not be resumed."""
+    """Hash of one training's data and settings, so that no other's checkpoint is resumed."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(repr(part).encode())
@@ -40,12 +40,13 @@ class CheckpointStore:
         self.staging = folder / STAGING
 
     def prepare(self) -> Path | None:
-        """Sweep away what a killed run left half-written; the checkpoint to resume from, if any."""
+        """Remove half-written files of a killed run; return the checkpoint to resume, or None."""
         shutil.rmtree(self.staging, ignore_errors=True)
         self.staging.mkdir(parents=True)
-        found = [path for path in self._published() if self._is_usable(path)]
-        self._keep_only(found[-1] if found else None)
-        return found[-1] if found else None
+        usable = [path for path in self._published() if self._is_usable(path)]
+        newest = usable[-1] if usable else None
+        self._keep_only(newest)
+        return newest
 
     def publish(self, step: int) -> None:
         """Move the staged checkpoint of that step into place, then drop the older ones."""
@@ -53,7 +54,7 @@ class CheckpointStore:
         if not staged.is_dir():
             return
         (staged / FINGERPRINT).write_text(self._job)
-        # Else a machine that stops now may keep the new name, the old one's removal, and no data.
+        # Without this, a machine that stops now could keep the renamed folder but not its data.
         sync(staged)
         target = self._folder / staged.name
         shutil.rmtree(target, ignore_errors=True)
@@ -65,7 +66,7 @@ class CheckpointStore:
         shutil.rmtree(self.staging, ignore_errors=True)
 
     def _published(self) -> list[Path]:
-        """Oldest first."""
+        """The published checkpoints, oldest first."""
         return sorted((p for p in self._folder.iterdir() if _NAME.fullmatch(p.name)), key=_step)
 
     def _keep_only(self, kept: Path | None) -> None:
@@ -74,7 +75,7 @@ class CheckpointStore:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _is_usable(self, path: Path) -> bool:
-        """Whole, and of this very training. Reads headers only, not the tensors."""
+        """Whether the checkpoint is whole and of this training. Reads headers, not tensors."""
         try:
             if (path / FINGERPRINT).read_text() != self._job:
                 return False
@@ -89,7 +90,7 @@ class CheckpointStore:
 
 
 def _all_zipped(folder: Path, names: Sequence[str]) -> bool:
-    """torch.save writes zip files, whose table of contents comes last: cut short, it is missing."""
+    """Whether all are whole: torch.save writes zip files, whose table of contents comes last."""
     return all(zipfile.is_zipfile(folder / name) for name in names)
 
 

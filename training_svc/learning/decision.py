@@ -1,16 +1,17 @@
 """Decides between a challenger and the Champion; pure.
 
-The exact McNemar test: only rows that exactly one of the two gets right tell them apart. Were the
-challenger no better, each such row would be its win with probability one half at most. The mid-p
-variant has more power, but the same held-out rows judge one challenger after another, and the
-exact test never promotes by chance more often than it says.
+It uses the exact McNemar test. Only held-out rows that exactly one of the two models gets right
+tell them apart; if the challenger were no better, it would win each of these rows with a
+probability of one half at most. The mid-p variant of the test has more power, but the same
+held-out rows judge one challenger after another, and the exact test never promotes by chance more
+often than its p-value says.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from scipy.special import bdtrc  # scipy.stats has the test itself, and takes 1.2 s to import
+from scipy.special import bdtrc  # scipy.stats has the whole test, but takes 1.2 s to import
 
 
 class Outcome(StrEnum):
@@ -32,10 +33,10 @@ class Decision:
     challenger_accuracy: float
     p_value: float
     disagreement: float = 0.0
-    """Share of the held-out rows that the two answer differently."""
+    """Share of the held-out rows that the two models answer differently."""
     held_out_rows: int = 0
     p_worse: float = 1.0
-    """p-value of the other side: that the Champion is better."""
+    """p-value of the opposite one-sided test, that the Champion is better."""
 
 
 def decide(
@@ -47,9 +48,10 @@ def decide(
     promote: bool = True,
     disagreement: float = 0.0,
 ) -> Decision:
-    """Decide by which held-out rows each got right, row by row; `champion` None: there is none.
+    """Decide by the held-out rows: item i of `challenger` and of `champion` says whether that model
+    got row i right. `champion` is None when the model has no Champion.
 
-    With `promote` false a challenger that would be promoted goes on trial instead: KEPT.
+    With `promote` False a challenger that would be promoted is KEPT, to be tried by a canary.
     """
     accuracy = _share(challenger)
     on_trial = "" if promote else "; registered as Challenger only, as asked"
@@ -89,13 +91,13 @@ def decide(
 
 
 def paired_p_value(challenger: Sequence[bool], champion: Sequence[bool]) -> float:
-    """One-sided p-value that the challenger is better; 1 when the two never differ."""
+    """One-sided p-value of the test that the challenger is better; 1 when the two never differ."""
     pairs = list(zip(challenger, champion, strict=True))
     wins = sum(new and not old for new, old in pairs)
     losses = sum(old and not new for new, old in pairs)
     if wins + losses == 0:
         return 1.0
-    # The chance of `wins` or more heads in as many throws of a fair coin.
+    # The chance of at least `wins` heads in wins + losses throws of a fair coin.
     return float(bdtrc(wins - 1, wins + losses, 0.5))
 
 

@@ -1,4 +1,4 @@
-"""Which device trains and evaluates, at which precision, with how many threads."""
+"""Chooses the device, the precision and the number of threads for training and evaluating."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import torch
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
-# Linux's names for native bf16 products; without either of them bf16 is slower than fp32.
+# Linux's names of the CPU features that multiply bf16; without both, bf16 is slower than fp32.
 BF16_CPU_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
 
 CGROUP_V2_QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -22,7 +22,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 @dataclass(frozen=True)
 class Device:
-    """The device for one run; `threads` counts torch's CPU threads."""
+    """The device of one run; `threads` is the number of torch's CPU threads."""
 
     kind: Literal["cpu", "cuda"]
     precision: Precision
@@ -38,7 +38,7 @@ class Device:
 
 
 def choose_device() -> Device:
-    """The first CUDA device if there is one, else the CPU with every core that we may use."""
+    """The first CUDA device if there is one, else the CPU with every usable core."""
     threads = usable_cores()
     if torch.cuda.is_available():
         precision: Precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
@@ -56,7 +56,7 @@ def cpu_has_bf16() -> bool:
 
 
 def usable_cores() -> int:
-    """Cores in our affinity mask, or the whole cores of the cgroup's quota if that is lower."""
+    """Cores of this process's affinity mask, or whole cores of the cgroup's quota if fewer."""
     cores = len(os.sched_getaffinity(0))
     quota = _cgroup_cores()
     return cores if quota is None else max(1, min(cores, int(quota)))
@@ -64,7 +64,7 @@ def usable_cores() -> int:
 
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
-    """Run the body with that many torch threads, then restore the number that was set before."""
+    """Run the block with `threads` torch threads, then restore the earlier number."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -74,7 +74,7 @@ def torch_threads(threads: int) -> Iterator[None]:
 
 
 def _cgroup_cores() -> float | None:
-    """The cgroup's CPU quota in cores; None where there is no limit."""
+    """The cgroup's CPU quota in cores; None when there is no limit."""
     quota, _, period = _read(CGROUP_V2_QUOTA).strip().partition(" ")
     if not quota:
         quota, period = _read(CGROUP_V1_QUOTA).strip(), _read(CGROUP_V1_PERIOD).strip()

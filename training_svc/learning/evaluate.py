@@ -11,21 +11,21 @@ import torch
 from training_svc.learning.devices import choose_device, torch_threads
 from training_svc.learning.model_loading import labels_of, load_trained, position_limit
 
-BATCH_SIZE = 32  # rows; sorted by length, so that hardly any padding is computed
+BATCH_SIZE = 32  # rows; they are sorted by length, so that little padding is computed
 
-# Probability that counts for a label which the model gives none: a loss of 16.1, not infinity.
+# Least probability that counts for the true label, so that its loss is 16.1 and not infinite.
 LEAST_PROBABILITY = 1e-7
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Row i of `predictions` and `probabilities` belongs to text i of the input."""
+    """The scores of a model; item i of `predictions` and `probabilities` belongs to text i."""
 
     label_names: tuple[str, ...]  # the columns of `probabilities`
     predictions: list[str]
     probabilities: list[list[float]]  # rows x labels, each row sums to one
     accuracy: float  # 0 to 1
-    macro_f1: float  # 0 to 1, the mean over every label that is true or predicted somewhere
+    macro_f1: float  # 0 to 1, the mean over all labels that are true or predicted in some row
     log_loss: float  # nats a row
     seconds: float  # tokenising and computing, without loading the model
     device: str
@@ -34,7 +34,7 @@ class Evaluation:
 def evaluate(
     model_dir: Path, texts: Sequence[str], labels: Sequence[str], *, batch_size: int = BATCH_SIZE
 ) -> Evaluation:
-    """Predict every text and compare with `labels`, which has one true label per text.
+    """Predict the label of every text and compare it with `labels`, one true label per text.
 
     A true label that the model does not know counts as an error with LEAST_PROBABILITY, so that
     a champion can be measured on labels that came up after its training.
@@ -73,7 +73,7 @@ def evaluate(
 
 
 def macro_f1(labels: Sequence[str], predictions: Sequence[str]) -> float:
-    """The unweighted mean of the F1 score of each label that is true or predicted somewhere."""
+    """Unweighted mean of the F1 scores of all labels that are true or predicted in some row."""
     pairs = list(zip(labels, predictions, strict=True))
     scores = []
     for name in set(labels) | set(predictions):

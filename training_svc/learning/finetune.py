@@ -1,4 +1,4 @@
-"""Fine-tunes a sequence classifier with transformers.Trainer; knows of no service around it."""
+"""Fine-tunes a sequence classifier with transformers.Trainer."""
 
 import math
 import shutil
@@ -32,19 +32,19 @@ from training_svc.learning.trainer import Progress, Reporter, TextTrainer, WordH
 AUTOMATIC = 0  # for epochs and batch_size: choose from the number of rows
 
 EPOCHS = 4  # passes over a data set that is large enough
-LEAST_STEPS = 100  # optimiser steps that a small data set gets at least, through more epochs ...
-MOST_EPOCHS = 20  # ... but no more passes than this
+LEAST_STEPS = 100  # optimiser steps that a small data set should get, through more epochs
+MOST_EPOCHS = 20  # passes over a small data set, even if they are fewer than LEAST_STEPS
 
 LARGE_BATCH = 32  # rows a step
-SMALL_BATCH = 16  # rows a step below SMALL_DATA: more steps out of the same rows
+SMALL_BATCH = 16  # rows a step below SMALL_DATA, for more steps out of the same rows
 SMALL_DATA = 1000  # rows
 
 WARM_UP = 0.1  # share of all steps in which the learning rate rises to its peak
 WEIGHT_DECAY = 0.01
 LAYER_DECAY = 0.85  # learning rate of a layer relative to the one above
 LABEL_SMOOTHING = 0.1  # share of a row's weight that goes to all labels evenly
-HIDDEN_WORDS = 0.15  # share of the words that a step does not see
-PADDING_MULTIPLE = 8  # tokens; fewer distinct shapes, fewer kernels for oneDNN to compile
+HIDDEN_WORDS = 0.15  # share of the words that each step hides
+PADDING_MULTIPLE = 8  # tokens; with fewer distinct shapes oneDNN compiles fewer kernels
 CHECKPOINT_EVERY_S = 30.0  # seconds of work lost at most by a kill
 
 
@@ -62,18 +62,18 @@ class FineTuneParams:
 
 @dataclass(frozen=True)
 class FineTuneResult:
-    """What came out; the model itself lies in `model_dir`."""
+    """The result; the model itself is in `model_dir`."""
 
     model_dir: Path
     device: str  # "cpu (bf16, 2 threads)", "cuda:0 NVIDIA H200"
     epochs: int
     batch_size: int  # rows a step
     total_steps: int
-    resumed_from_step: int  # 0: started afresh
+    resumed_from_step: int  # 0: started from the beginning
     max_length: int  # tokens, after every limit
     truncated_rows: int  # training rows that were longer
     loss: float  # mean training loss over the steps since the last report
-    seconds: float  # wall time of this run, all included
+    seconds: float  # wall time of this run, loading and saving included
 
 
 def fine_tune(
@@ -91,7 +91,7 @@ def fine_tune(
     """Train on one label per text; `label_names` fixes the order of the logits.
 
     The finished model and tokenizer replace `output_dir` at the very end. `checkpoint_dir` belongs
-    to this training alone; a call with the same arguments goes on from the checkpoint there.
+    to this training alone; a call with the same arguments resumes from the checkpoint there.
     `start_from` is the folder of an earlier model of ours, used instead of `params.base_model`.
     An exception out of `on_progress` ends the training and reaches the caller; the last
     checkpoint stays.
@@ -112,15 +112,16 @@ def fine_tune(
     store = CheckpointStore(checkpoint_dir, job)
     resume_from = store.prepare()
 
-    set_seed(params.seed)  # a fresh head is drawn at random
-    # Eager attention's backward took 150 ms a step in bf16 on a CPU, that of SDPA 345 ms.
+    set_seed(params.seed)  # the new head's weights are random
+    # In bf16 on a CPU the backward pass took 150 ms a step with eager attention, 345 with SDPA.
     attention = "eager" if device.kind == "cpu" else "sdpa"
     if start_from is None:
         model, tokenizer = load_base(params.base_model, label_names, attention)
         limit = min(tokenizer.model_max_length, position_limit(model.config))
     else:
         model, tokenizer = load_earlier(start_from, label_names, attention)
-        limit = position_limit(model.config)  # the tokenizer's is the max_length of that training
+        # The tokenizer's own limit is the max_length of the earlier training.
+        limit = position_limit(model.config)
     max_length = min(params.max_length, limit)
     rows, truncated = _tokenize(tokenizer, texts, labels, label_names, max_length)
 
@@ -138,10 +139,10 @@ def fine_tune(
             ),
             hider=WordHider(tokenizer.mask_token_id, tokenizer.all_special_ids, HIDDEN_WORDS),
         )
-        trainer.remove_callback(PrinterCallback)  # it prints every log line to stdout
+        trainer.remove_callback(PrinterCallback)  # it would print every log line to stdout
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     store.close()
-    tokenizer.model_max_length = max_length  # whoever serves this model truncates as we did
+    tokenizer.model_max_length = max_length  # so that replicas truncate as the training did
     _save(model, tokenizer, output_dir)
     return FineTuneResult(
         model_dir=output_dir,
@@ -158,7 +159,7 @@ def fine_tune(
 
 
 def check_rows(texts: Sequence[str], labels: Sequence[str], label_names: Sequence[str]) -> None:
-    """Raise ValueError, saying why, if nothing can be learned from these rows."""
+    """Raise ValueError with the reason if nothing can be learned from these rows."""
     if len(texts) != len(labels):
         raise ValueError(f"need one label per text, got {len(texts)} texts, {len(labels)} labels")
     if len(set(label_names)) != len(label_names):
@@ -170,12 +171,12 @@ def check_rows(texts: Sequence[str], labels: Sequence[str], label_names: Sequenc
 
 
 def automatic_batch_size(rows: int) -> int:
-    """Rows a step for that many training rows."""
+    """Rows a step for a data set of `rows` training rows."""
     return SMALL_BATCH if rows < SMALL_DATA else LARGE_BATCH
 
 
 def automatic_epochs(rows: int, batch_size: int) -> int:
-    """EPOCHS, or for small data as many as LEAST_STEPS takes, MOST_EPOCHS at most."""
+    """EPOCHS, or for small data the epochs that LEAST_STEPS takes, at most MOST_EPOCHS."""
     return max(EPOCHS, min(MOST_EPOCHS, math.ceil(LEAST_STEPS / math.ceil(rows / batch_size))))
 
 
@@ -186,7 +187,7 @@ def _tokenize(
     label_names: Sequence[str],
     max_length: int,
 ) -> tuple[list[dict[str, Any]], int]:
-    """The rows as the collator wants them, and how many of them were cut to `max_length`."""
+    """The rows as the collator takes them, and the number of rows cut to `max_length`."""
     encoded = tokenizer(
         list(texts),
         truncation=True,
@@ -199,7 +200,7 @@ def _tokenize(
         {name: encoded[name][i] for name in encoded} | {"labels": ids[label]}
         for i, label in enumerate(labels)
     ]
-    # Only rows of full length can have been cut, so few texts are tokenised twice.
+    # Only rows of full length can have been cut, so only these texts are tokenised again.
     full = [
         text for text, row in zip(texts, rows, strict=True) if len(row["input_ids"]) == max_length
     ]
@@ -231,14 +232,13 @@ def _arguments(
         disable_tqdm=True,
     )
     if arguments.n_gpu > 1:
-        arguments._n_gpu = (
-            1  # else the Trainer would spread a small model over all with DataParallel
-        )
+        # Otherwise the Trainer would spread a small model over all GPUs with DataParallel.
+        arguments._n_gpu = 1
     return arguments
 
 
 def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output_dir: Path) -> None:
-    """Write beside the target, then rename: a folder of that name always holds a whole model."""
+    """Write beside `output_dir`, then rename, so that `output_dir` always holds a whole model."""
     partial = output_dir.with_name(output_dir.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     with quiet():

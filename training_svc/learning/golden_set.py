@@ -11,11 +11,11 @@ from training_svc.learning.evaluate import Evaluation
 
 GOLDEN_FILE = "golden.json"
 GOLDEN_TEXTS = 32
-CLEAR_MARGIN = 0.1  # the top score must be this far ahead, so that rounding cannot turn it
+CLEAR_MARGIN = 0.1  # least lead of the top score, so that rounding cannot change the label
 
 
 def golden_set(texts: Sequence[str], evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Up to 32 held-out texts on which the model was clear, its labels in turn."""
+    """At most GOLDEN_TEXTS held-out texts with a clear prediction, the labels taking turns."""
     clear: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for text, label, scores in zip(
         texts, evaluation.predictions, evaluation.probabilities, strict=True
@@ -38,7 +38,7 @@ def write_golden(
 ) -> Path:
     """Write golden.json and return its path. Scores are probabilities in fp32, label by label.
 
-    `graph` says what training_svc.learning.openvino_graph exported; None if it could not.
+    `graph` is what openvino_graph.try_export returned, None if the export failed.
     """
     path = folder / GOLDEN_FILE
     content = {

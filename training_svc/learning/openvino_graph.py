@@ -22,22 +22,23 @@ log = logging.getLogger(__name__)
 
 GRAPH_FORMAT = "openvino-ir"
 GRAPH_FOLDER = "openvino"
-GRAPH_FILE = "model.xml"  # the weights lie beside it, in model.bin
+GRAPH_FILE = "model.xml"  # the weights are beside it, in model.bin
 
-# The graph must give other batches than the traced one the same probabilities as the model.
+# Largest difference of a probability between graph and model, on batches that were not traced.
 TOLERANCE = 1e-3
 _TRACED_SHAPE = (2, 8)  # texts, tokens
 _CHECKED_SHAPES = ((1, 5), (3, 16), (2, 8))
-_LEAST_TOKENS = 2  # of a text in a checked batch, before the padding
-# Tokens of texts, row by row; of a row that is not full the end is padding.
+_LEAST_TOKENS = 2  # of a text in a checked batch, without its padding
+# Batches of packed texts: tokens of each text, row by row. A short row ends with padding.
 _PACKED_LENGTHS = (((5, 3), (4,)), ((9,),), ((2, 7, 3), (6, 6), (1,)))
 
 
 class _PackingClassifier(torch.nn.Module):
-    """Several texts in a row, so that short ones need no padding; probabilities [texts, labels].
+    """Computes probabilities [texts, labels] of several texts in each row, without padding them.
 
-    In: token ids, the number of the text that each token belongs to (0: padding), its position in
-    that text [rows, tokens]; where each text begins, as an index into the flattened rows [texts].
+    Inputs: token ids, number of the text that each token belongs to (0: padding) and position of
+    the token in that text, each [rows, tokens]; first token of each text, as an index into the
+    flattened rows [texts].
     """
 
     def __init__(self, model: BertForSequenceClassification) -> None:
@@ -51,7 +52,7 @@ class _PackingClassifier(torch.nn.Module):
         positions: torch.Tensor,
         first: torch.Tensor,
     ) -> torch.Tensor:
-        # A token sees those of its own text.
+        # A token attends only to the tokens of its own text.
         same = numbers[:, None, :, None] == numbers[:, None, None, :]
         mask = torch.where(same, 0.0, torch.finfo(torch.float32).min)
         bert = self.model.bert
@@ -64,8 +65,8 @@ class _PackingClassifier(torch.nn.Module):
         def begins(of_tokens: torch.Tensor) -> torch.Tensor:
             return of_tokens.reshape(-1, of_tokens.shape[-1])[first][:, None, :]
 
-        # The pooler takes the first token of a row. So each text's first becomes a row, and after
-        # the last attention nothing is computed for the others: a twelfth of the whole is saved.
+        # The pooler takes the first token of each row, so each text's first token becomes a row.
+        # After the last attention nothing is computed for other tokens: that saves a twelfth.
         last = layers[-1]
         attended, _ = last.attention.self(hidden, attention_mask=mask)
         attended = last.attention.output(begins(attended), begins(hidden))
@@ -75,9 +76,9 @@ class _PackingClassifier(torch.nn.Module):
 
 
 class _Classifier(torch.nn.Module):
-    """Token ids and mask [texts, tokens] in, probabilities [texts, labels] out.
+    """Computes probabilities [texts, labels] from token ids and their mask, each [texts, tokens].
 
-    Token types stay out: the model fills in zeros, which become part of the graph.
+    Token types are no input: the model fills in zeros, which become part of the graph.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -91,17 +92,17 @@ class _Classifier(torch.nn.Module):
 
 
 def try_export(model_dir: Path, folder: Path) -> dict[str, str] | None:
-    """Write the graph into `folder`/openvino unless it is there; say what it is, for golden.json.
+    """Write the graph into `folder`/openvino unless it exists; return its entry for golden.json.
 
-    None when the model cannot be exported: a replica then runs it with torch, so that is worth a
-    warning and not a failed job.
+    Returns None, with a warning, when the model cannot be exported: replicas then run it with
+    torch, so the job need not fail.
     """
     target = folder / GRAPH_FOLDER
     if not (target / GRAPH_FILE).exists():
         partial = folder / (GRAPH_FOLDER + ".partial")
         try:
             _export(model_dir, partial)
-        except Exception as error:  # of every kind, by tracer, converter and model
+        except Exception as error:  # tracer, converter and model raise errors of every kind
             why = f"{type(error).__name__}: {error}".splitlines()[0]
             log.warning("no graph for OpenVINO, torch will serve", extra={"why": why})
             shutil.rmtree(partial, ignore_errors=True)
@@ -115,8 +116,8 @@ def try_export(model_dir: Path, folder: Path) -> dict[str, str] | None:
 
 
 def _export(model_dir: Path, folder: Path) -> None:
-    """Export and check. Raises whatever goes wrong, ValueError when the graph computes wrongly."""
-    # The plain attention, whose pattern OpenVINO replaces by a kernel of its own.
+    """Export and check. Raises ValueError when the graph is off, and any error of the libraries."""
+    # OpenVINO replaces the pattern of eager attention by a kernel of its own.
     model = load_trained_model(model_dir, attention="eager")
     with _silent(), torch.inference_mode():
         if isinstance(model, BertForSequenceClassification):
@@ -154,7 +155,7 @@ def _save(module: torch.nn.Module, example: dict[str, torch.Tensor], folder: Pat
     graph = openvino.convert_model(module, example_input=example)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    # In 16 bits the weights would be rounded twice where bf16 computes.
+    # With weights in fp16, replicas that compute in bf16 would round them twice.
     openvino.save_model(graph, folder / GRAPH_FILE, compress_to_fp16=False)
 
 
@@ -171,7 +172,7 @@ def _check(scores: torch.Tensor, expected: torch.Tensor, what: str) -> None:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """The tracer warns of shapes that are constant here, transformers of a loss that is none."""
+    """Silence the tracer, which warns of constant shapes, and transformers, of a missing loss."""
     verbosity = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:

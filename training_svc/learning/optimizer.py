@@ -1,4 +1,4 @@
-"""AdamW whose learning rate falls from the head down to the embeddings."""
+"""AdamW with learning rates that fall from the head down to the embeddings."""
 
 import re
 from collections import defaultdict
@@ -29,7 +29,7 @@ def layered_adamw(
             }
             for (depth, decays), parameters in groups.items()
         ],
-        fused=True,  # else 100 small kernels a step
+        fused=True,  # one kernel instead of 100 small ones a step
     )
 
 

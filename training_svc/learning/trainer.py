@@ -20,26 +20,26 @@ from training_svc.learning.checkpoints import CheckpointStore
 
 REPORT_EVERY_S = 1.0  # seconds between two progress reports
 
-# Batches that are sorted by length together: enough to leave little padding, few enough to mix.
+# Batches whose rows are sorted by length together: more leave less padding, fewer mix better.
 BATCHES_A_POOL = 50
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands."""
+    """The progress of a training."""
 
-    step: int  # optimiser steps done, those before a resume included
+    step: int  # optimiser steps done, including those before a resume
     total_steps: int
-    epoch: float  # passes over the data done
-    loss: float  # mean training loss since the report before
+    epoch: float  # passes over the data that are done
+    loss: float  # mean training loss since the previous report
     examples_per_second: float  # since this run began
     eta_seconds: float
 
 
 def batches_by_length(lengths: Sequence[int], batch_size: int, seed: str) -> list[list[int]]:
-    """Every row index once, rows of like length together, batches in random order.
+    """Batches of row indices: each row once, rows of similar length together, in random order.
 
-    All batches are full but the last. The same seed gives the same batches.
+    Only the last batch may be short. The same seed gives the same batches.
     """
     rng = random.Random(seed)  # noqa: S311  shuffling is no secret
     indices = list(range(len(lengths)))
@@ -57,7 +57,7 @@ def batches_by_length(lengths: Sequence[int], batch_size: int, seed: str) -> lis
 
 
 class WordHider:
-    """Puts the mask token in place of random words: the regulariser that dropout would be."""
+    """Replaces random words by the mask token, which regularises instead of dropout."""
 
     def __init__(self, mask_id: int | None, special_ids: Sequence[int], share: float) -> None:
         self._mask_id = mask_id
@@ -78,11 +78,11 @@ class WordHider:
 
 
 class TextTrainer(Trainer):
-    """Batches of like length, and words hidden at random.
+    """A Trainer with batches of similar length and randomly hidden words.
 
-    Both depend on the seed and the step alone, so that a resumed training goes on exactly where it
-    broke off. The Trainer's own group_by_length leaves the batches in order of length, and draws
-    from torch's global generator, whose state a resumed epoch no longer has.
+    Both depend only on the seed and the step, so that a resumed training continues exactly as the
+    interrupted one would have. The Trainer's own group_by_length leaves the batches in order of
+    length, and uses torch's global generator, whose state is lost in a resumed epoch.
     """
 
     def __init__(self, *, hider: WordHider, **options: Any) -> None:
@@ -90,7 +90,7 @@ class TextTrainer(Trainer):
         self._hider = hider
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
-        """Hide some words, then train on the batch."""
+        """Hide words in the batch, then train on it."""
         seed = self.args.seed * 1_000_003 + self.state.global_step
         inputs["input_ids"] = self._hider.hide(inputs["input_ids"], seed)
         return super().training_step(model, inputs, num_items_in_batch)
@@ -151,7 +151,7 @@ class Reporter(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Ask the Trainer to log or save if it is time; the last step is always reported."""
+        """Ask the Trainer to log or save when it is due; the last step is always reported."""
         now = time.monotonic()
         last = state.global_step >= state.max_steps
         if last or now - self._reported >= REPORT_EVERY_S:
@@ -169,13 +169,13 @@ class Reporter(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Turn the Trainer's log entry into a Progress."""
-        if not logs or "loss" not in logs:  # the summary at the end
+        if not logs or "loss" not in logs:  # the summary after the last step has no loss
             return
         self.loss = logs["loss"]
         elapsed = max(time.monotonic() - self._started, 1e-9)
         steps_per_second = (state.global_step - self._first_step) / elapsed
         rows_a_step = self._rows * state.num_train_epochs / state.max_steps
-        state.log_history.clear()  # else every checkpoint carries all log entries
+        state.log_history.clear()  # or every checkpoint would hold all log entries
         self._on_progress(
             Progress(
                 step=state.global_step,
@@ -190,6 +190,6 @@ class Reporter(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """The Trainer has written a whole checkpoint."""
+        """Publish the checkpoint that the Trainer has just written."""
         self._store.publish(state.global_step)
         self._saved = time.monotonic()

@@ -1,15 +1,15 @@
-"""Files that are whole or not there, whenever the process is killed or the machine stops."""
+"""Writes files that are whole or absent, even if the process is killed or the machine stops."""
 
 import os
 import shutil
 from pathlib import Path
 
-# With less than this left a write that failed has failed for want of room.
+# Free bytes below which a failed write is blamed on a full disk.
 FULL_BYTES = 1 << 20
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replace the file's content at once, on the disk when this returns."""
+    """Replace the file's content in one step; it is on the disk when this returns."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text)
     sync(partial)
@@ -18,7 +18,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have a file, or a folder with all below it, on the disk."""
+    """Write a file, or a folder with everything below it, from memory to the disk."""
     if path.is_dir():
         for child in path.iterdir():
             sync(child)

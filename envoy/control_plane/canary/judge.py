@@ -41,7 +41,7 @@ class Rules:
     false_alarms: float = 0.01
     """Share of canaries of an equal Challenger that may be rolled back by chance."""
 
-    promotion_p_value: float = 0.025
+    canary_p_value: float = 0.025
     """Largest p-value of the comparison on held-out rows with which a Challenger is promoted. It is
     half of the training's limit, so that of a few hundred canaries of equal Challengers no more
     than 5 % end in a promotion."""
@@ -157,7 +157,7 @@ class Judge:
                 f"not known to be better than version {champion}: it was compared with {compared} "
                 "on held-out rows"
             )
-        limit = self.rules.promotion_p_value
+        limit = self.rules.canary_p_value
         comparison = f"p = {held_out.p_value:.2g} on {held_out.rows:,} held-out rows"
         if held_out.p_value > limit:
             return False, f"no worse, but not known to be better: {comparison}, above {limit:g}"

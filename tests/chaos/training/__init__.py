@@ -1,1 +1,1 @@
-"""Faults put into the training service, its database, its MLflow and its disk; tiny models."""
+"""Faults of the training service, its database, its MLflow and its disk, with tiny models."""

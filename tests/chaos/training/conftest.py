@@ -1,4 +1,4 @@
-"""A training service on tiny data, and what it has left in MLflow."""
+"""A training service on tiny data, and the checks of its results in MLflow."""
 
 import uuid
 from collections.abc import Callable, Mapping
@@ -50,12 +50,12 @@ def start(tiny_base: Path, tmp_path: Path) -> Start:
 
 
 async def check(hold: Hold, mlflow: str, job: train_pb2.TrainingJob) -> None:
-    """Hold what every job has to hold that has succeeded."""
+    """Hold the invariants of a job that succeeded: one version, Champion, with its decision."""
     registry = Registry(mlflow)
     versions = await registry.list_versions(job.model)
-    found = await registry.find_model(job.model)
+    model = await registry.find_model(job.model)
     await registry.close()
-    assert found is not None
+    assert model is not None
     hold(
         "the job ends well",
         job.state == train_pb2.TRAINING_STATE_SUCCEEDED,
@@ -64,6 +64,6 @@ async def check(hold: Hold, mlflow: str, job: train_pb2.TrainingJob) -> None:
     hold("one version", len(versions) == 1, f"{len(versions)} versions")
     hold(
         "no Champion without a decision",
-        found.aliases == {CHAMPION: job.version} and versions[0].tags[TAG_DECISION] == "PROMOTED",
-        f"{dict(found.aliases)}, {versions[0].tags.get(TAG_DECISION)}",
+        model.aliases == {CHAMPION: job.version} and versions[0].tags[TAG_DECISION] == "PROMOTED",
+        f"{dict(model.aliases)}, {versions[0].tags.get(TAG_DECISION)}",
     )

@@ -22,7 +22,7 @@ AWAY_S = 3.0
 
 
 @pytest.mark.chaos_full
-async def test_job_goes_on(
+async def test_job_goes_on_through_the_restart(
     start: Start, mlflow_url: str, model: str, tmp_path: Path, hold: Hold
 ) -> None:
     folder, port = tmp_path / "postgres", free_port()

@@ -33,13 +33,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(filler: Path) -> None:
-    """Write until nothing more fits."""
+    """Write to the file until the disk is full."""
     with suppress(OSError), filler.open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
 
 
-async def test_job_says_so(
+async def test_job_fails_naming_the_full_disk_and_its_next_attempt_ends_well(
     start: Start, postgres_url: str, mlflow_url: str, model: str, small_disk: Path, hold: Hold
 ) -> None:
     import_rows(postgres_url, model, make_rows(80), new=True)

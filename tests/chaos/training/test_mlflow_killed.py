@@ -1,6 +1,6 @@
 """MLflow, killed with -9 while a job trains, and started again when the job has been waiting.
 
-Fault: SIGKILL to the server, all of whose data are on its disk; it is away when the job logs.
+Fault: SIGKILL to the server, whose data are on disk; it is away when the job wants to log.
 Invariants: the job waits and ends well: same attempt, one version.
 """
 
@@ -22,7 +22,7 @@ from tests.real_parts.training_service import import_rows, make_rows
 
 
 def kill(port: int) -> None:
-    """Kill the server and what is below it, found by its port."""
+    """Kill the server that has this port among its arguments, with all its processes."""
     me = psutil.Process()
     for process in me.children(recursive=True):
         if any(word == str(port) for word in process.cmdline()):
@@ -30,7 +30,7 @@ def kill(port: int) -> None:
 
 
 @pytest.mark.chaos_full
-async def test_job_waits(
+async def test_job_waits_for_mlflow_and_ends_well(
     start: Start, postgres_url: str, model: str, tmp_path: Path, hold: Hold
 ) -> None:
     folder, port = tmp_path / "mlflow", free_port()

@@ -1,7 +1,8 @@
-"""Trainings that bring nothing, one after the other.
+"""Trainings without any gain, one after another.
 
-Fault: none but repetition; the service keeps one version besides those with an alias.
-Invariants: Champion and newest stay, whole; the version in between goes, with all its files.
+Fault: only repetition; the service keeps one version besides those with an alias.
+Invariants: Champion and newest version stay whole; the version between them is deleted, with its
+files.
 """
 
 from pathlib import Path
@@ -20,7 +21,7 @@ NOTHING_LEARNED = train_pb2.TrainParams(epochs=1, learning_rate=1e-7)
 
 
 @pytest.mark.chaos_full
-async def test_the_one_in_between(
+async def test_version_between_champion_and_newest_is_deleted_with_its_files(
     start: Start,
     postgres_url: str,
     mlflow_url: str,
@@ -38,24 +39,24 @@ async def test_the_one_in_between(
         middle = await registry.get_version(model, "2")
         await service.train(model, "r3", params=NOTHING_LEARNED)
         await service.ended("r3")
-        # The next job begins when the one before is tidied up.
+        # The next job starts only after the retention of the previous one.
         await service.train(model, "r4", params=train_pb2.TrainParams(epochs=1))
-        await service.worker_pid()
-        versions = {found.version for found in await registry.list_versions(model)}
-        found = await registry.find_model(model)
-        assert found is not None
+        await service.child_pid()
+        versions = {version.version for version in await registry.list_versions(model)}
+        registered = await registry.find_model(model)
+        assert registered is not None
         for version in ("1", "3"):
             await registry.download(model, version, tmp_path / version)
     logged_model = middle.source.removeprefix("models:/")
     async with httpx.AsyncClient() as http:
-        gone = await http.get(f"{mlflow_url}/api/2.0/mlflow/logged-models/{logged_model}")
+        answer = await http.get(f"{mlflow_url}/api/2.0/mlflow/logged-models/{logged_model}")
     await registry.close()
     folder = f"mlflow[0-9]*/artifacts/**/{logged_model}/**/*"
     files = [path for path in tmp_path_factory.getbasetemp().glob(folder) if path.is_file()]
     hold("versions have a retention", versions == {"1", "3"}, f"versions {sorted(versions)}")
-    hold("Champion stays", found.aliases == {CHAMPION: "1"}, f"{dict(found.aliases)}")
+    hold("Champion stays", registered.aliases == {CHAMPION: "1"}, f"{dict(registered.aliases)}")
     hold(
         "its files go too",
-        gone.status_code == 404 and not files,
-        f"logged model: {gone.status_code}, files: {files}",
+        answer.status_code == 404 and not files,
+        f"logged model: {answer.status_code}, files: {files}",
     )

@@ -46,7 +46,7 @@ async def registered(service: Service, model: str, mlflow: str) -> None:
         registered,
     ],
 )
-async def test_job_goes_on(
+async def test_job_goes_on_in_the_same_attempt(
     start: Start, postgres_url: str, mlflow_url: str, model: str, hold: Hold, reach: Reach
 ) -> None:
     import_rows(postgres_url, model, make_rows(80), new=True)

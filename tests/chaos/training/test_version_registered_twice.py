@@ -1,7 +1,8 @@
-"""MLflow carries out, late, a request to register a version whose repeat it has carried out too.
+"""MLflow registers a version twice: it carries out a repeated request, and later the first one.
 
-Fault: the service is killed when its version is registered, and a second one of the same job comes.
-Invariants: one version is left, the first, with its files; the job goes on and ends well.
+Fault: the service is killed after it has registered its version, and then a second version of the
+same job is registered.
+Invariants: only the first version is left, with its files; the job goes on and ends well.
 """
 
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.real_parts.training_service import import_rows, make_rows
 
 
 @pytest.mark.chaos_full
-async def test_one_is_left(
+async def test_first_version_is_left(
     start: Start, postgres_url: str, mlflow_url: str, model: str, tmp_path: Path, hold: Hold
 ) -> None:
     import_rows(postgres_url, model, make_rows(80), new=True)

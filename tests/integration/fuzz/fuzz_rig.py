@@ -27,8 +27,8 @@ from tests.real_parts.postgres import free_port
 from tests.real_parts.trigger_service import settings as trigger_settings
 from tests.twins.replica import FakeRegistry, SteeredEngine, write_steered_version
 from training_svc.jobs import job_store as store
-from training_svc.jobs.caller_actions import Trainings
-from training_svc.jobs.job_changes import Changes
+from training_svc.jobs.caller_actions import CallerActions
+from training_svc.jobs.job_changes import JobChanges
 from training_svc.jobs.job_store import PostgresJobs
 from training_svc.servicer import TrainServicer
 from trigger_svc.bridge.airflow_memory import MemoryAirflow
@@ -55,8 +55,8 @@ class QueuedTrainings:
     def __init__(self, database_url: str, mlflow_url: str) -> None:
         self._database = Database(database_url, "trainings of a test")
         self._registry = Registry(mlflow_url)
-        self._changes = Changes()
-        self._trainings = Trainings(
+        self._changes = JobChanges()
+        self._actions = CallerActions(
             PostgresJobs(self._database),
             self._changes,
             self._registry,
@@ -65,7 +65,7 @@ class QueuedTrainings:
         )
 
     def register(self, server: aio.Server) -> None:
-        train_pb2_grpc.add_TrainServiceServicer_to_server(TrainServicer(self._trainings), server)
+        train_pb2_grpc.add_TrainServiceServicer_to_server(TrainServicer(self._actions), server)
 
     async def startup(self) -> None:
         await apply_schema(self._database, "training jobs", store.SCHEMA)

@@ -1,4 +1,4 @@
-"""The training service with real PostgreSQL, real MLflow and real workers, on tiny data."""
+"""The training service with real PostgreSQL, real MLflow and real children, on tiny data."""
 
 import asyncio
 import json
@@ -43,7 +43,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def model() -> str:
-    """A model's name that no other test has used in the session's MLflow."""
+    """A name of a model that no other test uses in the session's MLflow."""
     return f"m{uuid.uuid4().hex[:12]}"
 
 
@@ -70,10 +70,10 @@ def running(
 
 async def aliases(mlflow_url: str, model: str) -> dict[str, str]:
     registry = Registry(mlflow_url)
-    found = await registry.find_model(model)
+    registered = await registry.find_model(model)
     await registry.close()
-    assert found is not None
-    return dict(found.aliases)
+    assert registered is not None
+    return dict(registered.aliases)
 
 
 async def test_better_challengers_become_champions(
@@ -124,12 +124,12 @@ async def test_better_challengers_become_champions(
 
 
 def forget_that_it_succeeded(postgres_url: str, job_id: str) -> None:
-    """As if the service had failed between the promotion and its record."""
+    """Make it look as if the service had failed after the promotion, before it saved the end."""
     execute(postgres_url, f"UPDATE mesh.training_jobs SET state = 'FAILED' WHERE id = '{job_id}'")
 
 
 async def check_version(mlflow_url: str, job: train_pb2.TrainingJob, folder: Path) -> None:
-    """The version is marked as the job's, and its files are what a replica needs."""
+    """Check that the version has the job's tags and the files that a replica needs."""
     registry = Registry(mlflow_url)
     version = await registry.get_version(job.model, job.version)
     await registry.download(job.model, job.version, folder / "download")
@@ -170,9 +170,9 @@ async def test_killed_service_resumes_its_job_with_the_same_rows(
         await service.train(model, "r1", params=train_pb2.TrainParams(epochs=200, warm_start=True))
         before = await service.trained_on("r1", steps=1)
         await until(lambda: any((tmp_path / "state").glob("jobs/*/checkpoints/checkpoint-*")))
-        worker = await service.worker_pid()
+        child = await service.child_pid()
         service.process.kill()
-        await until(lambda: is_gone(worker))
+        await until(lambda: has_ended(child))
     import_rows(postgres_url, model, rows[40:], new=False)
     async with running() as service:
         after = await service.ended("r1")
@@ -186,27 +186,27 @@ async def test_killed_service_resumes_its_job_with_the_same_rows(
 
 
 def logged(log: Path, message: str) -> dict[str, Any]:
-    """The log's last entry with that message."""
+    """The last entry of the log that has this message."""
     entries = [json.loads(line) for line in log.read_text().splitlines()]
-    found: dict[str, Any] = [entry for entry in entries if entry["message"] == message][-1]
-    return found
+    last: dict[str, Any] = [entry for entry in entries if entry["message"] == message][-1]
+    return last
 
 
-def is_gone(pid: int) -> bool:
-    """Ended, whether or not its new parent has taken notice."""
+def has_ended(pid: int) -> bool:
+    """Whether the process has ended, even if its new parent has not waited for it yet."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
         return True
 
 
-async def test_killed_worker_fails_its_job_and_the_next_attempt_can_be_cancelled(
+async def test_killed_child_fails_its_job_and_the_next_attempt_can_be_cancelled(
     running: Running, postgres_url: str, model: str
 ) -> None:
     import_rows(postgres_url, model, make_rows(40), new=True)
     async with running() as service:
         await service.train(model, "r1", params=FOR_A_WHILE)
-        os.kill(await service.worker_pid(), signal.SIGKILL)
+        os.kill(await service.child_pid(), signal.SIGKILL)
         failed = await service.ended("r1")
         assert failed.state == FAILED
         assert "killed by signal 9 (SIGKILL)" in failed.error
@@ -214,10 +214,10 @@ async def test_killed_worker_fails_its_job_and_the_next_attempt_can_be_cancelled
         again = await service.train(model, "r1", params=FOR_A_WHILE)
         assert (again.id, again.attempt, again.error) == (failed.id, 2, "")
         assert (await service.train(model, "r1")).attempt == 2
-        worker = await service.worker_pid()
+        child = await service.child_pid()
         cancelled = await service.stub.CancelTraining(train_pb2.CancelTrainingRequest(id="r1"))
         assert cancelled.state == CANCELLED
-        assert not Path(f"/proc/{worker}").exists()
+        assert not Path(f"/proc/{child}").exists()
         assert (await service.ended(again.id)).state == CANCELLED
         listed = await service.stub.ListTrainings(train_pb2.ListTrainingsRequest(model=model))
         assert [job.id for job in listed.trainings] == [again.id]

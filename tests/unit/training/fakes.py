@@ -1,15 +1,16 @@
-"""Twins of what the training service's runner works with: a store in memory, scripted workers."""
+"""Twins of the runner's parts: a job store in memory, scripted child processes, a promoter."""
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from service_kit.errors import Aborted, NotFound, Unavailable
-from training_svc.jobs.child_process import Ended
+from service_kit.errors import Aborted, AlreadyExists, NotFound, Unavailable
+from training_svc.jobs.child_process import ChildEnd
 from training_svc.jobs.job import Job, Params, Promotion, State
 
 DECISION = {
@@ -22,51 +23,82 @@ DECISION = {
 }
 
 
-class MemoryJobs:
-    """A JobStore without a database; `away` makes every call fail."""
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
+# Fields of a job that saving it does not change.
+DECIDED_BY_CALLERS = (
+    "request_id",
+    "model",
+    "params",
+    "promotion",
+    "created_at",
+    "cancel_requested",
+)
 
-    def __init__(self) -> None:
+
+class MemoryJobs:
+    """A JobStore without a database, which keeps the rules of tests/integration/training/
+    test_job_store.py. `saves` are the jobs of all calls of save; `away` makes every call fail."""
+
+    def __init__(self, models: Collection[str] = ("reviews",)) -> None:
+        """`models` are those that have a training table."""
         self.jobs: dict[str, Job] = {}
         self.saves: list[Job] = []
         self.away = False
+        self._models = models
+        self._ids = count(1)
 
     async def submit(
         self, model: str, request_id: str, params: Params, promotion: Promotion
     ) -> Job:
-        self._check()
-        for job in self.jobs.values():
-            if job.request_id == request_id:
-                if job.state in (State.FAILED, State.CANCELLED):
-                    self.jobs[job.id] = job.requeued()
-                return self.jobs[job.id]
-        now = datetime.now(UTC)
-        job = Job(f"job-{len(self.jobs) + 1}", request_id, model, params=params, created_at=now)
-        self.jobs[job.id] = replace(job, promotion=promotion, queued_at=now)
-        return self.jobs[job.id]
+        self._check_not_away()
+        job = next((job for job in self.jobs.values() if job.request_id == request_id), None)
+        if job is None:
+            self._check_has_rows(model)
+            now = datetime.now(UTC)
+            job = Job(f"job-{next(self._ids)}", request_id, model, params=params, created_at=now)
+            job = replace(job, promotion=promotion, queued_at=now)
+        if job.model != model:
+            raise AlreadyExists(f"request_id: {request_id!r} belongs to a training of {job.model}")
+        if job.state in (State.FAILED, State.CANCELLED):
+            job = job.requeued()
+        self.jobs[job.id] = job
+        return job
 
     async def get(self, any_id: str) -> Job:
-        self._check()
+        self._check_not_away()
+        if any_id in self.jobs:
+            return self.jobs[any_id]
         for job in self.jobs.values():
-            if any_id in (job.id, job.request_id):
+            if job.request_id == any_id:
                 return job
-        raise NotFound(any_id)
+        raise NotFound(f"no training has the id or request id {any_id!r}")
 
     async def list(self, model: str, limit: int) -> Sequence[Job]:
-        self._check()
-        return [job for job in self.jobs.values() if job.model == model][:limit]
+        self._check_not_away()
+        jobs = [job for job in self.jobs.values() if job.model == model]
+        if not jobs:
+            self._check_has_rows(model)
+        return jobs[::-1][:limit]
 
     async def unfinished(self) -> Sequence[Job]:
-        self._check()
+        self._check_not_away()
         jobs = [job for job in self.jobs.values() if not job.state.is_final]
-        return sorted(jobs, key=lambda job: job.state is State.QUEUED)
+        return sorted(jobs, key=lambda job: (job.state is State.QUEUED, job.queued_at or LONG_AGO))
 
     async def save(self, job: Job) -> None:
-        self._check()
-        self.jobs[job.id] = job
+        self._check_not_away()
         self.saves.append(job)
+        stored = self.jobs.get(job.id)
+        if stored is not None and stored.attempt <= job.attempt:
+            kept = {name: getattr(stored, name) for name in DECIDED_BY_CALLERS}
+            self.jobs[job.id] = replace(job, **kept)
 
     async def forget_old(self, days: int) -> None:
-        self._check()
+        self._check_not_away()
+        oldest = datetime.now(UTC) - timedelta(days=days)
+        for job in tuple(self.jobs.values()):
+            if job.ended_at is not None and job.ended_at < oldest:
+                del self.jobs[job.id]
 
     async def request_cancel(self, any_id: str) -> Job:
         job = await self.get(any_id)
@@ -77,15 +109,21 @@ class MemoryJobs:
         self.jobs[job.id] = job
         return job
 
-    def _check(self) -> None:
+    def _check_not_away(self) -> None:
         if self.away:
             raise Unavailable("the store is away")
 
+    def _check_has_rows(self, model: str) -> None:
+        if model not in self._models:
+            raise NotFound(
+                f"no training rows of a model {model!r}; import rows first: mesh import {model}"
+            )
 
-class ScriptedWorker:
-    """Reports what it was given, then waits for its end if that is not given."""
 
-    def __init__(self, reports: Sequence[Mapping[str, Any]], ended: Ended | None) -> None:
+class ScriptedChild:
+    """Yields the given reports; without a given end it then waits until it is killed."""
+
+    def __init__(self, reports: Sequence[Mapping[str, Any]], ended: ChildEnd | None) -> None:
         self._reports = reports
         self._ended = ended
         self._killed = asyncio.Event()
@@ -97,8 +135,8 @@ class ScriptedWorker:
         if self._ended is None:
             await self._killed.wait()
 
-    async def wait(self) -> Ended:
-        return self._ended or Ended(-signal.SIGKILL)
+    async def wait(self) -> ChildEnd:
+        return self._ended or ChildEnd(-signal.SIGKILL)
 
     def kill(self) -> None:
         self._killed.set()
@@ -108,8 +146,8 @@ class ScriptedWorker:
         return self._killed.is_set()
 
 
-def succeeding(version: str = "1", **decision: object) -> ScriptedWorker:
-    return ScriptedWorker(
+def succeeding(version: str = "1", **decision: object) -> ScriptedChild:
+    return ScriptedChild(
         [
             {"rows": {"train": 4, "test": 2, "dropped": 0, "digest": "d"}},
             {"progress": {"step": 1, "total_steps": 2}},
@@ -117,29 +155,30 @@ def succeeding(version: str = "1", **decision: object) -> ScriptedWorker:
             {"state": "EVALUATING"},
             {"version": version, "decision": DECISION | decision},
         ],
-        Ended(0),
+        ChildEnd(0),
     )
 
 
-def endless() -> ScriptedWorker:
-    return ScriptedWorker([{"progress": {"step": 1, "total_steps": 9}}], None)
+def endless() -> ScriptedChild:
+    return ScriptedChild([{"progress": {"step": 1, "total_steps": 9}}], None)
 
 
 class ScriptedLauncher:
-    """Gives the next scripted worker to each job; remembers which jobs came."""
+    """Gives the next scripted child to each job; keeps the jobs in `launched`."""
 
-    def __init__(self, *workers: ScriptedWorker) -> None:
-        self.workers = list(workers)
+    def __init__(self, *children: ScriptedChild) -> None:
+        self.children = list(children)
         self.launched: list[Job] = []
 
-    async def launch(self, job: Job, folder: Path) -> ScriptedWorker:
-        (folder / "checkpoint").touch()
+    async def launch(self, job: Job, folder: Path) -> ScriptedChild:
+        (folder / "job.json").touch()
+        (folder / "checkpoints").mkdir(exist_ok=True)
         self.launched.append(job)
-        return self.workers.pop(0)
+        return self.children.pop(0)
 
 
 class FakePromoter:
-    """Remembers; raises the errors that it was given first."""
+    """Keeps the jobs that it was called with; raises the given errors first, one a call."""
 
     def __init__(self, *errors: Aborted | Unavailable) -> None:
         self.errors = list(errors)

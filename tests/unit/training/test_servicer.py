@@ -1,4 +1,4 @@
-"""TrainService over a real gRPC connection, with fakes behind it."""
+"""TrainService over a real gRPC connection, with a job store in memory behind it."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,9 +14,9 @@ from service_kit.server import GrpcServer
 from service_kit.settings import ServiceSettings
 from tests.real_parts.waiting import until
 from tests.unit.training.fakes import DECISION, MemoryJobs
-from training_svc.jobs.caller_actions import Trainings
+from training_svc.jobs.caller_actions import CallerActions
 from training_svc.jobs.job import Job, Params, Promotion, State
-from training_svc.jobs.job_changes import Changes
+from training_svc.jobs.job_changes import JobChanges
 from training_svc.servicer import TrainServicer, job_message
 
 JOB = Job("job-1", "r1", "reviews", state=State.RUNNING)
@@ -28,15 +28,15 @@ class Fake:
     names: Sequence[str] = ("mesh.v1.TrainService",)
 
     def __init__(self) -> None:
-        self.changes = Changes()
+        self.changes = JobChanges()
         store = MemoryJobs()
         store.jobs = {JOB.id: JOB}
-        self.trainings = Trainings(
+        self.actions = CallerActions(
             store, self.changes, Registry("http://mlflow"), lambda: None, lambda job_id: None
         )
 
     def register(self, server: aio.Server) -> None:
-        train_pb2_grpc.add_TrainServiceServicer_to_server(TrainServicer(self.trainings), server)
+        train_pb2_grpc.add_TrainServiceServicer_to_server(TrainServicer(self.actions), server)
 
     async def startup(self) -> None: ...
 
@@ -72,12 +72,14 @@ async def test_watcher_that_hangs_up_leaves_nothing_behind() -> None:
 
 async def test_stop_ends_every_watch_at_once_with_unavailable() -> None:
     async with GrpcServer(Fake(), SETTINGS) as server, connected(server) as stub:
-        watch = stub.WatchTraining(WATCH)
-        await watch.read()
-        await server.__aexit__()
-        with pytest.raises(aio.AioRpcError) as caught:
+        watches = [stub.WatchTraining(WATCH) for _ in range(2)]
+        for watch in watches:
             await watch.read()
-    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        await server.__aexit__()
+        for watch in watches:
+            with pytest.raises(aio.AioRpcError) as caught:
+                await watch.read()
+            assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
 
 
 async def test_unknown_promotion_is_refused() -> None:

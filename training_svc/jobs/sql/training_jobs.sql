@@ -1,5 +1,5 @@
--- One row a job. A job is one request id, however many attempts it takes. Read by the trigger
--- service too: id, request_id, model, state, version.
+-- One row for each job. A job has one request id; all its attempts share the row, which shows the
+-- newest attempt. The trigger service reads id, request_id, model, state and version.
 CREATE SCHEMA IF NOT EXISTS mesh;
 
 CREATE TABLE IF NOT EXISTS mesh.training_jobs (
@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS mesh.training_jobs (
     error             text NOT NULL DEFAULT '',
     cancel_requested  boolean NOT NULL DEFAULT false,
     created_at        timestamptz NOT NULL DEFAULT now(),
-    -- When the present attempt joined the queue.
+    -- When the newest attempt joined the queue.
     queued_at         timestamptz NOT NULL DEFAULT now(),
     started_at        timestamptz,
     ended_at          timestamptz,

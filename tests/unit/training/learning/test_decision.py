@@ -1,4 +1,4 @@
-"""Who wins, and when the held-out rows cannot tell."""
+"""The decision between challenger and Champion, and when the held-out rows cannot tell."""
 
 import pytest
 from scipy.stats import binomtest
@@ -7,7 +7,7 @@ from training_svc.learning.decision import Decision, Outcome, decide, paired_p_v
 
 
 def rights(wins: int, losses: int, both: int = 50) -> tuple[list[bool], list[bool]]:
-    """Challenger and Champion, row by row: right or wrong."""
+    """Whether challenger and Champion are right, row by row; `both` rows both get right."""
     challenger = [True] * wins + [False] * losses + [True] * both
     champion = [False] * wins + [True] * losses + [True] * both
     return challenger, champion
@@ -79,7 +79,7 @@ def test_rows_must_be_paired() -> None:
         paired_p_value([True], [True, False])
 
 
-def test_better_challenger_goes_on_trial_only_when_asked_so() -> None:
+def test_better_challenger_is_kept_for_a_trial_when_it_is_not_to_be_promoted() -> None:
     decision = decided(wins=20, losses=2, promote=False)
     assert decision.outcome is Outcome.KEPT
     assert decision.reason.endswith("; registered as Challenger only, as asked")

@@ -1,6 +1,7 @@
-"""Watchers see every state that lasts, and leave nothing behind."""
+"""Watchers see the newest state of a job, and leave nothing behind."""
 
 import asyncio
+import time
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -9,9 +10,9 @@ import pytest
 from service_kit.errors import NotFound, Unavailable
 from service_kit.model_registry.registry import Registry
 from tests.unit.training.fakes import MemoryJobs
-from training_svc.jobs.caller_actions import WATCH_INTERVAL_S, Trainings
+from training_svc.jobs.caller_actions import WATCH_INTERVAL_S, CallerActions
 from training_svc.jobs.job import Job, State
-from training_svc.jobs.job_changes import Changes
+from training_svc.jobs.job_changes import JobChanges
 
 JOB = Job("job-1", "r1", "reviews", state=State.RUNNING)
 
@@ -20,9 +21,9 @@ class Watched:
     def __init__(self) -> None:
         self.store = MemoryJobs()
         self.store.jobs = {JOB.id: JOB}
-        self.changes = Changes()
+        self.changes = JobChanges()
         registry = Registry("http://mlflow")
-        self.trainings = Trainings(
+        self.actions = CallerActions(
             self.store, self.changes, registry, lambda: None, lambda job_id: None
         )
 
@@ -46,7 +47,7 @@ def watched() -> Watched:
 async def test_watch_begins_with_the_present_state_and_ends_with_the_final_one(
     watched: Watched,
 ) -> None:
-    async with aclosing(watched.trainings.watch("r1")) as jobs:
+    async with aclosing(watched.actions.watch("r1")) as jobs:
         assert await anext(jobs) == JOB
         third = watched.at_step(3)
         assert await anext(jobs) == third
@@ -58,42 +59,39 @@ async def test_watch_begins_with_the_present_state_and_ends_with_the_final_one(
 
 async def test_late_watcher_of_an_ended_job_gets_its_end(watched: Watched) -> None:
     ended = watched.end()
-    assert [job async for job in watched.trainings.watch("job-1")] == [ended]
+    assert [job async for job in watched.actions.watch("job-1")] == [ended]
 
 
 async def test_watcher_that_joins_again_sees_the_newest_state(watched: Watched) -> None:
     watched.at_step(5)
-    async with aclosing(watched.trainings.watch("r1")) as jobs:
+    async with aclosing(watched.actions.watch("r1")) as jobs:
         assert (await anext(jobs)).progress == {"step": 5}
 
 
-async def test_changes_are_coalesced(watched: Watched) -> None:
-    seen: list[Job] = []
-
-    async def watch() -> None:
-        async with aclosing(watched.trainings.watch("r1")) as jobs:
-            seen.extend([job async for job in jobs])
-
-    task = asyncio.create_task(watch())
-    duration = 3 * WATCH_INTERVAL_S
-    for step in range(100):
-        watched.at_step(step)
-        await asyncio.sleep(duration / 100)
-    watched.end()
-    await asyncio.wait_for(task, 60)
-    assert 3 <= len(seen) <= 8
-    assert seen[-1].state is State.SUCCEEDED
+async def test_changes_within_the_interval_reach_a_watcher_as_one(watched: Watched) -> None:
+    async with aclosing(watched.actions.watch("r1")) as jobs:
+        await anext(jobs)
+        waiting = asyncio.create_task(anext(jobs))
+        await asyncio.sleep(0)  # now it waits for a change
+        started = time.monotonic()
+        for step in range(100):
+            watched.at_step(step)
+            await asyncio.sleep(0)
+        assert (await waiting).progress == {"step": 99}
+        assert time.monotonic() - started >= WATCH_INTERVAL_S
+        ended = watched.end()
+        assert await anext(jobs) == ended
 
 
 async def test_watcher_that_goes_away_leaves_nothing_behind(watched: Watched) -> None:
-    async with aclosing(watched.trainings.watch("r1")) as jobs:
+    async with aclosing(watched.actions.watch("r1")) as jobs:
         await anext(jobs)
         assert watched.changes.watchers() == 1
     assert watched.changes.watchers() == 0
 
 
 async def test_stopping_service_ends_every_watch_with_unavailable(watched: Watched) -> None:
-    async with aclosing(watched.trainings.watch("r1")) as jobs:
+    async with aclosing(watched.actions.watch("r1")) as jobs:
         await anext(jobs)
         waiting = asyncio.create_task(anext(jobs))
         await asyncio.sleep(0)
@@ -104,4 +102,4 @@ async def test_stopping_service_ends_every_watch_with_unavailable(watched: Watch
 
 async def test_unknown_job_cannot_be_watched(watched: Watched) -> None:
     with pytest.raises(NotFound):
-        await anext(watched.trainings.watch("nobody"))
+        await anext(watched.actions.watch("nobody"))

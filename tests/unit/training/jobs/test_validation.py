@@ -1,4 +1,4 @@
-"""What a caller may ask for."""
+"""The ranges of parameters, ids and limits in requests."""
 
 from dataclasses import replace
 
