@@ -11,12 +11,13 @@ from grpc import aio
 from mesh.v1 import data_pb2_grpc
 from service_kit.database import Database, apply_schema
 from service_kit.model_registry.registry import Registry
-from trigger_svc.batches.timeline import Timeline
+from trigger_svc.batches.outcomes import BatchOutcomes
 from trigger_svc.bridge.airflow import Airflow
 from trigger_svc.bridge.airflow_http import HttpAirflow
-from trigger_svc.bridge.bridge_loop import BridgeLoop
-from trigger_svc.dataset.dataset import Dataset
-from trigger_svc.dataset.registration import Registration
+from trigger_svc.bridge.bridge import Bridge
+from trigger_svc.dataset.batch_requests import BatchRequests
+from trigger_svc.dataset.model_registration import ModelRegistration
+from trigger_svc.dataset.training_rows import TrainingRows
 from trigger_svc.servicer import DataServicer
 from trigger_svc.settings import TriggerSettings
 
@@ -34,15 +35,16 @@ class TriggerService:
         self._database = Database(settings.database_url, "mesh-trigger", DATABASE_THREADS)
         self._registry = Registry(settings.mlflow_url)
         self._airflow = airflow or HttpAirflow(settings)
-        self._registration = Registration(self._database, self._registry)
-        self._bridge = BridgeLoop(self._database, self._airflow, settings)
+        self._registration = ModelRegistration(self._database, self._registry)
+        self._bridge = Bridge(self._database, self._airflow, settings)
         self._tasks: list[asyncio.Task[None]] = []
 
     def register(self, server: aio.Server) -> None:
         """Add DataService to `server`."""
         servicer = DataServicer(
-            Dataset(self._database),
-            Timeline(self._database, self._registry),
+            TrainingRows(self._database),
+            BatchRequests(self._database),
+            BatchOutcomes(self._database, self._registry),
             self._settings.state_dir,
             self._settings.import_max_bytes,
             on_import=self._registration.wake,

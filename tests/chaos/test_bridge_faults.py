@@ -27,9 +27,9 @@ from tests.chaos.conftest import Hold
 from tests.real_parts.postgres import execute, with_database
 from tests.real_parts.trigger_service import query, settings, until
 from tests.twins.stub_airflow import Fault, StubAirflow, running_stub_airflow
-from trigger_svc.bridge import airflow_http, backoff, bridge, bridge_loop
+from trigger_svc.bridge import airflow_http, backoff, batch_lifecycle, bridge
 from trigger_svc.bridge.airflow_http import HttpAirflow
-from trigger_svc.bridge.bridge_loop import BridgeLoop
+from trigger_svc.bridge.bridge import Bridge
 from trigger_svc.database.queries import model_table
 from trigger_svc.service import SCHEMA
 
@@ -49,12 +49,12 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(airflow_http, "REQUEST_TIMEOUT_S", 0.25)
     monkeypatch.setattr(backoff, "FIRST_S", 0.01)
     monkeypatch.setattr(backoff, "LONGEST_S", 0.1)
-    monkeypatch.setattr(bridge, "POLL_S", 0.02)
-    monkeypatch.setattr(bridge, "LOOK_S", 0.02)
-    monkeypatch.setattr(bridge_loop, "LOOK_S", 0.05)
-    monkeypatch.setattr(bridge_loop, "BUSY_LOOK_S", 0.05)
-    monkeypatch.setattr(bridge_loop, "STANDBY_S", 0.05)
-    monkeypatch.setattr(bridge_loop, "RECONNECT_S", 0.02)
+    monkeypatch.setattr(batch_lifecycle, "POLL_S", 0.02)
+    monkeypatch.setattr(batch_lifecycle, "LOOK_S", 0.02)
+    monkeypatch.setattr(bridge, "LOOK_S", 0.05)
+    monkeypatch.setattr(bridge, "BUSY_LOOK_S", 0.05)
+    monkeypatch.setattr(bridge, "STANDBY_S", 0.05)
+    monkeypatch.setattr(bridge, "RECONNECT_S", 0.02)
 
 
 @dataclass
@@ -107,8 +107,8 @@ class Bridges:
         database = Database(self._settings.database_url, f"mesh-chaos-{self._number}", 2)
         # Without certificates, whose loading would take most of a run's time.
         airflow = HttpAirflow(self._settings, httpx.AsyncHTTPTransport(verify=False))
-        loop = BridgeLoop(database, airflow, self._settings)
-        self._running.append((asyncio.create_task(loop.run()), database, airflow))
+        running = Bridge(database, airflow, self._settings)
+        self._running.append((asyncio.create_task(running.run()), database, airflow))
 
     async def kill(self) -> None:
         """End the oldest one wherever it is, and cut its connections in the middle of anything."""

@@ -33,7 +33,7 @@ def check_example(example: Example, index: int) -> Example:
     return example
 
 
-def check_count(examples: int) -> None:
+def check_example_count(examples: int) -> None:
     """Raise InvalidArgument when one message has more examples than the limit."""
     if examples > MAX_EXAMPLES:
         raise InvalidArgument(

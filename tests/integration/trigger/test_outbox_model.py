@@ -25,7 +25,7 @@ from psycopg2.extensions import connection as Connection
 from service_kit.database import Database, apply_schema
 from tests.real_parts.trigger_service import query
 from trigger_svc.batches.batch import BatchReason
-from trigger_svc.batches.batch_store import seal
+from trigger_svc.batches.batch_sql import seal_waiting_rows
 from trigger_svc.database.queries import model_table
 from trigger_svc.service import SCHEMA
 
@@ -126,7 +126,7 @@ class OutboxMachine(RuleBasedStateMachine):
     @rule(model=_models, crash=st.booleans())
     def seal(self, model: str, crash: bool) -> None:
         with self.sealer.cursor() as cursor:
-            batch = seal(cursor, model, BatchReason.QUIET)
+            batch = seal_waiting_rows(cursor, model, BatchReason.QUIET)
         if crash:
             self.sealer.rollback()
             return

@@ -19,10 +19,10 @@ from tests.real_parts.trigger_service import (
     until_state,
 )
 from trigger_svc.batches.batch import BatchReason, BatchState
-from trigger_svc.batches.batch_store import KEEP_BATCHES, BatchStore, Superseded
+from trigger_svc.batches.postgres_batches import KEEP_BATCHES, PostgresBatches, Superseded
 from trigger_svc.bridge.airflow import Refused, RunState
 from trigger_svc.bridge.airflow_memory import MemoryAirflow
-from trigger_svc.bridge.wakeups import Wakeups
+from trigger_svc.bridge.bridge_session import BridgeSession
 from trigger_svc.database.queries import model_table
 from trigger_svc.service import SCHEMA
 
@@ -138,72 +138,72 @@ async def database(postgres_url: str) -> AsyncIterator[Database]:
     await made.close()
 
 
-async def leading(url: str, store: BatchStore) -> Wakeups:
-    wakeups = await Wakeups.open(url)
-    assert await wakeups.lead()
-    assert wakeups.epoch is not None
-    store.lead(wakeups.epoch)
-    return wakeups
+async def leading(url: str, store: PostgresBatches) -> BridgeSession:
+    session = await BridgeSession.open(url)
+    assert await session.try_lead()
+    assert session.epoch is not None
+    store.write_as(session.epoch)
+    return session
 
 
 async def test_what_a_superseded_bridge_writes_is_refused(
     postgres_url: str, database: Database
 ) -> None:
-    stale, fresh = (BatchStore(database, settings(postgres_url)) for _ in range(2))
+    stale, fresh = (PostgresBatches(database, settings(postgres_url)) for _ in range(2))
     (await leading(postgres_url, stale)).close()  # its session is lost, and it does not know
     query(postgres_url, INSERT)
     batch = await stale.seal("reviews", BatchReason.QUIET)
     assert batch is not None
 
     async def follow() -> bool:
-        wakeups = await Wakeups.open(postgres_url)
-        if not await wakeups.lead():
-            wakeups.close()
+        session = await BridgeSession.open(postgres_url)
+        if not await session.try_lead():
+            session.close()
             return False
-        fresh.lead(wakeups.epoch or 0)
+        fresh.write_as(session.epoch or 0)
         return True
 
     await until(follow)
     for writes in (
-        stale.accepted(FIRST),
-        stale.refused(FIRST, "400"),
-        stale.ended(FIRST, BatchState.FAILED, ""),
+        stale.mark_accepted(FIRST),
+        stale.mark_refused(FIRST, "400"),
+        stale.mark_ended(FIRST, BatchState.FAILED, ""),
         stale.seal("reviews", BatchReason.QUIET),
     ):
         with pytest.raises(Superseded):
             await writes
-    await fresh.accepted(FIRST)
+    await fresh.mark_accepted(FIRST)
     assert query(postgres_url, "SELECT state FROM mesh.batches") == [("RUNNING",)]
 
 
 async def test_a_writer_in_the_way_leaves_the_bridge_to_be_woken(
     postgres_url: str, database: Database
 ) -> None:
-    wakeups = await Wakeups.open(postgres_url)
+    session = await BridgeSession.open(postgres_url)
     with closing(psycopg2.connect(postgres_url)) as slow:
         slow.cursor().execute(INSERT)  # it has seen the bridge asleep, and will wake it
         told = []
         for end in (slow.commit, slow.close):
-            await wakeups.stay_awake()
-            told.append(wakeups.awake)
+            await session.stay_awake()
+            told.append(session.awake)
             end()
         assert told == [False, True]
     query(postgres_url, INSERT)
-    await wakeups.check()
-    assert await wakeups.wait(5.0)  # the slow one's
-    assert not await wakeups.wait(0.1)
-    wakeups.close()
+    await session.check()
+    assert await session.wait(5.0)  # the slow one's
+    assert not await session.wait(0.1)
+    session.close()
 
 
 async def test_every_row_can_be_told_its_batch(postgres_url: str, database: Database) -> None:
-    store = BatchStore(database, settings(postgres_url))
+    store = PostgresBatches(database, settings(postgres_url))
     (await leading(postgres_url, store)).close()
     for number in (1, 2):
         query(postgres_url, INSERT)
         query(postgres_url, INSERT)
         await store.seal("reviews", BatchReason.QUIET)
-        await store.accepted(f"retrain__reviews__{number}")
-        await store.ended(f"retrain__reviews__{number}", BatchState.SUCCEEDED, "")
+        await store.mark_accepted(f"retrain__reviews__{number}")
+        await store.mark_ended(f"retrain__reviews__{number}", BatchState.SUCCEEDED, "")
     told = query(
         postgres_url,
         "SELECT reviews.id, batches.id FROM training.reviews"
@@ -225,7 +225,7 @@ async def test_a_start_of_the_service_makes_no_insert_wait(
 async def test_old_batches_are_forgotten_and_the_newest_stay(
     postgres_url: str, database: Database
 ) -> None:
-    store = BatchStore(database, settings(postgres_url, keep_days=7))
+    store = PostgresBatches(database, settings(postgres_url, keep_days=7))
     (await leading(postgres_url, store)).close()
     query(
         postgres_url,
@@ -235,6 +235,6 @@ async def test_old_batches_are_forgotten_and_the_newest_stay(
     )
     query(postgres_url, "UPDATE mesh.models SET next_batch = 111")
     query(postgres_url, "UPDATE mesh.batches SET ended_at = now() WHERE number = 1")
-    await store.forget_old()
+    await store.delete_old()
     kept = [number for (number,) in query(postgres_url, "SELECT number FROM mesh.batches")]
     assert sorted(kept) == [1, *range(111 - KEEP_BATCHES, 111)]

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from trigger_svc.batches.batch import Batch, BatchReason, BatchState
 from trigger_svc.batches.sealing import ModelWork, SealPolicy, Waiting
 from trigger_svc.bridge.airflow_memory import MemoryAirflow
-from trigger_svc.bridge.bridge import LOOK_S, Bridge
+from trigger_svc.bridge.batch_lifecycle import LOOK_S, BatchLifecycle
 
 POLICY = SealPolicy(rows=1_000, quiet_s=2.0, age_s=20.0)
 HOUR_S = 3_600.0
@@ -44,7 +44,7 @@ class WallClockStore:
         if not self.outbox:
             return []
         created = [entry.created_at for entry in self.outbox]
-        # Never below 0, as in BatchStore.
+        # Never below 0, as in PostgresBatches.
         oldest_s, newest_s = (max(self.wall - at, 0.0) for at in (min(created), max(created)))
         waiting = Waiting(sum(entry.rows for entry in self.outbox), oldest_s, newest_s)
         return [ModelWork("reviews", POLICY, waiting, None)]
@@ -55,10 +55,10 @@ class WallClockStore:
         name = f"retrain__{model}__{len(self.sealed)}"
         return Batch(name, model, rows, reason, BatchState.SEALED, datetime.now(UTC))
 
-    async def accepted(self, batch: str) -> None: ...
-    async def deferred(self, batch: str, error: str) -> None: ...
-    async def refused(self, batch: str, error: str) -> None: ...
-    async def ended(self, batch: str, state: BatchState, error: str) -> None: ...
+    async def mark_accepted(self, batch: str) -> None: ...
+    async def mark_deferred(self, batch: str, error: str) -> None: ...
+    async def mark_refused(self, batch: str, error: str) -> None: ...
+    async def mark_ended(self, batch: str, state: BatchState, error: str) -> None: ...
 
 
 class JumpingClock(RuleBasedStateMachine):
@@ -75,8 +75,8 @@ class JumpingClock(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.runner.close()
 
-    def new_bridge(self) -> Bridge:
-        return Bridge(self.store, self.airflow, lambda: self.now, random.Random(1))
+    def new_bridge(self) -> BatchLifecycle:
+        return BatchLifecycle(self.store, self.airflow, lambda: self.now, random.Random(1))
 
     @rule()
     def start_the_bridge_again(self) -> None:

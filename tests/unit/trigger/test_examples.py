@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from service_kit.errors import InvalidArgument
-from trigger_svc.dataset.examples import Example, Spool, check_count
+from trigger_svc.dataset.examples import Example, Spool, check_example_count
 
 LIMIT = 1_000
 
@@ -43,6 +43,6 @@ def test_a_spool_is_bounded(tmp_path: Path) -> None:
 
 
 def test_a_message_has_at_most_ten_thousand_examples() -> None:
-    check_count(10_000)
+    check_example_count(10_000)
     with pytest.raises(InvalidArgument, match="10,001"):
-        check_count(10_001)
+        check_example_count(10_001)
