@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg2
+from psycopg2.errors import LockNotAvailable
 from psycopg2.extensions import connection as Connection
 
-from service_kit.database import connect
+from service_kit.database import Timeouts, connect, unavailable
 from service_kit.errors import Aborted, Unavailable
 from service_kit.model_registry.records import (
     CHALLENGER,
@@ -30,7 +31,8 @@ from service_kit.model_registry.records import (
 from service_kit.model_registry.registry import Registry
 
 SCHEMA = Path(__file__).parent / "sql" / "promotions.sql"
-LOCK_TIMEOUT_MS = 30_000
+# A move waits this long for another move of the same model to end.
+TIMEOUTS = Timeouts(statement_ms=40_000, lock_ms=30_000)
 
 
 @dataclass(frozen=True)
@@ -120,11 +122,13 @@ class Promotions:
         Raises Unavailable when PostgreSQL is away, or went away meanwhile: then nothing is
         recorded, and whoever moves next finds out how far this move had come.
         """
-        connection = await asyncio.to_thread(connect, self._database_url, "promotion")
+        connection = await asyncio.to_thread(connect, self._database_url, "promotion", TIMEOUTS)
         try:
             lock = await asyncio.to_thread(_Lock, connection, model)
             yield lock, await registered_model(self._registry, model)
             await asyncio.to_thread(connection.commit)
+        except LockNotAvailable as error:
+            raise unavailable(error, f"moving the aliases of {model}", TIMEOUTS) from error
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             raise Unavailable(f"the lock of {model}'s promotions was lost: {error}") from error
         finally:
@@ -137,7 +141,6 @@ class _Lock:
     def __init__(self, connection: Connection, model: str) -> None:
         self.model = model
         self._cursor = connection.cursor()
-        self._cursor.execute("SET LOCAL lock_timeout = %s", (LOCK_TIMEOUT_MS,))
         self._cursor.execute(
             "INSERT INTO mesh.promotions (model) VALUES (%s) ON CONFLICT DO NOTHING", (model,)
         )

@@ -127,7 +127,7 @@ class Bridges:
 
 def end_sessions(url: str, database: Database | None, share: float = 1.0) -> int:
     """End sessions of one bridge, or a share of all of them; return how many."""
-    name = "mesh-%" if database is None else database._application_name
+    name = "mesh-%" if database is None else database.application_name
     return len(
         query(
             url,

@@ -76,7 +76,7 @@ class BatchOutcomes:
             cursor.execute(QUERIES["find_jobs"], {"ids": ids})
             return {name: Outcome(job, version) for name, job, version in cursor.fetchall()}
 
-        return await self._database.run(work) if ids else {}
+        return await self._database.run(work, "reading training jobs") if ids else {}
 
     async def _with_times(self, limit: asyncio.Semaphore, model: str, outcome: Outcome) -> Outcome:
         async with limit:

@@ -1,5 +1,6 @@
 """The bridge's view of the batches and the outbox in PostgreSQL; each call is one transaction."""
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +11,7 @@ from trigger_svc.batches.batch import Batch, BatchReason, BatchState, OpenBatch
 from trigger_svc.batches.batch_sql import seal_waiting_rows
 from trigger_svc.batches.sealing import ModelWork, SealPolicy, Waiting
 from trigger_svc.database.queries import QUERIES, one_row
+from trigger_svc.database.timeouts import WHOLE_TABLE
 from trigger_svc.settings import TriggerSettings
 
 KEEP_BATCHES = 100  # the newest of each model that stay, whatever their age
@@ -43,7 +45,7 @@ class PostgresBatches:
             cursor.execute(QUERIES["scan"], self._defaults)
             return [_model_work(row) for row in cursor.fetchall()]
 
-        return await self._database.run(work)
+        return await self._database.run(work, "reading the outbox")
 
     def write_as(self, epoch: int) -> None:
         """Write as the bridge of this epoch from now on."""
@@ -75,29 +77,33 @@ class PostgresBatches:
                 return None
             return seal_waiting_rows(cursor, model, reason)
 
-        return await self._database.run(work)
+        return await self._database.run(work, f"sealing a batch of {model}", WHOLE_TABLE)
 
     async def mark_accepted(self, batch: str) -> None:
         """Record that Airflow has a run for this batch."""
-        await self._execute("batch_accepted", id=batch)
+        await self._mark("batch_accepted", batch)
 
     async def mark_deferred(self, batch: str, error: str) -> None:
         """Record that Airflow did not take the batch this time."""
-        await self._execute("batch_deferred", id=batch, error=error)
+        await self._mark("batch_deferred", batch, error=error)
 
     async def mark_refused(self, batch: str, error: str) -> None:
         """Record that Airflow will never take the batch."""
-        await self._execute("batch_refused", id=batch, error=error)
+        await self._mark("batch_refused", batch, error=error)
 
     async def mark_ended(self, batch: str, state: BatchState, error: str) -> None:
         """Record that the run of this batch has ended."""
-        await self._execute("batch_ended", id=batch, state=state, error=error)
+        await self._mark("batch_ended", batch, state=state, error=error)
 
     async def delete_old(self) -> None:
         """Delete batches, requests and removals that are past their days; see `keep_days`."""
-        await self._execute("forget_old", days=self._keep_days, newest=KEEP_BATCHES)
+        values = {"days": self._keep_days, "newest": KEEP_BATCHES}
+        await self._write("forget_old", "deleting old batches", values)
 
-    async def _execute(self, query: str, **values: Any) -> None:
+    async def _mark(self, query: str, batch: str, **values: Any) -> None:
+        await self._write(query, f"the state of batch {batch}", {"id": batch} | values)
+
+    async def _write(self, query: str, action: str, values: Mapping[str, Any]) -> None:
         # Read here and not in the thread, which may run when this process has a later epoch.
         epoch = self._epoch
 
@@ -105,7 +111,7 @@ class PostgresBatches:
             _check_leads(cursor, epoch)
             cursor.execute(QUERIES[query], values)
 
-        await self._database.run(work)
+        await self._database.run(work, action)
 
 
 def _model_work(row: tuple[Any, ...]) -> ModelWork:

@@ -11,6 +11,7 @@ from psycopg2.extensions import connection as Connection
 
 from service_kit.database import connect
 from trigger_svc.database.queries import QUERIES
+from trigger_svc.database.timeouts import BRIDGE_SESSION
 
 _KEY = "hashtext('champion-mesh'), hashtext"
 _LEAD = f"SELECT pg_try_advisory_lock({_KEY}('bridge'))"
@@ -35,7 +36,7 @@ class BridgeSession:
     @classmethod
     async def open(cls, url: str) -> "BridgeSession":
         """Connect and listen. Raises Unavailable when PostgreSQL is away."""
-        connection = await asyncio.to_thread(connect, url, "mesh-bridge")
+        connection = await asyncio.to_thread(connect, url, "mesh-bridge", BRIDGE_SESSION)
         connection.autocommit = True
         session = cls(connection)
         try:

@@ -7,6 +7,7 @@ from service_kit.errors import FailedPrecondition, MeshError, NotFound
 from trigger_svc.batches.batch import Batch, BatchReason
 from trigger_svc.batches.batch_sql import batch_of, read_batch, seal_waiting_rows
 from trigger_svc.database.queries import QUERIES
+from trigger_svc.database.timeouts import WHOLE_TABLE
 from trigger_svc.dataset.answered_requests import Answer, answer_once
 from trigger_svc.dataset.model_tables import check_model_exists
 
@@ -34,7 +35,7 @@ class BatchRequests:
             answer = answer_once(cursor, request_id, "Trigger", model, seal_now)
             return read_batch(cursor, answer["batch"])
 
-        return await self._database.run(work)
+        return await self._database.run(work, f"sealing a batch of {model}", WHOLE_TABLE)
 
     async def retry(self, model: str, batch: str, request_id: str) -> Batch:
         """Send a failed or refused batch again; an empty `batch` means the model's newest of those.
@@ -58,7 +59,7 @@ class BatchRequests:
             answer = answer_once(cursor, request_id, "Retry", model, send_again)
             return read_batch(cursor, answer["batch"])
 
-        return await self._database.run(work)
+        return await self._database.run(work, f"sending a batch of {model} again")
 
     async def newest(self, model: str, limit: int, unresolved: bool = False) -> list[Batch]:
         """Return at most `limit` batches, newest first; an empty `model` means every model.
@@ -73,7 +74,7 @@ class BatchRequests:
             cursor.execute(QUERIES["find_batches"], values)
             return [batch_of(row) for row in cursor.fetchall()]
 
-        return await self._database.run(work)
+        return await self._database.run(work, "listing batches")
 
 
 def _newest_ended_badly(cursor: Cursor, model: str) -> str:

@@ -10,6 +10,7 @@ from service_kit.errors import FailedPrecondition, InvalidArgument
 from trigger_svc.batches.batch import Batch, BatchReason
 from trigger_svc.batches.batch_sql import count_training_rows, read_batch, seal_waiting_rows
 from trigger_svc.database.queries import QUERIES, of_model, one_row
+from trigger_svc.database.timeouts import IMPORT, WHOLE_TABLE
 from trigger_svc.dataset.answered_requests import Answer, answer_once
 from trigger_svc.dataset.examples import Example, Spool, check_example
 from trigger_svc.dataset.model_tables import check_model_exists, ensure_model_table
@@ -78,7 +79,7 @@ class TrainingRows:
 
             return int(answer_once(cursor, request_id, "AddExamples", model, add)["added"])
 
-        return await self._database.run(work)
+        return await self._database.run(work, f"adding rows to {model}", WHOLE_TABLE)
 
     async def import_spool(
         self, model: str, spool: Spool, source: str, request_id: str, train: bool
@@ -117,7 +118,7 @@ class TrainingRows:
                 created=answer["created"],
             )
 
-        return await self._database.run(work)
+        return await self._database.run(work, f"the import into {model}", IMPORT)
 
     async def counts(self, model: str) -> DatasetCounts:
         """Count the rows of a model. Raises NotFound."""
@@ -136,7 +137,7 @@ class TrainingRows:
             )
             return DatasetCounts(total, labels, pending, last[0] if last else "")
 
-        return await self._database.run(work)
+        return await self._database.run(work, f"counting the rows of {model}", WHOLE_TABLE)
 
 
 def _stage(cursor: Cursor, model: str, spool: Spool) -> None:
