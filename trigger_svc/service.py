@@ -27,7 +27,7 @@ SCHEMA = Path(str(resources.files("trigger_svc.database") / "sql" / "schema.sql"
 
 
 class TriggerService:
-    """See service_kit.server.Service. `airflow` is a seam for tests."""
+    """A service_kit.server.Service. Tests pass an `airflow` of their own."""
 
     names: Sequence[str] = ("mesh.v1.DataService",)
 
