@@ -1,4 +1,4 @@
-"""Invariants: asserted by the tests, and printed as scenario × invariant at the end."""
+"""Invariants: tests assert them, and a table at the end shows each scenario's invariants."""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -13,10 +13,7 @@ _PROPERTY = "invariant"
 
 @pytest.fixture
 def hold(record_property: Callable[[str, object], None]) -> Hold:
-    """Assert an invariant: its name, whether it holds, and what was seen.
-
-    Those that several scenarios share have one name, so that they share a column.
-    """
+    """Return a function that asserts an invariant: its name, whether it holds, what was seen."""
 
     def assert_holds(invariant: str, holds: bool, seen: str) -> None:
         record_property(_PROPERTY, [invariant, holds, seen])
@@ -26,7 +23,7 @@ def hold(record_property: Callable[[str, object], None]) -> Hold:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print what held, and what was seen."""
+    """Print which invariants held, and what the tests saw."""
     table = Table("scenario", "invariant", "", "seen", title="What held under faults")
     reports = [
         report
@@ -42,4 +39,4 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
                 scenario = ""
     if table.row_count:
         terminalreporter.ensure_newline()
-        Console(width=terminalreporter._tw.fullwidth).print(table)
+        Console().print(table)
