@@ -1,4 +1,4 @@
-"""The bridge's rules, with a store and an Airflow in memory and a clock that the test turns."""
+"""The life of batches, with a store and an Airflow in memory and a clock that the test turns."""
 
 import asyncio
 import random
@@ -26,7 +26,7 @@ FIRST = batch_id("reviews", 1)
 
 
 class MemoryStore:
-    """One model, "reviews"."""
+    """A BatchStore with one model, "reviews"."""
 
     def __init__(self) -> None:
         self.waiting: Waiting | None = None
@@ -70,7 +70,7 @@ class MemoryStore:
 
 
 class World:
-    """A bridge with everything around it."""
+    """The lifecycle with its store, its Airflow and its clock."""
 
     def __init__(self) -> None:
         self.store, self.airflow, self.now = MemoryStore(), MemoryAirflow(), 0.0
@@ -79,7 +79,7 @@ class World:
         )
 
     async def turns(self, seconds: float) -> None:
-        """Turn whenever something is due, for so many seconds of the clock."""
+        """Take every turn that is due within the next `seconds` of the clock."""
         end = self.now + seconds
         while self.now <= end:
             turn = await self.lifecycle.turn()
@@ -92,12 +92,12 @@ def world() -> World:
     return World()
 
 
-async def test_with_nothing_to_do_nothing_is_due(world: World) -> None:
+async def test_without_rows_and_batches_nothing_is_due(world: World) -> None:
     turn = await world.lifecycle.turn()
     assert (turn.due_in, turn.rows_wait) == (IDLE_S, False)
 
 
-async def test_rows_that_still_come_are_looked_at_again_soon(world: World) -> None:
+async def test_rows_that_are_not_due_yet_are_looked_at_again_soon(world: World) -> None:
     world.store.waiting = Waiting(5, 1.0, 1.0)
     turn = await world.lifecycle.turn()
     assert (turn.due_in, turn.rows_wait) == (LOOK_S, True)
@@ -157,14 +157,14 @@ async def test_while_airflow_is_away_the_batch_waits_for_ever(world: World) -> N
     world.airflow.failures = [Unavailable("Airflow is away")] * 2_000
     await world.turns(3_600)
     assert world.store.batches[FIRST].state is BatchState.SEALED
-    # At most 15 s apart: 240 attempts an hour or more; at least 7.5 s: not many more than 480.
+    # Attempts are 7.5 to 15 s apart, so an hour has 240 to 480; the first ones are closer together.
     assert 240 <= len(world.store.deferrals) <= 500
     world.airflow.failures.clear()
     await world.turns(16)
     assert world.store.batches[FIRST].state is BatchState.RUNNING
 
 
-async def test_after_a_failure_the_run_is_looked_for_before_it_is_posted_again(
+async def test_after_a_failed_post_the_bridge_asks_for_the_run_before_it_posts_again(
     world: World,
 ) -> None:
     world.store.add_batch(1)
@@ -200,7 +200,7 @@ async def test_a_batch_that_is_sent_again_lets_its_run_begin_again(world: World)
 
 async def test_a_run_that_began_again_already_is_left_alone(world: World) -> None:
     sent_again(world)
-    world.airflow.states[FIRST] = RunState.ACTIVE  # by an attempt whose answer got lost
+    world.airflow.states[FIRST] = RunState.ACTIVE  # an attempt whose answer got lost restarted it
     await world.lifecycle.turn()
     assert (world.airflow.posts, world.airflow.restarts) == ([], [])
     assert world.store.batches[FIRST].state is BatchState.RUNNING
@@ -213,14 +213,14 @@ async def test_a_batch_that_is_sent_again_and_has_no_run_gets_one(world: World) 
 
 
 async def test_rows_wait_no_longer_because_the_databases_clock_is_set_back(world: World) -> None:
-    world.store.waiting = Waiting(5, 0.0, 0.0)  # for an hour, as the database sees it
+    world.store.waiting = Waiting(5, 0.0, 0.0)  # the database's clock says so for an hour
     await world.turns(1.5)
     assert world.airflow.posts == []
     await world.turns(1.0)
     assert world.airflow.posts == [FIRST]
 
 
-async def test_one_steps_error_waits_for_the_other_steps(world: World) -> None:
+async def test_an_error_of_one_step_is_raised_after_the_other_steps_have_ended() -> None:
     ended: list[str] = []
 
     async def fails() -> float:

@@ -1,3 +1,5 @@
+"""Checks of examples, and the spool of an import."""
+
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,7 @@ def test_a_bad_example_is_named_by_its_index_and_rule(example: Example, field: s
     spool.close()
 
 
-def test_a_spool_escapes_what_copy_takes_for_its_own() -> None:
+def test_a_spool_escapes_the_characters_that_copy_interprets() -> None:
     spool = Spool(None, LIMIT)
     spool.add([Example("tab\t line\n back\\slash \\N", "é\r", "test")])
     expected = "0\ttab\\t line\\n back\\\\slash \\\\N\té\\r\ttest\n"
