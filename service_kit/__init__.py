@@ -1,1 +1,1 @@
-"""What every gRPC service of the mesh shares: lifecycle, errors, settings, registry, database."""
+"""Shared by every gRPC service of the mesh: lifecycle, errors, settings, registry, database."""

@@ -2,15 +2,20 @@
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg2
+from psycopg2.errors import LockNotAvailable, QueryCanceled
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
+from psycopg2.extensions import parse_dsn
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_fixed
 
 from service_kit.errors import Unavailable
 
@@ -19,6 +24,13 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 5
+# PostgreSQL ends a statement that takes longer, and a wait for a lock that takes longer.
+STATEMENT_TIMEOUT_MS = 30_000
+LOCK_TIMEOUT_MS = 10_000
+# A schema may rewrite a table or build an index.
+SCHEMA_STATEMENT_TIMEOUT_MS = 600_000
+# Callers should come back after this many seconds when a statement or a lock took too long.
+RETRY_AFTER_TIMEOUT_S = 5.0
 # A half-open connection is noticed after about 20 s instead of hours.
 _KEEPALIVE: dict[str, Any] = {
     "keepalives": 1,
@@ -29,59 +41,116 @@ _KEEPALIVE: dict[str, Any] = {
 }
 
 
-def connect(url: str, application_name: str) -> Connection:
-    """Open a connection that notices when its other end is gone.
+@dataclass(frozen=True)
+class Timeouts:
+    """Milliseconds after which PostgreSQL ends a statement, or a statement's wait for one lock."""
 
-    Raises Unavailable when the server is away.
+    statement_ms: int = STATEMENT_TIMEOUT_MS
+    lock_ms: int = LOCK_TIMEOUT_MS
+
+
+DEFAULT_TIMEOUTS = Timeouts()
+
+
+def connect(url: str, application_name: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> Connection:
+    """Open a connection that notices when its other end is gone, and limits every statement.
+
+    A statement beyond its limit raises psycopg2.errors.QueryCanceled or LockNotAvailable, both of
+    them psycopg2.OperationalError. Raises Unavailable when the server is away.
     """
+    limits = f"-c statement_timeout={timeouts.statement_ms} -c lock_timeout={timeouts.lock_ms}"
     try:
+        options = parse_dsn(url).get("options") or os.environ.get("PGOPTIONS", "")
         connection: Connection = psycopg2.connect(
             url,
             application_name=application_name,
             connect_timeout=CONNECT_TIMEOUT_S,
+            # The last setting wins, so neither the URL nor PGOPTIONS can lift the limits.
+            options=f"{options} {limits}".strip(),
             **_KEEPALIVE,
         )
         return connection
     except psycopg2.OperationalError as error:
-        raise Unavailable(f"PostgreSQL is away: {str(error).strip().splitlines()[0]}") from error
+        raise unavailable(error) from error
+
+
+def unavailable(
+    error: psycopg2.Error, action: str = "the statement", timeouts: Timeouts = DEFAULT_TIMEOUTS
+) -> Unavailable:
+    """Return the caller's error for an OperationalError or InterfaceError.
+
+    `action` names the work for the caller, for example "counting the rows of reviews", and
+    `timeouts` are those that the work ran with.
+    """
+    if isinstance(error, LockNotAvailable):
+        limit = f"it waited {timeouts.lock_ms / 1000:g} s for a lock that another session holds"
+    elif isinstance(error, QueryCanceled):
+        limit = f"a statement of it may take {timeouts.statement_ms / 1000:g} s"
+    else:
+        lines = str(error).strip().splitlines()
+        return Unavailable(f"PostgreSQL is away: {lines[0] if lines else type(error).__name__}")
+    return Unavailable(
+        f"PostgreSQL broke off {action} ({error.diag.message_primary}): {limit}; nothing was"
+        f" changed, so try again in {RETRY_AFTER_TIMEOUT_S:g} s",
+        RETRY_AFTER_TIMEOUT_S,
+    )
 
 
 class Database:
-    """Runs functions over a cursor, each in one transaction, in a few threads."""
+    """Runs functions over a cursor, each in one transaction, in `threads` threads at most."""
 
     def __init__(self, url: str, application_name: str, threads: int = 4) -> None:
         self.url = url
-        self._application_name = application_name
+        self.application_name = application_name
         self._local = threading.local()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="postgres")
         self._open: set[Connection] = set()
 
-    async def run(self, work: Callable[[Cursor], T]) -> T:
-        """Run `work(cursor)` in a transaction of its own and return what it returns.
+    async def run(
+        self,
+        work: Callable[[Cursor], T],
+        action: str = "the statement",
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    ) -> T:
+        """Run `work(cursor)` in a transaction of its own and return its result.
 
-        Raises Unavailable when PostgreSQL is away; then nothing was committed, or, when the
-        connection broke during COMMIT, the caller cannot know: `work` has to be idempotent.
+        `action` names the work in errors, for example "counting the rows of reviews". `timeouts`
+        hold for this transaction; give longer ones for long work.
+
+        Raises Unavailable when a statement or its wait for a lock took too long, or PostgreSQL is
+        away; then nothing was committed. When the connection broke during COMMIT, the caller
+        cannot know whether it was, so `work` has to be idempotent.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._run, work)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, self._run, work, action, timeouts)
 
-    def _run(self, work: Callable[[Cursor], T]) -> T:
-        fresh = getattr(self._local, "connection", None) is None
+    def _run(self, work: Callable[[Cursor], T], action: str, timeouts: Timeouts) -> T:
+        reused = getattr(self._local, "connection", None) is not None
         try:
-            return self._attempt(work)
+            try:
+                return self._attempt(work, timeouts)
+            except (QueryCanceled, LockNotAvailable):
+                raise
+            except (psycopg2.OperationalError, psycopg2.InterfaceError):
+                if not reused:
+                    raise
+                # The connection may have died while it was idle: try once more on a new one.
+                return self._attempt(work, timeouts)
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-            if fresh:
-                raise Unavailable(f"PostgreSQL is away: {_first_line(error)}") from error
-        # An idle connection may have died unnoticed: once more on a new one.
-        try:
-            return self._attempt(work)
-        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-            raise Unavailable(f"PostgreSQL is away: {_first_line(error)}") from error
+            raise unavailable(error, action, timeouts) from error
 
-    def _attempt(self, work: Callable[[Cursor], T]) -> T:
+    def _attempt(self, work: Callable[[Cursor], T], timeouts: Timeouts) -> T:
         connection = self._connection()
         try:
             with connection, connection.cursor() as cursor:
+                if timeouts != DEFAULT_TIMEOUTS:
+                    cursor.execute(
+                        "SET LOCAL statement_timeout = %s; SET LOCAL lock_timeout = %s",
+                        (timeouts.statement_ms, timeouts.lock_ms),
+                    )
                 return work(cursor)
+        except (QueryCanceled, LockNotAvailable):
+            raise  # the transaction was rolled back, and the connection is sound
         except (psycopg2.OperationalError, psycopg2.InterfaceError):
             self._drop(connection)
             raise
@@ -89,7 +158,7 @@ class Database:
     def _connection(self) -> Connection:
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = connect(self.url, self._application_name)
+            connection = connect(self.url, self.application_name)
             self._local.connection = connection
             self._open.add(connection)
         return connection
@@ -108,30 +177,36 @@ class Database:
 
 async def apply_schema(database: Database, name: str, script: Path) -> None:
     """Run an idempotent SQL file, one service at a time, waiting for PostgreSQL if it is away."""
-    sql = script.read_text()
+    sql, timeouts = script.read_text(), Timeouts(statement_ms=SCHEMA_STATEMENT_TIMEOUT_MS)
 
     def work(cursor: Cursor) -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('champion-mesh schema'))")
         cursor.execute(sql)
 
-    await until_available(lambda: database.run(work), f"schema of {name}")
+    action = f"the schema of {name}"
+    await until_available(lambda: database.run(work, action, timeouts), action)
 
 
 async def until_available(
-    attempt: Callable[[], Awaitable[T]], what: str, pause_s: float = 0.5
+    attempt: Callable[[], Awaitable[T]], subject: str, pause_s: float = 0.5
 ) -> T:
-    """Await `attempt()` again and again while it raises Unavailable; log the first time."""
-    logged = False
-    while True:
-        try:
-            return await attempt()
-        except Unavailable as error:
-            if not logged:
-                log.warning("waiting", extra={"what": what, "why": str(error)})
-                logged = True
-            await asyncio.sleep(pause_s)
+    """Await `attempt()` again every `pause_s` seconds while it raises Unavailable.
 
+    The first failure is logged with its `subject`.
+    """
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    def log_first(state: RetryCallState) -> None:
+        if state.attempt_number == 1:
+            why = str(state.outcome and state.outcome.exception())
+            log.warning("waiting", extra={"what": subject, "why": why})
+
+    async def call() -> T:
+        return await attempt()
+
+    retrying = AsyncRetrying(
+        retry=retry_if_exception_type(Unavailable),
+        wait=wait_fixed(pause_s),
+        before_sleep=log_first,
+    )
+    result: T = await retrying(call)
+    return result

@@ -1,15 +1,15 @@
 """The errors of the mesh and the one place where they become gRPC statuses.
 
 MeshError
-├── InvalidArgument      bad input: names the field and the limit
+├── InvalidArgument      bad input: names the field and its rule
 ├── NotFound             no such model, job, version
 ├── FailedPrecondition   something else has to happen first: says what
 ├── Aborted              a step failed; nothing was changed
 ├── AlreadyExists        the id is taken by something else
-├── Exhausted            too much work: says when to come back
+├── Exhausted            too much work: says when to try again
 ├── Unimplemented        this release cannot do that: says what it can
 ├── DeadlineTooShort     the caller's deadline cannot be met
-└── Unavailable          a part is away: may be retried
+└── Unavailable          a part is away or too slow: says when to try again
 """
 
 import grpc
@@ -23,16 +23,16 @@ ERROR_DOMAIN = "champion-mesh"
 
 
 class MeshError(Exception):
-    """Base of every error that a caller may see. `str(error)` is the message for the caller."""
+    """Base of every error that a caller may see; `str(error)` is the caller's message."""
 
     code: grpc.StatusCode = grpc.StatusCode.INTERNAL
 
     def details(self) -> list[Message]:
-        """The google.rpc detail messages that go with the status."""
+        """Return the google.rpc detail messages that go with the status."""
         return []
 
     def status(self) -> Status:
-        """This error as a google.rpc.Status."""
+        """Return this error as a google.rpc.Status."""
         packed = []
         for detail in self.details():
             item = Any()
@@ -59,7 +59,7 @@ class InvalidArgument(MeshError):
 
 
 class NotFound(MeshError):
-    """What the request names does not exist."""
+    """The model, job, version or batch that the request names does not exist."""
 
     code = grpc.StatusCode.NOT_FOUND
 
@@ -114,7 +114,7 @@ class Exhausted(_Retryable):
 
 
 class Unavailable(_Retryable):
-    """A part that is needed is away; the same request may be sent again."""
+    """A part that the request needs is away or too slow; the same request may be sent again."""
 
     code = grpc.StatusCode.UNAVAILABLE
 

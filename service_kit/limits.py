@@ -13,7 +13,7 @@ MAX_LABEL_CHARACTERS = 128
 MAX_EXAMPLES = 10_000
 
 _MODEL_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-# What Airflow accepts as a run id, since a request id becomes one.
+# A request id becomes the id of an Airflow run, so it has to match the rule for those.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.~:+-]{1,128}")
 
 
@@ -27,7 +27,7 @@ def check_model_name(name: str) -> str:
 
 
 def check_request_id(request_id: str) -> str:
-    """Return `request_id`, a new one when it is empty; raise InvalidArgument when malformed."""
+    """Return `request_id`, or a new id when it is empty. Raises InvalidArgument when malformed."""
     if not request_id:
         return str(uuid.uuid4())
     if not _REQUEST_ID.fullmatch(request_id):

@@ -9,7 +9,7 @@ _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskN
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record, with what was passed as `extra`, as one line of JSON."""
+    """Formats a record and its `extra` values as one line of JSON."""
 
     def __init__(self, service: str) -> None:
         super().__init__()
@@ -34,5 +34,5 @@ def configure_logging(service: str, level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # One line a REST call would drown what matters.
+    # httpx logs one line for each REST call, which would bury all other lines.
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -1,6 +1,6 @@
 """`python -m service_kit.probe HOST:PORT`: exits with 0 when the gRPC server there is serving.
 
-For the health checks of containers.
+The containers of the services use it as their health check.
 """
 
 import sys
@@ -13,7 +13,7 @@ TIMEOUT_S = 3.0
 
 
 def is_serving(address: str) -> bool:
-    """Ask the server's health service about the server as a whole."""
+    """Return whether the server at `address` (host:port) says SERVING within TIMEOUT_S seconds."""
     with grpc.insecure_channel(address) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:

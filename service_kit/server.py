@@ -19,19 +19,19 @@ from service_kit.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
 
-# The limit of the contract is checked where it can be answered properly (interceptor.py); this
-# one only bounds memory.
+# The interceptor checks the contract's limit, where it can answer with a helpful error. This limit
+# only bounds memory.
 _TRANSPORT_LIMIT_BYTES = 64 * 1024 * 1024
 
 SERVER_OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", _TRANSPORT_LIMIT_BYTES),
     ("grpc.max_send_message_length", _TRANSPORT_LIMIT_BYTES),
     ("grpc.so_reuseport", 0),
-    # Envoy's keepalive pings would otherwise be answered by GOAWAY.
+    # Without these two, grpcio would answer Envoy's keepalive pings with GOAWAY.
     ("grpc.http2.min_ping_interval_without_data_ms", 2_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Calls that have come and that Python has not looked at yet. Beyond the first number gRPC drops
-    # some without a word to their callers, who see CANCELLED; it would do so at 1,000 already.
+    # Limits of the calls that have arrived and that Python has not taken up. Above the first limit
+    # gRPC drops some calls, whose callers see CANCELLED without a reason; its default is 1,000.
     ("grpc.server.max_pending_requests", 16_384),
     ("grpc.server.max_pending_requests_hard_limit", 32_768),
 ]
@@ -41,27 +41,27 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class Service(Protocol):
-    """What a service gives to be run."""
+    """The methods that a service has to have, so that GrpcServer can run it."""
 
     names: Sequence[str]
-    """Full names of the gRPC services that it answers for, `mesh.v1.…`."""
+    """Full names of its gRPC services, `mesh.v1.…`; health is reported for each."""
 
     def register(self, server: aio.Server) -> None:
         """Add the servicers to `server`."""
 
     async def startup(self) -> None:
-        """Make ready. Calls may arrive before it ends; health says NOT_SERVING until then."""
+        """Get ready. Calls may arrive before this ends; until then health says NOT_SERVING."""
 
     async def shutdown(self) -> None:
-        """Let go of everything. The server takes no calls any more."""
+        """Release everything. The server takes no more calls at this point."""
 
 
 @runtime_checkable
 class Drains(Protocol):
-    """A service with streams that have no end of their own."""
+    """A service with streams that do not end by themselves."""
 
     async def drain(self) -> None:
-        """End them: the balancers know that this server stops, and its grace time begins."""
+        """End the streams. Balancers know by now that this server stops; its grace time begins."""
 
 
 class GrpcServer:
@@ -112,7 +112,7 @@ class GrpcServer:
         log.info("stopped")
 
     async def drain(self) -> None:
-        """Say NOT_SERVING and give the balancers time to see it; calls are still answered."""
+        """Say NOT_SERVING and give balancers time to see it; calls are still answered meanwhile."""
         await self._set_health(NOT_SERVING)
         await asyncio.sleep(self.settings.drain_seconds)
         if isinstance(self.service, Drains):
@@ -130,7 +130,7 @@ def run(
     reflected: Sequence[str] | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> None:
-    """Run a service until SIGTERM or SIGINT; the process's `main`."""
+    """Run a service until SIGTERM or SIGINT; a process's `main` calls this."""
     configure_logging(name, settings.log_level)
     if settings.metrics_port:
         start_http_server(settings.metrics_port, settings.host)
@@ -151,7 +151,7 @@ async def _run(
     def on_signal() -> None:
         stop.set()
         if not started:
-            # Nothing to drain yet: give up the startup instead.
+            # There is nothing to drain yet, so give up the startup.
             task.cancel()
 
     loop = asyncio.get_running_loop()
@@ -166,7 +166,7 @@ async def _run(
 def _add_reflection(server: aio.Server, names: Sequence[str]) -> None:
     every = [*names, "grpc.health.v1.Health", reflection.SERVICE_NAME]
     servicer = reflection.aio.ReflectionServicer(every)
-    # grpcio ships v1alpha only; v1 has the same messages under another name.
+    # grpcio has v1alpha only; v1 has the same messages under another service name.
     for service in (
         "grpc.reflection.v1alpha.ServerReflection",
         "grpc.reflection.v1.ServerReflection",

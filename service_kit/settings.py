@@ -1,10 +1,10 @@
-"""The settings that every service has; each service adds its own and sets one env prefix."""
+"""The settings that every service has; each service adds its own and its environment prefix."""
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class ServiceSettings(BaseSettings):
-    """Read from the environment, `<PREFIX>_<FIELD>`; subclasses set the prefix."""
+    """Read from environment variables `<PREFIX>_<FIELD>`; each subclass sets its prefix."""
 
     model_config = SettingsConfigDict(extra="ignore", use_attribute_docstrings=True)
 
@@ -12,7 +12,7 @@ class ServiceSettings(BaseSettings):
     """Address to listen on."""
 
     port: int = 0
-    """gRPC port; 0 takes a free one."""
+    """gRPC port; 0 lets the system choose a free one."""
 
     metrics_port: int = 0
     """Port of the Prometheus page; 0 switches it off."""
@@ -21,7 +21,7 @@ class ServiceSettings(BaseSettings):
     """DEBUG, INFO, WARNING or ERROR."""
 
     drain_seconds: float = 1.5
-    """Time between saying NOT_SERVING and refusing calls: one health-check interval of Envoy."""
+    """Seconds between saying NOT_SERVING and refusing calls: one health-check interval of Envoy."""
 
     grace_seconds: float = 30.0
-    """Time for calls in flight to finish at shutdown."""
+    """Seconds that calls in flight have to finish at shutdown."""

@@ -1,11 +1,12 @@
-"""Keeps libraries from reporting on their users."""
+"""Keeps libraries from reporting on their users over the network."""
 
 import sys
 
 
-def refuse_openvino_telemetry() -> None:
-    """Call before openvino is imported: it would report the import over the network.
+def disable_openvino_telemetry() -> None:
+    """Keep openvino from reporting its import; call this before openvino is imported.
 
-    Its reporter is a package of its own, and openvino does without where that cannot be imported.
+    openvino reports through the package `openvino_telemetry`, and works without it. A None in
+    sys.modules makes the import of that package fail.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

@@ -11,38 +11,45 @@ from grpc import aio
 from mesh.v1 import data_pb2_grpc
 from service_kit.database import Database, apply_schema
 from service_kit.model_registry.registry import Registry
-from trigger_svc.batches.timeline import Timeline
+from trigger_svc.batches.outcomes import BatchOutcomes
 from trigger_svc.bridge.airflow import Airflow
 from trigger_svc.bridge.airflow_http import HttpAirflow
-from trigger_svc.bridge.bridge_loop import BridgeLoop
-from trigger_svc.dataset.dataset import Dataset
-from trigger_svc.dataset.registration import Registration
+from trigger_svc.bridge.bridge import Bridge
+from trigger_svc.dataset.batch_requests import BatchRequests
+from trigger_svc.dataset.model_registration import ModelRegistration
+from trigger_svc.dataset.training_rows import TrainingRows
 from trigger_svc.servicer import DataServicer
 from trigger_svc.settings import TriggerSettings
 
-DATABASE_THREADS = 8
+CALLERS_THREADS = 8
+BRIDGE_THREADS = 4
 SCHEMA = Path(str(resources.files("trigger_svc.database") / "sql" / "schema.sql"))
 
 
 class TriggerService:
-    """See service_kit.server.Service. `airflow` is a seam for tests."""
+    """A service_kit.server.Service. Tests pass an `airflow` of their own."""
 
     names: Sequence[str] = ("mesh.v1.DataService",)
 
     def __init__(self, settings: TriggerSettings, airflow: Airflow | None = None) -> None:
         self._settings = settings
-        self._database = Database(settings.database_url, "mesh-trigger", DATABASE_THREADS)
+        self._database = Database(settings.database_url, "mesh-trigger", CALLERS_THREADS)
+        # Threads and connections that callers' slow questions cannot take from the bridge.
+        self._bridge_database = Database(
+            settings.database_url, "mesh-bridge-batches", BRIDGE_THREADS
+        )
         self._registry = Registry(settings.mlflow_url)
         self._airflow = airflow or HttpAirflow(settings)
-        self._registration = Registration(self._database, self._registry)
-        self._bridge = BridgeLoop(self._database, self._airflow, settings)
+        self._registration = ModelRegistration(self._database, self._registry)
+        self._bridge = Bridge(self._bridge_database, self._airflow, settings)
         self._tasks: list[asyncio.Task[None]] = []
 
     def register(self, server: aio.Server) -> None:
         """Add DataService to `server`."""
         servicer = DataServicer(
-            Dataset(self._database),
-            Timeline(self._database, self._registry),
+            TrainingRows(self._database),
+            BatchRequests(self._database),
+            BatchOutcomes(self._database, self._registry),
             self._settings.state_dir,
             self._settings.import_max_bytes,
             on_import=self._registration.wake,
@@ -50,7 +57,7 @@ class TriggerService:
         data_pb2_grpc.add_DataServiceServicer_to_server(servicer, server)
 
     async def startup(self) -> None:
-        """Create the tables, waiting for PostgreSQL, and set the bridge to work."""
+        """Create the tables, waiting for PostgreSQL, and start the bridge."""
         if self._settings.state_dir is not None:
             self._settings.state_dir.mkdir(parents=True, exist_ok=True)
         await apply_schema(self._database, "trigger", SCHEMA)
@@ -60,7 +67,7 @@ class TriggerService:
         ]
 
     async def shutdown(self) -> None:
-        """Stop the bridge, which another one may follow at once, and close the connections."""
+        """Stop the bridge, so that another one can follow at once, and close the connections."""
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:
@@ -68,4 +75,5 @@ class TriggerService:
                 await task
         await self._airflow.close()
         await self._registry.close()
+        await self._bridge_database.close()
         await self._database.close()

@@ -1,4 +1,4 @@
-"""DataService: translates messages; dataset.py does the work."""
+"""DataService: translates messages; the folders `dataset` and `batches` do the work."""
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime
@@ -11,9 +11,10 @@ from service_kit.errors import InvalidArgument
 from service_kit.interceptor import Context
 from service_kit.limits import check_model_name, check_request_id
 from trigger_svc.batches.batch import Batch
-from trigger_svc.batches.timeline import Outcome, Timeline
-from trigger_svc.dataset.dataset import Counts, Dataset, Rows
-from trigger_svc.dataset.examples import Example, Spool, check_count
+from trigger_svc.batches.outcomes import BatchOutcomes, Outcome
+from trigger_svc.dataset.batch_requests import BatchRequests
+from trigger_svc.dataset.examples import Example, Spool, check_example_count
+from trigger_svc.dataset.training_rows import DatasetCounts, SplitCounts, TrainingRows
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1_000
@@ -21,18 +22,20 @@ MAX_SOURCE_CHARACTERS = 1_024
 
 
 class DataServicer(data_pb2_grpc.DataServiceServicer):
-    """`on_import` is called after an import; spools lie in `spool_folder`."""
+    """Calls `on_import` after each import; imports are spooled in `spool_folder`."""
 
     def __init__(
         self,
-        dataset: Dataset,
-        timeline: Timeline,
+        rows: TrainingRows,
+        batches: BatchRequests,
+        outcomes: BatchOutcomes,
         spool_folder: Path | None,
         import_max_bytes: int,
         on_import: Callable[[], None],
     ) -> None:
-        self._dataset = dataset
-        self._timeline = timeline
+        self._rows = rows
+        self._batches = batches
+        self._outcomes = outcomes
         self._spool_folder = spool_folder
         self._import_max_bytes = import_max_bytes
         self._on_import = on_import
@@ -40,11 +43,11 @@ class DataServicer(data_pb2_grpc.DataServiceServicer):
     async def AddExamples(
         self, request: data_pb2.AddExamplesRequest, context: Context
     ) -> data_pb2.AddExamplesResponse:
-        """Add rows to a known model."""
+        """Add rows to an existing model."""
         model = check_model_name(request.model)
         request_id = check_request_id(request.request_id)
-        check_count(len(request.examples))
-        added = await self._dataset.add(model, _examples(request.examples), request_id)
+        check_example_count(len(request.examples))
+        added = await self._rows.add(model, _examples(request.examples), request_id)
         return data_pb2.AddExamplesResponse(model=model, added=added, request_id=request_id)
 
     async def ImportExamples(
@@ -59,11 +62,11 @@ class DataServicer(data_pb2_grpc.DataServiceServicer):
                     header = _header(message)
                 elif message.HasField("header"):
                     raise InvalidArgument("header", "belongs into the first message only")
-                check_count(len(message.examples))
+                check_example_count(len(message.examples))
                 spool.add(_examples(message.examples))
             if header is None:
                 raise InvalidArgument("header", "is missing: nothing was sent")
-            imported = await self._dataset.import_spool(
+            imported = await self._rows.import_spool(
                 header.model,
                 spool,
                 header.source,
@@ -85,19 +88,21 @@ class DataServicer(data_pb2_grpc.DataServiceServicer):
     ) -> data_pb2.Dataset:
         """Count the rows of a model."""
         model = check_model_name(request.model)
-        return _dataset(model, await self._dataset.counts(model))
+        return _dataset(model, await self._rows.counts(model))
 
     async def Trigger(self, request: data_pb2.TriggerRequest, context: Context) -> data_pb2.Batch:
         """Seal a batch now."""
         model = check_model_name(request.model)
-        batch = await self._dataset.trigger(model, check_request_id(request.request_id))
-        return await self._told(batch)
+        batch = await self._batches.trigger(model, check_request_id(request.request_id))
+        return await self._with_outcome(batch)
 
     async def Retry(self, request: data_pb2.RetryRequest, context: Context) -> data_pb2.Batch:
         """Send a batch again."""
         model = check_model_name(request.model)
         request_id = check_request_id(request.request_id)
-        return await self._told(await self._dataset.retry(model, request.batch_id, request_id))
+        return await self._with_outcome(
+            await self._batches.retry(model, request.batch_id, request_id)
+        )
 
     async def ListBatches(
         self, request: data_pb2.ListBatchesRequest, context: Context
@@ -106,16 +111,16 @@ class DataServicer(data_pb2_grpc.DataServiceServicer):
         model = check_model_name(request.model) if request.model else ""
         if not 0 <= request.limit <= MAX_LIMIT:
             raise InvalidArgument("limit", f"is {request.limit}; it may be 0 to {MAX_LIMIT:,}")
-        batches = await self._dataset.batches(
+        batches = await self._batches.newest(
             model, request.limit or DEFAULT_LIMIT, request.unresolved
         )
-        outcomes = await self._timeline.outcomes(batches)
+        outcomes = await self._outcomes.of(batches)
         return data_pb2.ListBatchesResponse(
             batches=[_batch(batch, outcomes.get(batch.id, Outcome())) for batch in batches]
         )
 
-    async def _told(self, batch: Batch) -> data_pb2.Batch:
-        outcomes = await self._timeline.outcomes([batch])
+    async def _with_outcome(self, batch: Batch) -> data_pb2.Batch:
+        outcomes = await self._outcomes.of([batch])
         return _batch(batch, outcomes.get(batch.id, Outcome()))
 
 
@@ -136,11 +141,11 @@ def _examples(examples: Iterable[data_pb2.Example]) -> list[Example]:
     return [Example(item.text, item.label, item.split) for item in examples]
 
 
-def _rows(rows: Rows) -> data_pb2.SplitCounts:
+def _rows(rows: SplitCounts) -> data_pb2.SplitCounts:
     return data_pb2.SplitCounts(train=rows.train, test=rows.test)
 
 
-def _dataset(model: str, counts: Counts) -> data_pb2.Dataset:
+def _dataset(model: str, counts: DatasetCounts) -> data_pb2.Dataset:
     return data_pb2.Dataset(
         model=model,
         rows=_rows(counts.rows),

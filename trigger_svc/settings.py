@@ -9,7 +9,7 @@ from service_kit.settings import ServiceSettings
 
 
 class TriggerSettings(ServiceSettings):
-    """Everything that the trigger service can be told."""
+    """The settings of the trigger service."""
 
     model_config = SettingsConfigDict(env_prefix="TRIGGER_")
 
@@ -23,34 +23,37 @@ class TriggerSettings(ServiceSettings):
     """Airflow's API server."""
 
     airflow_user: str = "admin"
-    """User who posts the runs."""
+    """Airflow user that the bridge logs in as."""
 
     airflow_password: str = ""
-    """Password of that user; airflow_password_file is the better place."""
+    """Password of that user; prefer airflow_password_file."""
 
     airflow_password_file: Path | None = None
-    """File with the password, or SimpleAuthManager's JSON file of all passwords; read anew at
-    each login."""
+    """File with the password, or SimpleAuthManager's JSON file of all passwords. The bridge reads
+    it again at each login."""
 
     dag_id: str = "machine-learning-training-pipeline"
-    """DAG that a batch starts."""
+    """DAG of which each batch starts a run."""
 
     seal_rows: int = 10_000
-    """Rows that seal a batch at once; mesh.models.seal_rows overrides it for one model. Many, for a
-    training takes all rows of the table anyway: 25,000 inserts in a minute are 3 runs."""
+    """Rows that seal a batch at once; mesh.models.seal_rows overrides it for one model. The number
+    is high because a training reads all rows of the table anyway: 25,000 inserts in a minute are
+    3 runs."""
 
     seal_quiet_ms: int = 2_000
-    """Milliseconds without a new row that seal a batch; mesh.models.seal_quiet_ms overrides."""
+    """Milliseconds without a new row after which a batch is sealed; mesh.models.seal_quiet_ms
+    overrides it for one model."""
 
     seal_age_ms: int = 60_000
-    """Age of the oldest waiting row that seals a batch; mesh.models.seal_age_ms overrides."""
+    """Age of the oldest waiting row, in milliseconds, at which a batch is sealed;
+    mesh.models.seal_age_ms overrides it for one model."""
 
     keep_days: int = Field(default=30, ge=1)
-    """Days after which batches that have ended, recorded deletions and given answers are
-    forgotten; a model's newest 100 batches stay."""
+    """Days after which the bridge deletes batches that have ended, records of deleted rows, and
+    stored answers; a model's newest 100 batches stay."""
 
     import_max_bytes: int = 4 * 1024**3
-    """Most bytes of rows that one import may have."""
+    """Bytes of rows that one import may have."""
 
     state_dir: Path | None = None
     """Folder where imports are spooled; empty: the system's temporary folder."""

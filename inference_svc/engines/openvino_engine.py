@@ -12,9 +12,9 @@ from inference_svc.engines.base import (
 )
 from inference_svc.engines.cpu_features import describe_cpu, has_bf16, usable_cores
 from inference_svc.engines.memory import trim_heap
-from service_kit.telemetry import refuse_openvino_telemetry
+from service_kit.telemetry import disable_openvino_telemetry
 
-refuse_openvino_telemetry()
+disable_openvino_telemetry()
 import openvino  # noqa: E402
 
 # Padded tokens of a batch. On a CPU core larger batches gain little and make requests wait longer.

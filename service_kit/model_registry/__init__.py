@@ -1,1 +1,1 @@
-"""The model registry in MLflow: what is read and written there, and by which rules."""
+"""The model registry in MLflow: reading and changing it, moving aliases, retention."""

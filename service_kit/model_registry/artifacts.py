@@ -20,8 +20,8 @@ class Artifacts:
         self._api = api
 
     async def download(self, name: str, version: str, target: Path) -> None:
-        """Download the files of a version into `target`, which appears only when complete."""
-        base, path = await self._found(name, version)
+        """Download the files of a version into `target`; it appears only once it is complete."""
+        base, path = await self._place(name, version)
         partial = target.with_name(target.name + ".partial")
         await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -31,10 +31,10 @@ class Artifacts:
 
     async def delete(self, name: str, version: str) -> None:
         """Delete the files of a version. Raises NotFound when there are none."""
-        base, path = await self._found(name, version)
+        base, path = await self._place(name, version)
         await self._api.send("DELETE", f"{base}{_ARTIFACTS_API}/{quote(path)}")
 
-    async def _found(self, name: str, version: str) -> tuple[str, str]:
+    async def _place(self, name: str, version: str) -> tuple[str, str]:
         answer = await self._api.call(
             "GET", "model-versions/get-download-uri", {"name": name, "version": version}
         )
@@ -51,7 +51,7 @@ class Artifacts:
                 f"artifacts at {uri!r} cannot be read; mlflow-artifacts: or the http: address of "
                 "an artifact server is needed"
             )
-        # Without a host the tracking server serves the artifacts itself.
+        # A URI without a host means that the tracking server serves the artifacts itself.
         base = (
             f"{urlsplit(self._api.url).scheme}://{parts.netloc}" if parts.netloc else self._api.url
         )

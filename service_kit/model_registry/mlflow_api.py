@@ -1,4 +1,4 @@
-"""MLflow's REST API: sends requests and turns its refusals into our errors."""
+"""MLflow's REST API: sends requests and turns refusals into our errors."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -14,15 +14,15 @@ _API = "/api/2.0/mlflow"
 
 
 class NameTaken(MeshError):
-    """The name is taken."""
+    """MLflow has another thing under this name already."""
 
 
 class MlflowApi:
-    """One server. Every method raises Unavailable when it is away."""
+    """The API of one server. Every method raises Unavailable when the server is away."""
 
     def __init__(self, url: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self.url = url.rstrip("/")
-        # Reading the certificates of the authorities takes 0.1 s of a start, so only if needed.
+        # httpx would take 0.1 s at every start to read certificates, which only https needs.
         secure = self.url.startswith("https:")
         self._http = httpx.AsyncClient(
             timeout=REQUEST_TIMEOUT_S, transport=transport, verify=secure
@@ -33,7 +33,7 @@ class MlflowApi:
         await self._http.aclose()
 
     async def call(self, method: str, path: str, values: Mapping[str, str]) -> Any:
-        """Call a method of the tracking API, for example `registered-models/get`; its JSON.
+        """Call a method of the tracking API, for example `registered-models/get`; return its JSON.
 
         Raises NotFound, NameTaken, and MeshError for any other refusal.
         """
@@ -42,7 +42,7 @@ class MlflowApi:
         return answer.json()
 
     async def send(self, method: str, url: str, **arguments: Any) -> httpx.Response:
-        """Send a request to any URL of the server. Raises what `call` raises."""
+        """Send a request to any URL of the server. Raises the same errors as `call`."""
         try:
             response = await self._http.request(method, url, **arguments)
         except httpx.HTTPError as error:

@@ -1,12 +1,12 @@
 """The only code that moves the aliases Champion, Previous and Challenger.
 
-MLflow's aliases are last-write-wins. Here a move is compare-and-set: a PostgreSQL row of the model
-is locked, the Champion that the decision was made against must still be the Champion, and each
-move counts the epoch up. Moves are idempotent, so a crash in between is mended by doing it again.
+In MLflow the last write of an alias wins. Here a move is compare-and-set: it locks a row of the
+model in PostgreSQL, checks that the Champion is still the one that the decision was made against,
+and increments the epoch. Moves are idempotent, so a move that crashed is repeated.
 
-A mover that was held up so long that it lost its lock may still write an alias after the next one
-has moved. It cannot commit its epoch then, has to try again, sees a later epoch's Champion in the
-row, puts that back and is told to compare again: of two movers one learns that it lost.
+A mover that is held up until it has lost its lock may still write an alias after the next mover.
+Then it cannot commit its epoch. When it tries again it sees the later epoch's Champion in the row,
+puts that Champion back, and raises Aborted: compare again. Of two movers one learns that it lost.
 """
 
 import asyncio
@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg2
+from psycopg2.errors import LockNotAvailable
 from psycopg2.extensions import connection as Connection
 
-from service_kit.database import connect
+from service_kit.database import Timeouts, connect, unavailable
 from service_kit.errors import Aborted, Unavailable
 from service_kit.model_registry.records import (
     CHALLENGER,
@@ -30,12 +31,13 @@ from service_kit.model_registry.records import (
 from service_kit.model_registry.registry import Registry
 
 SCHEMA = Path(__file__).parent / "sql" / "promotions.sql"
-LOCK_TIMEOUT_MS = 30_000
+# A move waits this long for another move of the same model to end.
+TIMEOUTS = Timeouts(statement_ms=40_000, lock_ms=30_000)
 
 
 @dataclass(frozen=True)
 class Promoted:
-    """Aliases after a move, and the epoch that it got."""
+    """Aliases after a move, and the epoch of the move."""
 
     champion: str
     previous: str
@@ -50,7 +52,7 @@ class Promotions:
         self._registry = registry
 
     async def promote(self, model: str, version: str, expected_champion: str) -> Promoted:
-        """Make `version` the Champion if `expected_champion` (empty: none) still is.
+        """Make `version` the Champion if `expected_champion` (empty: none) is still the Champion.
 
         Raises Aborted when another version became Champion meanwhile.
         """
@@ -76,7 +78,7 @@ class Promotions:
     async def demote(self, model: str, expected_champion: str, previous: str) -> Promoted:
         """Make `previous` the Champion again, and `expected_champion` the previous one.
 
-        A demotion that was broken off is completed, one that is done already changes nothing.
+        A demotion that was broken off is completed; one that is complete already changes nothing.
         Raises Aborted when another version became Champion meanwhile.
         """
         async with self._locked(model) as (lock, registered):
@@ -108,23 +110,26 @@ class Promotions:
         await self._registry.set_alias(lock.model, alias, version)
 
     async def _put_back(self, lock: "_Lock") -> None:
-        """Undo a write that came after a later epoch's."""
+        """Undo an alias write that came after the writes of a later epoch."""
         await self._set(lock, CHAMPION, lock.champion)
         if lock.previous:
             await self._set(lock, PREVIOUS, lock.previous)
 
     @asynccontextmanager
     async def _locked(self, model: str) -> AsyncIterator[tuple["_Lock", RegisteredModel]]:
-        """Hold the model's row; what was recorded is committed at the end.
+        """Hold the lock on the model's row; commit what was recorded at the end.
 
-        Raises Unavailable when PostgreSQL is away, or went away meanwhile: then nothing is
-        recorded, and whoever moves next finds out how far this move had come.
+        Raises Unavailable when another move holds the lock for too long, and when PostgreSQL is
+        away or goes away: then nothing is recorded, and the next move completes this one or puts
+        the recorded Champion back.
         """
-        connection = await asyncio.to_thread(connect, self._database_url, "promotion")
+        connection = await asyncio.to_thread(connect, self._database_url, "promotion", TIMEOUTS)
         try:
             lock = await asyncio.to_thread(_Lock, connection, model)
             yield lock, await registered_model(self._registry, model)
             await asyncio.to_thread(connection.commit)
+        except LockNotAvailable as error:
+            raise unavailable(error, f"moving the aliases of {model}", TIMEOUTS) from error
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             raise Unavailable(f"the lock of {model}'s promotions was lost: {error}") from error
         finally:
@@ -132,12 +137,11 @@ class Promotions:
 
 
 class _Lock:
-    """The locked row of a model: the Champion and the previous one of its last epoch."""
+    """The locked row of a model: the Champion of its last epoch, and the one before."""
 
     def __init__(self, connection: Connection, model: str) -> None:
         self.model = model
         self._cursor = connection.cursor()
-        self._cursor.execute("SET LOCAL lock_timeout = %s", (LOCK_TIMEOUT_MS,))
         self._cursor.execute(
             "INSERT INTO mesh.promotions (model) VALUES (%s) ON CONFLICT DO NOTHING", (model,)
         )
@@ -151,12 +155,12 @@ class _Lock:
 
     @property
     def champion(self) -> str:
-        """Champion of the last epoch; empty: none was recorded yet."""
+        """Champion of the last epoch; empty when none was recorded yet."""
         return self.recorded.champion
 
     @property
     def previous(self) -> str:
-        """The Champion before it, or empty."""
+        """The Champion before that one; empty when there was none."""
         return self.recorded.previous
 
     async def check(self) -> None:
@@ -164,7 +168,7 @@ class _Lock:
         await asyncio.to_thread(self._cursor.execute, "SELECT 1")
 
     async def record(self, champion: str, previous: str) -> Promoted:
-        """Begin the next epoch, which counts once it is committed."""
+        """Write the next epoch, which holds once the transaction is committed."""
         return await asyncio.to_thread(self._record, champion, previous)
 
     def _record(self, champion: str, previous: str) -> Promoted:

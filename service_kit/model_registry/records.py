@@ -1,4 +1,4 @@
-"""What the registry holds: models with their aliases, versions, and the tags that we set."""
+"""The records of the registry: models with their aliases, versions, and the tags that we set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ TAG_BATCH_ID = "mesh.batch_id"
 TAG_JOB_ID = "mesh.job_id"
 TAG_RELOADED_AT = "mesh.reloaded_at"
 TAG_FIRST_ANSWER_AT = "mesh.first_answer_at"
-# The paired comparison on held-out rows that a version was registered with.
+# The result of the comparison with the Champion on held-out rows, from before the registration.
 TAG_COMPARED_WITH = "mesh.compared_with"
 TAG_P_VALUE = "mesh.p_value"
 TAG_P_WORSE = "mesh.p_worse"
@@ -49,7 +49,7 @@ class ModelVersion:
 
 
 class ModelFinder(Protocol):
-    """The part of the registry that `registered_model` asks."""
+    """The part of the registry that `registered_model` uses."""
 
     async def find_model(self, name: str) -> RegisteredModel | None:
         """Return the registered model, or None."""

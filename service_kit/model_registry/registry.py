@@ -1,7 +1,7 @@
 """The model registry, through MLflow's REST API.
 
-Importing mlflow takes seconds and hundreds of megabytes; resolving an alias and downloading a
-version are a few HTTP calls.
+The services do without the package mlflow, whose import takes seconds and hundreds of megabytes:
+resolving an alias and downloading a version take a few HTTP calls.
 """
 
 import logging
@@ -58,12 +58,12 @@ class Registry:
                 return sorted(models, key=lambda model: model.name)
 
     async def ensure_model(self, name: str) -> None:
-        """Create the registered model unless it is there."""
+        """Create the registered model unless it exists."""
         if await self.find_model(name) is None:
             try:
                 await self._api.call("POST", "registered-models/create", {"name": name})
             except NameTaken:
-                return  # somebody else was quicker
+                return  # another process has created it meanwhile
 
     async def get_version(self, name: str, version: str) -> ModelVersion:
         """Return one version. Raises NotFound."""
@@ -79,7 +79,7 @@ class Registry:
         }
         answer = await self._api.call("GET", "model-versions/search", query)
         versions = [version_of(item) for item in answer.get("model_versions", [])]
-        return sorted(versions, key=lambda found: -int(found.version))
+        return sorted(versions, key=lambda version: -int(version.version))
 
     async def list_versions(self, name: str) -> list[ModelVersion]:
         """Return every version of a model, newest first."""
@@ -92,17 +92,20 @@ class Registry:
             versions += map(version_of, answer.get("model_versions", []))
             token = answer.get("next_page_token", "")
             if not token:
-                return sorted(versions, key=lambda found: -int(found.version))
+                return sorted(versions, key=lambda version: -int(version.version))
 
     async def delete_version(self, version: ModelVersion) -> None:
-        """Delete a version with its files; its run stays. Done again after a failure, it goes on.
+        """Delete a version and its files; its run stays. A repeat after a failure does the rest.
 
-        The version goes last: without it nobody would find the files.
+        The version is deleted last, because its files cannot be found without it.
         """
         try:
             await self._artifacts.delete(version.name, version.version)
         except NotFound:
-            log.info("no files", extra={"model": version.name, "version": version.version})
+            log.info(
+                "the version has no files",
+                extra={"model": version.name, "version": version.version},
+            )
         scheme, _, logged_model = version.source.partition("models:/")
         if not scheme and "/" not in logged_model:
             with suppress(NotFound):
@@ -110,19 +113,21 @@ class Registry:
         await self.unregister(version.name, version.version)
 
     async def unregister(self, name: str, version: str) -> None:
-        """Delete a version and leave its files; nothing to do when it is not there."""
+        """Delete a version, if it exists, and leave its files."""
         with suppress(NotFound):
             await self._api.call(
                 "DELETE", "model-versions/delete", {"name": name, "version": version}
             )
 
     async def set_alias(self, name: str, alias: str, version: str) -> None:
-        """Point an alias to a version. Last write wins: see promotion.py for who may."""
+        """Point an alias to a version. The last write wins, so only promotion.py may move the
+        aliases that it guards.
+        """
         body = {"name": name, "alias": alias, "version": version}
         await self._api.call("POST", "registered-models/alias", body)
 
     async def delete_alias(self, name: str, alias: str) -> None:
-        """Remove an alias; nothing to do when it is not there."""
+        """Remove an alias, if it exists."""
         try:
             await self._api.call(
                 "DELETE", "registered-models/alias", {"name": name, "alias": alias}
@@ -147,5 +152,5 @@ class Registry:
         await self._api.call("POST", "runs/update", body)
 
     async def download(self, name: str, version: str, target: Path) -> None:
-        """Download the files of a version into `target`, which appears only when complete."""
+        """Download the files of a version into `target`; it appears only once it is complete."""
         await self._artifacts.download(name, version, target)

@@ -11,14 +11,14 @@ KEEP_VERSIONS = 10
 def expired(
     versions: Sequence[ModelVersion], aliased: Collection[str], keep: int
 ) -> list[ModelVersion]:
-    """Return what nothing keeps, oldest first. `keep`: how many of the newest stay in any case.
+    """Return the versions that nothing keeps, oldest first. The `keep` newest stay in any case.
 
-    An alias keeps a version whatever its age: Champion, Serving, Previous, Challenger. What no
-    training of ours registered is not ours to delete.
+    An alias (Champion, Serving, Previous, Challenger) keeps a version whatever its age. Versions
+    that no training of the mesh registered are never returned, and do not count as newest.
     """
-    ours = [found for found in versions if TAG_JOB_ID in found.tags]
-    by_age = sorted(ours, key=lambda found: int(found.version))
-    return [found for found in by_age[:-keep] if found.version not in aliased]
+    ours = [version for version in versions if TAG_JOB_ID in version.tags]
+    by_age = sorted(ours, key=lambda version: int(version.version))
+    return [version for version in by_age[:-keep] if version.version not in aliased]
 
 
 async def expired_versions(

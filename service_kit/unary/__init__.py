@@ -1,1 +1,1 @@
-"""Unary gRPC calls over HTTP/1.1, as Envoy makes them to a cluster without HTTP/2."""
+"""A server of unary gRPC calls over HTTP/1.1, the protocol of Envoy's clusters without HTTP/2."""

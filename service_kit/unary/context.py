@@ -1,4 +1,4 @@
-"""What a handler may ask of and tell its call, and how the call's end is written."""
+"""The context of one unary call, and the HTTP/1.1 responses that end the call."""
 
 import time
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ _LAST_HEAD = _HEAD + b"connection: close\r\n"
 
 
 class UnaryContext:
-    """What a handler may ask of and tell its call: the part of a ServicerContext that they use."""
+    """The part of grpc.aio.ServicerContext that the handlers here use."""
 
     def __init__(self, headers: Mapping[bytes, bytes]) -> None:
-        """`headers` with names in lower case, as Envoy writes them."""
+        """`headers` by name in lower case, which is how Envoy writes them."""
         self._headers = headers
         self._arrived = time.monotonic()
         self._code = StatusCode.OK
@@ -25,36 +25,36 @@ class UnaryContext:
         self._trailing: Metadata = ()
 
     def header(self, name: bytes) -> bytes:
-        """A header, b"" when it was not sent."""
+        """Return a header's value; b"" when the caller did not send it."""
         return self._headers.get(name, b"")
 
     def invocation_metadata(self) -> Metadata:
-        """The headers of the call that are ours or gRPC's."""
+        """Return the headers whose names begin with `x-mesh-` or `grpc-`."""
         return decoded(self._headers.items())
 
     def time_remaining(self) -> float | None:
-        """Seconds until the caller gives up; None: never."""
+        """Return the seconds until the caller's deadline; None when the caller has none."""
         header = self.header(b"grpc-timeout")
         limit = timeout_s(header) if header else None
         return None if limit is None else max(0.0, self._arrived + limit - time.monotonic())
 
     def set_trailing_metadata(self, metadata: Metadata) -> None:
-        """Sent with the status."""
+        """Send `metadata` in the trailers, together with the status."""
         self._trailing = tuple(metadata)
 
     def code(self) -> StatusCode:
-        """The status so far."""
+        """Return the status: OK unless the call was aborted."""
         return self._code
 
     async def abort(
         self, code: StatusCode, details: str = "", trailing_metadata: Metadata = ()
     ) -> NoReturn:
-        """End the call with an error."""
+        """End the call with an error status. Raises aio.AbortError."""
         self._code, self._message, self._trailing = code, details, trailing_metadata
         raise aio.AbortError
 
     def answered(self, message: bytes, last: bool) -> bytes:
-        """The response with a message; `last` of its connection."""
+        """Return the response with a message. `last`: the connection closes after it."""
         head, body = _LAST_HEAD if last else _HEAD, framed(message)
         end = _end_of_answer(self._trailing)
         return b"%btransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n%b\r\n" % (
@@ -62,10 +62,10 @@ class UnaryContext:
         )
 
     def failed(self, last: bool) -> bytes:
-        """The response of an aborted call."""
+        """Return the response of an aborted call. `last`: the connection closes after it."""
         end = status_lines(self._code, self._message, self._trailing)
         return b"%bcontent-length: 0\r\n%b\r\n" % (_LAST_HEAD if last else _HEAD, end)
 
 
-# The trailers of an answer tell who gave it: the same words each time.
+# The trailers of an answer name the replica and the version, so the same few come again and again.
 _end_of_answer = lru_cache(maxsize=256)(lambda metadata: status_lines(StatusCode.OK, "", metadata))

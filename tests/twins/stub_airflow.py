@@ -1,4 +1,4 @@
-"""An Airflow of a few lines that keeps the answers of the real one's REST API, and can fail."""
+"""A stub of Airflow that answers REST calls as the real one does, and fails on demand."""
 
 import asyncio
 import json
@@ -9,23 +9,23 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from http import HTTPStatus
 
-STALL_S = 0.4  # longer than the patience of a client in a test
+STALL_S = 0.4  # longer than the time limit of a client in the tests
 _RUNS = "dagRuns"
 
 
 class Fault(Enum):
-    """What happens to a request instead of its answer."""
+    """The fault that takes the place of an answer."""
 
     CUT_BEFORE = auto()
-    """The connection is cut, nothing was done."""
+    """The request is not carried out, and the connection is cut."""
     CUT_AFTER = auto()
-    """It is done, but the connection is cut."""
+    """The request is carried out, but the connection is cut."""
     STALL = auto()
-    """It is done, but the answer comes too late."""
+    """The request is carried out, but the answer comes too late."""
     ERROR_500 = auto()
     ERROR_503 = auto()
     LOGGED_OUT = auto()
-    """401: every token given so far is worthless."""
+    """401: no token that was given out so far is valid any more."""
 
 
 _STATUSES: dict[Fault | None, int] = {Fault.ERROR_500: 500, Fault.ERROR_503: 503}
@@ -33,29 +33,29 @@ _STATUSES: dict[Fault | None, int] = {Fault.ERROR_500: 500, Fault.ERROR_503: 503
 
 @dataclass
 class StubAirflow:
-    """Runs by id. A run succeeds once it was asked about `polls` times."""
+    """Keeps runs by id. A run succeeds after `polls` questions about it."""
 
     fault: Callable[[], Fault | None] = lambda: None
-    """Asked at each request; None: it is answered as it should be."""
+    """Called at each request; None means that the request is answered properly."""
     polls: int = 1
     port: int = 0
     created: list[str] = field(default_factory=list)
     """Ids of runs in the order in which they were created."""
     created_at: list[float] = field(default_factory=list)
-    """And when, by time.perf_counter."""
+    """The times of their creation, by time.perf_counter."""
     repeats: int = 0
-    """Posts of a run that was there already, each answered by 409."""
+    """How many posts named a run that existed already; each was answered with 409."""
     faults: int = 0
     _questions: dict[str, int] = field(default_factory=dict)
     _token: int = 0
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL of the stub."""
         return f"http://127.0.0.1:{self.port}"
 
     def answer(self, method: str, path: str, token: str, body: bytes) -> tuple[int, object]:
-        """What the real one answers."""
+        """Return status and document of the real Airflow's answer."""
         if path == "/auth/token":
             self._token += 1
             return 201, {"access_token": str(self._token)}
@@ -91,7 +91,7 @@ class StubAirflow:
                 if not await self._respond(writer, *request):
                     return
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            return  # the client, or the server's end, cut it
+            return  # the client hung up, or the stub is being closed
         finally:
             writer.close()
 
@@ -125,7 +125,7 @@ class StubAirflow:
 
 @asynccontextmanager
 async def running_stub_airflow(airflow: StubAirflow) -> AsyncIterator[StubAirflow]:
-    """Let it listen on a free port of loopback."""
+    """Let the stub listen on its port of loopback, a free one when the port is 0."""
     server = await asyncio.start_server(airflow.serve, "127.0.0.1", airflow.port)
     airflow.port = server.sockets[0].getsockname()[1]
     try:
@@ -135,7 +135,7 @@ async def running_stub_airflow(airflow: StubAirflow) -> AsyncIterator[StubAirflo
 
 
 async def _read(reader: asyncio.StreamReader) -> tuple[str, str, str, bytes] | None:
-    """The next request: method, path, Authorization, body; None at the end."""
+    """Return method, path, Authorization and body of the next request; None at the end."""
     line = await reader.readline()
     if not line:
         return None

@@ -12,10 +12,10 @@ import torch
 from transformers import BertForSequenceClassification, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
-from service_kit.telemetry import refuse_openvino_telemetry
+from service_kit.telemetry import disable_openvino_telemetry
 from training_svc.learning.model_loading import load_trained_model
 
-refuse_openvino_telemetry()
+disable_openvino_telemetry()
 import openvino  # noqa: E402
 
 log = logging.getLogger(__name__)

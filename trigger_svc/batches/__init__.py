@@ -1,1 +1,1 @@
-"""Batches: when rows become one, where it is kept, and what became of it."""
+"""Batches: when rows are sealed into one, where it is kept, and what followed from it."""

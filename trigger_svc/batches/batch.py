@@ -1,4 +1,4 @@
-"""Batches and what they are made of."""
+"""A batch: the rows of one model that start one DAG run together."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class BatchReason(StrEnum):
-    """Why a batch was sealed; names as in mesh.v1.BatchReason."""
+    """Why a batch was sealed; the names are those of mesh.v1.BatchReason."""
 
     COUNT = "COUNT"
     QUIET = "QUIET"
@@ -16,7 +16,7 @@ class BatchReason(StrEnum):
 
 
 class BatchState(StrEnum):
-    """State of a batch; names as in mesh.v1.BatchState."""
+    """State of a batch; the names are those of mesh.v1.BatchState."""
 
     SEALED = "SEALED"
     RUNNING = "RUNNING"
@@ -27,7 +27,7 @@ class BatchState(StrEnum):
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch as it stands; `posted_at` is None before Airflow accepted its run."""
+    """A batch in its present state; `posted_at` is None until Airflow has accepted its run."""
 
     id: str
     model: str
@@ -43,7 +43,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class OpenBatch:
-    """A batch that has not ended, as the bridge sees it."""
+    """The bridge's view of a batch that has not ended: SEALED or RUNNING."""
 
     id: str
     model: str
@@ -51,11 +51,11 @@ class OpenBatch:
     reason: BatchReason
     state: BatchState
     retries: int = 0
-    """How often somebody had it sent again."""
+    """How many times callers had it sent again."""
     running_s: float = 0.0
     """Seconds since Airflow accepted its run."""
 
 
 def batch_id(model: str, number: int) -> str:
-    """Return the id of a model's batch; it is also the id of its DAG run."""
+    """Return the id of a model's batch, which is also the id of its DAG run."""
     return f"retrain__{model}__{number}"

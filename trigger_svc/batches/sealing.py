@@ -1,4 +1,4 @@
-"""When the waiting rows of a model become a batch: pure rules."""
+"""The rules by which the waiting rows of a model become a batch, as pure functions."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,18 @@ from trigger_svc.batches.batch import BatchReason, OpenBatch
 
 @dataclass(frozen=True)
 class SealPolicy:
-    """Limits of one model: rows, and seconds."""
+    """Limits of one model: rows seal a batch when they reach one of them."""
 
     rows: int
     quiet_s: float
+    """Seconds since the newest row."""
     age_s: float
+    """Seconds since the oldest row."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """Rows in no batch yet, and the seconds since the first and the last of them came."""
+    """The number of rows that are in no batch, and the seconds since the first and last came."""
 
     rows: int
     oldest_s: float
@@ -25,7 +27,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class ModelWork:
-    """What there is to do for one model: rows that wait, the first batch that is open."""
+    """The work for one model: its waiting rows, and the open batch that is next."""
 
     model: str
     policy: SealPolicy
@@ -34,7 +36,7 @@ class ModelWork:
 
 
 def seal_reason(waiting: Waiting, policy: SealPolicy) -> BatchReason | None:
-    """Return why the rows are to be sealed now, or None when they are to wait."""
+    """Return why the rows have to be sealed now, or None when they have to wait."""
     if waiting.rows >= policy.rows:
         return BatchReason.COUNT
     if waiting.oldest_s >= policy.age_s:
@@ -45,6 +47,6 @@ def seal_reason(waiting: Waiting, policy: SealPolicy) -> BatchReason | None:
 
 
 def seal_due_in(waiting: Waiting, policy: SealPolicy) -> float:
-    """Return the seconds until rows are to be sealed if no more come."""
+    """Return the seconds until the rows have to be sealed if no more come."""
     due = min(policy.quiet_s - waiting.newest_s, policy.age_s - waiting.oldest_s)
     return max(due, 0.0)

@@ -1,4 +1,4 @@
-"""What the bridge wants from Airflow."""
+"""The interface of Airflow that the bridge uses."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -6,18 +6,18 @@ from typing import Any, Protocol
 
 
 class RunState(Enum):
-    """How a DAG run stands."""
+    """The state of a DAG run."""
 
     ACTIVE = "active"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     GONE = "gone"
-    """There is no such run: somebody deleted it."""
+    """No such run exists: it was never made, or somebody deleted it."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A DAG run to be made; its id makes a repeat harmless."""
+    """A DAG run to start. Starting the same id twice makes one run."""
 
     id: str
     conf: dict[str, Any]
@@ -28,19 +28,19 @@ class Refused(Exception):
 
 
 class Airflow(Protocol):
-    """Airflow's part of the REST API that the bridge uses.
+    """The calls to Airflow that the bridge makes.
 
-    Every method raises service_kit.errors.Unavailable when it may work later.
+    Every method raises service_kit.errors.Unavailable when the same call may work later.
     """
 
     async def start_run(self, run: Run) -> None:
-        """Make the run unless it is there already. Raises Refused."""
+        """Start the run unless it exists already. Raises Refused."""
 
     async def restart_run(self, run_id: str) -> None:
-        """Let a run that has ended begin again, all its tasks. Raises Refused."""
+        """Run all tasks of a run that has ended again. Raises Refused."""
 
     async def run_state(self, run_id: str) -> RunState:
-        """Tell how the run stands."""
+        """Return the state of the run."""
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""

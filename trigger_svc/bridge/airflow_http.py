@@ -1,4 +1,4 @@
-"""Airflow's public REST API (v2), with a token of SimpleAuthManager or whatever gives one."""
+"""Airflow's public REST API (v2), with a token from `/auth/token`; SimpleAuthManager gives one."""
 
 import asyncio
 import json
@@ -11,10 +11,10 @@ from service_kit.errors import Unavailable
 from trigger_svc.bridge.airflow import Refused, Run, RunState
 from trigger_svc.settings import TriggerSettings
 
-REQUEST_TIMEOUT_S = 30.0  # the first calls after a cold start took 10 s on two busy cores
+REQUEST_TIMEOUT_S = 30.0  # after a cold start the first calls took 10 s on two busy cores
 _SHOWN_CHARACTERS = 300
 _STATES = {"success": RunState.SUCCEEDED, "failed": RunState.FAILED}
-# 401: expired; 403: signed with a secret that Airflow no longer has.
+# Airflow answers 401 to an expired token, and 403 to one that was signed with an earlier secret.
 _TOKEN_IS_BAD = (401, 403)
 _HAS_IMPORT_ERRORS = "has import errors"
 
@@ -38,21 +38,22 @@ class HttpAirflow:
         await self._http.aclose()
 
     async def start_run(self, run: Run) -> None:
-        """Make the run unless it is there already. Raises Refused or Unavailable."""
+        """Start the run unless it exists already. Raises Refused or Unavailable."""
         body = {"dag_run_id": run.id, "logical_date": None, "conf": run.conf}
         response = await self._call("POST", self._runs, json=body)
-        # 409: the run is there, by an earlier attempt whose answer got lost.
+        # 409: an earlier attempt, whose answer got lost, has started the run.
         if response.status_code != 409:
-            _check_taken(response)
+            _check_accepted(response)
 
     async def restart_run(self, run_id: str) -> None:
-        """Let a run that has ended begin again, all its tasks. Raises Refused or Unavailable."""
-        # All of them: those of a run that outlasted its time are skipped and not failed.
+        """Run all tasks of a run that has ended again. Raises Refused or Unavailable."""
+        # `only_failed` would leave tasks out: when a run takes too long, Airflow marks its
+        # remaining tasks as skipped, not as failed.
         body = {"dry_run": False, "only_failed": False}
-        _check_taken(await self._call("POST", f"{self._runs}/{run_id}/clear", json=body))
+        _check_accepted(await self._call("POST", f"{self._runs}/{run_id}/clear", json=body))
 
     async def run_state(self, run_id: str) -> RunState:
-        """Tell how the run stands. Raises Unavailable."""
+        """Return the state of the run. Raises Unavailable."""
         response = await self._call("GET", f"{self._runs}/{run_id}")
         if response.status_code == 404:
             return RunState.GONE
@@ -69,7 +70,7 @@ class HttpAirflow:
         return response
 
     async def _renewed(self, bad: str) -> str:
-        """Return a token other than `bad`; callers who need one together get the same one."""
+        """Return a token other than `bad`; callers that need one at the same time share it."""
         async with self._logging_in:
             if self._token in ("", bad):
                 self._token = await self._log_in()
@@ -96,7 +97,7 @@ class HttpAirflow:
         return _field(response, "access_token")
 
 
-def _check_taken(response: httpx.Response) -> None:
+def _check_accepted(response: httpx.Response) -> None:
     if response.is_success:
         return
     problem = f"Airflow answered {response.status_code}: {_detail(response)}"
@@ -123,7 +124,7 @@ def _field(response: httpx.Response, name: str) -> str:
     try:
         return str(response.json()[name])
     except (ValueError, KeyError, TypeError) as error:
-        raise Unavailable(f"Airflow's answer is not its own: {response.text[:60]!r}") from error
+        raise Unavailable(f"the answer is not one of Airflow's: {response.text[:60]!r}") from error
 
 
 def _detail(response: httpx.Response) -> str:

@@ -2,8 +2,10 @@
 
 import re
 from importlib import resources
+from typing import Any
 
 from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
 
 _FOLDER = resources.files("trigger_svc.database") / "sql"
 
@@ -30,3 +32,10 @@ def of_model(name: str, model: str) -> sql.Composed:
 def model_table(model: str) -> sql.Composed:
     """Return the script that creates the training table of `model` and its triggers."""
     return sql.SQL(_MODEL_TABLE).format(table=sql.Identifier(model), model=sql.Literal(model))
+
+
+def one_row(cursor: Cursor) -> tuple[Any, ...]:
+    """Return the next row of a result that must have one."""
+    row = cursor.fetchone()
+    assert row is not None
+    return row

@@ -1,1 +1,1 @@
-"""The rows of the models: how they are checked, added, imported and counted."""
+"""What callers of DataService ask for: their rows are checked, added, imported and counted."""

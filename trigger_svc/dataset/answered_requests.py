@@ -7,29 +7,31 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import Json
 
 from service_kit.errors import AlreadyExists
-from trigger_svc.database.queries import QUERIES
+from trigger_svc.database.queries import QUERIES, one_row
 
 Answer = dict[str, Any]
 
 
-def once(
+def answer_once(
     cursor: Cursor, request_id: str, method: str, model: str, work: Callable[[], Answer]
 ) -> Answer:
-    """Return what `work()` returned for this id, now or before, in the cursor's transaction.
+    """Return the stored answer of this request, or call `work()` and store what it returns.
 
-    A second request with an id that is at work waits for the first one's end. Raises
-    AlreadyExists when the id belongs to another method or model.
+    All of it belongs to the cursor's transaction. While another transaction works on the same id,
+    this one waits for its end. Raises AlreadyExists when the id belongs to another method or model.
     """
     values = {"id": request_id, "method": method, "model": model}
     cursor.execute(QUERIES["begin_request"], values)
+    answer: Answer
     if cursor.rowcount:
         answer = work()
         cursor.execute(QUERIES["end_request"], {"id": request_id, "answer": Json(answer)})
         return answer
     cursor.execute(QUERIES["find_request"], {"id": request_id})
-    row = cursor.fetchone()
-    assert row is not None
-    if (row[0], row[1]) != (method, model):
-        raise AlreadyExists(f"request_id {request_id!r} was used for {row[0]} of model {row[1]!r}")
-    stored: Answer = row[2]
-    return stored
+    first_method, first_model, stored_answer = one_row(cursor)
+    if (first_method, first_model) != (method, model):
+        raise AlreadyExists(
+            f"request_id {request_id!r} was used for {first_method} of model {first_model!r}"
+        )
+    answer = stored_answer
+    return answer

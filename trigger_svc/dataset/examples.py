@@ -1,4 +1,4 @@
-"""Examples as they come in: checks, and the spool that PostgreSQL's COPY reads."""
+"""Examples that callers send: their checks, and the spool that PostgreSQL's COPY reads."""
 
 import tempfile
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from service_kit.limits import MAX_EXAMPLES, check_label, check_text
 
 SPLITS = ("train", "test")
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-_IN_MEMORY_BYTES = 8 * 1024 * 1024
+_IN_MEMORY_BYTES = 8 * 1024 * 1024  # a larger spool is a file on disk
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def check_example(example: Example, index: int) -> Example:
     return example
 
 
-def check_count(examples: int) -> None:
+def check_example_count(examples: int) -> None:
     """Raise InvalidArgument when one message has more examples than the limit."""
     if examples > MAX_EXAMPLES:
         raise InvalidArgument(
@@ -48,10 +48,10 @@ def _without_nul(value: str, field: str) -> str:
 
 
 class Spool:
-    """Checked examples in COPY's text format, on disk when they are many."""
+    """Checked examples in the text format of COPY, in memory or, beyond 8 MiB, on disk."""
 
     def __init__(self, folder: Path | None, max_bytes: int) -> None:
-        # Closed by close(); it has to outlive this method.
+        # Not in a `with` block, because the file has to outlive this method; close() closes it.
         self._file: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115
             _IN_MEMORY_BYTES, dir=None if folder is None else str(folder), prefix="import-"
         )
@@ -59,7 +59,7 @@ class Spool:
         self.count = 0
 
     def add(self, examples: Iterable[Example]) -> None:
-        """Check and append examples. Raises InvalidArgument."""
+        """Check and append examples. Raises InvalidArgument for a bad example or too many bytes."""
         for example in examples:
             check_example(example, self.count)
             fields = (str(self.count), example.text, example.label, example.split)
@@ -72,7 +72,7 @@ class Spool:
             )
 
     def rewound(self) -> IO[bytes]:
-        """Return the file, at its beginning."""
+        """Return the file, positioned at its beginning."""
         self._file.seek(0)
         return self._file
 

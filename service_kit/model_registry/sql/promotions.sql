@@ -1,5 +1,5 @@
--- One row a model: the epoch counts its promotions and demotions. MLflow's aliases have no
--- compare-and-set; this row is locked while they are moved.
+-- One row for each model; its epoch counts the promotions and demotions. MLflow's aliases have no
+-- compare-and-set, so this row is locked while they are moved.
 CREATE SCHEMA IF NOT EXISTS mesh;
 
 CREATE TABLE IF NOT EXISTS mesh.promotions (

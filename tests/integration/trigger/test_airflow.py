@@ -56,7 +56,7 @@ async def client(postgres_url: str, airflow: RunningAirflow) -> AsyncIterator[As
 
 
 def login(airflow: RunningAirflow) -> dict[str, Any]:
-    """The service's settings for this Airflow."""
+    """Return the trigger service's settings for this Airflow."""
     return {
         "airflow_url": airflow.url,
         "airflow_user": airflow.user,
@@ -65,7 +65,7 @@ def login(airflow: RunningAirflow) -> dict[str, Any]:
 
 
 async def ends(client: AsyncMeshClient, models: list[str]) -> dict[str, data_pb2.Batch]:
-    """Import rows of these models and wait for the ends of their runs."""
+    """Import rows of these models; return their batches once the runs have ended."""
     for model in models:
         await client.import_examples(model, examples(10))
     batches: dict[str, data_pb2.Batch] = {}
@@ -111,16 +111,16 @@ async def test_every_turn_of_the_loop_ends_as_its_training_does(
     assert {request.request_id for request in stub.reloads} <= set(stub.jobs)
     assert stub.jobs["retrain__broken__1"].attempt == 3
 
-    def told(text: str) -> bool:
+    def notified(text: str) -> bool:
         return any(text in item for item in webhook.texts)
 
-    async def failures_told() -> bool:
-        # The dag-processor calls back on its own time.
-        return told("retrain__broken__1: the run failed") and told("retrain__rowless__1")
+    async def failures_notified() -> bool:
+        # The dag-processor sends the notifications of failures, at a time of its own.
+        return notified("retrain__broken__1: the run failed") and notified("retrain__rowless__1")
 
-    await until(failures_told, 30)
-    assert told("reviews: version 2 serves now")
-    assert told("kept: version 2 was not promoted")
+    await until(failures_notified, 30)
+    assert notified("reviews: version 2 serves now")
+    assert notified("kept: version 2 was not promoted")
     logs = [file.read_text() for file in airflow.logs.rglob("*.log")]
     assert logs
     assert not any(SECRET in text for text in logs)

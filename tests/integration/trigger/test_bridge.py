@@ -19,7 +19,7 @@ INSERT = "INSERT INTO training.reviews (text, label) VALUES ('new', 'a')"
 
 
 async def imported(client: AsyncMeshClient) -> None:
-    """Make the model, starting nothing."""
+    """Make the model `reviews` without starting a training."""
     await client.import_examples("reviews", examples(10), no_train=True)
 
 
@@ -34,11 +34,12 @@ async def test_an_insert_starts_a_run_after_its_quiet_time(postgres_url: str) ->
     airflow = MemoryAirflow()
     async with running_trigger(postgres_url, airflow, seal_quiet_ms=300) as client:
         await imported(client)
-        await asyncio.sleep(0.5)  # the bridge sleeps by now, and has to be woken
+        await asyncio.sleep(0.5)  # by now the bridge sleeps and has to be woken
         inserted = time.monotonic()
         query(postgres_url, INSERT)
         await until_posted(airflow, 1)
-        assert 0.25 <= time.monotonic() - inserted < 20  # without a wake-up it would be 30
+        # Without a wake-up the bridge would look again much later.
+        assert 0.25 <= time.monotonic() - inserted < 20
         batch = await until_state(client, data_pb2.BATCH_STATE_RUNNING)
         assert (batch.rows, batch.reason) == (1, data_pb2.BATCH_REASON_QUIET)
         airflow.end(batch.id, RunState.SUCCEEDED)
@@ -78,7 +79,7 @@ async def test_rows_that_come_during_a_run_make_one_batch_after_it(postgres_url:
         first = await until_state(client, data_pb2.BATCH_STATE_RUNNING)
         for _ in range(5):
             query(postgres_url, INSERT)
-        await asyncio.sleep(0.6)  # three times the quiet time
+        await asyncio.sleep(0.6)  # three times the quiet time of 200 ms
         assert list(airflow.runs) == [first.id]
         assert (await client.get_dataset("reviews")).pending_rows == 5
         airflow.end(first.id, RunState.FAILED)
@@ -119,8 +120,8 @@ async def test_a_transaction_that_outlasts_the_burst_is_not_missed(postgres_url:
         with closing(psycopg2.connect(postgres_url)) as slow:
             query(postgres_url, INSERT)
             await asyncio.sleep(0.1)
-            # The bridge is awake, so this one leaves the wake-up out; it commits when the bridge
-            # would be asleep.
+            # The bridge is awake, so this INSERT does not wake it. Its transaction commits when the
+            # bridge would be asleep.
             slow.cursor().execute(INSERT)
             await until_posted(airflow, 1)
             airflow.end("retrain__reviews__1", RunState.SUCCEEDED)

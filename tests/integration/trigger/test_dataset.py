@@ -4,12 +4,20 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 
+import grpc
 import pytest
+from grpc import aio
 
 from mesh import errors
 from mesh.client import AsyncMeshClient
 from mesh.v1 import data_pb2, data_pb2_grpc
-from tests.real_parts.trigger_service import examples, query, running_trigger, until
+from tests.real_parts.trigger_service import (
+    examples,
+    query,
+    running_trigger,
+    serving_trigger,
+    until,
+)
 from trigger_svc.bridge.airflow_memory import MemoryAirflow
 
 Example = data_pb2.Example
@@ -27,12 +35,13 @@ async def client(postgres_url: str, airflow: MemoryAirflow) -> AsyncIterator[Asy
 
 
 def sides(url: str) -> dict[str, set[str]]:
-    """Texts by split."""
+    """Return the texts in the table by split."""
     rows = query(url, "SELECT split, text FROM training.reviews")
     return {side: {text for split, text in rows if split == side} for side in ("train", "test")}
 
 
 def first_by_hash(texts: Sequence[str], count: int) -> set[str]:
+    """Return the first `count` texts in the order of their SHA-256."""
     return set(sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest())[:count])
 
 
@@ -63,7 +72,7 @@ async def test_the_held_out_fifth_goes_by_the_hash_of_the_text(
     assert held == set.union(*expected)
 
 
-async def test_a_text_that_is_known_keeps_its_side(
+async def test_a_text_that_the_table_has_keeps_its_split(
     client: AsyncMeshClient, postgres_url: str
 ) -> None:
     await client.import_examples("reviews", examples(50))
@@ -77,7 +86,7 @@ async def test_a_text_that_is_known_keeps_its_side(
     assert len(after["test"]) == 20
 
 
-async def test_a_label_of_two_texts_has_one_on_each_side_and_one_of_one_is_trained_on(
+async def test_a_label_with_two_texts_has_one_in_each_split_and_a_single_text_is_trained_on(
     client: AsyncMeshClient, postgres_url: str
 ) -> None:
     rows = [Example(text=text, label=text[0]) for text in ("a1", "a2", "a2", "b1")]
@@ -88,7 +97,7 @@ async def test_a_label_of_two_texts_has_one_on_each_side_and_one_of_one_is_train
     assert "b1" in held["train"]
 
 
-async def test_a_label_is_held_out_from_when_its_second_text_comes(
+async def test_a_label_has_a_held_out_text_from_its_second_text_on(
     client: AsyncMeshClient, postgres_url: str
 ) -> None:
     await client.import_examples("reviews", [Example(text="a1", label="a")])
@@ -96,7 +105,7 @@ async def test_a_label_is_held_out_from_when_its_second_text_comes(
     assert sides(postgres_url) == {"train": {"a1"}, "test": {"a2"}}
 
 
-async def test_a_text_under_two_labels_stays_on_one_side(
+async def test_a_text_under_two_labels_is_in_one_split_only(
     client: AsyncMeshClient, postgres_url: str
 ) -> None:
     rows = [*examples(20, labels="a"), *examples(20, labels="b")]
@@ -105,7 +114,7 @@ async def test_a_text_under_two_labels_stays_on_one_side(
     assert not held["train"] & held["test"]
 
 
-async def test_named_splits_are_kept(client: AsyncMeshClient) -> None:
+async def test_splits_that_the_caller_names_are_kept(client: AsyncMeshClient) -> None:
     rows = [Example(text="x", label="a"), Example(text="y", label="a", split="test")]
     answer = await client.import_examples("reviews", rows)
     assert (answer.rows.train, answer.rows.test) == (1, 1)
@@ -130,13 +139,25 @@ async def test_a_bad_example_late_in_the_stream_leaves_nothing(client: AsyncMesh
         await client.get_dataset("reviews")
 
 
-async def test_an_import_without_rows_or_header_is_refused(client: AsyncMeshClient) -> None:
+async def test_an_import_without_rows_is_refused(client: AsyncMeshClient) -> None:
     with pytest.raises(errors.InvalidArgument, match="examples: is empty"):
         await client.import_examples("reviews", [])
-    stub = data_pb2_grpc.DataServiceStub(client._channel)
-    for messages in ([], [data_pb2.ImportExamplesRequest(examples=examples(1))]):
-        with pytest.raises(Exception, match="header: is missing"):
+
+
+@pytest.mark.parametrize(
+    "messages", [[], [data_pb2.ImportExamplesRequest(examples=examples(1))]], ids=["none", "rows"]
+)
+async def test_an_import_without_a_header_is_refused(
+    postgres_url: str, messages: list[data_pb2.ImportExamplesRequest]
+) -> None:
+    async with (
+        serving_trigger(postgres_url, MemoryAirflow()) as address,
+        aio.insecure_channel(address) as channel,
+    ):
+        stub = data_pb2_grpc.DataServiceStub(channel)
+        with pytest.raises(aio.AioRpcError, match="header: is missing") as caught:
             await stub.ImportExamples(iter(messages))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_the_same_import_again_changes_nothing(
@@ -157,12 +178,12 @@ async def test_rows_imported_with_no_train_start_nothing(
     answer = await client.import_examples("reviews", examples(2_000), no_train=True)
     assert not answer.HasField("batch")
     assert (await client.get_dataset("reviews")).pending_rows == 0
-    await asyncio.sleep(0.6)  # three times the quiet time
+    await asyncio.sleep(0.6)  # three times the quiet time of 200 ms
     assert await client.list_batches("reviews") == []
     assert airflow.posts == []
 
 
-async def test_a_dataset_counts_rows_labels_and_what_waits(
+async def test_a_dataset_counts_rows_labels_and_waiting_rows(
     postgres_url: str, airflow: MemoryAirflow
 ) -> None:
     async with running_trigger(postgres_url, airflow, seal_quiet_ms=60_000) as client:
@@ -201,7 +222,7 @@ async def test_an_unknown_model_is_not_found(client: AsyncMeshClient) -> None:
             await call
 
 
-async def test_a_table_that_is_not_ours_is_left_alone(
+async def test_a_table_that_the_mesh_did_not_make_is_left_as_it_is(
     client: AsyncMeshClient, postgres_url: str
 ) -> None:
     query(postgres_url, "CREATE TABLE training.reviews (body text)")
@@ -218,7 +239,7 @@ async def test_a_trigger_seals_at_once_even_without_rows(client: AsyncMeshClient
     assert (first.rows, first.reason) == (0, data_pb2.BATCH_REASON_MANUAL)
 
 
-async def test_batches_tell_their_job_and_version(
+async def test_batches_show_their_job_and_version(
     client: AsyncMeshClient, postgres_url: str
 ) -> None:
     await client.import_examples("reviews", examples(10))
@@ -234,7 +255,7 @@ async def test_batches_tell_their_job_and_version(
     )
     (batch,) = await client.list_batches("reviews")
     assert (batch.training_id, batch.version) == ("job-1", "3")
-    assert not batch.HasField("reloaded_at")  # MLflow is away: left out
+    assert not batch.HasField("reloaded_at")  # left out because MLflow is away
 
 
 async def test_limits_are_named(client: AsyncMeshClient) -> None:

@@ -1,7 +1,7 @@
-"""The outbox and the sealing in a real PostgreSQL, beside a model of a few lines.
+"""The outbox and the sealing in a real PostgreSQL, compared with a model of a few lines.
 
-Two writers with open transactions, statements of every kind, commits and rollbacks in any order,
-seals in between, some of which are rolled back as by a crash.
+Two writers have open transactions with statements of every kind, and commit or roll back in any
+order. In between rows are sealed; some seals are rolled back, as a crash would do.
 """
 
 from contextlib import closing
@@ -25,7 +25,7 @@ from psycopg2.extensions import connection as Connection
 from service_kit.database import Database, apply_schema
 from tests.real_parts.trigger_service import query
 from trigger_svc.batches.batch import BatchReason
-from trigger_svc.batches.batch_store import seal
+from trigger_svc.batches.batch_sql import seal_waiting_rows
 from trigger_svc.database.queries import model_table
 from trigger_svc.service import SCHEMA
 
@@ -42,7 +42,7 @@ class Writer:
 
     connection: Connection
     rows: dict[tuple[str, int], str] = field(default_factory=dict)
-    """Split by model and id; of no row that the other writer inserted, so that none waits."""
+    """Split by model and id, of this writer's own rows only: then no writer waits for the other."""
     committed: dict[tuple[str, int], str] = field(default_factory=dict)
     entries: list[tuple[str, frozenset[int]]] = field(default_factory=list)
 
@@ -51,7 +51,7 @@ class Writer:
 
 
 class OutboxMachine(RuleBasedStateMachine):
-    """What the outbox has to hold, and what a seal has to take."""
+    """The model: which entries the outbox has to hold, and which rows a seal has to take."""
 
     url = ""
     reader: Connection
@@ -126,7 +126,7 @@ class OutboxMachine(RuleBasedStateMachine):
     @rule(model=_models, crash=st.booleans())
     def seal(self, model: str, crash: bool) -> None:
         with self.sealer.cursor() as cursor:
-            batch = seal(cursor, model, BatchReason.QUIET)
+            batch = seal_waiting_rows(cursor, model, BatchReason.QUIET)
         if crash:
             self.sealer.rollback()
             return
@@ -150,13 +150,13 @@ class OutboxMachine(RuleBasedStateMachine):
             return cursor.fetchall()
 
     @invariant()
-    def what_waits_is_what_was_committed_and_not_sealed(self) -> None:
+    def the_outbox_holds_the_entries_that_were_committed_and_not_sealed(self) -> None:
         rows = self._read(f"SELECT model, {_ids()} FROM mesh.outbox")
-        found = sorted((model, sorted(ids)) for model, ids in rows)
-        assert found == sorted((model, sorted(ids)) for model, ids in self.waiting)
+        entries = sorted((model, sorted(ids)) for model, ids in rows)
+        assert entries == sorted((model, sorted(ids)) for model, ids in self.waiting)
 
     @invariant()
-    def batches_hold_what_was_sealed(self) -> None:
+    def batches_hold_the_rows_that_were_sealed(self) -> None:
         rows = self._read(
             f"SELECT model, number, statements, {_ids()} FROM mesh.batches ORDER BY 1, 2"
         )
@@ -187,7 +187,7 @@ async def url(postgres_url: str) -> str:
     return postgres_url
 
 
-def test_a_seal_takes_what_was_committed_and_nothing_else(url: str) -> None:
+def test_a_seal_takes_the_committed_entries_and_nothing_else(url: str) -> None:
     chosen = settings(
         max_examples=EXAMPLES,
         stateful_step_count=STEPS,

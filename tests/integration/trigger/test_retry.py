@@ -1,30 +1,20 @@
-"""Batches that are sent again, bridges that are superseded, and what is forgotten."""
+"""Batches that callers send again."""
 
 from collections.abc import AsyncIterator
-from contextlib import closing
 
-import psycopg2
 import pytest
 
 from mesh import errors
 from mesh.client import AsyncMeshClient
 from mesh.v1 import data_pb2
-from service_kit.database import Database, apply_schema
 from tests.real_parts.trigger_service import (
     examples,
-    query,
     running_trigger,
-    settings,
     until,
     until_state,
 )
-from trigger_svc.batches.batch import BatchReason, BatchState
-from trigger_svc.batches.batch_store import KEEP_BATCHES, BatchStore, Superseded
 from trigger_svc.bridge.airflow import Refused, RunState
 from trigger_svc.bridge.airflow_memory import MemoryAirflow
-from trigger_svc.bridge.wakeups import Wakeups
-from trigger_svc.database.queries import model_table
-from trigger_svc.service import SCHEMA
 
 FIRST = "retrain__reviews__1"
 INSERT = "INSERT INTO training.reviews (text, label) VALUES ('new', 'a')"
@@ -125,116 +115,3 @@ async def test_only_what_ended_badly_is_sent_again(
     await until_state(client, data_pb2.BATCH_STATE_RUNNING)
     with pytest.raises(errors.FailedPrecondition, match=f"{FIRST} is running"):
         await client.retry("reviews", FIRST)
-
-
-@pytest.fixture
-async def database(postgres_url: str) -> AsyncIterator[Database]:
-    """A database with the tables of a model."""
-    made = Database(postgres_url, "test")
-    await apply_schema(made, "trigger", SCHEMA)
-    await made.run(lambda cursor: cursor.execute(model_table("reviews")))
-    query(postgres_url, "INSERT INTO mesh.models (name) VALUES ('reviews')")
-    yield made
-    await made.close()
-
-
-async def leading(url: str, store: BatchStore) -> Wakeups:
-    wakeups = await Wakeups.open(url)
-    assert await wakeups.lead()
-    assert wakeups.epoch is not None
-    store.lead(wakeups.epoch)
-    return wakeups
-
-
-async def test_what_a_superseded_bridge_writes_is_refused(
-    postgres_url: str, database: Database
-) -> None:
-    stale, fresh = (BatchStore(database, settings(postgres_url)) for _ in range(2))
-    (await leading(postgres_url, stale)).close()  # its session is lost, and it does not know
-    query(postgres_url, INSERT)
-    batch = await stale.seal("reviews", BatchReason.QUIET)
-    assert batch is not None
-
-    async def follow() -> bool:
-        wakeups = await Wakeups.open(postgres_url)
-        if not await wakeups.lead():
-            wakeups.close()
-            return False
-        fresh.lead(wakeups.epoch or 0)
-        return True
-
-    await until(follow)
-    for writes in (
-        stale.accepted(FIRST),
-        stale.refused(FIRST, "400"),
-        stale.ended(FIRST, BatchState.FAILED, ""),
-        stale.seal("reviews", BatchReason.QUIET),
-    ):
-        with pytest.raises(Superseded):
-            await writes
-    await fresh.accepted(FIRST)
-    assert query(postgres_url, "SELECT state FROM mesh.batches") == [("RUNNING",)]
-
-
-async def test_a_writer_in_the_way_leaves_the_bridge_to_be_woken(
-    postgres_url: str, database: Database
-) -> None:
-    wakeups = await Wakeups.open(postgres_url)
-    with closing(psycopg2.connect(postgres_url)) as slow:
-        slow.cursor().execute(INSERT)  # it has seen the bridge asleep, and will wake it
-        told = []
-        for end in (slow.commit, slow.close):
-            await wakeups.stay_awake()
-            told.append(wakeups.awake)
-            end()
-        assert told == [False, True]
-    query(postgres_url, INSERT)
-    await wakeups.check()
-    assert await wakeups.wait(5.0)  # the slow one's
-    assert not await wakeups.wait(0.1)
-    wakeups.close()
-
-
-async def test_every_row_can_be_told_its_batch(postgres_url: str, database: Database) -> None:
-    store = BatchStore(database, settings(postgres_url))
-    (await leading(postgres_url, store)).close()
-    for number in (1, 2):
-        query(postgres_url, INSERT)
-        query(postgres_url, INSERT)
-        await store.seal("reviews", BatchReason.QUIET)
-        await store.accepted(f"retrain__reviews__{number}")
-        await store.ended(f"retrain__reviews__{number}", BatchState.SUCCEEDED, "")
-    told = query(
-        postgres_url,
-        "SELECT reviews.id, batches.id FROM training.reviews"
-        " JOIN mesh.batches ON row_ids @> reviews.id ORDER BY 1",
-    )
-    second = "retrain__reviews__2"
-    assert told == [(1, FIRST), (2, FIRST), (3, second), (4, second)]
-
-
-async def test_a_start_of_the_service_makes_no_insert_wait(
-    postgres_url: str, database: Database
-) -> None:
-    with closing(psycopg2.connect(postgres_url)) as slow:
-        slow.cursor().execute(INSERT)  # and no end of its transaction
-        await apply_schema(database, "trigger", SCHEMA)
-        query(postgres_url, "SET lock_timeout = '5s'; " + INSERT)
-
-
-async def test_old_batches_are_forgotten_and_the_newest_stay(
-    postgres_url: str, database: Database
-) -> None:
-    store = BatchStore(database, settings(postgres_url, keep_days=7))
-    (await leading(postgres_url, store)).close()
-    query(
-        postgres_url,
-        "INSERT INTO mesh.batches (id, model, number, rows, reason, state, ended_at)"
-        " SELECT 'retrain__reviews__' || n, 'reviews', n, 1, 'QUIET', 'SUCCEEDED',"
-        " now() - interval '8 days' FROM generate_series(1, 110) AS n",
-    )
-    query(postgres_url, "UPDATE mesh.models SET next_batch = 111")
-    query(postgres_url, "UPDATE mesh.batches SET ended_at = now() WHERE number = 1")
-    await store.forget_old()
-    kept = [number for (number,) in query(postgres_url, "SELECT number FROM mesh.batches")]
-    assert sorted(kept) == [1, *range(111 - KEEP_BATCHES, 111)]

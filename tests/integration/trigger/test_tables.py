@@ -72,14 +72,14 @@ async def test_rows_of_the_test_split_alone_are_no_reason_to_train(url: str) -> 
     assert outbox(url) == [("INSERT", 2, "{[2,5)}")]
 
 
-async def test_a_statement_without_rows_leaves_no_trace(url: str) -> None:
+async def test_a_statement_without_rows_leaves_no_entry(url: str) -> None:
     query(url, INSERT + "SELECT 'x', 'a' WHERE false")
     query(url, "UPDATE training.reviews SET label = 'b'")
     query(url, "DELETE FROM training.reviews")
     assert outbox(url) == []
 
 
-async def test_an_update_counts_only_rows_that_changed_for_training(url: str) -> None:
+async def test_an_update_counts_only_rows_whose_training_columns_changed(url: str) -> None:
     query(url, INSERT + "VALUES ('one', 'a'), ('two', 'a'), ('three', 'b')")
     query(url, "UPDATE training.reviews SET source = 'elsewhere'")
     query(url, "UPDATE training.reviews SET label = 'b'")
@@ -112,7 +112,7 @@ async def test_deleting_is_recorded_but_no_reason_to_train(url: str) -> None:
     assert removals == [("DELETE", 1, "{[1,2)}"), ("TRUNCATE", 0, "{}")]
 
 
-async def test_nothing_is_left_of_a_statement_that_was_rolled_back(
+async def test_a_statement_that_was_rolled_back_leaves_no_entry_and_no_wake_up(
     url: str, listener: psycopg2.extensions.connection
 ) -> None:
     with closing(psycopg2.connect(url)) as connection:

@@ -1,3 +1,5 @@
+"""Calls to Airflow's REST API and how its answers are understood."""
+
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ RUN = Run("retrain__reviews__7", {"model": "reviews"})
 
 
 class FakeAirflow:
-    """Gives tokens out and answers API calls by `answers`, one each, the last for ever."""
+    """Gives out tokens and answers API calls with `answers` in turn, then with the last one."""
 
     def __init__(self, *answers: httpx.Response) -> None:
         self.answers = list(answers)
@@ -61,7 +63,9 @@ async def test_a_run_begins_again_with_all_its_tasks() -> None:
 
 
 @pytest.mark.parametrize(("status", "error"), [(422, Refused), (404, Unavailable)])
-async def test_a_run_that_cannot_begin_again(status: int, error: type[Exception]) -> None:
+async def test_a_refused_restart_is_told_from_one_that_may_work_later(
+    status: int, error: type[Exception]
+) -> None:
     with pytest.raises(error):
         await client(FakeAirflow(httpx.Response(status, text="…"))).restart_run(RUN.id)
 
@@ -82,13 +86,13 @@ async def test_a_token_that_is_always_refused_makes_the_batch_wait() -> None:
 
 
 @pytest.mark.parametrize("status", [404, 405, 429, 500, 502, 503])
-async def test_what_may_pass_makes_the_batch_wait(status: int) -> None:
+async def test_an_error_that_may_pass_makes_the_batch_wait(status: int) -> None:
     with pytest.raises(Unavailable, match=str(status)):
         await client(FakeAirflow(httpx.Response(status, text="…"))).start_run(RUN)
 
 
 @pytest.mark.parametrize("status", [400, 422])
-async def test_what_airflow_will_never_take_is_refused_with_its_reason(status: int) -> None:
+async def test_a_run_that_airflow_will_never_accept_is_refused_with_the_reason(status: int) -> None:
     answer = httpx.Response(status, json={"detail": "model does not match the pattern"})
     with pytest.raises(Refused, match="model does not match the pattern"):
         await client(FakeAirflow(answer)).start_run(RUN)
@@ -129,7 +133,7 @@ async def test_something_else_at_airflows_address_is_unavailable() -> None:
         (httpx.Response(404, json={"detail": "not found"}), RunState.GONE),
     ],
 )
-async def test_states_of_a_run(answer: httpx.Response, state: RunState) -> None:
+async def test_each_state_of_a_run_is_understood(answer: httpx.Response, state: RunState) -> None:
     assert await client(FakeAirflow(answer)).run_state(RUN.id) is state
 
 

@@ -1,7 +1,7 @@
-"""The bridge while the database's clock is set forward and back, by up to an hour at a time.
+"""The life of batches while the database's clock is set forward and back, by up to an hour.
 
-What waits is timed by that clock, as in `queries.sql`; the bridge has a clock of its own, which
-only grows, but begins anew when the bridge is started again.
+That clock times waiting rows, as in `queries.sql`. The bridge has a clock of its own too, which
+nobody sets, but it forgets how long rows have waited when it is started again.
 """
 
 import asyncio
@@ -15,17 +15,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from trigger_svc.batches.batch import Batch, BatchReason, BatchState
 from trigger_svc.batches.sealing import ModelWork, SealPolicy, Waiting
 from trigger_svc.bridge.airflow_memory import MemoryAirflow
-from trigger_svc.bridge.bridge import LOOK_S, Bridge
+from trigger_svc.bridge.batch_lifecycle import LOOK_S, BatchLifecycle
 
 POLICY = SealPolicy(rows=1_000, quiet_s=2.0, age_s=20.0)
 HOUR_S = 3_600.0
-# A change is seen at the next look, and what is due is done at the one after it.
+# The next look sees a change; the look after it seals the rows that are due then.
 LATE_S = 2 * LOOK_S
 
 
 @dataclass
 class Entry:
-    """An entry of the outbox: its rows, and when it came by each clock."""
+    """An entry of the outbox: its rows, and its time by the database's and by the true clock."""
 
     rows: int
     created_at: float
@@ -34,7 +34,7 @@ class Entry:
 
 @dataclass
 class WallClockStore:
-    """One model, whose batches end as soon as they are posted."""
+    """A BatchStore with one model, whose batches end as soon as they are posted."""
 
     wall: float = 0.0
     outbox: list[Entry] = field(default_factory=list)
@@ -44,7 +44,7 @@ class WallClockStore:
         if not self.outbox:
             return []
         created = [entry.created_at for entry in self.outbox]
-        # Never below 0, as in BatchStore.
+        # Never below 0, as in PostgresBatches.
         oldest_s, newest_s = (max(self.wall - at, 0.0) for at in (min(created), max(created)))
         waiting = Waiting(sum(entry.rows for entry in self.outbox), oldest_s, newest_s)
         return [ModelWork("reviews", POLICY, waiting, None)]
@@ -55,14 +55,14 @@ class WallClockStore:
         name = f"retrain__{model}__{len(self.sealed)}"
         return Batch(name, model, rows, reason, BatchState.SEALED, datetime.now(UTC))
 
-    async def accepted(self, batch: str) -> None: ...
-    async def deferred(self, batch: str, error: str) -> None: ...
-    async def refused(self, batch: str, error: str) -> None: ...
-    async def ended(self, batch: str, state: BatchState, error: str) -> None: ...
+    async def mark_accepted(self, batch: str) -> None: ...
+    async def mark_deferred(self, batch: str, error: str) -> None: ...
+    async def mark_refused(self, batch: str, error: str) -> None: ...
+    async def mark_ended(self, batch: str, state: BatchState, error: str) -> None: ...
 
 
 class JumpingClock(RuleBasedStateMachine):
-    """Rows come, time goes by, the clock jumps, the bridge is started again."""
+    """Rows come, time passes, the database's clock jumps, the bridge is started again."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,17 +70,17 @@ class JumpingClock(RuleBasedStateMachine):
         self.store, self.airflow = WallClockStore(), MemoryAirflow()
         self.now = self.started_at = self.forward_at = 0.0
         self.inserted = 0
-        self.bridge = self.new_bridge()
+        self.lifecycle = self.new_lifecycle()
 
     def teardown(self) -> None:
         self.runner.close()
 
-    def new_bridge(self) -> Bridge:
-        return Bridge(self.store, self.airflow, lambda: self.now, random.Random(1))
+    def new_lifecycle(self) -> BatchLifecycle:
+        return BatchLifecycle(self.store, self.airflow, lambda: self.now, random.Random(1))
 
     @rule()
     def start_the_bridge_again(self) -> None:
-        self.bridge, self.started_at = self.new_bridge(), self.now
+        self.lifecycle, self.started_at = self.new_lifecycle(), self.now
 
     @rule(rows=st.integers(1, 100))
     def insert(self, rows: int) -> None:
@@ -107,7 +107,7 @@ class JumpingClock(RuleBasedStateMachine):
 
     def turn(self) -> float:
         sealed = len(self.store.sealed)
-        due_in = self.runner.run(self.bridge.turn()).due_in
+        due_in = self.runner.run(self.lifecycle.turn()).due_in
         for reason, entries in self.store.sealed[sealed:]:
             self.check_due(reason, entries)
         return due_in
@@ -127,7 +127,7 @@ class JumpingClock(RuleBasedStateMachine):
         assert len(self.airflow.posts) == len(set(self.airflow.posts)) == len(self.store.sealed)
 
     @invariant()
-    def none_wait_longer_than_they_may(self) -> None:
+    def no_rows_wait_longer_than_their_limits(self) -> None:
         if self.store.outbox:
             first, last = self.store.outbox[0].came_at, self.store.outbox[-1].came_at
             assert self.now - max(last, self.started_at) < POLICY.quiet_s + LATE_S

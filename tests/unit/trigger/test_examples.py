@@ -1,9 +1,11 @@
+"""Checks of examples, and the spool of an import."""
+
 from pathlib import Path
 
 import pytest
 
 from service_kit.errors import InvalidArgument
-from trigger_svc.dataset.examples import Example, Spool, check_count
+from trigger_svc.dataset.examples import Example, Spool, check_example_count
 
 LIMIT = 1_000
 
@@ -27,7 +29,7 @@ def test_a_bad_example_is_named_by_its_index_and_rule(example: Example, field: s
     spool.close()
 
 
-def test_a_spool_escapes_what_copy_takes_for_its_own() -> None:
+def test_a_spool_escapes_the_characters_that_copy_interprets() -> None:
     spool = Spool(None, LIMIT)
     spool.add([Example("tab\t line\n back\\slash \\N", "é\r", "test")])
     expected = "0\ttab\\t line\\n back\\\\slash \\\\N\té\\r\ttest\n"
@@ -43,6 +45,6 @@ def test_a_spool_is_bounded(tmp_path: Path) -> None:
 
 
 def test_a_message_has_at_most_ten_thousand_examples() -> None:
-    check_count(10_000)
+    check_example_count(10_000)
     with pytest.raises(InvalidArgument, match="10,001"):
-        check_count(10_001)
+        check_example_count(10_001)

@@ -1,3 +1,5 @@
+"""When rows are sealed, and how long the bridge waits after a failure."""
+
 import random
 
 import pytest
@@ -24,7 +26,7 @@ def test_rows_are_sealed_by_count_age_or_quiet(
     assert seal_reason(waiting, POLICY) == reason
 
 
-def test_due_is_the_nearer_of_quiet_and_age() -> None:
+def test_rows_are_due_at_the_earlier_of_quiet_and_age() -> None:
     assert seal_due_in(Waiting(5, 10.0, 0.5), POLICY) == 1.5
     assert seal_due_in(Waiting(5, 59.5, 0.5), POLICY) == 0.5
     assert seal_due_in(Waiting(5, 70.0, 0.5), POLICY) == 0.0

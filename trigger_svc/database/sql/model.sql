@@ -1,4 +1,4 @@
--- The training table of one model and its triggers. Idempotent.
+-- The training table of one model and its triggers. This script is idempotent.
 CREATE TABLE IF NOT EXISTS training.{table} (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     text        text NOT NULL,

@@ -1,6 +1,6 @@
 -- name: scan
--- Every model for which there is something to do, with the one of its open batches that is next:
--- what runs, else what has waited longest for Airflow.
+-- Every model with waiting rows or an open batch. Of several open batches it shows the RUNNING one,
+-- else the one that has waited longest for Airflow.
 SELECT models.name,
        coalesce(models.seal_rows, %(seal_rows)s),
        coalesce(models.seal_quiet_ms, %(seal_quiet_ms)s) / 1000.0,
@@ -28,8 +28,8 @@ ORDER BY models.name
 UPDATE mesh.bridge SET epoch = epoch + 1 RETURNING epoch
 
 -- name: check_lead
--- Holds the next bridge's first step up until this transaction has ended, which a process that is
--- stopped in the middle of it must not do for ever.
+-- The lock makes the next bridge wait until this transaction has ended. When this process is
+-- stopped in the middle of the transaction, PostgreSQL ends it after the timeout.
 SET LOCAL idle_in_transaction_session_timeout = '20s';
 SELECT epoch = %(epoch)s FROM mesh.bridge FOR SHARE
 
@@ -110,7 +110,7 @@ SELECT id FROM mesh.batches
 WHERE model = %(model)s AND state IN ('FAILED', 'DEAD') ORDER BY number DESC LIMIT 1
 
 -- name: forget_old
--- A batch's request goes with it or before it, since its answer names the batch.
+-- A stored answer names its batch, so the request is deleted together with the batch or before it.
 WITH old_requests AS (
     DELETE FROM mesh.requests WHERE created_at < now() - make_interval(days => %(days)s)
 ), old_removals AS (
@@ -173,9 +173,10 @@ SELECT EXISTS (SELECT FROM staged WHERE split <> '')
 UPDATE staged SET split = 'train' WHERE split = ''
 
 -- name: hold_out
--- A fifth of each label's new texts, in the order of their SHA-256, and at least one where the
--- label has none yet and another text to train on. A text that the table has keeps its side;
--- one that stands there under two labels is trained on, where the training's checks see it.
+-- Holds out a fifth of each label's new texts, the first in the order of their SHA-256. It holds
+-- out at least one text of a label that has none held out yet and another text to train on. A text
+-- that the table has already keeps its split. A new text that is staged under two labels is trained
+-- on, so that the checks of the training see it.
 WITH placed AS (
     SELECT text, bool_or(split = 'test') AS held FROM training.{table}
     WHERE text IN (SELECT text FROM staged) GROUP BY text
@@ -230,7 +231,8 @@ FROM training.{table} GROUP BY label ORDER BY label COLLATE "C"
 SELECT id FROM mesh.batches WHERE model = %(model)s ORDER BY number DESC LIMIT 1
 
 -- name: find_batches
--- Unresolved: refused, or failed and no later batch of the model took its rows along.
+-- A batch is unresolved when Airflow refused it, or when it failed and the model has no later batch:
+-- the training of a later batch reads its rows too.
 SELECT id, model, rows, reason, state, sealed_at, posted_at, ended_at, retries, error
 FROM mesh.batches
 WHERE (%(model)s = '' OR model = %(model)s)

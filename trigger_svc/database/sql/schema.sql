@@ -1,16 +1,17 @@
--- Tables and functions of the trigger service. Idempotent: run at every start, while rows come in:
--- nothing here locks mesh.outbox or a training table once they are there.
+-- Tables and functions of the trigger service. The service runs this idempotent script at every
+-- start, while rows come in: nothing here locks mesh.outbox or a training table that exists.
 CREATE SCHEMA IF NOT EXISTS mesh;
 CREATE SCHEMA IF NOT EXISTS training;
 
--- One row a model with a training table. A seal_… column left null takes the service's setting.
+-- One row for each model with a training table. Where a seal_… column is null, the setting of the
+-- service holds.
 CREATE TABLE IF NOT EXISTS mesh.models (
     name           text PRIMARY KEY CHECK (name ~ '^[a-z][a-z0-9_]{0,39}$'),
     seal_rows      integer CHECK (seal_rows > 0),
     seal_quiet_ms  integer CHECK (seal_quiet_ms >= 0),
     seal_age_ms    integer CHECK (seal_age_ms > 0),
     next_batch     integer NOT NULL DEFAULT 1,
-    -- The registered model is known to exist in MLflow.
+    -- Whether the service has seen the registered model in MLflow.
     registered     boolean NOT NULL DEFAULT false,
     created_at     timestamptz NOT NULL DEFAULT now()
 );
@@ -20,14 +21,14 @@ CREATE TABLE IF NOT EXISTS mesh.batches (
     model       text NOT NULL REFERENCES mesh.models,
     number      integer NOT NULL,
     rows        integer NOT NULL,
-    -- Entries of the outbox that went into it, and the rows that they named.
+    -- The number of outbox entries that the batch took, and the ids of the rows that they named.
     statements  integer NOT NULL DEFAULT 0,
     row_ids     int8multirange NOT NULL DEFAULT '{}',
     reason      text NOT NULL CHECK (reason IN ('COUNT', 'QUIET', 'AGE', 'MANUAL', 'IMPORT')),
     state       text NOT NULL DEFAULT 'SEALED'
                 CHECK (state IN ('SEALED', 'RUNNING', 'SUCCEEDED', 'FAILED', 'DEAD')),
     sealed_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
-    -- When it joined the queue for Airflow: as it was sealed, or sent again.
+    -- When the batch joined the queue for Airflow: when it was sealed, or last sent again.
     queued_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     posted_at   timestamptz,
     ended_at    timestamptz,
@@ -42,15 +43,15 @@ CREATE INDEX IF NOT EXISTS batches_open
 CREATE UNIQUE INDEX IF NOT EXISTS batches_one_running_a_model
     ON mesh.batches (model) WHERE state = 'RUNNING';
 
--- The bridge at work has the highest epoch; what one before it still writes is refused.
+-- The bridge at work has the highest epoch. A bridge with a lower epoch may not write any more.
 CREATE TABLE IF NOT EXISTS mesh.bridge (
     single  boolean PRIMARY KEY DEFAULT true CHECK (single),
     epoch   bigint NOT NULL DEFAULT 0
 );
 INSERT INTO mesh.bridge DEFAULT VALUES ON CONFLICT DO NOTHING;
 
--- One row a statement that changed training rows, until a batch takes it. Neither a key nor an
--- index nor a constraint: each would cost every INSERT, and may not fail one.
+-- One row for each statement that changed training rows, until a batch takes it. The table has no
+-- key, index or constraint: each would slow every INSERT down, and could make one fail.
 CREATE TABLE IF NOT EXISTS mesh.outbox (
     model       text NOT NULL,
     op          text NOT NULL,
@@ -59,7 +60,7 @@ CREATE TABLE IF NOT EXISTS mesh.outbox (
     created_at  timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- Before there was mesh.removals, entries stayed here when they were taken.
+-- In releases without mesh.removals, taken entries stayed in the outbox.
 DO $$
 BEGIN
     IF EXISTS (
@@ -78,15 +79,15 @@ BEGIN
 END
 $$;
 
--- When a batch joins its model's queue: now, but behind those that wait, though the clock was set
--- back since they came.
+-- The time at which a batch joins its model's queue: now, but later than the times of the batches
+-- that wait already, even when the clock was set back since they came.
 CREATE OR REPLACE FUNCTION mesh.end_of_queue(name text) RETURNS timestamptz
 LANGUAGE sql VOLATILE AS $$
     SELECT greatest(clock_timestamp(), max(queued_at) + interval '1 microsecond')
     FROM mesh.batches WHERE model = name AND state = 'SEALED'
 $$;
 
--- One row a statement that took training rows away. No reason to train.
+-- One row for each statement that deleted training rows. Deleted rows start no training.
 CREATE TABLE IF NOT EXISTS mesh.removals (
     model       text NOT NULL,
     op          text NOT NULL,
@@ -95,7 +96,7 @@ CREATE TABLE IF NOT EXISTS mesh.removals (
     created_at  timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- Answers already given, by request id.
+-- The answers that the service has given, by request id.
 CREATE TABLE IF NOT EXISTS mesh.requests (
     id          text PRIMARY KEY,
     method      text NOT NULL,
@@ -104,19 +105,20 @@ CREATE TABLE IF NOT EXISTS mesh.requests (
     created_at  timestamptz NOT NULL DEFAULT now()
 );
 
--- Training rows that were added or changed. Rows of the test split alone are no reason to train:
--- they are not counted, and a statement without any other row leaves no trace.
+-- Records training rows that were added or changed. Rows of the test split start no training: they
+-- are not counted, and a statement that changed only such rows leaves no entry.
 --
--- A failure in here is a warning, never an error of the user's statement: an entry that is lost
--- only delays the next training, which takes every row of the table anyway. Each INSERT pays for
--- what is done here, so it is one statement and no call of another function of ours, and instead
--- of setting search_path, which costs each INSERT a twentieth more, everything is named with its
--- schema: it runs with its owner's rights, whatever path the writer has.
+-- A failure in this function is a warning, never an error of the user's statement: a lost entry
+-- only delays the next training, which reads every row of the table anyway. Every INSERT takes as
+-- much longer as this function takes, so it is one statement and calls no other function of ours.
+-- It runs with its owner's rights, whatever search_path the writer has. Setting search_path here
+-- would make each INSERT take a twentieth longer, so everything is named with its schema instead.
 CREATE OR REPLACE FUNCTION mesh.after_write() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
-        -- All rows are named, which makes one range of them; those to train on are counted.
+        -- The ids of all rows are recorded, since together they form one range; only rows of the
+        -- train split are counted.
         INSERT INTO mesh.outbox (model, op, row_count, row_ids)
         SELECT TG_ARGV[0], TG_OP,
                pg_catalog.count(*) FILTER (WHERE split OPERATOR(pg_catalog.=) 'train'),
@@ -125,7 +127,8 @@ BEGIN
         HAVING pg_catalog.count(*) FILTER (WHERE split OPERATOR(pg_catalog.=) 'train')
                OPERATOR(pg_catalog.>) 0;
     ELSE
-        -- A row that had another id is new, and its old columns are null.
+        -- A row whose id was changed counts as new: it finds no old row, so the old columns are
+        -- null.
         INSERT INTO mesh.outbox (model, op, row_count, row_ids)
         SELECT TG_ARGV[0], TG_OP, pg_catalog.count(*),
                pg_catalog.range_agg(pg_catalog.int8range(new_rows.id, new_rows.id, '[]'))
@@ -136,8 +139,8 @@ BEGIN
                AND old_rows.split OPERATOR(pg_catalog.=) new_rows.split) IS NOT TRUE
         HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0;
     END IF;
-    -- Wakes the bridge, but only when it sleeps: while it is awake it holds this lock and looks by
-    -- itself. A NOTIFY at every commit would make all writers queue for one global lock.
+    -- Wakes the bridge only when it sleeps. While the bridge is awake it holds this lock and looks
+    -- for rows by itself. A NOTIFY at every commit would make all writers queue for one global lock.
     IF FOUND AND pg_catalog.pg_try_advisory_xact_lock_shared(
         pg_catalog.hashtext('champion-mesh'), pg_catalog.hashtext('bridge awake')
     ) THEN
@@ -150,7 +153,7 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 
--- Rows that went are recorded, but never a reason to train.
+-- Records deleted rows, which start no training.
 CREATE OR REPLACE FUNCTION mesh.after_delete() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

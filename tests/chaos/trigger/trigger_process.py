@@ -1,4 +1,4 @@
-"""The trigger service as a process of its own, which can be stopped in the middle of anything."""
+"""The trigger service as a process of its own, which tests stop in the middle of its work."""
 
 import asyncio
 import signal
@@ -13,7 +13,7 @@ from tests.real_parts.service_process import start_module
 from tests.real_parts.trigger_service import NOWHERE, query
 from tests.real_parts.waiting import until
 
-# Rows come all the time, so their age seals them.
+# Rows come all the time in these tests, so their age seals them and never their quiet time.
 AGE_MS = 300
 END_TIMEOUT_S = 60.0
 
@@ -26,20 +26,20 @@ class TriggerProcess:
 
     @property
     def stands_still(self) -> bool:
-        """Whether SIGSTOP holds it."""
+        """Whether SIGSTOP has stopped the process."""
         return bool(psutil.Process(self.process.pid).status() == psutil.STATUS_STOPPED)
 
     async def stop(self) -> None:
-        """SIGSTOP; returns when it stands still."""
+        """Send SIGSTOP; return once the process is stopped."""
         self.process.send_signal(signal.SIGSTOP)
         await until(lambda: self.stands_still)
 
     def go_on(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         self.process.send_signal(signal.SIGCONT)
 
     async def kill(self) -> None:
-        """SIGKILL, which a process that stands still obeys too."""
+        """Send SIGKILL, which ends a stopped process too."""
         self.process.kill()
         await self.process.wait()
 
@@ -48,7 +48,7 @@ class TriggerProcess:
 async def running_trigger_process(
     database_url: str, airflow_url: str, folder: Path
 ) -> AsyncIterator[TriggerProcess]:
-    """Start one and leave it to start; killed at the end."""
+    """Start a process and yield it without waiting until it serves; kill it at the end."""
     environment = {
         "TRIGGER_DATABASE_URL": database_url,
         "TRIGGER_AIRFLOW_URL": airflow_url,
@@ -69,6 +69,6 @@ async def running_trigger_process(
 
 
 def epoch(url: str) -> int:
-    """How many bridges have come to lead so far; the last of them leads."""
-    ((found,),) = query(url, "SELECT epoch FROM mesh.bridge")
-    return int(found)
+    """Return the number of bridges that have come to lead so far; the last one leads."""
+    ((number,),) = query(url, "SELECT epoch FROM mesh.bridge")
+    return int(number)

@@ -1,4 +1,8 @@
-"""The bridge's own session with PostgreSQL: leadership, wake-ups, and telling that it is awake."""
+"""The bridge's own session with PostgreSQL: it leads, listens for wake-ups, and says it is awake.
+
+While the bridge is awake it looks for rows by itself, and the triggers of the training tables wake
+nobody: a NOTIFY at every commit would make all writers wait for one lock.
+"""
 
 import asyncio
 
@@ -7,58 +11,59 @@ from psycopg2.extensions import connection as Connection
 
 from service_kit.database import connect
 from trigger_svc.database.queries import QUERIES
+from trigger_svc.database.timeouts import BRIDGE_SESSION
 
 _KEY = "hashtext('champion-mesh'), hashtext"
 _LEAD = f"SELECT pg_try_advisory_lock({_KEY}('bridge'))"
-# Not pg_try_…: of several busy writers one always holds it shared. Those who come while we wait
-# for it already take it as held.
+# Busy writers hold this lock shared, one or another of them at any time, so pg_try_advisory_lock
+# might never get it. While the bridge waits for it, later writers already take it as held.
 _WAKE = f"SET lock_timeout = '100ms'; SELECT pg_advisory_lock({_KEY}('bridge awake'))"
-# A session that says nothing for so long belongs to a process that is stopped or cut off: it ends,
-# and the standby follows. The bridge at work speaks every LIVENESS_S seconds.
+# PostgreSQL ends a session that is silent for this long, because its process is stopped or cut
+# off; then a bridge that stands by follows. A bridge at work speaks every LIVENESS_S seconds.
 _SILENCE = "SET idle_session_timeout = '30s'"
 _SLEEP = f"SELECT pg_advisory_unlock({_KEY}('bridge awake'))"
 
 
-class Wakeups:
+class BridgeSession:
     """One session in autocommit mode. Every method raises psycopg2.Error when it is lost."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.awake = False
         self.epoch: int | None = None
-        """Set while it leads: every bridge that comes to lead has a higher one."""
+        """Set while this session leads; each bridge that comes to lead gets a higher epoch."""
 
     @classmethod
-    async def open(cls, url: str) -> "Wakeups":
+    async def open(cls, url: str) -> "BridgeSession":
         """Connect and listen. Raises Unavailable when PostgreSQL is away."""
-        connection = await asyncio.to_thread(connect, url, "mesh-bridge")
+        connection = await asyncio.to_thread(connect, url, "mesh-bridge", BRIDGE_SESSION)
         connection.autocommit = True
-        wakeups = cls(connection)
+        session = cls(connection)
         try:
-            await wakeups._execute(_SILENCE)
-            await wakeups._execute("LISTEN mesh_outbox")
+            await session._execute(_SILENCE)
+            await session._execute("LISTEN mesh_outbox")
         except BaseException:
             connection.close()
             raise
-        return wakeups
+        return session
 
     def close(self) -> None:
         """End the session and with it the leadership."""
         self._connection.close()
 
-    async def lead(self) -> bool:
+    async def try_lead(self) -> bool:
         """Become the bridge that works; False when another one is.
 
-        From now on, what the bridges before this one still write is refused.
+        From now on PostgreSQL refuses what earlier bridges still try to write.
         """
         if await self._execute(_LEAD):
             self.epoch = int(str(await self._execute(QUERIES["lead"])))
         return self.epoch is not None
 
     async def stay_awake(self) -> None:
-        """Tell writers not to wake the bridge: it looks by itself.
+        """Tell writers not to wake the bridge, because it looks by itself; sets `awake`.
 
-        Not so while a transaction that woke it goes on: then writers go on to wake it.
+        `awake` stays False while a transaction that will wake the bridge is still open.
         """
         if self.awake:
             return
@@ -71,30 +76,30 @@ class Wakeups:
     async def fall_asleep(self) -> int:
         """Tell writers to wake the bridge again.
 
-        Returns a fence: a transaction with an id below it may have left the wake-up out, so that
-        the bridge has to look once more after the last of those has ended.
+        Returns a fence: transactions with a lower id may not have woken the bridge, so it has to
+        look once more after the last of them has ended.
         """
         await self._execute(_SLEEP)
         self.awake = False
         return await self.fence()
 
     async def fence(self) -> int:
-        """Return the id that the next transaction will get at the earliest."""
+        """Return the lowest id that the next transaction can get."""
         return int(str(await self._execute(QUERIES["next_transaction"])))
 
     async def check(self) -> None:
-        """Find out whether the session still lives."""
+        """Make sure that the session still lives."""
         await self._execute("SELECT 1")
 
     async def wait(self, timeout_s: float) -> bool:
-        """Wait for a wake-up; False when none came in time."""
+        """Wait for a wake-up; return False when none came within `timeout_s` seconds."""
         if not self._connection.notifies:
             loop = asyncio.get_running_loop()
             readable = asyncio.Event()
             descriptor = self._connection.fileno()
             loop.add_reader(descriptor, readable.set)
             try:
-                # Not wait_for: of Python 3.11, it may swallow a cancellation.
+                # Not asyncio.wait_for, which may swallow a cancellation in Python 3.11.
                 async with asyncio.timeout(timeout_s):
                     await readable.wait()
             except TimeoutError:

@@ -12,7 +12,7 @@ def version(number: int, *, ours: bool = True) -> ModelVersion:
 
 
 @pytest.mark.parametrize(
-    ("aliased", "keep", "gone"),
+    ("aliased", "keep", "deleted"),
     [
         ((), 2, ["1", "2", "8", "9"]),
         (("8", "1"), 2, ["2", "9"]),
@@ -21,13 +21,13 @@ def version(number: int, *, ours: bool = True) -> ModelVersion:
         ((), 100, []),
     ],
 )
-def test_those_with_an_alias_and_the_newest_stay(
-    aliased: tuple[str, ...], keep: int, gone: list[str]
+def test_versions_with_an_alias_and_the_newest_are_kept(
+    aliased: tuple[str, ...], keep: int, deleted: list[str]
 ) -> None:
     versions = [version(number) for number in (12, 1, 9, 2, 10, 8)]
-    assert [found.version for found in expired(versions, aliased, keep)] == gone
+    assert [old.version for old in expired(versions, aliased, keep)] == deleted
 
 
-def test_versions_of_others_neither_go_nor_count() -> None:
+def test_versions_that_no_training_registered_are_kept_and_do_not_count_as_newest() -> None:
     versions = [version(1), version(2, ours=False), version(3), version(4, ours=False)]
-    assert [found.version for found in expired(versions, (), 1)] == ["1"]
+    assert [old.version for old in expired(versions, (), 1)] == ["1"]

@@ -1,4 +1,4 @@
-"""The bridge's rules, with a store and an Airflow in memory and a clock that the test turns."""
+"""The life of batches, with a store and an Airflow in memory and a clock that the test turns."""
 
 import asyncio
 import random
@@ -12,14 +12,21 @@ from trigger_svc.batches.batch import Batch, BatchReason, BatchState, OpenBatch,
 from trigger_svc.batches.sealing import ModelWork, SealPolicy, Waiting
 from trigger_svc.bridge.airflow import Refused, RunState
 from trigger_svc.bridge.airflow_memory import MemoryAirflow
-from trigger_svc.bridge.bridge import IDLE_S, LONGEST_POLL_S, LOOK_S, POLL_S, Bridge, _all
+from trigger_svc.bridge.batch_lifecycle import (
+    IDLE_S,
+    LONGEST_POLL_S,
+    LOOK_S,
+    POLL_S,
+    BatchLifecycle,
+    wait_for_all,
+)
 
 POLICY = SealPolicy(rows=100, quiet_s=2.0, age_s=60.0)
 FIRST = batch_id("reviews", 1)
 
 
 class MemoryStore:
-    """One model, "reviews"."""
+    """A BatchStore with one model, "reviews"."""
 
     def __init__(self) -> None:
         self.waiting: Waiting | None = None
@@ -47,33 +54,35 @@ class MemoryStore:
         name = next(reversed(self.batches))
         return Batch(name, model, rows, reason, BatchState.SEALED, datetime.now(UTC))
 
-    async def accepted(self, batch: str) -> None:
+    async def mark_accepted(self, batch: str) -> None:
         self.batches[batch] = replace(self.batches[batch], state=BatchState.RUNNING)
 
-    async def deferred(self, batch: str, error: str) -> None:
+    async def mark_deferred(self, batch: str, error: str) -> None:
         self.deferrals.append(error)
 
-    async def refused(self, batch: str, error: str) -> None:
+    async def mark_refused(self, batch: str, error: str) -> None:
         self.ends[batch] = (BatchState.DEAD, error)
         del self.batches[batch]
 
-    async def ended(self, batch: str, state: BatchState, error: str) -> None:
+    async def mark_ended(self, batch: str, state: BatchState, error: str) -> None:
         self.ends[batch] = (state, error)
         del self.batches[batch]
 
 
 class World:
-    """A bridge with everything around it."""
+    """The lifecycle with its store, its Airflow and its clock."""
 
     def __init__(self) -> None:
         self.store, self.airflow, self.now = MemoryStore(), MemoryAirflow(), 0.0
-        self.bridge = Bridge(self.store, self.airflow, lambda: self.now, random.Random(1))
+        self.lifecycle = BatchLifecycle(
+            self.store, self.airflow, lambda: self.now, random.Random(1)
+        )
 
     async def turns(self, seconds: float) -> None:
-        """Turn whenever something is due, for so many seconds of the clock."""
+        """Take every turn that is due within the next `seconds` of the clock."""
         end = self.now + seconds
         while self.now <= end:
-            turn = await self.bridge.turn()
+            turn = await self.lifecycle.turn()
             self.now += max(turn.due_in, 0.001)
         self.now = end
 
@@ -83,21 +92,21 @@ def world() -> World:
     return World()
 
 
-async def test_with_nothing_to_do_nothing_is_due(world: World) -> None:
-    turn = await world.bridge.turn()
+async def test_without_rows_and_batches_nothing_is_due(world: World) -> None:
+    turn = await world.lifecycle.turn()
     assert (turn.due_in, turn.rows_wait) == (IDLE_S, False)
 
 
-async def test_rows_that_still_come_are_looked_at_again_soon(world: World) -> None:
+async def test_rows_that_are_not_due_yet_are_looked_at_again_soon(world: World) -> None:
     world.store.waiting = Waiting(5, 1.0, 1.0)
-    turn = await world.bridge.turn()
+    turn = await world.lifecycle.turn()
     assert (turn.due_in, turn.rows_wait) == (LOOK_S, True)
     assert world.airflow.posts == []
 
 
 async def test_a_sealed_batch_is_posted_in_the_same_turn(world: World) -> None:
     world.store.waiting = Waiting(5, 3.0, 3.0)
-    await world.bridge.turn()
+    await world.lifecycle.turn()
     conf = {"model": "reviews", "batch_id": FIRST, "reason": "QUIET", "rows": 5}
     assert world.airflow.runs[FIRST].conf == conf
     assert world.store.batches[FIRST].state is BatchState.RUNNING
@@ -105,7 +114,7 @@ async def test_a_sealed_batch_is_posted_in_the_same_turn(world: World) -> None:
 
 async def test_a_model_whose_row_is_locked_is_tried_again_soon(world: World) -> None:
     world.store.waiting, world.store.locked = Waiting(5, 3.0, 3.0), True
-    assert (await world.bridge.turn()).due_in == LOOK_S
+    assert (await world.lifecycle.turn()).due_in == LOOK_S
 
 
 async def test_no_batch_is_sealed_while_one_is_open(world: World) -> None:
@@ -139,7 +148,7 @@ async def test_the_end_of_a_run_frees_the_model(
 ) -> None:
     world.store.add_batch(1, BatchState.RUNNING)
     world.airflow.states[FIRST] = state
-    await world.bridge.turn()
+    await world.lifecycle.turn()
     assert world.store.ends[FIRST][0] is end
 
 
@@ -148,19 +157,19 @@ async def test_while_airflow_is_away_the_batch_waits_for_ever(world: World) -> N
     world.airflow.failures = [Unavailable("Airflow is away")] * 2_000
     await world.turns(3_600)
     assert world.store.batches[FIRST].state is BatchState.SEALED
-    # At most 15 s apart: 240 attempts an hour or more; at least 7.5 s: not many more than 480.
+    # Attempts are 7.5 to 15 s apart, so an hour has 240 to 480; the first ones are closer together.
     assert 240 <= len(world.store.deferrals) <= 500
     world.airflow.failures.clear()
     await world.turns(16)
     assert world.store.batches[FIRST].state is BatchState.RUNNING
 
 
-async def test_after_a_failure_the_run_is_looked_for_before_it_is_posted_again(
+async def test_after_a_failed_post_the_bridge_asks_for_the_run_before_it_posts_again(
     world: World,
 ) -> None:
     world.store.add_batch(1)
     world.airflow.failures = [Unavailable("the answer got lost")]
-    await world.bridge.turn()
+    await world.lifecycle.turn()
     world.airflow.states[FIRST] = RunState.ACTIVE
     await world.turns(1)
     assert world.airflow.posts == [FIRST]
@@ -184,34 +193,34 @@ def sent_again(world: World) -> None:
 async def test_a_batch_that_is_sent_again_lets_its_run_begin_again(world: World) -> None:
     sent_again(world)
     world.airflow.states[FIRST] = RunState.FAILED
-    await world.bridge.turn()
+    await world.lifecycle.turn()
     assert (world.airflow.posts, world.airflow.restarts) == ([], [FIRST])
     assert world.store.batches[FIRST].state is BatchState.RUNNING
 
 
 async def test_a_run_that_began_again_already_is_left_alone(world: World) -> None:
     sent_again(world)
-    world.airflow.states[FIRST] = RunState.ACTIVE  # by an attempt whose answer got lost
-    await world.bridge.turn()
+    world.airflow.states[FIRST] = RunState.ACTIVE  # an attempt whose answer got lost restarted it
+    await world.lifecycle.turn()
     assert (world.airflow.posts, world.airflow.restarts) == ([], [])
     assert world.store.batches[FIRST].state is BatchState.RUNNING
 
 
 async def test_a_batch_that_is_sent_again_and_has_no_run_gets_one(world: World) -> None:
     sent_again(world)
-    await world.bridge.turn()
+    await world.lifecycle.turn()
     assert (world.airflow.posts, world.airflow.restarts) == ([FIRST], [])
 
 
 async def test_rows_wait_no_longer_because_the_databases_clock_is_set_back(world: World) -> None:
-    world.store.waiting = Waiting(5, 0.0, 0.0)  # for an hour, as the database sees it
+    world.store.waiting = Waiting(5, 0.0, 0.0)  # the database's clock says so for an hour
     await world.turns(1.5)
     assert world.airflow.posts == []
     await world.turns(1.0)
     assert world.airflow.posts == [FIRST]
 
 
-async def test_one_steps_error_waits_for_the_other_steps(world: World) -> None:
+async def test_an_error_of_one_step_is_raised_after_the_other_steps_have_ended() -> None:
     ended: list[str] = []
 
     async def fails() -> float:
@@ -223,7 +232,7 @@ async def test_one_steps_error_waits_for_the_other_steps(world: World) -> None:
         return 1.0
 
     with pytest.raises(Unavailable):
-        await _all([fails(), goes_on()])
+        await wait_for_all([fails(), goes_on()])
     assert ended == ["step"]
 
 
@@ -243,4 +252,4 @@ async def test_a_long_run_is_asked_about_less_often(
     world.store.add_batch(1, BatchState.RUNNING)
     world.store.batches[FIRST] = replace(world.store.batches[FIRST], running_s=age_s)
     world.airflow.states[FIRST] = RunState.ACTIVE
-    assert (await world.bridge.turn()).due_in == pytest.approx(pause_s)
+    assert (await world.lifecycle.turn()).due_in == pytest.approx(pause_s)

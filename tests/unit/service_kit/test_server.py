@@ -1,4 +1,4 @@
-"""What every service does by itself: errors, limits, health, reflection, draining."""
+"""What a GrpcServer adds to every service: errors, health, reflection, draining."""
 
 import asyncio
 import logging
@@ -12,9 +12,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
 from mesh.v1 import predict_pb2, predict_pb2_grpc
-from service_kit.errors import Exhausted, InvalidArgument
+from service_kit.errors import Exhausted
 from service_kit.interceptor import STATUS_DETAILS_KEY
-from service_kit.limits import check_model_name, check_request_id, check_texts
+from service_kit.limits import check_texts
 from service_kit.probe import is_serving
 from service_kit.server import GrpcServer
 from service_kit.settings import ServiceSettings
@@ -94,7 +94,7 @@ async def test_an_error_of_ours_keeps_code_message_and_details(channel: aio.Chan
     [b"\x0a\x02\xff\xfe", b"\x0a\xff\xff\xff\xff", b"\x12\x80\x80\x80\x05" + b"a" * 10_485_760],
     ids=["invalid UTF-8", "not a message", "over 8 MiB"],
 )
-async def test_what_cannot_be_decoded_is_the_callers_fault(
+async def test_a_message_that_cannot_be_decoded_is_the_callers_fault(
     channel: aio.Channel, message: bytes
 ) -> None:
     raw: Any = channel.unary_unary(PREDICT)
@@ -114,7 +114,7 @@ async def test_health_check_and_watch_answer(channel: aio.Channel, server: GrpcS
     watch.cancel()
 
 
-async def test_a_containers_probe_sees_whether_it_serves(server: GrpcServer) -> None:
+async def test_the_probe_of_containers_tells_whether_a_server_serves(server: GrpcServer) -> None:
     assert await asyncio.to_thread(is_serving, server.address)
     await server.drain()
     assert not await asyncio.to_thread(is_serving, server.address)
@@ -133,16 +133,3 @@ async def test_reflection_lists_the_services(channel: aio.Channel, version: str)
         answer: Any = await call.read()
     listed = {service.name for service in answer.list_services_response.service}
     assert {"mesh.v1.PredictService", "grpc.health.v1.Health"} <= listed
-
-
-@pytest.mark.parametrize("name", ["", "Reviews", "1st", "a-b", "a" * 41, "x;drop"])
-def test_a_bad_model_name_is_refused(name: str) -> None:
-    with pytest.raises(InvalidArgument, match="model"):
-        check_model_name(name)
-
-
-def test_a_missing_request_id_is_made() -> None:
-    assert check_request_id("") != check_request_id("")
-    assert check_request_id("retrain__reviews__1") == "retrain__reviews__1"
-    with pytest.raises(InvalidArgument):
-        check_request_id("with space")

@@ -1,9 +1,9 @@
-"""A trigger service that hangs in the middle of its work, alone and beside one that stands by.
+"""A trigger service is stopped in the middle of its work, alone or beside one that stands by.
 
-Fault: SIGSTOP when it is about to seal a batch, when Airflow has made a run and the answer waits,
-when a run goes on; SIGCONT a while later. All the while rows come. Where another one stands by, the
-stopped one is killed; or PostgreSQL gives up on its session, the other one follows, and then the
-first goes on as if nothing had happened.
+Fault: SIGSTOP when the service is about to seal a batch, when Airflow has made a run and the answer
+is on its way, or when a run is at work; SIGCONT some seconds later. All the while rows come. Where
+a second service stands by, the stopped one is killed; or PostgreSQL ends its session, the second
+one leads, and then the first one continues with what it was about to do.
 Invariants: no INSERT fails or waits; every committed row is in exactly one batch; every batch has
 exactly one run.
 """
@@ -20,10 +20,10 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from tests.chaos.batches import hold_once, settled
 from tests.chaos.conftest import Hold
-from tests.chaos.test_bridge_faults import prepare
-from tests.chaos.trigger_process import TriggerProcess, epoch, running_trigger_process
+from tests.chaos.trigger.batches import hold_once, settled
+from tests.chaos.trigger.tables import make_tables
+from tests.chaos.trigger.trigger_process import TriggerProcess, epoch, running_trigger_process
 from tests.real_parts import trigger_service as trigger
 from tests.real_parts.trigger_service import query
 from tests.real_parts.waiting import until
@@ -33,11 +33,11 @@ MODEL = "left"
 SHORT_S, LONG_S = 2.0, 30.0
 WITHIN_S = 90.0
 PAUSE_S = 0.005  # between two rows
-# Much less than a stop: who waits for a lock of a process that stands still fails.
+# Much shorter than a stop: an INSERT that waits for a lock of the stopped process fails.
 LOCK_TIMEOUT = "1s"
 INSERTS = "no INSERT fails or waits"
 FOLLOWS = "one bridge leads, another follows it"
-# Of the session that leads: what silence of 30 s makes PostgreSQL do.
+# Ends the session that leads, as PostgreSQL does after 30 s of silence.
 GIVE_UP = (
     "SELECT pg_terminate_backend(pid) FROM pg_locks"
     " WHERE locktype = 'advisory' AND granted AND classid::int = hashtext('champion-mesh')"
@@ -48,7 +48,7 @@ GIVE_UP = (
 
 @dataclass
 class Writer:
-    """Inserts one row after another, each a transaction of its own."""
+    """Inserts one row after another, each in a transaction of its own."""
 
     url: str
     rows: list[int] = field(default_factory=list)
@@ -84,14 +84,14 @@ class Writer:
 
 
 @dataclass
-class MomentousAirflow(StubAirflow):
-    """Tells of the first request of one kind, done but not yet answered."""
+class StoppingAirflow(StubAirflow):
+    """Stops a bridge at its first successful request of one kind: done, but not yet answered."""
 
     method: str = "POST"
-    """POST: a run is wanted; GET: it is asked how the run stands."""
+    """POST: the bridge starts a run; GET: it asks for the state of a run."""
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     stop: TriggerProcess | None = None
-    """Stands still from that moment on, so that the answer waits in its socket."""
+    """The bridge to stop; the answer then waits in its socket."""
 
     def answer(self, method: str, path: str, token: str, body: bytes) -> tuple[int, object]:
         answer = super().answer(method, path, token, body)
@@ -104,16 +104,16 @@ class MomentousAirflow(StubAirflow):
 
 @dataclass
 class Scene:
-    """Bridges with everything around them, and rows that come."""
+    """Bridges, their database and Airflow, and a writer."""
 
     url: str
     folder: Path
-    airflow: MomentousAirflow
+    airflow: StoppingAirflow
     writer: Writer
     _stack: AsyncExitStack
 
     async def start(self) -> TriggerProcess:
-        """Start one more bridge; returns when it leads or stands by."""
+        """Start one more bridge; return once it leads or stands by."""
         sessions = self._sessions() + 1
         bridge = await self._stack.enter_async_context(
             running_trigger_process(self.url, self.airflow.url, self.folder)
@@ -121,33 +121,33 @@ class Scene:
         await self._until(lambda: self._sessions() == sessions and epoch(self.url) > 0)
         return bridge
 
-    async def stands_still(self, bridge: TriggerProcess, method: str) -> None:
-        """Return once `bridge` has been stopped at its next successful request to Airflow."""
+    async def until_stopped(self, bridge: TriggerProcess, method: str) -> None:
+        """Return once `bridge` is stopped at its next successful request by `method` to Airflow."""
         self.airflow.method, self.airflow.stop = method, bridge
         async with asyncio.timeout(WITHIN_S):
             await self.airflow.reached.wait()
         await until(lambda: bridge.stands_still)
 
     async def rows_come(self, bridge: TriggerProcess, seconds: float = SHORT_S) -> int:
-        """Wait for so long while `bridge` stands still; return how many rows were committed."""
+        """Wait some seconds while `bridge` is stopped; return how many rows were committed."""
         before = len(self.writer.rows)
         await asyncio.sleep(seconds)
         assert bridge.stands_still
         return len(self.writer.rows) - before
 
     async def more_runs(self, count: int = 2) -> None:
-        """Wait until so many more runs have begun."""
+        """Wait until `count` more runs have begun."""
         aim = len(self.airflow.created) + count
         await until(lambda: len(self.airflow.created) >= aim, WITHIN_S)
 
     async def leads(self, number: int) -> None:
-        """Wait until the bridge leads that is so many'th to do so."""
+        """Wait until the bridge with epoch `number` leads."""
         await self._until(lambda: epoch(self.url) == number)
 
     async def ends(self, hold: Hold, meanwhile: int) -> None:
-        """Let all that was written settle, and hold the invariants.
+        """End the writer, wait until its rows have settled, and assert the invariants.
 
-        `meanwhile`: rows that were committed while a bridge stood still.
+        `meanwhile`: rows that were committed while a bridge was stopped.
         """
         self.writer.end()
         await self._until(lambda: settled(self.url))
@@ -175,9 +175,9 @@ class Scene:
 
 @pytest.fixture
 async def scene(postgres_url: str, tmp_path: Path) -> AsyncIterator[Scene]:
-    await prepare(postgres_url)
+    await make_tables(postgres_url)
     async with AsyncExitStack() as stack:
-        airflow = MomentousAirflow()
+        airflow = StoppingAirflow()
         await stack.enter_async_context(running_stub_airflow(airflow))
         writer = Writer(postgres_url)
         stack.callback(writer.end)
@@ -192,10 +192,12 @@ async def scene(postgres_url: str, tmp_path: Path) -> AsyncIterator[Scene]:
         pytest.param("GET", LONG_S, marks=pytest.mark.chaos_full),
     ],
 )
-async def test_goes_on(scene: Scene, hold: Hold, method: str, seconds: float) -> None:
+async def test_a_bridge_stopped_at_an_answer_of_airflow_continues(
+    scene: Scene, hold: Hold, method: str, seconds: float
+) -> None:
     bridge = await scene.start()
     scene.writer.begin()
-    await scene.stands_still(bridge, method)
+    await scene.until_stopped(bridge, method)
     meanwhile = await scene.rows_come(bridge, seconds)
     bridge.go_on()
     await scene.more_runs()
@@ -203,7 +205,9 @@ async def test_goes_on(scene: Scene, hold: Hold, method: str, seconds: float) ->
 
 
 @pytest.mark.parametrize("seconds", [SHORT_S, pytest.param(LONG_S, marks=pytest.mark.chaos_full)])
-async def test_goes_on_when_it_was_about_to_seal(scene: Scene, hold: Hold, seconds: float) -> None:
+async def test_a_bridge_stopped_before_it_seals_continues(
+    scene: Scene, hold: Hold, seconds: float
+) -> None:
     bridge = await scene.start()
     scene.writer.begin()
     await until(lambda: bool(scene.writer.rows))
@@ -214,11 +218,13 @@ async def test_goes_on_when_it_was_about_to_seal(scene: Scene, hold: Hold, secon
     await scene.ends(hold, meanwhile)
 
 
-async def test_killed_as_it_stands_still(scene: Scene, hold: Hold) -> None:
+async def test_the_second_bridge_follows_when_the_stopped_one_is_killed(
+    scene: Scene, hold: Hold
+) -> None:
     first = await scene.start()
     await scene.start()
     scene.writer.begin()
-    await scene.stands_still(first, "POST")
+    await scene.until_stopped(first, "POST")
     meanwhile = await scene.rows_come(first)
     led = epoch(scene.url)
     await first.kill()
@@ -237,13 +243,13 @@ async def test_killed_as_it_stands_still(scene: Scene, hold: Hold) -> None:
         pytest.param("GET", "silence", marks=pytest.mark.chaos_full),
     ],
 )
-async def test_goes_on_after_another_one_has_followed(
+async def test_a_stopped_bridge_that_another_has_followed_changes_nothing(
     scene: Scene, hold: Hold, method: str, given_up_by: str
 ) -> None:
     first = await scene.start()
     await scene.start()
     scene.writer.begin()
-    await scene.stands_still(first, method)
+    await scene.until_stopped(first, method)
     meanwhile = await scene.rows_come(first)
     if given_up_by == "hand":
         query(scene.url, GIVE_UP)

@@ -1,4 +1,4 @@
-"""What holds of rows, batches and runs, whatever happened to the bridge."""
+"""The invariants of rows, batches and runs, which hold whatever happened to the bridge."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -10,7 +10,7 @@ LOST, RUNS = "every committed row in exactly one batch", "every batch has exactl
 
 
 def memberships(url: str) -> Counter[tuple[str, int]]:
-    """How many batches name each row, by model and id."""
+    """Return how many batches name each row, by model and id."""
     return Counter(
         query(
             url,
@@ -21,7 +21,7 @@ def memberships(url: str) -> Counter[tuple[str, int]]:
 
 
 def settled(url: str) -> bool:
-    """Whether every row is in a batch, and every batch has succeeded."""
+    """Return whether no rows wait and every batch has succeeded."""
     ((waits, open_batches),) = query(
         url,
         "SELECT (SELECT count(*) FROM mesh.outbox),"
@@ -33,14 +33,14 @@ def settled(url: str) -> bool:
 def hold_once(
     hold: Hold, url: str, model: str, rows: Collection[int], runs: Sequence[str], more: str = ""
 ) -> None:
-    """Hold that each of `rows` is in one batch and that `runs` are one for each batch.
+    """Assert that each of `rows` is in one batch, and that each batch has one of `runs`.
 
-    `more` is said beside them.
+    `more` is added to the text that is printed beside the second invariant.
     """
-    found = memberships(url)
-    lost = [row for row in rows if not found[model, row]]
-    doubled = [row for row, count in found.items() if count > 1]
-    said = f"{len(rows)} rows: {len(lost)} lost, {len(doubled)} doubled"
-    hold(LOST, not lost and not doubled, said)
+    batches_of = memberships(url)
+    lost = [row for row in rows if not batches_of[model, row]]
+    doubled = [row for row, count in batches_of.items() if count > 1]
+    seen = f"{len(rows)} rows: {len(lost)} lost, {len(doubled)} doubled"
+    hold(LOST, not lost and not doubled, seen)
     ids = sorted(name for (name,) in query(url, "SELECT id FROM mesh.batches"))
     hold(RUNS, sorted(runs) == ids, f"{len(ids)} batches, {len(runs)} runs{more}")
