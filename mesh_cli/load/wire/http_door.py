@@ -33,8 +33,9 @@ class HttpDoor:
         self._limit = max(clients, MAX_CONNECTIONS)
         self._answered = answered
         self._idle: list[_Connection] = []
-        # Oldest first: every request has the same timeout.
-        self._busy: dict[_Connection, float] = {}
+        # When the connection's request was due, and when it is out of time. The oldest come first:
+        # every request has the same timeout.
+        self._busy: dict[_Connection, tuple[float, float]] = {}
         self._waiting: deque[tuple[bytes, float, float]] = deque()
         self._opening: set[asyncio.Task[None]] = set()
         self._sweep: asyncio.TimerHandle | None = None
@@ -96,8 +97,7 @@ class HttpDoor:
         self._free(connection)
 
     def _start(self, connection: "_Connection", request: bytes, due: float) -> None:
-        self._busy[connection] = self._loop.time() + self._timeout_s
-        connection.due = due
+        self._busy[connection] = (due, self._loop.time() + self._timeout_s)
         connection.transport.write(request)
 
     def _free(self, connection: "_Connection") -> None:
@@ -107,13 +107,13 @@ class HttpDoor:
         else:
             self._idle.append(connection)
 
+    def is_busy(self, connection: "_Connection") -> bool:
+        """Whether a request waits for its answer on this connection."""
+        return connection in self._busy
+
     def finished(self, connection: "_Connection", response: Response) -> None:
-        """A connection has its response."""
-        if self._busy.pop(connection, None) is None:
-            # Nobody asked: a server that says goodbye to an idle connection.
-            self.failed(connection, BAD_RESPONSE)
-            return
-        due = connection.due
+        """A busy connection has the response to its request."""
+        due, _ = self._busy.pop(connection)
         if response.keep_alive:
             self._free(connection)
         else:
@@ -125,16 +125,17 @@ class HttpDoor:
     def failed(self, connection: "_Connection", error: str, message: bytes = b"") -> None:
         """A connection is of no more use; its request, if it has one, failed."""
         connection.transport.abort()
-        if self._busy.pop(connection, None) is not None:
+        if connection in self._busy:
+            due, _ = self._busy.pop(connection)
             self._grow()
-            self._answered(connection.due, error, message)
+            self._answered(due, error, message)
         elif connection in self._idle:
             self._idle.remove(connection)
 
     def _drop_late(self) -> None:
         now = self._loop.time()
         while self._busy:
-            connection, deadline = next(iter(self._busy.items()))
+            connection, (_, deadline) = next(iter(self._busy.items()))
             if deadline > now:
                 break
             self.failed(connection, TIMEOUT)
@@ -148,7 +149,6 @@ class _Connection(asyncio.Protocol):
     """One connection."""
 
     transport: asyncio.Transport
-    due: float
 
     def __init__(self, door: HttpDoor) -> None:
         self._door = door
@@ -159,17 +159,20 @@ class _Connection(asyncio.Protocol):
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
+        if not self._door.is_busy(self):
+            # A server's goodbye to an idle connection, or a rest of the last answer.
+            self._door.failed(self, BAD_RESPONSE)
+            return
         try:
             response = self._reader.feed(data)
         except BadResponse as error:
-            self._reader = ResponseReader()
             self._door.failed(self, BAD_RESPONSE, str(error).encode())
             return
         if response is not None:
             self._door.finished(self, response)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        response = self._reader.end()
+        response = self._reader.end() if exc is None and self._door.is_busy(self) else None
         if response is not None:
             self._door.finished(self, response)
         else:

@@ -30,6 +30,8 @@ HELD_JSON_ANSWER = JSON_ANSWER.replace(b"replica-1", b"held")
 GrpcHandler = Callable[[int, bytes, grpc.aio.ServicerContext[bytes, bytes]], Awaitable[bytes]]
 # Number of the request -> the bytes of the HTTP response; none: close the connection.
 HttpHandler = Callable[[int], Awaitable[bytes]]
+# Serves one connection; when it returns, the connection is closed.
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 async def always(number: int, request: bytes, context: object) -> bytes:
@@ -74,30 +76,23 @@ async def always_json(number: int) -> bytes:
 
 
 @asynccontextmanager
-async def http_server(handler: HttpHandler = always_json, port: int = 0) -> AsyncIterator[str]:
-    """host:port of a server that answers each request by `handler`."""
-    numbers = iter(range(1 << 30))
+async def tcp_server(serve: Serve, port: int = 0) -> AsyncIterator[str]:
+    """host:port of a server that serves each connection by `serve` and then closes it."""
     serving: set[asyncio.Task[None]] = set()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve_and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         serving.add(task)
         try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).lower()
-                await reader.readexactly(int(head.partition(b"content-length:")[2].split()[0]))
-                answer = await handler(next(numbers))
-                if not answer:
-                    return
-                writer.write(answer)
+            await serve(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             return
         finally:
             serving.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    server = await asyncio.start_server(serve_and_close, "127.0.0.1", port)
     port = server.sockets[0].getsockname()[1]
     try:
         yield f"127.0.0.1:{port}"
@@ -106,6 +101,24 @@ async def http_server(handler: HttpHandler = always_json, port: int = 0) -> Asyn
         for task in tuple(serving):
             task.cancel()
         await asyncio.gather(*serving)
+
+
+@asynccontextmanager
+async def http_server(handler: HttpHandler = always_json, port: int = 0) -> AsyncIterator[str]:
+    """host:port of a server that answers each request by `handler`."""
+    numbers = iter(range(1 << 30))
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            await reader.readexactly(int(head.partition(b"content-length:")[2].split()[0]))
+            answer = await handler(next(numbers))
+            if not answer:
+                return
+            writer.write(answer)
+
+    async with tcp_server(serve, port) as address:
+        yield address
 
 
 class Stall:

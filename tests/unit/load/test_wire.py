@@ -29,7 +29,8 @@ def test_responses_are_read_however_they_are_cut(data: bytes, expected: Response
     for at in range(len(data) - 1):
         assert reader.feed(data[at : at + 1]) is None
     assert reader.feed(data[-1:]) == expected
-    assert reader.feed(LENGTH) == Response(200, b"hello", True)
+    if expected.keep_alive:
+        assert reader.feed(LENGTH) == Response(200, b"hello", True)
 
 
 def test_a_response_without_a_length_ends_with_its_connection() -> None:
@@ -40,10 +41,11 @@ def test_a_response_without_a_length_ends_with_its_connection() -> None:
     assert reader.end() is None
 
 
-def test_a_response_that_is_cut_off_is_none() -> None:
-    for data in (LENGTH, CHUNKED):
+@pytest.mark.parametrize("data", [LENGTH, LENGTH.replace(b"1.1", b"1.0"), CHUNKED])
+def test_the_end_of_the_connection_completes_no_response_with_a_length(data: bytes) -> None:
+    for size in range(len(data)):
         reader = ResponseReader()
-        assert reader.feed(data[:-3]) is None
+        assert reader.feed(data[:size]) is None
         assert reader.end() is None
 
 
@@ -54,12 +56,23 @@ def test_a_response_that_is_cut_off_is_none() -> None:
         b"HTTP/1.1 abc\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: five\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n",
-        LENGTH + b"more",
+        b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n",
     ],
 )
-def test_what_is_no_response_is_told(data: bytes) -> None:
+def test_bytes_that_are_no_response_are_refused(data: bytes) -> None:
     with pytest.raises(BadResponse):
         ResponseReader().feed(data)
+
+
+@pytest.mark.parametrize("surplus", [b"more", b"HTTP/1.1 200", LENGTH, LENGTH[:-2]])
+@pytest.mark.parametrize("answer", [LENGTH, CHUNKED, CHUNKED.replace(b"Close", b"keep-alive")])
+def test_bytes_after_the_end_of_a_response_are_refused(answer: bytes, surplus: bytes) -> None:
+    with pytest.raises(BadResponse):
+        ResponseReader().feed(answer + surplus)
+    reader = ResponseReader()
+    reader.feed(answer[:-1])
+    with pytest.raises(BadResponse):
+        reader.feed(answer[-1:] + surplus)
 
 
 def test_frames_are_read_however_they_are_cut() -> None:
