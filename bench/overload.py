@@ -31,7 +31,7 @@ from mesh_cli.load import (
     run_load,
 )
 from mesh_cli.load.plan.texts import read_texts
-from mesh_cli.load.wire.door import OK
+from mesh_cli.load.wire.connection_pool import OK
 
 CLIENTS = 64
 WARM_UP_S = 4.0

@@ -5,7 +5,6 @@ from typing import NamedTuple
 import httptools
 
 _LENGTH_HEADERS = (b"content-length", b"transfer-encoding")
-_STATUS_WITHOUT_BODY = (204, 304)
 
 
 class BadResponse(Exception):
@@ -25,9 +24,8 @@ class ResponseReader:
 
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
+        self._unfinished: list[bytes] = []
         self._body: list[bytes] = []
-        self._has_length = False
-        self._ends_with_connection = False
         self._response: Response | None = None
         self._has_surplus = False
 
@@ -46,32 +44,26 @@ class ResponseReader:
         if self._has_surplus:
             raise BadResponse("bytes after the end of the response")
         response, self._response = self._response, None
+        if response is None:
+            self._unfinished.append(data)
+        else:
+            self._unfinished.clear()
         return response
 
     def end(self) -> Response | None:
         """Return the response that the end of the connection completes, if there is one."""
-        if not self._ends_with_connection:
+        head = _Head()
+        httptools.HttpResponseParser(head).feed_data(b"".join(self._unfinished))
+        self._unfinished.clear()
+        if not head.complete or head.has_length:
             return None
-        self._ends_with_connection = False
         return Response(self._parser.get_status_code(), b"".join(self._body), keep_alive=False)
 
     # Called by the parser.
 
     def on_message_begin(self) -> None:
-        """A response begins; it may be another one in the bytes that held a whole one already."""
+        """A response begins; it may be a second one in the bytes that held a whole one."""
         self._has_surplus = self._response is not None
-        self._has_length = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header has been read."""
-        if name.lower() in _LENGTH_HEADERS:
-            self._has_length = True
-
-    def on_headers_complete(self) -> None:
-        """The headers are over."""
-        status = self._parser.get_status_code()
-        has_body = status >= 200 and status not in _STATUS_WITHOUT_BODY
-        self._ends_with_connection = has_body and not self._has_length
 
     def on_body(self, part: bytes) -> None:
         """A part of the body has been read."""
@@ -84,3 +76,25 @@ class ResponseReader:
             keep_alive = self._parser.should_keep_alive()
             self._response = Response(status, b"".join(self._body), keep_alive)
         self._body.clear()
+
+
+class _Head:
+    """The head of a response that is not whole.
+
+    Only this one listens to headers: each would cost the reader above a call in every response.
+    """
+
+    complete = False
+    has_length = False
+
+    def on_message_begin(self) -> None:
+        self.complete = self.has_length = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.has_length |= name.lower() in _LENGTH_HEADERS
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+    def on_message_complete(self) -> None:
+        self.complete = False

@@ -1,4 +1,4 @@
-"""Small servers for the load generator's tests: gRPC and HTTP, steered by the test."""
+"""Small gRPC and HTTP servers, whose answers the tests choose."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import grpc
 
 from mesh.v1 import predict_pb2
-from mesh_cli.load.wire.encode import GRPC_METHOD
+from mesh_cli.load.wire.request_encoding import GRPC_METHOD
 
 ANSWER = predict_pb2.PredictResponse(
     predictions=[predict_pb2.Prediction(label="positive", score=0.9)],
@@ -20,15 +20,15 @@ JSON_ANSWER = json.dumps(
     {"model": {"name": "reviews", "version": "3", "alias": "Champion"}, "replica": "replica-1"}
 ).encode()
 
-# The same answers, by the name of a replica that held its request back.
+# The same answers from a replica whose name says that it held the request back.
 HELD_ANSWER = predict_pb2.PredictResponse(
     predictions=ANSWER.predictions, model=ANSWER.model, replica="held"
 )
 HELD_JSON_ANSWER = JSON_ANSWER.replace(b"replica-1", b"held")
 
-# Number of the request (from 0) and its bytes -> the answer's bytes.
+# Takes the number of the request (from 0), its bytes and the call; returns the answer's bytes.
 GrpcHandler = Callable[[int, bytes, grpc.aio.ServicerContext[bytes, bytes]], Awaitable[bytes]]
-# Number of the request -> the bytes of the HTTP response; none: close the connection.
+# Takes the number of the request; returns the HTTP response, or nothing to close the connection.
 HttpHandler = Callable[[int], Awaitable[bytes]]
 # Serves one connection; when it returns, the connection is closed.
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -122,7 +122,7 @@ async def http_server(handler: HttpHandler = always_json, port: int = 0) -> Asyn
 
 
 class Stall:
-    """A server that stands still once: from the request `at` on, for `seconds`."""
+    """Holds a server up once, for `seconds` from the request with the number `at` on."""
 
     def __init__(self, at: int, seconds: float) -> None:
         self._at = at
@@ -132,7 +132,7 @@ class Stall:
         self.end = 0.0
 
     async def wait(self, number: int) -> bool:
-        """Hold back a request that falls into the stall; whether it did."""
+        """Hold back a request that falls into the stall; return whether it did."""
         if number == self._at:
             self.begin = time.monotonic()
             self.end = self.begin + self._seconds

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from mesh_cli.load import ClosedLoop, LoadSpec
-from mesh_cli.load.wire.http_door import HttpDoor
+from mesh_cli.load.wire.http_pool import HttpPool
 from tests.unit.load.load_servers import Serve, response, tcp_server
 
 REQUEST = b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n"
@@ -20,7 +20,7 @@ class Requests:
 
     def __init__(self, address: str) -> None:
         spec = LoadSpec(address, "reviews", ClosedLoop(1), ("x",), protocol="json")
-        self.door = HttpDoor(spec, self._answered)
+        self.pool = HttpPool(spec, self._answered)
         self._answer: asyncio.Future[tuple[str, bytes]] = asyncio.Future()
 
     def _answered(self, due: float, code: str, body: bytes) -> None:
@@ -29,7 +29,7 @@ class Requests:
     async def send(self) -> tuple[str, bytes]:
         """Send a request; return the code and the bytes of its answer."""
         self._answer = asyncio.Future()
-        self.door.send(REQUEST, 0.0)
+        self.pool.send(REQUEST, 0.0)
         return await asyncio.wait_for(self._answer, 10)
 
 
@@ -38,11 +38,11 @@ async def requests_to(serve: Serve) -> AsyncIterator[Requests]:
     """Requests to a server that serves each connection by `serve`."""
     async with tcp_server(serve) as address:
         requests = Requests(address)
-        await requests.door.open()
+        await requests.pool.open()
         try:
             yield requests
         finally:
-            await requests.door.close()
+            await requests.pool.close()
 
 
 @pytest.mark.parametrize("leftover", [response(b"old"), response(b"old")[:-2], b"HTTP", b"old"])
