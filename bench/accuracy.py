@@ -15,10 +15,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from bench.kit.fleet import running_fleet
 from bench.kit.model import BUILD, model_folder
-from bench.kit.ours import our_side
-from bench.kit.processes import end_as_by_control_c
 from bench.kit.results import Section, record
+from bench.kit.server_process import end_as_by_control_c
 from bench.limit import Model, Save
 from bench.serve import ask
 from inference_svc.model.model_files import TOKENIZER_FILE, WEIGHTS_FOLDER, read_spec
@@ -42,7 +42,7 @@ class Answer:
 def served(folder: Path, texts: list[str]) -> list[Answer]:
     """Our answers, through Envoy."""
     found: list[Answer] = []
-    with our_side(BUILD / "accuracy", folder) as ours:
+    with running_fleet(BUILD / "accuracy", folder) as ours:
         for begin in range(0, len(texts), TEXTS_PER_REQUEST):
             answers = ask(ours.address, texts[begin : begin + TEXTS_PER_REQUEST])
             found += [Answer(label, score) for _, label, score in answers]

@@ -19,7 +19,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.kit.steered import control_plane_process, with_steered_mesh, without_its_control_plane
+from bench.kit.modelless_mesh import (
+    control_plane_process,
+    run_with_modelless_mesh,
+    without_its_control_plane,
+)
 from tests.twins.steered_mesh import SteeredMesh
 
 # Messages of its log, in the order in which they come.
@@ -74,7 +78,7 @@ async def _measure(mesh: SteeredMesh, starts: int) -> None:
 
 def main(starts: Annotated[int, typer.Option(help="Restarts to time.")] = 10) -> None:
     """Start the mesh, measure, print."""
-    with_steered_mesh(lambda mesh: _measure(mesh, starts), console)
+    run_with_modelless_mesh(lambda mesh: _measure(mesh, starts), console)
 
 
 if __name__ == "__main__":

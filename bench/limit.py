@@ -19,7 +19,7 @@ from rich.console import Console
 
 from bench.kit.engine_worker import EngineSpec
 from bench.kit.model import model_folder
-from bench.kit.offline import Engines
+from bench.kit.offline_engines import OfflineEngines
 from bench.kit.results import Section, record
 from inference_svc.engines.cpu_features import has_bf16
 from mesh_cli.load.plan.texts import read_texts
@@ -73,7 +73,7 @@ def measure(
     p50: dict[EngineSpec, list[float]] = defaultdict(list)
     p99: dict[EngineSpec, list[float]] = defaultdict(list)
     with ExitStack() as stack, Console(stderr=True).status("engines are loaded") as status:
-        running = [stack.enter_context(Engines(folder, spec, texts)) for spec in specs]
+        running = [stack.enter_context(OfflineEngines(folder, spec, texts)) for spec in specs]
         for number in range(rounds):
             for engines in running:
                 name = f"round {number + 1} of {rounds}: {engines.spec.name}"

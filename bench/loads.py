@@ -16,11 +16,11 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from bench.kit.fleet import Fleet, running_fleet
 from bench.kit.model import BUILD, MODEL, model_folder
-from bench.kit.offline import Engines
-from bench.kit.ours import OurSide, our_side
-from bench.kit.processes import end_as_by_control_c
+from bench.kit.offline_engines import OfflineEngines
 from bench.kit.results import Section, record
+from bench.kit.server_process import end_as_by_control_c
 from bench.limit import BATCH_TEXTS, MOST_TEXTS, Model, Save, Texts, served_engine
 from mesh_cli.load import ClosedLoop, LoadResult, LoadSpec, OpenLoop, run_load
 from mesh_cli.load.plan.texts import read_texts
@@ -65,7 +65,7 @@ def mixed_lengths(texts: Sequence[str], count: int) -> list[str]:
     return [" ".join(islice(words, size)) for size in sizes]
 
 
-def serve(ours: OurSide, texts: Sequence[str], mixed: Sequence[str], seconds: float) -> Rounds:
+def serve(ours: Fleet, texts: Sequence[str], mixed: Sequence[str], seconds: float) -> Rounds:
     """One round on our side."""
     json = LoadSpec(
         address=ours.address,
@@ -99,7 +99,7 @@ def serve(ours: OurSide, texts: Sequence[str], mixed: Sequence[str], seconds: fl
     }
 
 
-def _padding(ours: OurSide) -> tuple[float, float]:
+def _padding(ours: Fleet) -> tuple[float, float]:
     name = "mesh_batch_pad_waste"
     return ours.metric(f"{name}_sum"), ours.metric(f"{name}_count")
 
@@ -108,7 +108,7 @@ def _latency(result: LoadResult, percentile: int) -> float:
     return float(np.percentile(result.latencies(), percentile)) * 1e3
 
 
-def alone(engines: Engines, mixed: Engines) -> Rounds:
+def alone(engines: OfflineEngines, mixed: OfflineEngines) -> Rounds:
     """One round of the engine without a server."""
     p50, p99 = np.percentile(engines.latencies(LIMIT_S), [50, 99]) * 1e3
     return {
@@ -162,14 +162,14 @@ def main(
     found: Rounds = defaultdict(list)
     with (
         Console(stderr=True).status("") as status,
-        Engines(folder, served_engine(), lines) as engines,
-        Engines(folder, served_engine(), mixed) as of_mixed,
+        OfflineEngines(folder, served_engine(), lines) as engines,
+        OfflineEngines(folder, served_engine(), mixed) as of_mixed,
     ):
         for number in range(1, rounds + 1):
             status.update(f"round {number} of {rounds}: the engine alone")
             parts = [alone(engines, of_mixed)]
             status.update(f"round {number} of {rounds}: our side")
-            with our_side(BUILD / "loads", folder) as ours:
+            with running_fleet(BUILD / "loads", folder) as ours:
                 parts.append(serve(ours, lines, mixed, seconds))
             for part in parts:
                 for name, values in part.items():

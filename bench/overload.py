@@ -16,11 +16,11 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from bench.kit.measure import Others
+from bench.kit.fleet import Fleet, running_fleet
+from bench.kit.load_figures import OtherProcesses
 from bench.kit.model import BUILD, MODEL, model_folder
-from bench.kit.ours import OurSide, our_side
-from bench.kit.processes import end_as_by_control_c
 from bench.kit.results import Section, record
+from bench.kit.server_process import end_as_by_control_c
 from bench.limit import MOST_TEXTS, Model, Save, Texts
 from mesh_cli.load import (
     ClosedLoop,
@@ -82,7 +82,7 @@ class Round:
     """Envoy and the replicas, at the end of the overload."""
 
 
-def run_round(ours: OurSide, spec: LoadSpec, seconds: float, times: float) -> Round:
+def run_round(ours: Fleet, spec: LoadSpec, seconds: float, times: float) -> Round:
     """Capacity, then overload between two calm stretches."""
     first = run_load(spec)
     capacity = first.throughput()
@@ -100,7 +100,7 @@ def run_round(ours: OurSide, spec: LoadSpec, seconds: float, times: float) -> Ro
     )
     with LoadProcess(base) as steady:
         time.sleep(max(0.0, steady.begin() - time.monotonic()))
-        with LoadProcess(more) as surge, Others() as bystanders:
+        with LoadProcess(more) as surge, OtherProcesses() as bystanders:
             begin, cpu = surge.begin(), _cpu_s(ours)
             time.sleep(max(0.0, begin + seconds - time.monotonic()))
             cpu = _cpu_s(ours) - cpu
@@ -165,7 +165,7 @@ def _percentile(values: Sequence[float], percentile: int) -> float:
     return float(np.percentile(values, percentile)) if values else 0.0
 
 
-def _cpu_s(ours: OurSide) -> float:
+def _cpu_s(ours: Fleet) -> float:
     return sum(server.cpu_s() for server in ours.servers)
 
 
@@ -239,7 +239,7 @@ def main(
     with Console(stderr=True).status("") as status:
         for number in range(1, rounds + 1):
             status.update(f"round {number} of {rounds}")
-            with our_side(BUILD / "overload", folder) as ours:
+            with running_fleet(BUILD / "overload", folder) as ours:
                 spec = LoadSpec(
                     address=ours.address,
                     model=MODEL,

@@ -16,12 +16,12 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from bench.kit.measure import Figures, measure, medians
+from bench.kit.fleet import running_fleet
+from bench.kit.load_figures import Figures, measure_load, medians
 from bench.kit.model import BUILD, MODEL, model_folder
-from bench.kit.offline import Engines
-from bench.kit.ours import our_side
-from bench.kit.processes import end_as_by_control_c
+from bench.kit.offline_engines import OfflineEngines
 from bench.kit.results import Section, record
+from bench.kit.server_process import end_as_by_control_c
 from bench.limit import BATCH_TEXTS, MOST_TEXTS, Model, Save, Texts, served_engine
 from bench.peers.environment import environment, installed_version
 from bench.peers.peer import Peer
@@ -77,7 +77,7 @@ class Comparison:
         return {name: medians(found) for name, found in self.served.items()}
 
 
-def limit_of(engines: Engines, batches: Sequence[int] = BATCH_TEXTS) -> Limit:
+def limit_of(engines: OfflineEngines, batches: Sequence[int] = BATCH_TEXTS) -> Limit:
     """Measure the limit once."""
     best = max(engines.throughput(size, LIMIT_S) for size in batches)
     p50, p99 = np.percentile(engines.latencies(LIMIT_S), [50, 99]) * 1e3
@@ -107,13 +107,13 @@ def compare(
     load = (clients, seconds, WARM_UP_S)
     state = BUILD / "serve"
     status = Console(stderr=True).status("")
-    with status, Engines(folder, served_engine(), texts) as engines:
+    with status, OfflineEngines(folder, served_engine(), texts) as engines:
         for number in range(1, rounds + 1):
             turn = f"round {number} of {rounds}"
             status.update(f"{turn}: the engine offline")
             limits.append(limit_of(engines))
             status.update(f"{turn}: {OURS} starts")
-            with our_side(state / OURS, folder) as ours:
+            with running_fleet(state / OURS, folder) as ours:
                 for protocol in protocols:
                     status.update(f"{turn}: {OURS} over {protocol}")
                     spec = LoadSpec(
@@ -125,7 +125,7 @@ def compare(
                         duration_s=seconds,
                         warm_up_s=WARM_UP_S,
                     )
-                    figures, _ = measure(spec, ours.servers, ours.replicas)
+                    figures, _ = measure_load(spec, ours.servers, ours.replicas)
                     served[f"{OURS} {protocol}"].append(figures)
                 answers = ask(ours.address, texts[:CHECKED_TEXTS])
             for peer, precision in peers:
@@ -152,7 +152,7 @@ def _measured(
     their = ServedPeer(peer, folder, precision)
     with their.process:
         their.check(answers)
-        return measure(their.spec(texts, *load), [their.process])[0]
+        return measure_load(their.spec(texts, *load), [their.process])[0]
 
 
 def section(found: Comparison, clients: int, command: str) -> Section:

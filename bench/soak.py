@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from bench.kit.fleet import Fleet, running_fleet
 from bench.kit.model import BUILD, MODEL, model_folder
-from bench.kit.ours import OurSide, our_side
-from bench.kit.processes import end_as_by_control_c
 from bench.kit.results import Section, record
+from bench.kit.server_process import end_as_by_control_c
 from bench.limit import MOST_TEXTS, Model, Save, Texts
 from mesh_cli.load import ClosedLoop, LoadSpec, run_load
 from mesh_cli.load.plan.texts import read_texts
@@ -24,7 +24,7 @@ PART_S = 5.0
 console = Console()
 
 
-def soak(ours: OurSide, spec: LoadSpec, last: int) -> tuple[dict[str, list[float]], list[int], int]:
+def soak(ours: Fleet, spec: LoadSpec, last: int) -> tuple[dict[str, list[float]], list[int], int]:
     """MiB of each server at FIRST and at `last` requests; how many there were, how many failed."""
     resident: dict[str, list[float]] = {server.name: [] for server in ours.servers}
     sent, passed, failed = 0, [], 0
@@ -66,7 +66,7 @@ def main(
     """Measure and print."""
     lines = read_texts(texts)[:MOST_TEXTS]
     end_as_by_control_c()
-    with our_side(BUILD / "soak", model_folder(model)) as ours:
+    with running_fleet(BUILD / "soak", model_folder(model)) as ours:
         spec = LoadSpec(
             address=ours.address,
             model=MODEL,

@@ -18,7 +18,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bench.kit.steered import control_plane_process, with_steered_mesh, without_its_control_plane
+from bench.kit.modelless_mesh import (
+    control_plane_process,
+    run_with_modelless_mesh,
+    without_its_control_plane,
+)
 from mesh.v1 import predict_pb2, predict_pb2_grpc, reload_pb2, reload_pb2_grpc
 from tests.twins.steered_mesh import SteeredMesh
 
@@ -110,7 +114,7 @@ def main(
 ) -> None:
     """Start the mesh, measure, print."""
 
-    with_steered_mesh(lambda mesh: _measure(mesh, changes, calls), console)
+    run_with_modelless_mesh(lambda mesh: _measure(mesh, changes, calls), console)
 
 
 if __name__ == "__main__":

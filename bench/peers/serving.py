@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 
-from bench.kit.processes import ServerProcess
+from bench.kit.server_process import ServerProcess
 from bench.peers.catalog import PEERS
 from bench.peers.environment import BUILD, environment
 from bench.peers.peer import FOLDER, Peer, Turn

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from bench.kit.engine_worker import length_sorted
-from bench.kit.measure import Figures, busiest, medians
+from bench.kit.load_figures import Figures, busiest, medians
 from bench.kit.results import Section, markdown, record
 from bench.overload import recovery_s
 from bench.serve import Comparison, Limit, section

@@ -7,7 +7,7 @@ from statistics import median
 
 import psutil
 
-from bench.kit.processes import ServerProcess
+from bench.kit.server_process import ServerProcess
 from mesh_cli.load import LoadResult, LoadSpec, run_load
 
 # Guest time is part of user time already.
@@ -40,14 +40,14 @@ class Figures:
         return sum(ms for part, ms in self.cpu_ms.items() if part != "engine")
 
 
-def measure(
+def measure_load(
     spec: LoadSpec, servers: Sequence[ServerProcess], replicas: Sequence[ServerProcess] = ()
 ) -> tuple[Figures, LoadResult]:
     """Run a load; `replicas` are servers with one thread that computes, told apart by its CPU."""
     others = [server for server in servers if server not in replicas]
     before = {server.name: server.cpu_s() for server in servers}
     threads = {replica.name: replica.thread_cpu_s() for replica in replicas}
-    with Others() as bystanders:
+    with OtherProcesses() as bystanders:
         result = run_load(spec)
     requests = len(result.due) or 1
     cpu = {server.name: server.cpu_s() - before[server.name] for server in servers}
@@ -74,10 +74,10 @@ def measure(
     return figures, result
 
 
-class Others:
+class OtherProcesses:
     """What the machine was busy with beside a measurement. Use it in a `with`."""
 
-    def __enter__(self) -> "Others":
+    def __enter__(self) -> "OtherProcesses":
         self._begin, self._busy = time.monotonic(), _busy_s()
         return self
 

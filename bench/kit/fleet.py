@@ -17,7 +17,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.kit.model import MODEL
-from bench.kit.processes import ServerProcess
+from bench.kit.server_process import ServerProcess
 from inference_svc.versions.cache import VersionInfo
 from mesh_cli.local.health import grpc_health
 from mesh_cli.local.parts import envoy_workers
@@ -28,7 +28,7 @@ NOBODY = "127.0.0.1:1"
 
 
 @dataclass(frozen=True)
-class OurSide:
+class Fleet:
     """What runs, and where it is reached."""
 
     address: str
@@ -49,7 +49,7 @@ class OurSide:
 
 
 @contextmanager
-def our_side(folder: Path, model: Path, replicas: int = 2) -> Iterator[OurSide]:
+def running_fleet(folder: Path, model: Path, replicas: int = 2) -> Iterator[Fleet]:
     """Serve the version in `model` by so many replicas; state and logs go to `folder`."""
     names = [f"replica-{number}" for number in range(1, replicas + 1)]
     metrics = [f"{name}-metrics" for name in names]
@@ -73,7 +73,7 @@ def our_side(folder: Path, model: Path, replicas: int = 2) -> Iterator[OurSide]:
                 ports["admin"],
             )
         )
-        yield OurSide(
+        yield Fleet(
             at["envoy"],
             envoy,
             running,
