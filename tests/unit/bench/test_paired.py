@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
-from bench.kit.checkout_run import RunFigures, digest, figures_of, share_model
-from bench.paired import Pair, ratio
+from bench.paired.checkout_run import RunFigures, digest, figures_of, share_model
+from bench.paired.ratio import Pair, ratio
 
 
 def run(texts_per_s: float = 100.0, envoy_ms: float = 0.2) -> RunFigures:

@@ -7,9 +7,7 @@ clients over JSON, one text a request, the same model. Every second pair begins 
 are compared within pairs only, as the machine may be faster in one minute than in another.
 """
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -17,13 +15,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import quantile_test
 
-from bench.kit.checkout_run import RunFigures, serve, share_model
 from bench.kit.results import WIDTH, commit, machine
 from bench.kit.server_process import end_as_by_control_c
+from bench.paired.checkout_run import RunFigures, serve, share_model
+from bench.paired.ratio import CONFIDENCE, Pair, ratio
 
-CONFIDENCE = 0.95
 # Cores that other processes may take without a warning.
 DISTURBED_CORES = 0.1
 FIGURES: dict[str, Callable[[RunFigures], float]] = {
@@ -34,40 +31,6 @@ FIGURES: dict[str, Callable[[RunFigures], float]] = {
     "total, CPU a request": lambda run: run.total_ms,
     "throughput": lambda run: run.texts_per_s,
 }
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One run of each checkout."""
-
-    before: RunFigures
-    after: RunFigures
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """Median of the ratios after/before of all pairs, with its interval of confidence."""
-
-    median: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        if math.isnan(self.low) or math.isnan(self.high):
-            return f"{self.median:.3f} (too few pairs for an interval)"
-        return f"{self.median:.3f} ({self.low:.3f} to {self.high:.3f})"
-
-
-def ratio(pairs: Sequence[Pair], figure: Callable[[RunFigures], float]) -> Ratio:
-    """Compare a figure within pairs.
-
-    The interval is between two of the sorted ratios, which the binomial distribution chooses: no
-    distribution of the ratios is assumed. It takes at least 6 pairs; its bounds are NaN with fewer.
-    """
-    ratios = [figure(pair.after) / figure(pair.before) for pair in pairs]
-    test = quantile_test(ratios, q=median(ratios), p=0.5)
-    low, high = test.confidence_interval(CONFIDENCE)
-    return Ratio(median(ratios), float(low), float(high))
 
 
 def measure_pairs(
