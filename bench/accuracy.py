@@ -1,7 +1,7 @@
-"""What is served by us beside the torch fp32 model: `python -m bench.accuracy --texts FILE`
+"""The mesh's answers beside those of torch in fp32: `python -m bench.accuracy --texts FILE`
 
 FILE is a .csv with columns `text` and `label`. Every text goes through Envoy to two replicas, and
-through transformers in a process of its own, in fp32, one text at a time.
+through transformers in a child process, in fp32, one text at a time.
 """
 
 import json
@@ -15,10 +15,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from bench.kit.fleet import running_fleet
 from bench.kit.model import BUILD, model_folder
-from bench.kit.ours import our_side
-from bench.kit.processes import end_as_by_control_c
 from bench.kit.results import Section, record
+from bench.kit.server_process import end_as_by_control_c
 from bench.limit import Model, Save
 from bench.serve import ask
 from inference_svc.model.model_files import TOKENIZER_FILE, WEIGHTS_FOLDER, read_spec
@@ -40,18 +40,18 @@ class Answer:
 
 
 def served(folder: Path, texts: list[str]) -> list[Answer]:
-    """Our answers, through Envoy."""
-    found: list[Answer] = []
-    with our_side(BUILD / "accuracy", folder) as ours:
+    """The answers of two replicas, through Envoy."""
+    given: list[Answer] = []
+    with running_fleet(BUILD / "accuracy", folder) as fleet:
         for begin in range(0, len(texts), TEXTS_PER_REQUEST):
-            answers = ask(ours.address, texts[begin : begin + TEXTS_PER_REQUEST])
-            found += [Answer(label, score) for _, label, score in answers]
-    return found
+            answers = ask(fleet.address, texts[begin : begin + TEXTS_PER_REQUEST])
+            given += [Answer(label, score) for _, label, score in answers]
+    return given
 
 
 def by_torch(folder: Path, texts: list[str]) -> list[Answer]:
-    """What transformers answers, in a process that keeps torch to itself."""
-    # Threads that spin at barriers would make it ten times slower beside anything that computes.
+    """The answers of transformers, in a child process: torch stays out of this one."""
+    # PASSIVE: threads that spin at barriers make it ten times slower beside other processes.
     environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "bench.accuracy", "--by-torch", str(folder)],
@@ -76,25 +76,25 @@ def _answer_by_torch(folder: Path) -> None:
         folder / WEIGHTS_FOLDER, dtype=torch.float32
     )
     model.train(mode=False)
-    found = []
+    answers = []
     with torch.inference_mode():
         for text in json.load(sys.stdin):
             limit = {"truncation": True, "max_length": spec.max_tokens}
             ids = tokenizer(text, return_tensors="pt", **limit)
             score, column = model(**ids).logits[0].softmax(-1).max(-1)
-            found.append((spec.labels[int(column)], float(score)))
-    json.dump(found, sys.stdout)
+            answers.append((spec.labels[int(column)], float(score)))
+    json.dump(answers, sys.stdout)
 
 
 def section(ours: list[Answer], torch: list[Answer], labels: list[str]) -> Section:
-    """The comparison."""
+    """The comparison as a table."""
     pairs = list(zip(ours, torch, strict=True))
     accuracy = [
         100 * sum(one.label == label for one, label in zip(side, labels, strict=True)) / len(labels)
         for side in (ours, torch)
     ]
-    other = sum(mine.label != theirs.label for mine, theirs in pairs)
-    apart = max(abs(a.score - b.score) for a, b in pairs if a.label == b.label)
+    differing = sum(mine.label != theirs.label for mine, theirs in pairs)
+    largest_difference = max(abs(a.score - b.score) for a, b in pairs if a.label == b.label)
     rows = (
         ("accuracy, served", f"{accuracy[0]:.2f} %", ""),
         ("accuracy, torch fp32", f"{accuracy[1]:.2f} %", ""),
@@ -103,15 +103,15 @@ def section(ours: list[Answer], torch: list[Answer], labels: list[str]) -> Secti
             f"{accuracy[0] - accuracy[1]:+.2f} points",
             f"within {WANTED_POINTS} points",
         ),
-        ("texts with another label", f"{other:,} of {len(labels):,}", ""),
-        ("largest difference of a score, same label", f"{apart:.4f}", ""),
+        ("texts with another label", f"{differing:,} of {len(labels):,}", ""),
+        ("largest difference of a score, same label", f"{largest_difference:.4f}", ""),
     )
     return Section(
         title="Accuracy of what is served",
         command="python -m bench.accuracy --texts FILE --model NAME",
         columns=("", "measured", "wanted"),
         rows=rows,
-        data={"served": accuracy[0], "torch": accuracy[1], "other_labels": other},
+        data={"served": accuracy[0], "torch": accuracy[1], "other_labels": differing},
     )
 
 
@@ -135,7 +135,7 @@ def main(
     folder = model_folder(model)
     with Console(stderr=True).status("torch in fp32") as status:
         theirs = by_torch(folder, lines)
-        status.update("our side")
+        status.update("the replicas")
         ours = served(folder, lines)
     result = section(ours, theirs, labels)
     result.show(console)

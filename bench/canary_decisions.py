@@ -1,10 +1,10 @@
-"""How a canary decides about Challengers whose quality is known: simulated, seeded.
+"""The decisions of a canary about Challengers of a given quality, in a simulation with a seed.
 
     python -m bench.canary_decisions
 
 Each run draws the held-out comparison and the live requests of a whole canary (5, 25, 50 %; 30 s a
-step; 10 % mirrored) and lets the judge look at them as the control plane does: every second, and
-at the end of each step.
+step; 10 % mirrored). As in the control plane the judge sees them every second and at the end of
+each step.
 """
 
 import argparse
@@ -41,7 +41,7 @@ class Scenario:
     """Share of texts that the two answer differently."""
 
     swapped: bool = False
-    """Its labels are the wrong way round, live only: the held-out rows promised otherwise."""
+    """Its labels are exchanged in live answers, but not in those for the held-out rows."""
 
     slowdown: float = 1.0
     error_rate: float = 0.0005
@@ -61,7 +61,7 @@ SCENARIOS = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one canary ended: the action, and the step (from 0) at which."""
+    """The end of one canary: the action, its reason, and the step (from 0) in which it came."""
 
     action: Action
     step: int
@@ -98,7 +98,7 @@ def run_canary(
 
 
 def _held_out(scenario: Scenario, random: np.random.Generator) -> HeldOut:
-    """The paired comparison as the training makes it, by rows that one of the two gets right."""
+    """The paired comparison of the training: rows that exactly one of the two models gets right."""
     wins = (scenario.disagreement + scenario.gain) / 2
     losses = (scenario.disagreement - scenario.gain) / 2
     won, lost, _ = random.multinomial(HELD_OUT_ROWS, (wins, losses, 1 - wins - losses))
@@ -129,7 +129,7 @@ def _compared(scenario: Scenario, texts: int, random: np.random.Generator) -> Sl
 
 
 def _histogram(times_ms: np.ndarray) -> tuple[int, ...]:
-    """As service_kit.histogram.bucket_of, for many at once."""
+    """Counts by bucket, as service_kit.histogram.bucket_of chooses it."""
     buckets = np.ceil(PER_DOUBLING * np.log2(times_ms / LEAST_MS)).clip(0, BUCKETS - 1)
     return tuple(np.bincount(buckets.astype(int)).tolist())
 
@@ -144,7 +144,7 @@ def simulate(
 
 
 def main() -> None:
-    """Entry point."""
+    """Simulate every scenario and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=200, help="canaries a scenario")
     parser.add_argument("--seed", type=int, default=SEED)
@@ -159,8 +159,8 @@ def main() -> None:
         table.add_row(
             scenario.name,
             *(
-                f"{100 * found / args.runs:.1f} %"
-                for found in (
+                f"{100 * ended / args.runs:.1f} %"
+                for ended in (
                     count[Action.PROMOTE],
                     count[Action.ROLL_BACK],
                     first,

@@ -1,8 +1,8 @@
-"""How long the control plane takes to start, and to have its Envoy again after it was killed.
+"""Time that the control plane takes to start and to have its Envoy again after it was killed.
 
 `python -m bench.control_plane_start`: the real process with a real Envoy, MLflow and PostgreSQL in
-front of two replicas without a model. It is killed and started again; times run from the new
-process's start. What a supervisor takes to notice is not in them.
+front of two replicas without a model. It is killed and started again. Times run from the start of
+the new process; the time in which a supervisor notices the end of the old one is not in them.
 """
 
 import asyncio
@@ -19,10 +19,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.kit.steered import control_plane_process, with_steered_mesh, without_its_control_plane
+from bench.kit.modelless_mesh import (
+    control_plane_process,
+    run_with_modelless_mesh,
+    without_its_control_plane,
+)
 from tests.twins.steered_mesh import SteeredMesh
 
-# Messages of its log, in the order in which they come.
+# Messages of its log in their order, and the stages that they mark.
 STAGES = {
     "listening": "listens",
     "targets changed": "first snapshot",
@@ -34,7 +38,7 @@ console = Console()
 
 
 async def _stages(process: Process, started: float) -> Mapping[str, float]:
-    """Milliseconds from the start to each stage, and of CPU to the first snapshot."""
+    """Milliseconds from `started` to each stage, and CPU milliseconds to the first snapshot."""
     assert process.stdout is not None
     reached: dict[str, float] = {}
     async for line in process.stdout:
@@ -68,17 +72,17 @@ async def _restart(mesh: SteeredMesh) -> Mapping[str, float]:
 async def _measure(mesh: SteeredMesh, starts: int) -> None:
     await mesh.served("reviews")
     async with without_its_control_plane(mesh):
-        found = [await _restart(mesh) for _ in range(starts)]
+        restarts = [await _restart(mesh) for _ in range(starts)]
     table = Table("from the start of the process to", "median ms", "max ms")
     for stage in (CPU, *STAGES.values(), FLEET):
-        taken = [stages[stage] for stages in found]
+        taken = [stages[stage] for stages in restarts]
         table.add_row(stage, f"{np.median(taken):.0f}", f"{max(taken):.0f}")
     console.print(table)
 
 
 def main(starts: Annotated[int, typer.Option(help="Restarts to time.")] = 10) -> None:
     """Start the mesh, measure, print."""
-    with_steered_mesh(lambda mesh: _measure(mesh, starts), console)
+    run_with_modelless_mesh(lambda mesh: _measure(mesh, starts), console)
 
 
 if __name__ == "__main__":

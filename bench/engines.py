@@ -18,7 +18,7 @@ from bench.limit import (
 from inference_svc.engines.cpu_features import has_bf16
 from mesh_cli.load.plan.texts import read_texts
 
-# To tell engines apart; a pass of the slowest over all texts takes half a minute.
+# Enough to compare engines. With more the slowest engine takes over half a minute for a pass.
 ENOUGH_TEXTS = 512
 
 

@@ -1,8 +1,8 @@
-"""How long a change of the fleet takes to become what Envoy is sent, by size of the fleet.
+"""Time from a change of the fleet to the encoded configuration for Envoy, by size of the fleet.
 
 `python -m bench.fleet_size` simulates fleets of up to 50 replicas x 20 models without a network:
-one replica of a fleet falls behind with one model, and comes back. Measured is the time from the
-new state of the fleet to the encoded responses for one Envoy, and how much is sent.
+one replica falls behind with one model, and catches up. It measures the time from the new state of
+the fleet to the encoded responses for one Envoy, and their size.
 """
 
 import statistics
@@ -40,7 +40,7 @@ class _Client:
 
 @dataclass
 class Envoy:
-    """A Publisher with one Envoy that takes everything at once."""
+    """A Publisher with one Envoy that accepts every response at once."""
 
     def __post_init__(self) -> None:
         self.encoder = Encoder()
@@ -52,7 +52,7 @@ class Envoy:
         self.sent_bytes = 0
 
     def publish(self, topology: MeshTopology) -> None:
-        """Encode the change and take it."""
+        """Encode the change and have Envoy accept it."""
         resources = self.encoder.encode(build_snapshot(topology))
         while self._round(resources):
             pass
@@ -77,7 +77,7 @@ class Envoy:
 
 
 def fleet(replicas: int, models: int, stale: bool) -> list[Member]:
-    """A fleet in which every model has a Challenger; `stale`: the first replica lags behind."""
+    """A fleet whose models all have a Challenger. `stale`: the first replica has an old version."""
     members = []
     for number in range(replicas):
         slots = []
@@ -93,7 +93,7 @@ def fleet(replicas: int, models: int, stale: bool) -> list[Member]:
 
 
 def measure(replicas: int, models: int) -> tuple[list[float], float, float]:
-    """Milliseconds of each change, and resources and bytes sent for one."""
+    """Milliseconds of each change, and the mean resources and bytes sent for a change."""
     split = StoredSplit(Split(90, 10, 5), "3").tag()
     registered = [
         RegisteredModel(f"model_{n}", {SERVING: "2"}, {TAG_TRAFFIC: split}) for n in range(models)
@@ -112,7 +112,7 @@ def measure(replicas: int, models: int) -> tuple[list[float], float, float]:
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure and print."""
     columns = ("replicas", "models", "median ms", "p99 ms", "resources sent", "bytes sent")
     table = Table(*columns, title="One replica's change, to the encoded answer")
     for replicas, models in SIZES:

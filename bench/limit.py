@@ -1,7 +1,7 @@
-"""The limit: the best that the engine does offline on these cores. `python -m bench.limit`
+"""The limit: the engine's best offline rate on these cores. `python -m bench.limit`
 
-One process a core with one thread each, texts tokenised beforehand, length-sorted batches, no
-server: what a server is compared with. Also the engine alone with one text at a time.
+Servers are compared with it: one process a core with one thread each, texts tokenised beforehand,
+length-sorted batches. It also measures one text at a time.
 """
 
 import json
@@ -19,14 +19,14 @@ from rich.console import Console
 
 from bench.kit.engine_worker import EngineSpec
 from bench.kit.model import model_folder
-from bench.kit.offline import Engines
+from bench.kit.offline_engines import OfflineEngines
 from bench.kit.results import Section, record
 from inference_svc.engines.cpu_features import has_bf16
 from mesh_cli.load.plan.texts import read_texts
 
 BATCH_TEXTS = (16, 32, 64)
 ALL = tuple(EngineSpec(kind, form) for kind in ("openvino", "torch") for form in ("bf16", "fp32"))
-# A pass of torch fp32 over more texts takes longer than a round.
+# With more texts torch in fp32 takes longer for a pass than a round lasts.
 MOST_TEXTS = 2048
 
 console = Console()
@@ -34,10 +34,10 @@ console = Console()
 
 @dataclass(frozen=True)
 class EngineFigures:
-    """Medians over the rounds."""
+    """Figures of one engine, medians over the rounds."""
 
     texts_per_s: dict[int, float]
-    """By texts a batch."""
+    """By the size of a batch in texts."""
 
     p50_ms: float
     """One text at a time, one process."""
@@ -46,17 +46,17 @@ class EngineFigures:
 
     @property
     def best(self) -> int:
-        """Texts a batch with which it is quickest."""
+        """The size of a batch, texts, with which the engine is quickest."""
         return max(self.texts_per_s, key=self.texts_per_s.__getitem__)
 
     @property
     def limit(self) -> float:
-        """Its best, texts a second."""
+        """The best rate of the engine, texts a second."""
         return self.texts_per_s[self.best]
 
 
 def served_engine() -> EngineSpec:
-    """What a replica on this CPU chooses by itself."""
+    """The engine that a replica on this CPU chooses by itself."""
     return EngineSpec("openvino", "bf16" if has_bf16() else "fp32")
 
 
@@ -73,7 +73,7 @@ def measure(
     p50: dict[EngineSpec, list[float]] = defaultdict(list)
     p99: dict[EngineSpec, list[float]] = defaultdict(list)
     with ExitStack() as stack, Console(stderr=True).status("engines are loaded") as status:
-        running = [stack.enter_context(Engines(folder, spec, texts)) for spec in specs]
+        running = [stack.enter_context(OfflineEngines(folder, spec, texts)) for spec in specs]
         for number in range(rounds):
             for engines in running:
                 name = f"round {number + 1} of {rounds}: {engines.spec.name}"
@@ -81,9 +81,9 @@ def measure(
                     status.update(f"{name}, batches of {size}")
                     rates[engines.spec, size].append(engines.throughput(size, seconds))
                 status.update(f"{name}, one text at a time")
-                found = np.percentile(engines.latencies(seconds), [50, 99]) * 1e3
-                p50[engines.spec].append(float(found[0]))
-                p99[engines.spec].append(float(found[1]))
+                quantiles = np.percentile(engines.latencies(seconds), [50, 99]) * 1e3
+                p50[engines.spec].append(float(quantiles[0]))
+                p99[engines.spec].append(float(quantiles[1]))
     return {
         spec: EngineFigures(
             {size: median(rates[spec, size]) for size in batches},
@@ -132,21 +132,21 @@ def report(
     save: bool,
     as_json: bool = False,
 ) -> None:
-    """Print the figures of `python -m bench.KEY`, and keep them if asked to."""
-    found = section(figures, title, f"python -m bench.{key}")
+    """Print the figures of `python -m bench.KEY`; keep them if `save`."""
+    result = section(figures, title, f"python -m bench.{key}")
     if as_json:
-        print(json.dumps(found.data, indent=1))
+        print(json.dumps(result.data, indent=1))
     else:
-        found.show(console)
+        result.show(console)
     if save:
-        record(key, found)
+        record(key, result)
 
 
 Texts = Annotated[Path | None, typer.Option(help="A text a line, or a .csv. Default: samples.")]
 Model = Annotated[str, typer.Option(help="Model of the local mesh. Default: one made here.")]
 Rounds = Annotated[int, typer.Option(min=1)]
-Save = Annotated[bool, typer.Option(help="Keep it in bench/results.json and bench/RESULTS.md.")]
-Seconds = Annotated[float, typer.Option(help="Of one measurement.", min=0.1)]
+Save = Annotated[bool, typer.Option(help="Keep the result in bench/.")]
+Seconds = Annotated[float, typer.Option(help="Seconds of one measurement.", min=0.1)]
 
 
 def main(

@@ -1,7 +1,7 @@
-"""Our side under other loads than 64 waiting clients: `python -m bench.loads`
+"""The replicas under other loads than 64 waiting clients: `python -m bench.loads`
 
-Bulk, one client, an open loop at 70 % of what was reached, and mixed lengths; each beside the
-engine alone on the same texts, in alternating rounds.
+Many texts a request, one client, an open loop at 70 % of the rate that 64 clients reach, and mixed
+lengths: each beside the engine alone on the same texts, in alternating rounds.
 """
 
 from collections import defaultdict
@@ -16,11 +16,11 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from bench.kit.fleet import Fleet, running_fleet
 from bench.kit.model import BUILD, MODEL, model_folder
-from bench.kit.offline import Engines
-from bench.kit.ours import OurSide, our_side
-from bench.kit.processes import end_as_by_control_c
+from bench.kit.offline_engines import OfflineEngines
 from bench.kit.results import Section, record
+from bench.kit.server_process import end_as_by_control_c
 from bench.limit import BATCH_TEXTS, MOST_TEXTS, Model, Save, Texts, served_engine
 from mesh_cli.load import ClosedLoop, LoadResult, LoadSpec, OpenLoop, run_load
 from mesh_cli.load.plan.texts import read_texts
@@ -39,13 +39,13 @@ Rounds = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Line:
-    """One row: what was measured, what it is compared with, and what is wanted."""
+    """One row: the names of a figure and of the one beside it, and the wanted ratio."""
 
     name: str
     measured: str
     beside: str
     wanted: str
-    """As in `>= 0.92` of it."""
+    """The wanted ratio of `measured` to `beside`, for example `>= 0.92`."""
     unit: str
 
 
@@ -59,16 +59,16 @@ LINES = (
 
 
 def mixed_lengths(texts: Sequence[str], count: int) -> list[str]:
-    """Texts of SHORT_WORDS and of LONG_WORDS in turn, cut from the words of `texts`."""
+    """Texts of SHORT_WORDS and of LONG_WORDS words in turn, made of the words of `texts`."""
     words = cycle(" ".join(texts).split())
     sizes = islice(cycle((SHORT_WORDS, LONG_WORDS)), count)
     return [" ".join(islice(words, size)) for size in sizes]
 
 
-def serve(ours: OurSide, texts: Sequence[str], mixed: Sequence[str], seconds: float) -> Rounds:
-    """One round on our side."""
+def serve(fleet: Fleet, texts: Sequence[str], mixed: Sequence[str], seconds: float) -> Rounds:
+    """One round of the replicas."""
     json = LoadSpec(
-        address=ours.address,
+        address=fleet.address,
         model=MODEL,
         loop=ClosedLoop(CLIENTS),
         texts=tuple(texts),
@@ -83,9 +83,9 @@ def serve(ours: OurSide, texts: Sequence[str], mixed: Sequence[str], seconds: fl
     one_grpc = run_load(replace(grpc, loop=ClosedLoop(1)))
     rate = OPEN_SHARE * full.throughput()
     steady = run_load(replace(json, loop=OpenLoop(rate, "poisson", seed=1)))
-    before = _padding(ours)
+    before = _padding(fleet)
     long = run_load(replace(json, texts=tuple(mixed)))
-    waste, batches = (after - was for after, was in zip(_padding(ours), before, strict=True))
+    waste, batches = (after - was for after, was in zip(_padding(fleet), before, strict=True))
     results = (full, bulk, one, one_grpc, steady, long)
     return {
         "bulk": [bulk.throughput() * BULK_TEXTS],
@@ -99,17 +99,17 @@ def serve(ours: OurSide, texts: Sequence[str], mixed: Sequence[str], seconds: fl
     }
 
 
-def _padding(ours: OurSide) -> tuple[float, float]:
+def _padding(fleet: Fleet) -> tuple[float, float]:
     name = "mesh_batch_pad_waste"
-    return ours.metric(f"{name}_sum"), ours.metric(f"{name}_count")
+    return fleet.metric(f"{name}_sum"), fleet.metric(f"{name}_count")
 
 
 def _latency(result: LoadResult, percentile: int) -> float:
     return float(np.percentile(result.latencies(), percentile)) * 1e3
 
 
-def alone(engines: Engines, mixed: Engines) -> Rounds:
-    """One round of the engine without a server."""
+def alone(engines: OfflineEngines, mixed: OfflineEngines) -> Rounds:
+    """One round of the engine alone."""
     p50, p99 = np.percentile(engines.latencies(LIMIT_S), [50, 99]) * 1e3
     return {
         "limit": [max(engines.throughput(size, LIMIT_S) for size in BATCH_TEXTS)],
@@ -121,13 +121,13 @@ def alone(engines: Engines, mixed: Engines) -> Rounds:
 
 def section(rounds: Rounds, texts: int) -> Section:
     """The medians as a table."""
-    found = {name: median(values) for name, values in rounds.items()}
+    medians = {name: median(values) for name, values in rounds.items()}
     rows = tuple(
         (
             line.name,
-            f"{found[line.measured]:,.1f} {line.unit}",
-            f"{line.beside}: {found[line.beside]:,.1f}",
-            f"{found[line.measured] / found[line.beside]:.2f}",
+            f"{medians[line.measured]:,.1f} {line.unit}",
+            f"{line.beside}: {medians[line.beside]:,.1f}",
+            f"{medians[line.measured] / medians[line.beside]:.2f}",
             line.wanted,
         )
         for line in LINES
@@ -140,8 +140,8 @@ def section(rounds: Rounds, texts: int) -> Section:
         notes=(
             f"{len(rounds['limit'])} rounds, {texts:,} distinct texts; failed requests in all: "
             f"{sum(rounds['failed']):.0f}.",
-            f"Open loop: Poisson, {found['open rate']:.0f}/s. Mixed lengths: pad waste "
-            f"{found['pad waste']:.1%} (wanted: at most 10 %).",
+            f"Open loop: Poisson, {medians['open rate']:.0f}/s. Mixed lengths: pad waste "
+            f"{medians['pad waste']:.1%} (wanted: at most 10 %).",
         ),
         data=dict(rounds),
     )
@@ -151,7 +151,9 @@ def main(
     texts: Texts = None,
     model: Model = "",
     rounds: Annotated[int, typer.Option(min=1)] = 2,
-    seconds: Annotated[float, typer.Option(help="Of one load, after its warm-up.", min=1)] = 8.0,
+    seconds: Annotated[
+        float, typer.Option(help="Seconds of one load, after its warm-up.", min=1)
+    ] = 8.0,
     save: Save = True,
 ) -> None:
     """Measure and print."""
@@ -159,22 +161,22 @@ def main(
     mixed = mixed_lengths(lines, len(lines))
     folder: Path = model_folder(model)
     end_as_by_control_c()
-    found: Rounds = defaultdict(list)
+    measured: Rounds = defaultdict(list)
     with (
         Console(stderr=True).status("") as status,
-        Engines(folder, served_engine(), lines) as engines,
-        Engines(folder, served_engine(), mixed) as of_mixed,
+        OfflineEngines(folder, served_engine(), lines) as engines,
+        OfflineEngines(folder, served_engine(), mixed) as of_mixed,
     ):
         for number in range(1, rounds + 1):
             status.update(f"round {number} of {rounds}: the engine alone")
             parts = [alone(engines, of_mixed)]
-            status.update(f"round {number} of {rounds}: our side")
-            with our_side(BUILD / "loads", folder) as ours:
-                parts.append(serve(ours, lines, mixed, seconds))
+            status.update(f"round {number} of {rounds}: the replicas")
+            with running_fleet(BUILD / "loads", folder) as fleet:
+                parts.append(serve(fleet, lines, mixed, seconds))
             for part in parts:
                 for name, values in part.items():
-                    found[name] += values
-    result = section(found, len(lines))
+                    measured[name] += values
+    result = section(measured, len(lines))
     result.show(console)
     if save:
         record("loads", result)

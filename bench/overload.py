@@ -1,8 +1,8 @@
-"""What we do with more than we can: `python -m bench.overload`
+"""The mesh under three times its capacity: `python -m bench.overload`
 
-Two replicas behind Envoy. 64 clients that wait for their answers say what the capacity is. Then an
-open loop at half of it, and for a minute another one beside it that makes it three times as much.
-No call has a deadline but the generator's own, which is far off.
+Two replicas behind Envoy. 64 clients that wait for their answers measure the capacity. Then an open
+loop runs at half of it, and for a minute a second one raises the load to three times the capacity.
+No call has a deadline except the generator's own of 10 s.
 """
 
 import time
@@ -16,11 +16,11 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from bench.kit.measure import Others
+from bench.kit.fleet import Fleet, running_fleet
+from bench.kit.load_figures import OtherProcesses
 from bench.kit.model import BUILD, MODEL, model_folder
-from bench.kit.ours import OurSide, our_side
-from bench.kit.processes import end_as_by_control_c
 from bench.kit.results import Section, record
+from bench.kit.server_process import end_as_by_control_c
 from bench.limit import MOST_TEXTS, Model, Save, Texts
 from mesh_cli.load import (
     ClosedLoop,
@@ -31,20 +31,20 @@ from mesh_cli.load import (
     run_load,
 )
 from mesh_cli.load.plan.texts import read_texts
-from mesh_cli.load.wire.door import OK
+from mesh_cli.load.wire.connection_pool import OK
 
 CLIENTS = 64
 WARM_UP_S = 4.0
 CAPACITY_S = 12.0
-# Of the load that goes on before, in and after the overload.
+# Seconds of the open loop at half of the capacity before the overload, and again after it.
 CALM_S = 8.0
 BASE_SHARE = 0.5
-# An answer is as before when it comes within so many times the p99 of then.
+# The mesh has recovered when answers come within this many times the p99 before the overload.
 RECOVERED = 2.0
 STRETCH_S = 0.25
-# The generator shares the cores of what it measures: with one text a request it would take as much
-# of them for three times the capacity as a replica.
-PER_REQUEST_HELP = "More of them leave more of the cores to the servers."
+# The generator shares the cores of the servers: for three times the capacity with one text a
+# request it would take as much CPU as a replica.
+PER_REQUEST_HELP = "With more of them the load generator takes less of the cores."
 EXHAUSTED = ("RESOURCE_EXHAUSTED", "HTTP 429")
 
 console = Console()
@@ -57,7 +57,7 @@ class Round:
     capacity: float
     """Answers a second with 64 clients, the mean of before and after the overload."""
     capacity_before: float
-    """What the overload is a multiple of."""
+    """The capacity before the overload, which is a multiple of it."""
     capacity_p99: float
     offered: float
     """Requests a second in the overload."""
@@ -68,13 +68,13 @@ class Round:
     refused_p50: float
     refused_p99: float
     failed: int
-    """Neither answered nor refused."""
+    """Requests that were neither answered nor refused."""
     recovery_s: float
-    """From the end of the overload until the load that goes on is answered as before it."""
+    """From the end of the overload until requests are answered as before it."""
     calm_p99: float
-    """At half of capacity, before."""
+    """p99 at half of the capacity, before the overload."""
     lag_p99: float
-    """By which the generator itself was late in the overload; in every latency above."""
+    """p99 of the generator's own delay in the overload; every latency above contains it."""
     servers_cores: float
     generator_cores: float
     others_cores: float
@@ -82,8 +82,8 @@ class Round:
     """Envoy and the replicas, at the end of the overload."""
 
 
-def run_round(ours: OurSide, spec: LoadSpec, seconds: float, times: float) -> Round:
-    """Capacity, then overload between two calm stretches."""
+def run_round(fleet: Fleet, spec: LoadSpec, seconds: float, times: float) -> Round:
+    """Measure capacity, then the overload between two calm stretches, then capacity again."""
     first = run_load(spec)
     capacity = first.throughput()
     base = replace(
@@ -100,14 +100,14 @@ def run_round(ours: OurSide, spec: LoadSpec, seconds: float, times: float) -> Ro
     )
     with LoadProcess(base) as steady:
         time.sleep(max(0.0, steady.begin() - time.monotonic()))
-        with LoadProcess(more) as surge, Others() as bystanders:
-            begin, cpu = surge.begin(), _cpu_s(ours)
+        with LoadProcess(more) as surge, OtherProcesses() as bystanders:
+            begin, cpu = surge.begin(), _cpu_s(fleet)
             time.sleep(max(0.0, begin + seconds - time.monotonic()))
-            cpu = _cpu_s(ours) - cpu
-            resident = sum(server.resident_mib() for server in ours.servers)
+            cpu = _cpu_s(fleet) - cpu
+            resident = sum(server.resident_mib() for server in fleet.servers)
             surged = surge.result()
         kept = steady.result()
-    # The machine may be slower or faster by now.
+    # Measured again, as the machine may have become slower or faster.
     again = run_load(spec)
     at_capacity = [one * 1e3 for one in (*first.latencies(), *again.latencies())]
     requests = [*kept.requests(), *surged.requests()]
@@ -144,17 +144,20 @@ def run_round(ours: OurSide, spec: LoadSpec, seconds: float, times: float) -> Ro
 
 
 def recovery_s(requests: Iterable[Request], end: float, limit_s: float) -> float:
-    """Seconds from `end` until a stretch of the load is as it was before, and all after it too.
+    """Seconds from `end` to the first stretch that, like all after it, is as before the overload.
 
-    So it is when at most one request in twenty was refused, or answered later than `limit_s`.
+    A stretch lasts STRETCH_S. It is as before when at most one request in twenty, or a single one,
+    was refused or answered later than `limit_s`.
     """
     stretches: dict[int, list[bool]] = {}
     for one in requests:
         if one.due >= end:
             bad = one.code != OK or one.latency_s > limit_s
             stretches.setdefault(int((one.due - end) / STRETCH_S), []).append(bad)
-    late = [number for number, bad in stretches.items() if sum(bad) > max(1, len(bad) / 20)]
-    return (max(late, default=-1) + 1) * STRETCH_S
+    bad_stretches = [
+        number for number, bad in stretches.items() if sum(bad) > max(1, len(bad) / 20)
+    ]
+    return (max(bad_stretches, default=-1) + 1) * STRETCH_S
 
 
 def _ms(requests: Iterable[Request]) -> list[float]:
@@ -165,8 +168,8 @@ def _percentile(values: Sequence[float], percentile: int) -> float:
     return float(np.percentile(values, percentile)) if values else 0.0
 
 
-def _cpu_s(ours: OurSide) -> float:
-    return sum(server.cpu_s() for server in ours.servers)
+def _cpu_s(fleet: Fleet) -> float:
+    return sum(server.cpu_s() for server in fleet.servers)
 
 
 def section(
@@ -226,8 +229,10 @@ def main(
     texts: Texts = None,
     model: Model = "",
     rounds: Annotated[int, typer.Option(min=1)] = 1,
-    seconds: Annotated[float, typer.Option(help="Of the overload.", min=1)] = 60.0,
-    times: Annotated[float, typer.Option(help="Of the capacity.", min=1)] = 3.0,
+    seconds: Annotated[float, typer.Option(help="Seconds of the overload.", min=1)] = 60.0,
+    times: Annotated[
+        float, typer.Option(help="The overload as a multiple of the capacity.", min=1)
+    ] = 3.0,
     texts_a_request: Annotated[int, typer.Option(help=PER_REQUEST_HELP, min=1)] = 4,
     save: Save = True,
 ) -> None:
@@ -235,13 +240,13 @@ def main(
     lines = read_texts(texts)[:MOST_TEXTS]
     folder: Path = model_folder(model)
     end_as_by_control_c()
-    found = []
+    measured = []
     with Console(stderr=True).status("") as status:
         for number in range(1, rounds + 1):
             status.update(f"round {number} of {rounds}")
-            with our_side(BUILD / "overload", folder) as ours:
+            with running_fleet(BUILD / "overload", folder) as fleet:
                 spec = LoadSpec(
-                    address=ours.address,
+                    address=fleet.address,
                     model=MODEL,
                     loop=ClosedLoop(CLIENTS),
                     texts=tuple(lines),
@@ -249,8 +254,8 @@ def main(
                     duration_s=CAPACITY_S,
                     warm_up_s=WARM_UP_S,
                 )
-                found.append(run_round(ours, spec, seconds, times))
-    result = section(found, len(lines), texts_a_request, seconds, times)
+                measured.append(run_round(fleet, spec, seconds, times))
+    result = section(measured, len(lines), texts_a_request, seconds, times)
     result.show(console)
     if save:
         record("overload", result)

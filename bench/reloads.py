@@ -1,10 +1,10 @@
-"""What many Reloads cost the traffic: `python -m bench.reloads MODEL` beside a mesh that is up.
+"""The cost of many Reloads for the traffic: `python -m bench.reloads MODEL` with a mesh that is up.
 
-In each of some rounds: finds what the fleet can do just then (64 clients that wait for their
-answers), sends an open loop at a share of that undisturbed, and again with a Reload every few
-seconds between the served and the previous version. A machine that others use is twice as fast in
-one minute as in another, so a ratio is that of one round, and the result is their median. Printed:
-failed requests, p99 of both, each replica's memory on the way.
+Each round measures the capacity of the fleet with 64 clients that wait for their answers, then an
+open loop at a share of it without Reloads, then the same with a Reload every few seconds, between
+the served and the previous version. A machine that others use is twice as fast in one minute as in
+another, so a ratio is taken within a round, and the result is the median of the rounds. It prints
+failed requests, both p99, and the memory of each replica.
 """
 
 import itertools
@@ -28,7 +28,7 @@ from mesh_cli.verbs.context import local_mesh
 SETTLE_S = 4.0
 CAPACITY_S = 20.0
 CALM_S = 60.0
-# Meets the small batches of an open loop, each shape of which costs more the first time.
+# Long enough to meet the small batches of an open loop: each new shape costs more the first time.
 WARM_UP_S = 15.0
 
 console = Console()
@@ -51,11 +51,11 @@ class Round:
     busy: LoadResult
     events: list[Event]
     memory: list[dict[str, float]]
-    """Of each replica some seconds after each Reload, MiB."""
+    """MiB of each replica, SETTLE_S after each Reload."""
 
     @property
     def ratio(self) -> float:
-        """p99 with Reloads by p99 without."""
+        """p99 with Reloads divided by p99 without."""
         calm, busy = (run.summary()["latencyMs"]["p99"] for run in (self.calm, self.busy))
         return float(busy / calm)
 
@@ -63,7 +63,7 @@ class Round:
 def measure_round(
     spec: LoadSpec, rate: float, share: float, every_s: float, versions: list[str]
 ) -> Round:
-    """One round; `versions` are those to reload to, one after the other."""
+    """Measure one round with a Reload to each of `versions` in turn."""
     capacity = run_load(spec).throughput()
     loop = OpenLoop(rate or capacity * share, "poisson", seed=1)
     console.print(f"capacity {capacity:.0f}/s with 64 clients; open loop at {loop.rate:.0f}/s")
@@ -84,7 +84,7 @@ def with_reloads(
         for number, version in enumerate(versions):
             moment = (number + 1) * every_s
             events += run_reloads(client, spec.model, begin, [moment], [version])
-            # Answers on their way hold the old version for a second.
+            # Calls in flight keep the old version in memory for a second.
             time.sleep(SETTLE_S)
             memory.append(resident_mib())
         return load.result(), events, memory
@@ -93,23 +93,25 @@ def with_reloads(
 def main(
     model: str,
     texts: Annotated[Path | None, typer.Option(help="A text a line, or a .csv.")] = None,
-    reloads: Annotated[int, typer.Option(help="How many in a round.")] = 10,
-    rounds: Annotated[int, typer.Option(help="How many rounds.")] = 3,
+    reloads: Annotated[int, typer.Option(help="Reloads in a round.")] = 10,
+    rounds: Annotated[int, typer.Option(help="Number of rounds.")] = 3,
     every: Annotated[float, typer.Option(help="Seconds between two Reloads.")] = 10.0,
-    share: Annotated[float, typer.Option(help="Load, as a share of what the fleet can do.")] = 0.5,
-    rate: Annotated[float, typer.Option(help="Requests/s; 0: that share.")] = 0.0,
+    share: Annotated[float, typer.Option(help="The load as a share of the capacity.")] = 0.5,
+    rate: Annotated[
+        float, typer.Option(help="Requests/s in place of the share; 0: the share.")
+    ] = 0.0,
     protocol: Annotated[str, typer.Option(help="grpc or json.")] = "grpc",
 ) -> None:
     """Measure and print."""
     address = local_mesh().address
     with MeshClient(address) as client:
         serving = serving_version(client, model)
-        found = next(item for item in client.get_fleet().models if item.name == model)
+        fleet_model = next(one for one in client.get_fleet().models if one.name == model)
         spec = LoadSpec(
             address, model, ClosedLoop(64), texts=tuple(read_texts(texts)), warm_up_s=5,
             duration_s=CAPACITY_S, protocol="json" if protocol == "json" else "grpc",
         )  # fmt: skip
-        turns = itertools.cycle([found.previous_version, serving])
+        turns = itertools.cycle([fleet_model.previous_version, serving])
         measured = []
         for _ in range(rounds):
             versions = list(itertools.islice(turns, reloads))

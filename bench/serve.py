@@ -1,7 +1,7 @@
-"""The same model, served by us and by peers, beside the limit: `python -m bench.serve`
+"""One model, served by the mesh and by other servers, beside the limit: `python -m bench.serve`
 
-In alternating rounds: the engine offline (the limit), our replicas behind Envoy over JSON and over
-gRPC, each peer. One text a request, closed loop. Every server is started for its turn alone.
+In alternating rounds: the engine offline (the limit), replicas behind Envoy over JSON and over
+gRPC, then each peer. One text a request, closed loop. Only one server runs at a time.
 """
 
 from collections import defaultdict
@@ -16,12 +16,12 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from bench.kit.measure import Figures, measure, medians
+from bench.kit.fleet import running_fleet
+from bench.kit.load_figures import Figures, measure_load, medians
 from bench.kit.model import BUILD, MODEL, model_folder
-from bench.kit.offline import Engines
-from bench.kit.ours import our_side
-from bench.kit.processes import end_as_by_control_c
+from bench.kit.offline_engines import OfflineEngines
 from bench.kit.results import Section, record
+from bench.kit.server_process import end_as_by_control_c
 from bench.limit import BATCH_TEXTS, MOST_TEXTS, Model, Save, Texts, served_engine
 from bench.peers.environment import environment, installed_version
 from bench.peers.peer import Peer
@@ -34,11 +34,11 @@ from mesh_cli.load.plan.texts import read_texts
 
 OURS = "champion-mesh"
 WARM_UP_S = 4.0
-# A peer has to give them the labels that we give them.
+# Texts to which a peer must give the same labels as the mesh.
 CHECKED_TEXTS = 100
-# Seconds of the limit's measurement for each size of batch.
+# Seconds for which the limit is measured with each size of batch.
 LIMIT_S = 3.0
-# Of the machine's cores; with more taken by others the figures are worth little.
+# Cores that other processes may take; above it the figures are worth little, and the note says so.
 DISTURBED_CORES = 0.1
 
 console = Console()
@@ -46,7 +46,7 @@ console = Console()
 
 @dataclass(frozen=True)
 class Limit:
-    """The engine offline in one round."""
+    """Figures of the engine offline in one round."""
 
     texts_per_s: float
     p50_ms: float
@@ -55,17 +55,17 @@ class Limit:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything of one run, by round."""
+    """All figures of one run, by round."""
 
     limits: list[Limit]
     served: Mapping[str, list[Figures]]
     texts: int
     failed: Mapping[str, str] = field(default_factory=dict)
-    """Why a peer could not be measured."""
+    """The reason for each peer that could not be measured."""
 
     @property
     def limit(self) -> Limit:
-        """The medians."""
+        """The medians of the limit."""
         return Limit(
             median(one.texts_per_s for one in self.limits),
             median(one.p50_ms for one in self.limits),
@@ -77,7 +77,7 @@ class Comparison:
         return {name: medians(found) for name, found in self.served.items()}
 
 
-def limit_of(engines: Engines, batches: Sequence[int] = BATCH_TEXTS) -> Limit:
+def limit_of(engines: OfflineEngines, batches: Sequence[int] = BATCH_TEXTS) -> Limit:
     """Measure the limit once."""
     best = max(engines.throughput(size, LIMIT_S) for size in batches)
     p50, p99 = np.percentile(engines.latencies(LIMIT_S), [50, 99]) * 1e3
@@ -85,10 +85,10 @@ def limit_of(engines: Engines, batches: Sequence[int] = BATCH_TEXTS) -> Limit:
 
 
 def ask(address: str, texts: Sequence[str]) -> list[tuple[str, str, float]]:
-    """Each text with the label and score that our side gives it."""
+    """Each text with the label and score that the mesh gives it."""
     with MeshClient(address) as client:
-        found = client.predict(MODEL, list(texts)).predictions
-    return [(text, one.label, one.score) for text, one in zip(texts, found, strict=True)]
+        answers = client.predict(MODEL, list(texts)).predictions
+    return [(text, one.label, one.score) for text, one in zip(texts, answers, strict=True)]
 
 
 def compare(
@@ -100,24 +100,24 @@ def compare(
     clients: int,
     peers: Sequence[tuple[Peer, str]] = (),
 ) -> Comparison:
-    """Measure everything in alternating rounds."""
+    """Measure the limit, the mesh and the peers in alternating rounds."""
     limits: list[Limit] = []
     served: dict[str, list[Figures]] = defaultdict(list)
     failed: dict[str, str] = {}
     load = (clients, seconds, WARM_UP_S)
     state = BUILD / "serve"
     status = Console(stderr=True).status("")
-    with status, Engines(folder, served_engine(), texts) as engines:
+    with status, OfflineEngines(folder, served_engine(), texts) as engines:
         for number in range(1, rounds + 1):
             turn = f"round {number} of {rounds}"
             status.update(f"{turn}: the engine offline")
             limits.append(limit_of(engines))
             status.update(f"{turn}: {OURS} starts")
-            with our_side(state / OURS, folder) as ours:
+            with running_fleet(state / OURS, folder) as fleet:
                 for protocol in protocols:
                     status.update(f"{turn}: {OURS} over {protocol}")
                     spec = LoadSpec(
-                        address=ours.address,
+                        address=fleet.address,
                         model=MODEL,
                         loop=ClosedLoop(clients),
                         texts=tuple(texts),
@@ -125,16 +125,16 @@ def compare(
                         duration_s=seconds,
                         warm_up_s=WARM_UP_S,
                     )
-                    figures, _ = measure(spec, ours.servers, ours.replicas)
+                    figures, _ = measure_load(spec, fleet.servers, fleet.replicas)
                     served[f"{OURS} {protocol}"].append(figures)
-                answers = ask(ours.address, texts[:CHECKED_TEXTS])
+                answers = ask(fleet.address, texts[:CHECKED_TEXTS])
             for peer, precision in peers:
                 name = f"{peer.title} {precision}"
                 status.update(f"{turn}: {name} starts")
                 try:
                     served[name].append(_measured(peer, precision, folder, texts, load, answers))
                 except (RuntimeError, httpx.HTTPError, CliError) as error:
-                    # The others are worth measuring all the same.
+                    # The other peers are measured all the same.
                     failed[name] = str(error).strip().splitlines()[-1][:200]
     done = {name: found for name, found in served.items() if found}
     return Comparison(limits, done, len(texts), failed)
@@ -148,15 +148,15 @@ def _measured(
     load: tuple[int, float, float],
     answers: Sequence[tuple[str, str, float]],
 ) -> Figures:
-    """Start a peer, check its labels, measure; RuntimeError when it does not start or agree."""
+    """Start a peer, check its labels, measure. Raises RuntimeError if it fails or disagrees."""
     their = ServedPeer(peer, folder, precision)
     with their.process:
         their.check(answers)
-        return measure(their.spec(texts, *load), [their.process])[0]
+        return measure_load(their.spec(texts, *load), [their.process])[0]
 
 
 def section(found: Comparison, clients: int, command: str) -> Section:
-    """The comparison as a table; ratios are ours to theirs."""
+    """The comparison as a table; ratios are those of the mesh to each peer."""
     limit, figures = found.limit, found.figures()
     ours = next(iter(figures.values())).texts_per_s
     rows = [("limit (engine offline)", f"{limit.texts_per_s:,.0f}", "1.00", *[""] * 7)]
@@ -223,19 +223,21 @@ def main(
     texts: Texts = None,
     model: Model = "",
     rounds: Annotated[int, typer.Option(min=1)] = 2,
-    seconds: Annotated[float, typer.Option(help="Of one load, after its warm-up.", min=1)] = 10.0,
+    seconds: Annotated[
+        float, typer.Option(help="Seconds of one load, after its warm-up.", min=1)
+    ] = 10.0,
     clients: Annotated[int, typer.Option(min=1)] = 64,
-    protocol: Annotated[str, typer.Option(help="json, grpc or both, for our side.")] = "both",
-    peers: Annotated[str, typer.Option(help="Names with commas, all or none.")] = "none",
+    protocol: Annotated[str, typer.Option(help="json, grpc or both, for the mesh.")] = "both",
+    peers: Annotated[str, typer.Option(help="Peers: names with commas, all or none.")] = "none",
     save: Save = True,
 ) -> None:
     """Measure and print."""
-    doors: dict[str, tuple[Protocol, ...]] = {
+    protocols: dict[str, tuple[Protocol, ...]] = {
         "json": ("json",),
         "grpc": ("grpc",),
         "both": ("json", "grpc"),
     }
-    if protocol not in doors:
+    if protocol not in protocols:
         raise BadInput(f"--protocol is {protocol!r}; it is json, grpc or both")
     lines = read_texts(texts)[:MOST_TEXTS]
     theirs = chosen(peers)
@@ -245,7 +247,7 @@ def main(
         with progress.status(f"the environment of {peer.title}"):
             environment(peer.name)
     runs = [(peer, precision) for peer in theirs for precision in peer.precisions]
-    found = compare(model_folder(model), lines, doors[protocol], rounds, seconds, clients, runs)
+    found = compare(model_folder(model), lines, protocols[protocol], rounds, seconds, clients, runs)
     result = section(found, clients, f"python -m bench.serve --peers {peers}")
     result = replace(result, notes=(*result.notes, *(described(peer) for peer in theirs)))
     result.show(console)

@@ -1,9 +1,9 @@
-"""How quickly a traffic split takes hold, and how exactly it is kept.
+"""The time until a traffic split takes hold, and its accuracy.
 
 `python -m bench.traffic_split`: a real Envoy, MLflow, PostgreSQL and control plane in front of two
-replicas without a model, so that what is measured is the mesh. All traffic is moved from the
-Champion to the Challenger and back; the time runs from SetTraffic being sent to the first answer
-by the other version. Then splits are counted over many requests, over gRPC.
+replicas without a model, so that only the mesh is measured. All traffic is moved from the Champion
+to the Challenger and back; the time runs from sending SetTraffic to the first answer by the other
+version. Then the answers of each version are counted for some splits, over gRPC.
 """
 
 import asyncio
@@ -18,7 +18,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bench.kit.steered import control_plane_process, with_steered_mesh, without_its_control_plane
+from bench.kit.modelless_mesh import (
+    control_plane_process,
+    run_with_modelless_mesh,
+    without_its_control_plane,
+)
 from mesh.v1 import predict_pb2, predict_pb2_grpc, reload_pb2, reload_pb2_grpc
 from tests.twins.steered_mesh import SteeredMesh
 
@@ -29,28 +33,28 @@ console = Console()
 
 
 class Probe:
-    """A client that asks without a pause and notes when each version first answered."""
+    """A client that sends requests without a pause and reads the version of each answer."""
 
     def __init__(self, channel: aio.Channel) -> None:
         self._stub: Any = predict_pb2_grpc.PredictServiceStub(channel)
         self._request = predict_pb2.PredictRequest(model=MODEL, texts=["a"])
 
     async def first_answer(self, version: str) -> float:
-        """Ask until `version` answers; returns the moment."""
+        """Send requests until `version` answers; return that moment, seconds of perf_counter()."""
         while (await self._stub.Predict(self._request, timeout=10)).model.version != version:
             pass
         return time.perf_counter()
 
     async def count(self, calls: int) -> Counter[str]:
-        """Ask that often, IN_FLIGHT at a time."""
-        found: Counter[str] = Counter()
+        """Send `calls` requests, IN_FLIGHT at a time; return the answers by version."""
+        answers: Counter[str] = Counter()
 
         async def client() -> None:
             for _ in range(calls // IN_FLIGHT):
-                found[(await self._stub.Predict(self._request, timeout=10)).model.version] += 1
+                answers[(await self._stub.Predict(self._request, timeout=10)).model.version] += 1
 
         await asyncio.gather(*(client() for _ in range(IN_FLIGHT)))
-        return found
+        return answers
 
 
 async def _answers(mesh: SteeredMesh) -> None:
@@ -64,7 +68,8 @@ async def _answers(mesh: SteeredMesh) -> None:
 async def _measure(mesh: SteeredMesh, changes: int, calls: int) -> None:
     champion = await mesh.served(MODEL)
     challenger = await mesh.challenged(MODEL)
-    # In a process of its own, so that it need not wait for the client and the replicas.
+    # The control plane gets a process of its own, so that it need not wait for the client and the
+    # replicas, which share this one.
     async with (
         without_its_control_plane(mesh),
         control_plane_process(mesh.settings),
@@ -98,9 +103,9 @@ async def _measure(mesh: SteeredMesh, changes: int, calls: int) -> None:
         table = Table("asked %", "observed %", "requests", title="Share of the Challenger")
         for share in SPLITS:
             await mesh.split(MODEL, 100 - share, share)
-            found = await probe.count(calls)
-            total = sum(found.values())
-            table.add_row(str(share), f"{100 * found[challenger] / total:.2f}", f"{total:,}")
+            answers = await probe.count(calls)
+            total = sum(answers.values())
+            table.add_row(str(share), f"{100 * answers[challenger] / total:.2f}", f"{total:,}")
         console.print(table)
 
 
@@ -110,7 +115,7 @@ def main(
 ) -> None:
     """Start the mesh, measure, print."""
 
-    with_steered_mesh(lambda mesh: _measure(mesh, changes, calls), console)
+    run_with_modelless_mesh(lambda mesh: _measure(mesh, changes, calls), console)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What the benchmarks share: servers under test, measuring, and keeping results."""
+"""Parts that benchmarks share: servers under test, measurements, and results."""

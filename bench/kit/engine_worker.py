@@ -1,4 +1,4 @@
-"""A process that holds one engine with one model and computes what it is told; no server."""
+"""A process without a server that computes texts with one model on one engine."""
 
 import os
 import time
@@ -17,30 +17,34 @@ WARM_UP_TEXTS = 200
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """What computes, and in which number format."""
+    """An engine and its number format."""
 
     kind: str
     precision: str
 
     @property
     def name(self) -> str:
-        """As tables show it."""
+        """The name in tables."""
         return f"{self.kind} {self.precision}"
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Compute all texts in length-sorted batches, whole passes, at least so long."""
+    """A task: compute all texts in length-sorted batches, in whole passes."""
 
     texts: int
+    """Texts in a batch."""
+
     seconds: float
+    """Passes begin until this much time has passed."""
+
     begin: float
     """Moment of time.monotonic() at which every process starts."""
 
 
 @dataclass(frozen=True)
 class OneByOne:
-    """Compute the texts one at a time, in their order, so long."""
+    """A task: compute the texts one at a time, in their order, for `seconds`."""
 
     seconds: float
 
@@ -65,9 +69,12 @@ def load(folder: Path, spec: EngineSpec) -> LoadedModel:
 
 
 def run(connection: Connection, folder: Path, spec: EngineSpec, texts: Sequence[str]) -> None:
-    """Load, answer every task with a list of numbers, end when the other side closes."""
+    """Load the model and answer each task with a list of numbers until the connection is closed.
+
+    The numbers are texts a second for Batches, and seconds of each text for OneByOne.
+    """
     model = load(folder, spec)
-    # Tokenised before the clock runs: the limit is the engine's.
+    # Tokenised before the clock runs: only the engine is measured.
     tokens = model.tokenizer.encode(texts)
     warm: set[object] = set()
     connection.send("ready")
@@ -83,7 +90,7 @@ def run(connection: Connection, folder: Path, spec: EngineSpec, texts: Sequence[
 
 
 def length_sorted(tokens: Sequence[Tokens], size: int) -> list[list[Tokens]]:
-    """Batches of texts of like lengths, in an order that mixes short and long batches."""
+    """Batches of texts of similar lengths; short and long batches come in a random order."""
     by_length = sorted(tokens, key=lambda text: len(text.ids))
     batches = [by_length[begin : begin + size] for begin in range(0, len(by_length), size)]
     Random(0).shuffle(batches)

@@ -1,7 +1,7 @@
 """The model that is measured; `python -m bench.kit.model` makes it anew.
 
-Speed does not depend on what the model has learned, but peers are to give the same labels, so it
-is fine-tuned on the packaged reviews by the training service's own code, once.
+Speed does not depend on what the model has learned, but peers are checked for the same labels. So
+the training service's own code fine-tunes it once, on the packaged reviews.
 """
 
 import csv
@@ -24,16 +24,17 @@ progress = Console(stderr=True)
 
 
 def model_folder(name: str = "") -> Path:
-    """Folder of a version: the newest that a local mesh's replica holds of `name`, else our own.
+    """Folder of a version of the model `name`: the newest that a replica of the local mesh holds.
 
-    Raises FileNotFoundError when there is no mesh with that model.
+    Without a name: the benches' own model, which is made if need be. Raises FileNotFoundError when
+    no replica holds a version of `name`.
     """
     if name:
         return _cached(name)
     folder = BUILD / "model"
     if not folder.exists():
-        # In a process of its own, which keeps torch and its settings to itself. Threads that spin
-        # at barriers would make it ten times slower beside anything else that computes.
+        # In a child process, so that torch and its settings stay out of this one. PASSIVE: threads
+        # that spin at barriers make it ten times slower beside other processes that compute.
         environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
         with progress.status("the model is fine-tuned, about a minute"):
             subprocess.run([sys.executable, "-m", "bench.kit.model"], env=environment, check=True)
@@ -49,7 +50,7 @@ def _cached(name: str) -> Path:
 
 
 def _make(folder: Path) -> None:
-    # Seconds to import, which nobody needs who has the model.
+    # Imported here, as they take seconds and are only needed to make the model.
     from training_svc.child.mlflow_tracking import PACKAGED_ENCODER_NAME
     from training_svc.learning.evaluate import evaluate
     from training_svc.learning.finetune import FineTuneParams, fine_tune

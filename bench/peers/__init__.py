@@ -1,5 +1,5 @@
-"""Other model servers with the same model, each in an environment of its own.
+"""Other model servers with the same model, each in its own virtual environment.
 
 A folder here holds a peer's server and its exact requirements; `catalog.py` says how each is
-started and asked. The servers import nothing of this repository but `shared/classifier.py`.
+started and called. The servers import nothing of this repository but `shared/classifier.py`.
 """

@@ -10,7 +10,7 @@ from typing import Any
 from bench.peers.peer import FOLDER, Peer, Turn
 from mesh_cli.local.ports import internal_ports
 
-# How long a peer's batch waits for company.
+# Seconds that a peer waits for more texts before it computes a batch.
 BATCH_WAIT_S = 0.005
 
 

@@ -20,7 +20,7 @@ def environment(name: str) -> Path:
     """The virtual environment of a peer; built when its requirements changed.
 
     TORCH_INDEX names an index of torch without CUDA, as for `make install`. Raises
-    CalledProcessError, with pip's last words in its `stderr`.
+    CalledProcessError, with the output of pip in its `stderr`.
     """
     requirements = FOLDER / name / "requirements.txt"
     venv = BUILD / name / "venv"
@@ -29,10 +29,10 @@ def environment(name: str) -> Path:
     if stamp.exists() and stamp.read_text() == wanted:
         return venv
     shutil.rmtree(venv, ignore_errors=True)
-    # Not ours with its packages in sight: one that stands alone.
+    # Without the packages of this environment.
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)
     index = os.environ.get("TORCH_INDEX")
-    # First, so that no other build of torch comes along.
+    # Torch first: otherwise another package would bring another build of it.
     _pip(venv, *(("--index-url", index) if index else ()), "-r", str(TORCH))
     _pip(venv, "--no-deps", "-r", str(requirements))
     stamp.write_text(wanted)

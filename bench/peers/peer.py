@@ -1,4 +1,4 @@
-"""What there is to know of a peer."""
+"""The description of a peer: how it is started and called."""
 
 import json
 import os
@@ -16,16 +16,16 @@ class Turn:
 
     venv: Path
     source: Path
-    """Folder of its server."""
+    """Folder with the code of its server."""
 
     state: Path
-    """Folder of this start, empty."""
+    """An empty folder for this start."""
 
     port: int
     environment: Mapping[str, str]
 
     def bin(self, name: str) -> Path:
-        """A command of its environment."""
+        """Path of a command in its virtual environment."""
         return self.venv / "bin" / name
 
 
@@ -42,7 +42,7 @@ class Peer:
 
     command: Callable[[Turn], list[str | Path]]
     path: str
-    """POSTed to, with one text."""
+    """Path to which one text is POSTed."""
 
     body: Callable[[str], Any]
     """The JSON of a request."""
@@ -51,12 +51,12 @@ class Peer:
     """The label in the JSON of an answer."""
 
     settings: str
-    """How it is run, in words."""
+    """How the peer is run, in words."""
 
     precisions: tuple[str, ...] = ("fp32", "bf16")
     workers: int = 2
     threads: int = 1
-    """Of each worker."""
+    """Threads of each worker."""
 
     batch: int = 16
     """Largest batch, texts."""
@@ -64,9 +64,9 @@ class Peer:
     variables: Mapping[str, str] = field(default_factory=dict)
 
     def environment(self, venv: Path, model: Path, precision: str, port: int) -> dict[str, str]:
-        """Variables of its server."""
+        """Environment variables of its server."""
         return {
-            # MLflow starts uvicorn by its name.
+            # MLflow looks for uvicorn on the PATH.
             "PATH": os.pathsep.join((str(venv / "bin"), os.environ["PATH"])),
             "BENCH_MODEL": str(model / "model"),
             "BENCH_PRECISION": precision,
@@ -79,7 +79,7 @@ class Peer:
             "HF_HUB_OFFLINE": "1",
             # Nothing of this repository but the classifier that all peers serve.
             "PYTHONPATH": os.pathsep.join((str(FOLDER / "shared"), str(FOLDER / self.name))),
-            # Compiled by the first start, whatever the caller says, or each start takes a minute.
+            # Empty, even if the caller sets it: without compiled modules each start takes a minute.
             "PYTHONDONTWRITEBYTECODE": "",
             **self.variables,
         }

@@ -1,4 +1,4 @@
-"""Starts a peer, and makes sure that it serves the same model."""
+"""Starts a peer and checks that it serves the same model."""
 
 import shutil
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 
-from bench.kit.processes import ServerProcess
+from bench.kit.server_process import ServerProcess
 from bench.peers.catalog import PEERS
 from bench.peers.environment import BUILD, environment
 from bench.peers.peer import FOLDER, Peer, Turn
@@ -14,7 +14,7 @@ from mesh_cli.errors import BadInput
 from mesh_cli.load import ClosedLoop, LoadSpec
 from mesh_cli.local.ports import internal_ports
 
-# Labels may differ where we are less sure than this: number formats round differently.
+# Labels may differ where the mesh is less sure than this: number formats round differently.
 CLEAR_SCORE = 0.55
 ASK_TIMEOUT_S = 30.0
 
@@ -36,7 +36,7 @@ class ServedPeer:
 
     def __init__(self, peer: Peer, model: Path, precision: str) -> None:
         self._peer = peer
-        # One for all questions, and without certificates: loading them took 50 ms of CPU each time.
+        # One client for all requests, without certificates: loading those takes 50 ms of CPU.
         self._http = httpx.Client(timeout=ASK_TIMEOUT_S, trust_env=False, verify=False)
         port = internal_ports([peer.name], {})[peer.name]
         self.address = f"127.0.0.1:{port}"
@@ -76,7 +76,7 @@ class ServedPeer:
         )
 
     def ask(self, text: str) -> str:
-        """The label that it gives. Raises httpx.HTTPError."""
+        """The label that the peer gives to a text. Raises httpx.HTTPError."""
         answer = self._http.post(
             f"http://{self.address}{self._peer.path}",
             content=self._peer.encode(text),
@@ -85,7 +85,10 @@ class ServedPeer:
         return self._peer.label(answer.raise_for_status().json())
 
     def check(self, ours: Sequence[tuple[str, str, float]]) -> None:
-        """Raise RuntimeError unless it gives (text, label, score) our label where that is clear."""
+        """Raise RuntimeError if the peer's label differs from the mesh's where that is clear.
+
+        `ours` holds texts with the label and score that the mesh gives them.
+        """
         for text, label, score in ours:
             theirs = self.ask(text)
             if theirs != label and score >= CLEAR_SCORE:

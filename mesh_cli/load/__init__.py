@@ -4,16 +4,16 @@
     result = run_load(spec)
     print(result.summary()["latencyMs"]["p99"], result.errors())
 
-In an open loop latency counts from the moment at which a request was due; whatever keeps it from
-leaving then is part of it, and no request is left out.
+In an open loop latency counts from the moment at which a request was due. A delay before it is sent
+is part of its latency, and no request is left out.
 """
 
-from mesh_cli.load.driver import generate
-from mesh_cli.load.plan.search import Step, find_rate
+from mesh_cli.load.generator import generate
+from mesh_cli.load.generator_process import LoadProcess, run_load
+from mesh_cli.load.plan.rate_search import Step, find_rate
 from mesh_cli.load.plan.spec import ClosedLoop, LoadSpec, OpenLoop
 from mesh_cli.load.plan.texts import read_texts
-from mesh_cli.load.process import LoadProcess, run_load
-from mesh_cli.load.results.answers import Server
+from mesh_cli.load.results.answering_server import Server
 from mesh_cli.load.results.result import Event, Generator, LoadResult, Request
 
 __all__ = [

@@ -8,29 +8,32 @@ import sys
 from pathlib import Path
 
 from mesh_cli.errors import CliError
-from mesh_cli.load.driver import generate
-from mesh_cli.load.plan.spec import from_json
-from mesh_cli.load.results.result_file import dumps
-from mesh_cli.load.selector import new_event_loop
+from mesh_cli.load.event_loop import new_precise_event_loop
+from mesh_cli.load.generator import generate
+from mesh_cli.load.plan.spec import spec_from_json
+from mesh_cli.load.results.result_file import result_to_json
 
 
 def main() -> int:
     """Print `{"begin": …}` when the load begins, then the summary; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m mesh_cli.load", description=__doc__)
     parser.add_argument("spec", type=Path, help="the load, as LoadSpec.to_json writes it")
-    parser.add_argument("--rows", type=Path, help="file for every request, for LoadProcess")
+    parser.add_argument(
+        "--rows", type=Path, help="file to which every request is written, for LoadProcess"
+    )
     arguments = parser.parse_args()
     try:
-        spec = from_json(arguments.spec.read_text())
-        # What is loaded by now stays: the collector need not look at it in the middle of a run.
+        spec = spec_from_json(arguments.spec.read_text())
+        # The modules and the spec stay until the end, so the garbage collector need not look at
+        # them in the middle of a run.
         gc.freeze()
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=new_precise_event_loop) as runner:
             result = runner.run(generate(spec, _print_begin))
     except CliError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     if arguments.rows:
-        arguments.rows.write_text(dumps(result))
+        arguments.rows.write_text(result_to_json(result))
     print(json.dumps(result.summary()))
     return 0
 

@@ -1,4 +1,4 @@
-"""Reloads in the middle of a load, and what they were."""
+"""Reloads in the middle of a load, as events for its result."""
 
 import time
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from mesh_cli.errors import CliError
 from mesh_cli.load.results.result import Event
 
 
-def moments(at: Sequence[float], every: float | None, duration_s: float) -> list[float]:
-    """Seconds after the begin at which to reload: those of `at`, and each multiple of `every`."""
-    found = list(at)
+def reload_moments(at: Sequence[float], every: float | None, duration_s: float) -> list[float]:
+    """Seconds after the begin at which to reload: those of `at` and each multiple of `every`."""
+    moments = set(at)
     if every:
-        found += [number * every for number in range(1, int(duration_s / every) + 1)]
-    return sorted({moment for moment in found if moment < duration_s})
+        moments |= {number * every for number in range(1, int(duration_s / every) + 1)}
+    return sorted(moment for moment in moments if moment < duration_s)
 
 
 def run_reloads(
@@ -22,7 +22,7 @@ def run_reloads(
 ) -> list[Event]:
     """Reload `seconds` after `begin` (time.monotonic()), to `versions` in turn.
 
-    A Reload that fails is an event too. One that takes longer than until the next delays it.
+    A Reload that fails is an event too. A Reload that takes too long delays the next one.
     """
     events = []
     for number, moment in enumerate(seconds):
@@ -42,7 +42,7 @@ def run_reloads(
 
 def serving_version(client: MeshClient, model: str) -> str:
     """The version that the fleet serves. Raises CliError when it serves none."""
-    for found in client.get_fleet().models:
-        if found.name == model and found.serving_version:
-            return found.serving_version
+    for fleet_model in client.get_fleet().models:
+        if fleet_model.name == model and fleet_model.serving_version:
+            return fleet_model.serving_version
     raise CliError(f"the fleet serves no version of {model}: train one first")

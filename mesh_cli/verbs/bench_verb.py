@@ -23,7 +23,7 @@ from mesh_cli.load import (
     run_load,
 )
 from mesh_cli.load.plan.spec import Arrivals, Protocol
-from mesh_cli.load.reloads import moments, run_reloads, serving_version
+from mesh_cli.load.reloads import reload_moments, run_reloads, serving_version
 from mesh_cli.load.results.plot import draw
 from mesh_cli.load.results.report import print_result, step_line
 from mesh_cli.local.home import project_folder
@@ -133,7 +133,7 @@ def bench(
         _find_rate(spec, rate, seconds(p99, "--p99") * 1000, json)
         return
     reloads = _Reloads(
-        moments(
+        reload_moments(
             [seconds(moment, "--reload-at") for moment in reload_at or ()],
             seconds(reload_every, "--reload-every") if reload_every else None,
             spec.duration_s,

@@ -6,7 +6,7 @@ from classifier import Classifier
 from flask import Flask, request
 
 app = Flask(__name__)
-# With uWSGI's lazy-apps: in each worker, after the fork.
+# uWSGI runs with lazy-apps, so each worker loads the model after the fork.
 classifier = Classifier()
 
 

@@ -1,4 +1,4 @@
-"""What every peer serves: the model with torch and transformers, as their users would write it."""
+"""The model that every peer serves, with torch and transformers as their users write it."""
 
 import os
 from typing import Any

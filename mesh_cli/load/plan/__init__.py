@@ -1,1 +1,1 @@
-"""What load to make: texts, arrivals, and the search for a rate."""
+"""The plan of a load: its texts, its arrivals, and the search for a rate."""

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from mesh_cli.load.plan.spec import OpenLoop
 
 
-def offsets(loop: OpenLoop, seconds: float) -> Iterator[float]:
+def arrival_offsets(loop: OpenLoop, seconds: float) -> Iterator[float]:
     """Seconds after the start at which requests are due, ascending, all below `seconds`."""
     return _poisson(loop, seconds) if loop.arrivals == "poisson" else _constant(loop, seconds)
 
 
 def _constant(loop: OpenLoop, seconds: float) -> Iterator[float]:
-    # Multiplied, not added up: a million additions would drift.
+    # Each offset is computed from its number: a sum of a million gaps would drift.
     for number in range(round(loop.rate * seconds)):
         yield number / loop.rate
 

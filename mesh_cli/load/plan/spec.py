@@ -1,4 +1,4 @@
-"""What a load is: where it goes, what it sends, how fast, how long."""
+"""The description of a load: its server, its requests, its speed, its length."""
 
 import base64
 import json
@@ -11,9 +11,10 @@ from mesh_cli.errors import BadInput
 Arrivals = Literal["constant", "poisson"]
 Protocol = Literal["grpc", "json"]
 
-# A request unanswered for so long counts as an error.
+# Seconds after which an unanswered request counts as an error.
 TIMEOUT_S = 10.0
-# Connections of the JSON door at most; requests beyond wait in the generator, and that counts.
+# Connections over which JSON is sent at most. Further requests wait in the generator, and their
+# latency contains the wait.
 MAX_CONNECTIONS = 512
 
 
@@ -45,7 +46,7 @@ class LoadSpec:
     model: str
     loop: OpenLoop | ClosedLoop
     texts: tuple[str, ...] = ()
-    """Sent in this order, again from the first when all are sent."""
+    """Sent in this order, and again from the first when all have been sent."""
     protocol: Protocol = "grpc"
     texts_per_request: int = 1
     duration_s: float = 20.0
@@ -53,11 +54,11 @@ class LoadSpec:
     warm_up_s: float = 3.0
     timeout_s: float = TIMEOUT_S
     channels: int = 1
-    """gRPC connections, used in turn."""
+    """Number of gRPC connections, which are used in turn."""
     path: str = ""
-    """HTTP path or gRPC method; empty: the mesh's Predict."""
+    """HTTP path or gRPC method. Empty: Predict of the mesh."""
     bodies: tuple[bytes, ...] = ()
-    """Encoded requests to send in place of `texts`, for servers that are no mesh."""
+    """Encoded requests that are sent in place of `texts`, for servers that are no mesh."""
 
     def __post_init__(self) -> None:
         speed = self.loop.rate if isinstance(self.loop, OpenLoop) else self.loop.clients
@@ -87,8 +88,8 @@ class LoadSpec:
         return json.dumps(document)
 
 
-def from_json(document: str) -> LoadSpec:
-    """The spec that `to_json` wrote. Raises BadInput for anything else."""
+def spec_from_json(document: str) -> LoadSpec:
+    """Read a spec that `to_json` wrote. Raises BadInput for any other document."""
     try:
         fields: dict[str, Any] = json.loads(document)
         fields["loop"] = _loop(fields["loop"])

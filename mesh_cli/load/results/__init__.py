@@ -1,1 +1,1 @@
-"""What was measured: recorded, summed up, shown."""
+"""The result of a load: recorded, summed up, shown."""

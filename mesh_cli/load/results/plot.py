@@ -1,4 +1,4 @@
-"""Draws a result: latency by percentile, and the timeline with its events."""
+"""Draws a result: latency by percentile, and latency over time with the events."""
 
 from math import log10
 from pathlib import Path
@@ -11,7 +11,7 @@ from mesh_cli.load.results.result import LoadResult
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# One point for each tenth of a "nine": 90, …, 99, …, 99.9, … percent.
+# Points of the curve, 20 for each "nine": 0 is 0 %, 1 is 90 %, 2 is 99 %, 3 is 99.9 %.
 _NINES = [number / 20 for number in range(81)]
 _TICKS = (0.0, 50.0, 90.0, 99.0, 99.9, 99.99)
 
@@ -19,7 +19,7 @@ _TICKS = (0.0, 50.0, 90.0, 99.0, 99.9, 99.99)
 def draw(result: LoadResult, path: Path, title: str) -> None:
     """Write a PNG. Raises CliError when matplotlib is missing or the file cannot be written."""
     try:
-        # Only here: it takes most of a second to import, and only --plot needs it.
+        # Imported here, as it takes most of a second and only --plot needs it.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
@@ -38,7 +38,7 @@ def draw(result: LoadResult, path: Path, title: str) -> None:
 
 def _draw_percentiles(axes: "Axes", result: LoadResult) -> None:
     ordered = sorted(result.latencies())
-    # So many nines as there are requests: the tail beyond would be drawn from nothing.
+    # 10**n requests have one beyond the n-th nine; the curve ends where there is none.
     nines = [n for n in _NINES if 10**n <= max(len(ordered), 1)]
     curve = [percentile(ordered, 100 * (1 - 10**-n)) for n in nines]
     points = [(n, value * 1000) for n, value in zip(nines, curve, strict=True) if value is not None]

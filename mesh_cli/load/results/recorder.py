@@ -1,12 +1,12 @@
-"""Keeps what happened to every request, in columns, while the load runs."""
+"""Keeps the outcome of every request, in columns, while the load runs."""
 
 import time
 from array import array
 
-from mesh_cli.load.wire.door import OK
+from mesh_cli.load.wire.connection_pool import OK
 
-# Answers kept whole until the run is over, to see who gave them. Beyond either bound every
-# second one is let go, so that those kept stay spread evenly.
+# Answers and their bytes that are kept until the run is over, to see which server gave them. Beyond
+# either bound every second answer is dropped, so that the kept ones stay spread evenly.
 KEPT_ANSWERS = 200_000
 KEPT_BYTES = 256 * 1024 * 1024
 
@@ -16,7 +16,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.due = array("d")
-        """When it should have been sent; seconds of time.monotonic()."""
+        """When the request should have been sent, seconds of time.monotonic()."""
         self.latency = array("d")
         """Seconds from `due` to the answer."""
         self.code = array("H")
@@ -25,11 +25,11 @@ class Recorder:
         self.messages: dict[str, str] = {}
         """The first message of each error."""
         self.kept: list[tuple[int, bytes]] = []
-        """Row and bytes of good answers."""
+        """Row and bytes of the good answers that are kept."""
         self.lag = array("d")
-        """Seconds by which the generator itself was late, each time that it had to act."""
+        """Seconds by which the generator itself was late, one value for each time that it acted."""
         self.every = 1
-        """One in so many good answers is kept."""
+        """One good answer in this many is kept."""
         self._good = 0
         self._kept_bytes = 0
 

@@ -1,11 +1,11 @@
-"""Results as people read them."""
+"""Prints a result as tables."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from rich.markup import escape
 
-from mesh_cli.load.plan.search import Step
+from mesh_cli.load.plan.rate_search import Step
 from mesh_cli.load.results.result import LAG_LIMIT_MS, LoadResult
 from mesh_cli.terminal.output import console, print_table
 

@@ -1,4 +1,4 @@
-"""What a load found: every request as a row, and the summary of them."""
+"""The result of a load: every request as a row, and their summary."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mesh_cli.load.plan.spec import LoadSpec, OpenLoop
-from mesh_cli.load.results.answers import Server, reader
+from mesh_cli.load.results.answering_server import Server, server_reader
 from mesh_cli.load.results.percentiles import latency_summary, percentile
 from mesh_cli.load.results.recorder import Recorder
 
-# A generator later than this, for one in a hundred requests, is part of what it measures.
+# A generator that is later than this for one request in a hundred distorts the latencies.
 LAG_LIMIT_MS = 3.0
-# An event is felt so long after its end, seconds: the old model is still being freed.
+# Seconds after its end for which an event still counts: the replica is freeing the old model.
 SETTLE_S = 1.0
 
 
@@ -34,7 +34,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Generator:
-    """What the load generator itself cost, and how late it was."""
+    """The cost of the load generator itself, and how late it was."""
 
     cpu_s: float
     """CPU seconds of its process, warm-up included."""
@@ -44,7 +44,7 @@ class Generator:
 
     @property
     def lagging(self) -> bool:
-        """Whether the latencies are partly the generator's own."""
+        """Whether the generator was so late that the latencies are partly its own."""
         return self.lag_p99_ms > LAG_LIMIT_MS
 
 
@@ -53,13 +53,13 @@ class Request:
     """One request of a load."""
 
     due: float
-    """When it should have been sent, seconds of time.monotonic(); it never left earlier."""
+    """When it should have been sent, seconds of time.monotonic(). It was not sent earlier."""
     latency_s: float
     """From `due` to the answer."""
     code: str
     """OK, or the name of the error."""
     server: Server | None
-    """Who answered; None for an error, and for an answer that was not kept."""
+    """The server that answered; None for an error, and for an answer that was not kept."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class LoadResult:
     """The columns hold one row a request, warm-up included, in the order of the answers."""
 
     load: dict[str, Any]
-    """What was asked for: address, model, loop, texts a request…"""
+    """The load that was asked for, as `describe` gives it."""
     begin: float
     """When the measured part began, seconds of time.monotonic()."""
     duration_s: float
@@ -79,12 +79,12 @@ class LoadResult:
     """Index into `codes`."""
     codes: list[str]
     server: array[int]
-    """Index into `servers`; -1: unknown."""
+    """Index into `servers`; -1: not known."""
     servers: list[Server]
     messages: dict[str, str]
     """The first message of each error."""
     kept_every: int
-    """One in so many answers was kept to see who gave it."""
+    """One answer in this many was kept to see which server gave it."""
     generator: Generator
     events: tuple[Event, ...] = field(default=())
 
@@ -107,8 +107,8 @@ class LoadResult:
         for due, latency, code, server in zip(
             self.due, self.latency, self.code, self.server, strict=True
         ):
-            found = self.servers[server] if server >= 0 else None
-            yield Request(due, latency, self.codes[code], found)
+            answered_by = self.servers[server] if server >= 0 else None
+            yield Request(due, latency, self.codes[code], answered_by)
 
     def latencies(self) -> list[float]:
         """Latencies of good answers in the measured part, seconds."""
@@ -116,8 +116,8 @@ class LoadResult:
 
     def errors(self) -> dict[str, int]:
         """Failed requests of the measured part by the name of the error."""
-        found = Counter(self.code[row] for row in self.measured())
-        return {self.codes[code]: count for code, count in found.most_common() if code}
+        counts = Counter(self.code[row] for row in self.measured())
+        return {self.codes[code]: count for code, count in counts.most_common() if code}
 
     def sent(self) -> int:
         """Requests that were due in the measured part; each of them was sent."""
@@ -133,21 +133,21 @@ class LoadResult:
         return arrived / self.duration_s
 
     def served(self) -> list[tuple[Server, int]]:
-        """Kept answers of the measured part by who gave them, most first."""
-        found = Counter(self.server[row] for row in self.measured())
-        return [(self.servers[key], count) for key, count in found.most_common() if key >= 0]
+        """Each server with the kept answers that it gave in the measured part, most first."""
+        counts = Counter(self.server[row] for row in self.measured())
+        return [(self.servers[key], count) for key, count in counts.most_common() if key >= 0]
 
     def timeline(self) -> list[dict[str, Any]]:
-        """For each second of the measured part: requests due, errors, latencies of good ones."""
+        """Each second of the measured part: requests due in it, their errors and latencies."""
         seconds: list[list[int]] = [[] for _ in range(max(1, round(self.duration_s + 0.499)))]
         for row in self.measured():
             seconds[min(int(self.due[row] - self.begin), len(seconds) - 1)].append(row)
         return [self._second(number, rows) for number, rows in enumerate(seconds)]
 
     def around_events(self) -> tuple[list[float], list[float]]:
-        """Good latencies, seconds, of requests in flight during an event, and of all others.
+        """Latencies, seconds, of requests in flight during an event, and of all others.
 
-        An event lasts SETTLE_S longer here than it did.
+        Failed requests are left out. An event counts as SETTLE_S longer than it was.
         """
         windows = merged((event.begin, event.end + SETTLE_S) for event in self.events)
         ends = [end for _, end in windows]
@@ -162,7 +162,7 @@ class LoadResult:
         return inside, outside
 
     def summary(self) -> dict[str, Any]:
-        """Everything that people and scripts read; times in milliseconds unless named `…S`."""
+        """The result for people and scripts; times in milliseconds, those named `…S` in seconds."""
         sent, errors, throughput = self.sent(), self.errors(), self.throughput()
         cpu_ms = self.generator.cpu_s * 1000
         summary: dict[str, Any] = {
@@ -175,7 +175,7 @@ class LoadResult:
             "throughput": throughput,
             "textsPerSecond": throughput * self.load["textsPerRequest"],
             "latencyMs": latency_summary(self.latencies()),
-            "served": [{**who._asdict(), "answers": count} for who, count in self.served()],
+            "served": [{**server._asdict(), "answers": count} for server, count in self.served()],
             "servedSampledOneIn": self.kept_every,
             "generator": {
                 "cpuS": self.generator.cpu_s,
@@ -219,25 +219,25 @@ class LoadResult:
 
 
 def merged(windows: Iterator[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The same stretches of time, ascending, none touching another."""
-    found: list[tuple[float, float]] = []
+    """The same stretches of time in their order; those that touch or overlap become one."""
+    apart: list[tuple[float, float]] = []
     for begin, end in sorted(windows):
-        if found and begin <= found[-1][1]:
-            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        if apart and begin <= apart[-1][1]:
+            apart[-1] = (apart[-1][0], max(end, apart[-1][1]))
         else:
-            found.append((begin, end))
-    return found
+            apart.append((begin, end))
+    return apart
 
 
 def from_recorder(spec: LoadSpec, recorder: Recorder, begin: float, cpu_s: float) -> LoadResult:
     """The result of a run whose measured part began at `begin`."""
     servers: dict[Server, int] = {}
-    server = array("i", [-1]) * len(recorder.due)
-    read = reader(spec.protocol)
+    server_of_row = array("i", [-1]) * len(recorder.due)
+    read_server = server_reader(spec.protocol)
     for row, body in recorder.kept:
-        who = read(body)
-        if who is not None:
-            server[row] = servers.setdefault(who, len(servers))
+        server = read_server(body)
+        if server is not None:
+            server_of_row[row] = servers.setdefault(server, len(servers))
     return LoadResult(
         load=describe(spec),
         begin=begin,
@@ -246,7 +246,7 @@ def from_recorder(spec: LoadSpec, recorder: Recorder, begin: float, cpu_s: float
         latency=recorder.latency,
         code=recorder.code,
         codes=recorder.codes,
-        server=server,
+        server=server_of_row,
         servers=list(servers),
         messages=recorder.messages,
         kept_every=recorder.every,
@@ -255,7 +255,7 @@ def from_recorder(spec: LoadSpec, recorder: Recorder, begin: float, cpu_s: float
 
 
 def describe(spec: LoadSpec) -> dict[str, Any]:
-    """What was asked for, as JSON says it."""
+    """The load that was asked for, as a JSON object."""
     loop: dict[str, Any]
     if isinstance(spec.loop, OpenLoop):
         loop = {"kind": "open", "rate": spec.loop.rate, "arrivals": spec.loop.arrivals}
@@ -273,5 +273,5 @@ def describe(spec: LoadSpec) -> dict[str, Any]:
 
 
 def _generator(lag: Sequence[float], cpu_s: float) -> Generator:
-    found = latency_summary(lag)
-    return Generator(cpu_s, found["mean"] or 0.0, found["p99"] or 0.0, found["max"] or 0.0)
+    lag_ms = latency_summary(lag)
+    return Generator(cpu_s, lag_ms["mean"] or 0.0, lag_ms["p99"] or 0.0, lag_ms["max"] or 0.0)

@@ -1,4 +1,4 @@
-"""What a gRPC client needs of HTTP/2 (RFC 9113): frames and header blocks."""
+"""The parts of HTTP/2 (RFC 9113) that a gRPC client needs: frames and header blocks."""
 
 import struct
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE = 0x
 CANCEL = 0x8
 FIRST_WINDOW = 65_535
 LARGEST_WINDOW = 2**31 - 1
-# What every peer takes, bytes.
+# Bytes of payload that every peer accepts in a frame.
 MAX_FRAME = 16_384
 
 _HEAD = struct.Struct(">BHBBI")
@@ -28,11 +28,11 @@ _CACHED_BLOCKS = 1_000
 
 
 class BadFrame(Exception):
-    """What arrived is no HTTP/2."""
+    """The bytes that arrived are no HTTP/2."""
 
 
 class Frame(NamedTuple):
-    """One frame; padding and priority are still part of the payload."""
+    """One frame; its payload still contains padding and priority."""
 
     kind: int
     flags: int
@@ -63,16 +63,16 @@ def window_update(stream: int, size: int) -> bytes:
     return frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", size))
 
 
-def content(found: Frame) -> bytes:
+def content(received: Frame) -> bytes:
     """Payload of a DATA or HEADERS frame without padding and priority."""
-    payload = found.payload
-    if found.flags & PADDED:
+    payload = received.payload
+    if received.flags & PADDED:
         payload = payload[1 : len(payload) - payload[0]]
-    return payload[5:] if found.kind == HEADERS and found.flags & PRIORITY else payload
+    return payload[5:] if received.kind == HEADERS and received.flags & PRIORITY else payload
 
 
 def header_block(headers: Sequence[tuple[str, str]]) -> bytes:
-    """Headers as literals that no table remembers, so that the block can be sent again."""
+    """Headers as literals that enter no table, so that the same block can be sent many times."""
     return b"".join(b"\0" + _string(name) + _string(value) for name, value in headers)
 
 
@@ -96,7 +96,7 @@ class FrameReader:
         self._buffer = b""
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """The frames that are whole. Raises BadFrame for one larger than was agreed."""
+        """Yield the frames that are whole. Raises BadFrame for one above MAX_FRAME bytes."""
         buffer = self._buffer + data if self._buffer else data
         at, end = 0, len(buffer)
         while end - at >= 9:
@@ -113,25 +113,25 @@ class FrameReader:
 class HeaderReader:
     """Decodes header blocks of a peer that may keep no table (HEADER_TABLE_SIZE 0).
 
-    Without a table a block means the same each time, so a block seen before costs nothing.
+    Without a table the same block always has the same meaning, so decoded blocks are cached.
     """
 
     def __init__(self) -> None:
-        self._known: dict[bytes, dict[bytes, bytes]] = {}
+        self._cache: dict[bytes, dict[bytes, bytes]] = {}
 
     def read(self, block: bytes) -> dict[bytes, bytes]:
         """The headers of a block. Raises BadFrame."""
-        found = self._known.get(block)
-        if found is None:
+        headers = self._cache.get(block)
+        if headers is None:
             decoder = Decoder()
             decoder.max_allowed_table_size = 0
             decoder.header_table_size = 0
             try:
-                found = {
+                headers = {
                     bytes(name): bytes(value) for name, value in decoder.decode(block, raw=True)
                 }
             except HPACKError as error:
                 raise BadFrame(f"headers: {error}") from None
-            if len(self._known) < _CACHED_BLOCKS:
-                self._known[block] = found
-        return found
+            if len(self._cache) < _CACHED_BLOCKS:
+                self._cache[block] = headers
+        return headers

@@ -1,10 +1,7 @@
-from pathlib import Path
-
 import pytest
 
 from bench.kit.engine_worker import length_sorted
-from bench.kit.measure import Figures, busiest, medians
-from bench.kit.results import Section, markdown, record
+from bench.kit.load_figures import Figures, busiest, medians
 from bench.overload import recovery_s
 from bench.serve import Comparison, Limit, section
 from inference_svc.model.loaded_model import Tokens
@@ -15,10 +12,10 @@ def figures(texts_per_s: float, failed: int = 0, **cpu_ms: float) -> Figures:
     return Figures(texts_per_s, 10.0, 30.0, 100, failed, 0.1, cpu_ms, {"server": 300.0})
 
 
-def test_medians_sum_up_failures() -> None:
-    found = medians([figures(100, 1, envoy=1.0), figures(300, envoy=3.0), figures(200, envoy=2.0)])
-    assert (found.texts_per_s, found.failed, found.requests) == (200, 1, 300)
-    assert found.cpu_ms == {"envoy": 2.0}
+def test_medians_add_up_requests_and_failures() -> None:
+    middle = medians([figures(100, 1, envoy=1.0), figures(300, envoy=3.0), figures(200, envoy=2.0)])
+    assert (middle.texts_per_s, middle.failed, middle.requests) == (200, 1, 300)
+    assert middle.cpu_ms == {"envoy": 2.0}
 
 
 def test_cpu_outside_the_engine_is_all_but_the_engine() -> None:
@@ -42,14 +39,14 @@ def test_batches_are_sorted_by_length_and_hold_every_text_once() -> None:
 
 def test_ratios_are_against_the_limit_and_each_peer() -> None:
     served = {"champion-mesh json": [figures(400)], "peer fp32": [figures(100)]}
-    found = section(Comparison([Limit(500, 2, 5)], served, 10), 64, "command")
-    assert [row[:4] for row in found.rows[1:]] == [
+    table = section(Comparison([Limit(500, 2, 5)], served, 10), 64, "command")
+    assert [row[:4] for row in table.rows[1:]] == [
         ("champion-mesh json", "400", "0.80", ""),
         ("peer fp32", "100", "0.20", "4.0"),
     ]
 
 
-def test_recovery_ends_with_the_last_stretch_that_is_not_as_before() -> None:
+def test_recovery_ends_after_the_last_stretch_with_too_many_bad_answers() -> None:
     def requests(slow_until: float, code: str = "OK") -> list[Request]:
         due = [8 + number / 100 for number in range(1000)]
         return [
@@ -61,18 +58,6 @@ def test_recovery_ends_with_the_last_stretch_that_is_not_as_before() -> None:
 
     assert recovery_s(requests(10), 10, 0.1) == 0
     assert recovery_s(requests(10.9), 10, 0.1) == 1.0
-    # One answer late among a hundred is no overload.
+    # One late answer in a stretch is no overload.
     assert recovery_s(requests(10.005), 10, 0.1) == 0
     assert recovery_s(requests(11.4, "RESOURCE_EXHAUSTED"), 10, 9.0) == 1.5
-
-
-def test_a_section_takes_the_place_of_the_last_of_its_key(tmp_path: Path) -> None:
-    for cell in ("1", "2"):
-        record("one", Section("Title", "command", ("a", "b"), (("x", cell),)), tmp_path)
-    page = (tmp_path / "RESULTS.md").read_text()
-    assert page.count("## Title") == 1
-    assert "| x | 2 |" in page
-
-
-def test_an_empty_page_has_its_head() -> None:
-    assert markdown({}).startswith("# Results")

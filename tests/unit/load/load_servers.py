@@ -1,4 +1,4 @@
-"""Small servers for the load generator's tests: gRPC and HTTP, steered by the test."""
+"""Small gRPC and HTTP servers, whose answers the tests choose."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import grpc
 
 from mesh.v1 import predict_pb2
-from mesh_cli.load.wire.encode import GRPC_METHOD
+from mesh_cli.load.wire.request_encoding import GRPC_METHOD
 
 ANSWER = predict_pb2.PredictResponse(
     predictions=[predict_pb2.Prediction(label="positive", score=0.9)],
@@ -20,16 +20,18 @@ JSON_ANSWER = json.dumps(
     {"model": {"name": "reviews", "version": "3", "alias": "Champion"}, "replica": "replica-1"}
 ).encode()
 
-# The same answers, by the name of a replica that held its request back.
+# The same answers from a replica whose name says that it held the request back.
 HELD_ANSWER = predict_pb2.PredictResponse(
     predictions=ANSWER.predictions, model=ANSWER.model, replica="held"
 )
 HELD_JSON_ANSWER = JSON_ANSWER.replace(b"replica-1", b"held")
 
-# Number of the request (from 0) and its bytes -> the answer's bytes.
+# Takes the number of the request (from 0), its bytes and the call; returns the answer's bytes.
 GrpcHandler = Callable[[int, bytes, grpc.aio.ServicerContext[bytes, bytes]], Awaitable[bytes]]
-# Number of the request -> the bytes of the HTTP response; none: close the connection.
+# Takes the number of the request; returns the HTTP response, or nothing to close the connection.
 HttpHandler = Callable[[int], Awaitable[bytes]]
+# Serves one connection; when it returns, the connection is closed.
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 async def always(number: int, request: bytes, context: object) -> bytes:
@@ -74,30 +76,23 @@ async def always_json(number: int) -> bytes:
 
 
 @asynccontextmanager
-async def http_server(handler: HttpHandler = always_json, port: int = 0) -> AsyncIterator[str]:
-    """host:port of a server that answers each request by `handler`."""
-    numbers = iter(range(1 << 30))
+async def tcp_server(serve: Serve, port: int = 0) -> AsyncIterator[str]:
+    """host:port of a server that serves each connection by `serve` and then closes it."""
     serving: set[asyncio.Task[None]] = set()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve_and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         serving.add(task)
         try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).lower()
-                await reader.readexactly(int(head.partition(b"content-length:")[2].split()[0]))
-                answer = await handler(next(numbers))
-                if not answer:
-                    return
-                writer.write(answer)
+            await serve(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             return
         finally:
             serving.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    server = await asyncio.start_server(serve_and_close, "127.0.0.1", port)
     port = server.sockets[0].getsockname()[1]
     try:
         yield f"127.0.0.1:{port}"
@@ -108,8 +103,26 @@ async def http_server(handler: HttpHandler = always_json, port: int = 0) -> Asyn
         await asyncio.gather(*serving)
 
 
+@asynccontextmanager
+async def http_server(handler: HttpHandler = always_json, port: int = 0) -> AsyncIterator[str]:
+    """host:port of a server that answers each request by `handler`."""
+    numbers = iter(range(1 << 30))
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            await reader.readexactly(int(head.partition(b"content-length:")[2].split()[0]))
+            answer = await handler(next(numbers))
+            if not answer:
+                return
+            writer.write(answer)
+
+    async with tcp_server(serve, port) as address:
+        yield address
+
+
 class Stall:
-    """A server that stands still once: from the request `at` on, for `seconds`."""
+    """Holds a server up once, for `seconds` from the request with the number `at` on."""
 
     def __init__(self, at: int, seconds: float) -> None:
         self._at = at
@@ -119,7 +132,7 @@ class Stall:
         self.end = 0.0
 
     async def wait(self, number: int) -> bool:
-        """Hold back a request that falls into the stall; whether it did."""
+        """Hold back a request that falls into the stall; return whether it did."""
         if number == self._at:
             self.begin = time.monotonic()
             self.end = self.begin + self._seconds

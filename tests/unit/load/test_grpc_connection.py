@@ -11,7 +11,7 @@ from mesh_cli.load.wire.grpc_connection import Call, GrpcConnection
 
 
 class Wire(asyncio.Transport):
-    """Keeps what was written as frames."""
+    """Keeps the frames that were written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,11 +31,11 @@ class Wire(asyncio.Transport):
     abort = close
 
     def sent(self, kind: int) -> list[http2.Frame]:
-        return [found for found in self.frames if found.kind == kind]
+        return [frame for frame in self.frames if frame.kind == kind]
 
 
 class Client:
-    """A connection with its wire and what it told."""
+    """A connection with its wire and the answers that it reported."""
 
     def __init__(self, values: dict[int, int]) -> None:
         self.answers: list[tuple[float, str, bytes]] = []
@@ -99,12 +99,12 @@ async def test_calls_beyond_the_last_of_a_goaway_are_given_back() -> None:
 async def test_a_request_waits_for_the_windows() -> None:
     client = Client({http2.INITIAL_WINDOW_SIZE: 10})
     client.start(b"y" * 15)
-    assert [len(found.payload) for found in client.wire.sent(http2.DATA)] == [10]
+    assert [len(frame.payload) for frame in client.wire.sent(http2.DATA)] == [10]
     client.connection.data_received(http2.window_update(1, 4))
     client.connection.data_received(http2.settings({http2.INITIAL_WINDOW_SIZE: 100}))
     data = client.wire.sent(http2.DATA)
-    assert b"".join(found.payload for found in data) == b"\0\0\0\0\x0f" + b"y" * 15
-    assert [found.flags for found in data] == [0, 0, http2.END_STREAM]
+    assert b"".join(frame.payload for frame in data) == b"\0\0\0\0\x0f" + b"y" * 15
+    assert [frame.flags for frame in data] == [0, 0, http2.END_STREAM]
 
 
 async def test_no_more_calls_than_the_server_allows() -> None:
@@ -122,7 +122,7 @@ async def test_pings_and_settings_are_answered() -> None:
     assert client.wire.sent(http2.SETTINGS)[-1].flags == http2.ACK
 
 
-async def test_a_call_out_of_time_is_cancelled() -> None:
+async def test_a_call_is_cancelled_when_it_is_out_of_time() -> None:
     client = Client({})
     client.start()
     client.connection.drop_late(9.9)
@@ -143,10 +143,10 @@ async def test_a_call_out_of_time_is_cancelled() -> None:
         (http2.HEADERS, 0x5, b"\xff\xff", "INTERNAL"),
     ],
 )
-async def test_what_is_no_answer_fails_the_call(
+async def test_frames_that_are_no_answer_fail_the_call(
     kind: int, flags: int, payload: bytes, code: str
 ) -> None:
     client = Client({})
     client.start()
     client.receive(kind, flags, 1, payload)
-    assert [found for _, found, _ in client.answers] == [code]
+    assert [reported for _, reported, _ in client.answers] == [code]

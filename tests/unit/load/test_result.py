@@ -50,7 +50,7 @@ def test_throughput_counts_answers_by_when_they_arrived() -> None:
     assert result.summary()["textsPerSecond"] == pytest.approx(0.8)
 
 
-def test_requests_in_flight_during_an_event_are_told_apart() -> None:
+def test_latencies_during_an_event_are_apart_from_all_others() -> None:
     rows = [
         (101.0, 0.5, 0),  # over before it
         (101.5, 1.0, 0),  # still in flight when it began
@@ -86,7 +86,7 @@ def test_answers_beyond_the_limit_are_sampled_evenly(monkeypatch: pytest.MonkeyP
     assert result.summary()["servedSampledOneIn"] == 16
 
 
-def test_a_late_generator_says_so() -> None:
+def test_a_generator_lags_when_more_than_one_in_a_hundred_is_late() -> None:
     recorder = Recorder()
     recorder.lag = array("d", [0.0001] * 99 + [0.02])
     assert not from_recorder(SPEC, recorder, 100.0, 0.1).generator.lagging

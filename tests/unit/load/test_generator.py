@@ -1,7 +1,6 @@
-"""The doors of the load generator against real servers on this machine's loopback."""
+"""Whole loads against real servers on the loopback interface."""
 
 import asyncio
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,9 +9,18 @@ import pytest
 
 from mesh.v1 import predict_pb2
 from mesh_cli.errors import CliError, NotUp
-from mesh_cli.load import ClosedLoop, LoadSpec, OpenLoop, Server, generate, run_load
+from mesh_cli.load import (
+    ClosedLoop,
+    Event,
+    LoadResult,
+    LoadSpec,
+    OpenLoop,
+    Server,
+    generate,
+    run_load,
+)
 from mesh_cli.load.results.recorder import Recorder
-from mesh_cli.load.results.result_file import dumps, loads
+from mesh_cli.load.results.result_file import result_from_json, result_to_json
 from tests.unit.load.load_servers import (
     ANSWER,
     HELD_ANSWER,
@@ -36,7 +44,7 @@ def _spec(address: str, loop: OpenLoop | ClosedLoop, **fields: object) -> LoadSp
     return LoadSpec(address, "reviews", loop, **{**defaults, **fields})  # type: ignore[arg-type]
 
 
-async def test_open_loop_sends_rate_times_duration_and_knows_who_answered() -> None:
+async def test_open_loop_sends_rate_times_duration_and_names_who_answered() -> None:
     async with grpc_server() as address:
         result = await generate(_spec(address, OpenLoop(200)))
     assert result.sent() == 40
@@ -69,17 +77,17 @@ async def test_a_stall_is_seen_by_every_request_that_it_held_up(protocol: str) -
             _spec(address, OpenLoop(200), protocol=protocol, duration_s=1.0, warm_up_s=0.0)
         )
     assert result.sent() == 200
-    # By the server's word: a machine that stops for a moment moves who is in flight when.
-    held = [found for found in result.requests() if found.server and found.server.replica == "held"]
+    # The server marks the requests that it held up: on a busy machine the times do not tell.
+    held = [one for one in result.requests() if one.server and one.server.replica == "held"]
     assert held
-    # Each one's latency counts from when it was due, whenever it could be sent.
+    # The latency of each counts from when it was due, whenever it could be sent.
     assert all(request.due + request.latency_s > stall.end - 0.001 for request in held)
 
 
 async def test_requests_without_a_free_connection_are_late_not_skipped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mesh_cli.load.wire.http_door.MAX_CONNECTIONS", 1)
+    monkeypatch.setattr("mesh_cli.load.wire.http_pool.MAX_CONNECTIONS", 1)
 
     async def slow(number: int) -> bytes:
         await asyncio.sleep(0.02)
@@ -92,7 +100,7 @@ async def test_requests_without_a_free_connection_are_late_not_skipped(
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "json"])
-async def test_closed_loop_keeps_as_many_in_flight_as_it_has_clients(protocol: str) -> None:
+async def test_a_closed_loop_has_one_request_in_flight_for_each_client(protocol: str) -> None:
     in_flight, most = 0, 0
 
     async def count() -> None:
@@ -160,10 +168,9 @@ async def test_a_request_without_an_answer_is_out_of_time(protocol: str, code: s
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "json"])
-async def test_a_server_that_goes_away_is_counted_and_found_again(
+async def test_requests_to_a_server_that_is_away_fail_and_later_ones_succeed(
     protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Requests fail while it is away; afterwards the same load goes on."""
     seen: dict[bool, asyncio.Event] = {True: asyncio.Event(), False: asyncio.Event()}
 
     class Watched(Recorder):
@@ -171,7 +178,7 @@ async def test_a_server_that_goes_away_is_counted_and_found_again(
             super().answered(due, code, body)
             seen[code == "OK"].set()
 
-    monkeypatch.setattr("mesh_cli.load.driver.Recorder", Watched)
+    monkeypatch.setattr("mesh_cli.load.generator.Recorder", Watched)
     server = grpc_server if protocol == "grpc" else http_server
     async with server() as address:
         spec = _spec(address, OpenLoop(200), protocol=protocol, duration_s=2.0, warm_up_s=0.0)
@@ -237,27 +244,36 @@ async def test_a_connection_that_the_server_ends_is_replaced() -> None:
     assert result.sent() > 10
 
 
-async def test_child_process_gives_the_same_result_as_this_one() -> None:
+def _moments(result: LoadResult) -> list[float]:
+    """When requests were due, seconds after the begin."""
+    return sorted(due - result.begin for due in result.due)
+
+
+async def test_a_child_process_makes_the_same_load() -> None:
     async with grpc_server() as address:
         spec = _spec(address, OpenLoop(100, "poisson", seed=7))
         here = await generate(spec)
         there = await asyncio.to_thread(run_load, spec)
-    assert len(there.due) == len(here.due)
-    assert there.served()[0][0] == SERVER
-    assert there.begin > here.end
-    assert 0 < there.generator.cpu_s < 5
-    assert there.begin < time.monotonic()
-    assert loads(dumps(there)) == there
+    assert _moments(there) == pytest.approx(_moments(here))
+    assert there.load == here.load
+    assert there.served() == here.served() == [(SERVER, here.sent())]
+    assert there.generator.cpu_s > 0
 
 
-async def test_child_process_tells_why_it_failed() -> None:
+async def test_a_result_survives_json() -> None:
+    async with grpc_server() as address:
+        result = await generate(_spec(address, OpenLoop(100)))
+    result = result.with_events([Event("reload", result.begin, result.end, detail="1 → 2")])
+    assert result_from_json(result_to_json(result)) == result
+
+
+async def test_the_error_of_a_child_process_is_raised() -> None:
     with pytest.raises(NotUp, match="does not answer gRPC"):
         await asyncio.to_thread(run_load, _spec("127.0.0.1:1", ClosedLoop(1)))
 
 
 async def test_plot_is_a_png(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from mesh_cli.load import Event
     from mesh_cli.load.results.plot import draw
 
     async with grpc_server() as address:

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+# The search ends when the lowest rate that does not hold is at most this many times the best one.
 PRECISION = 1.05
-# Widens until one rate holds and one does not: carefully at first, then in doubles.
+# Factors between two rates until one holds and one does not. The first SHORT_STRIDES are small.
 STRIDE = 1.4
 LONG_STRIDE = 2.0
 SHORT_STRIDES = 3
@@ -26,7 +27,7 @@ class Step:
     """Whether the load generator itself could not keep up."""
 
     def holds(self, target_ms: float) -> bool:
-        """Whether every request was answered and 99 of 100 within the target."""
+        """Whether no request failed and 99 of 100 were answered within the target."""
         good = self.p99_ms is not None and self.p99_ms <= target_ms
         return good and not self.failed
 
@@ -34,7 +35,9 @@ class Step:
 def find_rate(
     measure: Callable[[float], Step], target_ms: float, first: float
 ) -> tuple[Step | None, list[Step]]:
-    """The best step, to about 5 % (None: not even the lowest rate holds), and every step.
+    """The step with the highest rate that holds, to about 5 %, and every step in its order.
+
+    The first is None when not even LOWEST_RATE holds.
 
     `measure` runs an open loop at a rate; `first` is the rate to begin with.
     """

@@ -1,7 +1,7 @@
-"""Our side of a comparison: replicas behind a real Envoy with the real configuration.
+"""Replicas behind a real Envoy with its real configuration, without the rest of the mesh.
 
-The replicas start from their cache, as they do while MLflow is away; no other part of the mesh
-runs. INFERENCE_… variables of the caller reach them.
+The replicas start from their cache, as they do while MLflow is away. They see the INFERENCE_…
+variables of the caller.
 """
 
 import json
@@ -17,26 +17,27 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.kit.model import MODEL
-from bench.kit.processes import ServerProcess
+from bench.kit.server_process import ServerProcess
 from inference_svc.versions.cache import VersionInfo
 from mesh_cli.local.health import grpc_health
 from mesh_cli.local.parts import envoy_workers
 from mesh_cli.local.ports import internal_ports
 
 VERSION = "1"
+# Nothing listens here.
 NOBODY = "127.0.0.1:1"
 
 
 @dataclass(frozen=True)
-class OurSide:
-    """What runs, and where it is reached."""
+class Fleet:
+    """Running replicas and their Envoy, and their addresses."""
 
     address: str
     envoy: ServerProcess
     replicas: list[ServerProcess]
     replica_addresses: list[str]
     metrics_urls: list[str]
-    """Of the replicas, for Prometheus."""
+    """Prometheus metrics of each replica."""
 
     def metric(self, name: str) -> float:
         """Sum of a metric without labels over the replicas, for example `mesh_batch_texts_sum`."""
@@ -49,8 +50,8 @@ class OurSide:
 
 
 @contextmanager
-def our_side(folder: Path, model: Path, replicas: int = 2) -> Iterator[OurSide]:
-    """Serve the version in `model` by so many replicas; state and logs go to `folder`."""
+def running_fleet(folder: Path, model: Path, replicas: int = 2) -> Iterator[Fleet]:
+    """Serve the version in `model` by `replicas` replicas; their state and logs go to `folder`."""
     names = [f"replica-{number}" for number in range(1, replicas + 1)]
     metrics = [f"{name}-metrics" for name in names]
     unary = [f"{name}-unary" for name in names]
@@ -73,7 +74,7 @@ def our_side(folder: Path, model: Path, replicas: int = 2) -> Iterator[OurSide]:
                 ports["admin"],
             )
         )
-        yield OurSide(
+        yield Fleet(
             at["envoy"],
             envoy,
             running,
@@ -105,8 +106,8 @@ def _replica(folder: Path, name: str, model: Path, ports: tuple[int, int, int]) 
         "INFERENCE_MLFLOW_URL": f"http://{NOBODY}",
     }
     command = [sys.executable, "-m", "inference_svc.main"]
-    well = grpc_health(f"127.0.0.1:{port}")
-    return ServerProcess(name, command, lambda: not well(), folder / "log", environment)
+    problem = grpc_health(f"127.0.0.1:{port}")
+    return ServerProcess(name, command, lambda: not problem(), folder / "log", environment)
 
 
 def _envoy(
@@ -121,9 +122,9 @@ def _envoy(
         *(f"--replica-unary={address}" for address in unary),
         *(f"--{part}={NOBODY}" for part in ("training", "trigger", "control-plane")),
     ]
-    # Rendered in a process of its own: it imports for a second and keeps 60 MB.
+    # In a child process: the renderer takes a second to import and keeps 60 MB.
     subprocess.run(render, check=True)
-    # As `mesh up` starts it.
+    # `mesh up` starts Envoy with the same options.
     command = [
         *(str(Path(sys.executable).parent / "envoy"), "-c", str(config)),
         *("--disable-hot-restart", "--log-level", "warning"),

@@ -1,4 +1,4 @@
-"""Reads from answers, after the run, who gave them."""
+"""Reads from an answer, after the run, which version on which replica gave it."""
 
 import json
 from collections.abc import Callable
@@ -10,15 +10,18 @@ from mesh.v1 import predict_pb2
 
 
 class Server(NamedTuple):
-    """Who answered: a version under an alias on a replica."""
+    """The server of an answer: a version under an alias on a replica."""
 
     version: str
     alias: str
     replica: str
 
 
-def reader(protocol: str) -> Callable[[bytes], Server | None]:
-    """A function from the bytes of an answer to its server; None when it is no mesh's answer."""
+def server_reader(protocol: str) -> Callable[[bytes], Server | None]:
+    """A function that reads the server from the bytes of an answer.
+
+    It returns None for bytes that are not an answer of the mesh.
+    """
     return _from_message if protocol == "grpc" else _from_json
 
 
@@ -27,7 +30,7 @@ def _from_message(body: bytes) -> Server | None:
         answer = predict_pb2.PredictResponse.FromString(body)
     except DecodeError:
         return None
-    return _known(Server(answer.model.version, answer.model.alias, answer.replica))
+    return _unless_empty(Server(answer.model.version, answer.model.alias, answer.replica))
 
 
 def _from_json(body: bytes) -> Server | None:
@@ -37,8 +40,8 @@ def _from_json(body: bytes) -> Server | None:
         server = Server(model.get("version", ""), model.get("alias", ""), answer.get("replica", ""))
     except (ValueError, AttributeError):
         return None
-    return _known(server)
+    return _unless_empty(server)
 
 
-def _known(server: Server) -> Server | None:
+def _unless_empty(server: Server) -> Server | None:
     return server if any(server) else None

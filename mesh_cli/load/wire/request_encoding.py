@@ -1,4 +1,4 @@
-"""Requests as the bytes that travel, made before the clock runs."""
+"""Encodes the requests of a load before its clock runs."""
 
 import json
 from collections.abc import Iterator
@@ -10,11 +10,10 @@ from mesh_cli.load.plan.spec import LoadSpec
 GRPC_METHOD = "/mesh.v1.PredictService/Predict"
 
 
-def encode(spec: LoadSpec) -> list[bytes]:
-    """Every distinct request of a load, in order.
+def encode_requests(spec: LoadSpec) -> list[bytes]:
+    """Every distinct request of a load in its order: gRPC messages, or whole HTTP requests.
 
-    Each text is sent once before any is sent again; only the last request is filled up with
-    texts from the beginning.
+    Each text is in one of them. The last request is filled up with texts from the beginning.
     """
     bodies = spec.bodies or [_body(spec, texts) for texts in _groups(spec)]
     if spec.protocol == "grpc":

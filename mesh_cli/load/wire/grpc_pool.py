@@ -1,7 +1,7 @@
-"""Requests over gRPC, as bytes that are already serialised.
+"""Unary gRPC calls without TLS, whose requests are already serialised.
 
-A client of our own for unary calls without TLS: grpc's costs a quarter of a millisecond of CPU a
-call, on the very cores of what is measured.
+The generator shares the cores of the servers that it measures, and grpcio's client takes a quarter
+of a millisecond of CPU a call.
 """
 
 import asyncio
@@ -12,19 +12,19 @@ from itertools import cycle
 from mesh_cli.errors import NotUp
 from mesh_cli.load.plan.spec import LoadSpec
 from mesh_cli.load.wire import http2
-from mesh_cli.load.wire.door import Answered
-from mesh_cli.load.wire.encode import GRPC_METHOD
+from mesh_cli.load.wire.connection_pool import OnAnswer
 from mesh_cli.load.wire.grpc_connection import DEADLINE_EXCEEDED, UNAVAILABLE, Call, GrpcConnection
+from mesh_cli.load.wire.request_encoding import GRPC_METHOD
 
 CONNECT_TIMEOUT_S = 10.0
-# How often calls are looked through for those that are out of time.
+# Seconds between two searches for calls that are out of time.
 SWEEP_S = 0.05
 
 
-class GrpcDoor:
-    """Unary calls over one or more connections in turn."""
+class GrpcPool:
+    """Makes calls over one or more connections in turn."""
 
-    def __init__(self, spec: LoadSpec, answered: Answered) -> None:
+    def __init__(self, spec: LoadSpec, answered: OnAnswer) -> None:
         self._address = spec.address
         self._timeout_s = spec.timeout_s
         self._channels = [_Channel(spec, answered) for _ in range(spec.channels)]
@@ -62,9 +62,9 @@ class GrpcDoor:
 
 
 class _Channel:
-    """A connection that is made again when it is gone, and the calls that wait for it."""
+    """A connection that is opened again when it is lost, and the calls that wait for it."""
 
-    def __init__(self, spec: LoadSpec, answered: Answered) -> None:
+    def __init__(self, spec: LoadSpec, answered: OnAnswer) -> None:
         host, _, port = spec.address.rpartition(":")
         self._host, self._port = host.strip("[]"), int(port)
         self._answered = answered
@@ -81,13 +81,13 @@ class _Channel:
             ]
         )
         self._connection: GrpcConnection | None = None
-        # Those going away, with calls that are still to be answered.
+        # Connections that take no more calls but have calls that are not answered yet.
         self._leaving: list[GrpcConnection] = []
         self._waiting: deque[Call] = deque()
         self._connecting: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
-        """Make the connection and wait for the server's greeting. Raises OSError."""
+        """Open the connection and wait for the server's settings. Raises OSError."""
         _, connection = await asyncio.get_running_loop().create_connection(
             lambda: GrpcConnection(self._head, self._answered, self._freed), self._host, self._port
         )
@@ -129,15 +129,15 @@ class _Channel:
     def _freed(self, untaken: list[Call]) -> None:
         self._waiting.extendleft(reversed(untaken))
         if self._waiting:
-            # Not now: the connection is in the middle of reading.
+            # Not at once: the connection that calls this is in the middle of reading.
             asyncio.get_running_loop().call_soon(self._start_waiting)
 
     def _start_waiting(self) -> None:
         connection = self._connection
         while self._waiting and connection is not None and connection.has_room:
             connection.start(self._waiting.popleft())
-        gone = connection is None or not connection.usable
-        if self._waiting and gone and self._connecting is None:
+        lost = connection is None or not connection.usable
+        if self._waiting and lost and self._connecting is None:
             if connection is not None:
                 self._leaving = [left for left in self._leaving if left.busy] + [connection]
                 self._connection = None

@@ -14,7 +14,7 @@ from mesh.v1 import predict_pb2, predict_pb2_grpc, reload_pb2, reload_pb2_grpc
 from mesh_cli.errors import BadInput
 from mesh_cli.main import app
 
-# The type stubs want every method; this one has those that the verb calls.
+# Any: the type stubs want every method, and the servicer has only those that the verb calls.
 PredictBase: Any = predict_pb2_grpc.PredictServiceServicer
 ReloadBase: Any = reload_pb2_grpc.ReloadServiceServicer
 
@@ -71,59 +71,63 @@ def _bench(*arguments: str, model: str = "reviews") -> str:
 
 def test_reloads_are_marked_and_undone(replica: tuple[OneReplica, str]) -> None:
     servicer, address = replica
-    said = _bench(
+    printed = _bench(
         "--address", address, "--rate", "100", "--duration", "1s", "--warm-up", "0s",
         "--reload-every", "300ms", "--reload-versions", "1,9,2", "--json",
     )  # fmt: skip
-    status, _, document = said.partition("\n")
-    found = json.loads(document)
+    status, _, document = printed.partition("\n")
+    summary = json.loads(document)
     assert status == "exit 0"
-    assert (found["requests"], found["failed"]) == (100, 0)
+    assert (summary["requests"], summary["failed"]) == (100, 0)
     assert servicer.reloads == ["1", "9", "2", "2"]
-    assert [event["failed"] for event in found["events"]] == [False, True, False]
-    assert found["events"][0]["detail"] == "2 → 1"
-    assert found["events"][0]["beginS"] >= 0.3
-    assert {row["version"] for row in found["served"]} == {"1", "2"}
-    assert found["duringEvents"]["insideMs"]["p99"] > 0
+    assert [event["failed"] for event in summary["events"]] == [False, True, False]
+    assert summary["events"][0]["detail"] == "2 → 1"
+    assert summary["events"][0]["beginS"] >= 0.3
+    assert {row["version"] for row in summary["served"]} == {"1", "2"}
+    assert summary["duringEvents"]["insideMs"]["p99"] > 0
 
 
-def test_tables_for_people(replica: tuple[OneReplica, str], tmp_path: Path) -> None:
+def test_tables_are_printed_and_a_plot_drawn(
+    replica: tuple[OneReplica, str], tmp_path: Path
+) -> None:
     plot = tmp_path / "plot.png"
-    said = _bench(
+    printed = _bench(
         "--address", replica[1], "--clients", "2", "--duration", "300ms", "--warm-up", "0s",
         "--plot", str(plot),
     )  # fmt: skip
     for part in ("exit 0", "closed loop, 2 clients, grpc", "p99.9", "Champion", "of CPU a request"):
-        assert part in said
+        assert part in printed
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
-def test_only_failures_is_a_failure(replica: tuple[OneReplica, str]) -> None:
-    said = _bench(
+def test_a_load_without_a_good_answer_is_a_failure(replica: tuple[OneReplica, str]) -> None:
+    printed = _bench(
         "--address", replica[1], "--rate", "50", "--duration", "200ms", "--warm-up", "0s",
         model="unknown",
     )  # fmt: skip
-    assert "exit 1" in said
-    assert "NOT_FOUND" in said
-    assert "no model [unknown]" in said
+    assert "exit 1" in printed
+    assert "NOT_FOUND" in printed
+    assert "no model [unknown]" in printed
 
 
-def test_the_best_rate_is_searched_for(replica: tuple[OneReplica, str]) -> None:
-    """No rate holds an impossible target, and every step is told."""
-    said = _bench(
+def test_a_search_without_a_rate_that_holds_fails(
+    replica: tuple[OneReplica, str],
+) -> None:
+    """No rate holds an impossible target, and every step is printed."""
+    printed = _bench(
         "--address", replica[1], "--find-rate", "--rate", "1.5", "--p99", "0.001ms", "--duration",
         "1s", "--warm-up", "0s", "--json",
     )  # fmt: skip
-    status, _, document = said.partition("\n")
-    found = json.loads(document)
+    status, _, document = printed.partition("\n")
+    summary = json.loads(document)
     assert status == "exit 1"
-    assert found["rate"] is None
-    assert [step["rate"] for step in found["steps"]] == [1.5, pytest.approx(1.5 / 1.4), 1.0]
-    assert not any(step["holds"] for step in found["steps"])
+    assert summary["rate"] is None
+    assert [step["rate"] for step in summary["steps"]] == [1.5, pytest.approx(1.5 / 1.4), 1.0]
+    assert not any(step["holds"] for step in summary["steps"])
 
 
 @pytest.mark.parametrize(
-    ("arguments", "what"),
+    ("arguments", "message"),
     [
         (("--rate", "1", "--clients", "1"), "one of them"),
         (("--find-rate", "--clients", "1"), "goes without"),
@@ -133,6 +137,6 @@ def test_the_best_rate_is_searched_for(replica: tuple[OneReplica, str]) -> None:
         (("--clients", "0"), "clients is 0"),
     ],
 )
-def test_wrong_options_are_bad_input(arguments: tuple[str, ...], what: str) -> None:
-    with pytest.raises(BadInput, match=what):
+def test_wrong_options_are_bad_input(arguments: tuple[str, ...], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
         _bench("--address", "127.0.0.1:1", *arguments)

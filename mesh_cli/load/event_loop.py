@@ -1,4 +1,4 @@
-"""Event loops that wake up at the moment, not up to a millisecond after it."""
+"""An event loop whose timers are not up to a millisecond late, as asyncio's are."""
 
 import asyncio
 import select
@@ -6,7 +6,7 @@ import selectors
 import sys
 
 
-def new_event_loop() -> asyncio.AbstractEventLoop:
+def new_precise_event_loop() -> asyncio.AbstractEventLoop:
     """An event loop whose timers are exact to about 0.1 ms."""
     if sys.platform != "linux":
         return asyncio.new_event_loop()
@@ -16,7 +16,7 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 if sys.platform == "linux":
 
     class _PreciseSelector(selectors.EpollSelector):
-        """Epoll takes whole milliseconds, select microseconds; so select waits for the epoll."""
+        """Waits by select(), whose timeout is in microseconds; epoll's is in whole milliseconds."""
 
         def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
             if timeout is not None and timeout > 0:

@@ -5,20 +5,21 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import cycle
 
-from mesh_cli.load.plan.arrivals import offsets
+from mesh_cli.load.plan.arrivals import arrival_offsets
 from mesh_cli.load.plan.spec import LoadSpec, OpenLoop
 from mesh_cli.load.results.recorder import Recorder
 from mesh_cli.load.results.result import LoadResult, from_recorder
-from mesh_cli.load.wire.door import OK, Door
-from mesh_cli.load.wire.encode import encode
-from mesh_cli.load.wire.grpc_door import GrpcDoor
-from mesh_cli.load.wire.http_door import HttpDoor
+from mesh_cli.load.wire.connection_pool import OK, ConnectionPool
+from mesh_cli.load.wire.grpc_pool import GrpcPool
+from mesh_cli.load.wire.http_pool import HttpPool
+from mesh_cli.load.wire.request_encoding import encode_requests
 
-# A generator that is behind looks at the answers after so many requests.
+# Requests that a late generator sends before it reads answers again.
 BURST = 32
-# How often a closed loop checks whether its process gets its turns.
+# Seconds between a closed loop's checks whether its process gets to run in time.
 PROBE_S = 0.02
-# A client whose request failed waits so long: a server that is away is not asked in a tight loop.
+# Seconds that a client waits after a failed request: a server that is away is not asked in a tight
+# loop.
 ERROR_PAUSE_S = 0.01
 
 Started = Callable[[float], None]
@@ -27,30 +28,30 @@ Started = Callable[[float], None]
 async def generate(spec: LoadSpec, started: Started | None = None) -> LoadResult:
     """Run a load on the running event loop until every request is answered or out of time.
 
-    `started` is called with the moment (time.monotonic()) at which the measured part begins.
-    Raises NotUp when nobody answers at the address.
+    `started` is called once, with the moment at which the measured part begins, in seconds of
+    time.monotonic(). Raises NotUp when no server answers at the address.
     """
-    requests = cycle(encode(spec))
+    requests = cycle(encode_requests(spec))
     recorder = Recorder()
     run: _Run = (_OpenRun if isinstance(spec.loop, OpenLoop) else _ClosedRun)(
         spec, requests, recorder
     )
-    door: Door = (GrpcDoor if spec.protocol == "grpc" else HttpDoor)(spec, run.answered)
-    await door.open()
+    pool: ConnectionPool = (GrpcPool if spec.protocol == "grpc" else HttpPool)(spec, run.answered)
+    await pool.open()
     try:
         cpu = time.process_time()
         begin = time.monotonic()
         if started is not None:
             started(begin + spec.warm_up_s)
-        await run.until_answered(door, begin)
+        await run.until_answered(pool, begin)
         cpu = time.process_time() - cpu
     finally:
-        await door.close()
+        await pool.close()
     return from_recorder(spec, recorder, begin + spec.warm_up_s, cpu)
 
 
 class _Run:
-    """A load in progress: sends, and counts what is still to be answered."""
+    """A load in progress: sends requests and counts those that are not answered yet."""
 
     def __init__(self, spec: LoadSpec, requests: Iterator[bytes], recorder: Recorder) -> None:
         self._spec = spec
@@ -61,15 +62,15 @@ class _Run:
         self._over = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
-    async def until_answered(self, door: Door, begin: float) -> None:
-        """Send everything and wait for the answers."""
-        self._door = door
+    async def until_answered(self, pool: ConnectionPool, begin: float) -> None:
+        """Send every request and wait for all answers."""
+        self._pool = pool
         self._measured_from = begin + self._spec.warm_up_s
         self._start(begin, self._measured_from + self._spec.duration_s)
         await self._over.wait()
 
     def answered(self, due: float, code: str, body: bytes) -> None:
-        """A request was answered."""
+        """Record the answer to one request; the pool calls this."""
         self._recorder.answered(due, code, body)
         self._unanswered -= 1
         self._check_over()
@@ -79,10 +80,10 @@ class _Run:
 
     def _send(self, due: float) -> None:
         self._unanswered += 1
-        self._door.send(next(self._requests), due)
+        self._pool.send(next(self._requests), due)
 
     def _lagged(self, due: float, now: float) -> None:
-        """The generator had to act at `due` and does so now."""
+        """Record that the generator acts `now` (seconds) where it should have acted at `due`."""
         if due >= self._measured_from:
             self._recorder.lag.append(now - due)
 
@@ -94,12 +95,12 @@ class _Run:
 class _OpenRun(_Run):
     def _start(self, begin: float, end: float) -> None:
         assert isinstance(self._spec.loop, OpenLoop)
-        self._moments = (begin + offset for offset in offsets(self._spec.loop, end - begin))
+        self._moments = (begin + offset for offset in arrival_offsets(self._spec.loop, end - begin))
         self._due = next(self._moments, None)
         self._pump()
 
     def _pump(self) -> None:
-        """Send what is due; what is late is sent late, and its latency counts from `due`."""
+        """Send the requests that are due. The latency of a late one counts from when it was due."""
         for _ in range(BURST):
             if self._due is None:
                 self._all_sent = True

@@ -1,4 +1,4 @@
-"""One load on one server, with what it cost; and the medians of several."""
+"""Figures of a load: throughput, latency, CPU and memory; and medians of several loads."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -7,16 +7,16 @@ from statistics import median
 
 import psutil
 
-from bench.kit.processes import ServerProcess
+from bench.kit.server_process import ServerProcess
 from mesh_cli.load import LoadResult, LoadSpec, run_load
 
-# Guest time is part of user time already.
+# Without guest time, which user time contains.
 _BUSY = frozenset({"user", "nice", "system", "irq", "softirq", "steal"})
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one load, or medians of several. CPU is in milliseconds a request."""
+    """Figures of one load, or medians of several. CPU is in milliseconds a request."""
 
     texts_per_s: float
     p50_ms: float
@@ -25,29 +25,29 @@ class Figures:
     failed: int
     generator_ms: float
     cpu_ms: Mapping[str, float] = field(default_factory=dict)
-    """By part: servers, and `engine` for the threads of replicas that compute."""
+    """By server; replicas together as `engine` (threads that compute) and `replicas beside it`."""
     resident_mib: Mapping[str, float] = field(default_factory=dict)
-    """By server, after the load."""
+    """By server, after the load, MiB."""
     ready_s: Mapping[str, float] = field(default_factory=dict)
-    """By server, from its start to ready."""
+    """By server, seconds from its start until it is ready."""
     generator_late: bool = False
     others_cores: float = 0.0
-    """Cores that processes of no part in this took meanwhile, steal included."""
+    """Cores that other processes took during the load, steal included."""
 
     @property
     def outside_ms(self) -> float:
-        """CPU of the servers that is not the engine's; meaningless without `engine`."""
+        """CPU of the servers outside the engine; it has no meaning without `engine` in `cpu_ms`."""
         return sum(ms for part, ms in self.cpu_ms.items() if part != "engine")
 
 
-def measure(
+def measure_load(
     spec: LoadSpec, servers: Sequence[ServerProcess], replicas: Sequence[ServerProcess] = ()
 ) -> tuple[Figures, LoadResult]:
-    """Run a load; `replicas` are servers with one thread that computes, told apart by its CPU."""
+    """Run a load. `replicas` are those servers that have one thread for the engine, the busiest."""
     others = [server for server in servers if server not in replicas]
     before = {server.name: server.cpu_s() for server in servers}
     threads = {replica.name: replica.thread_cpu_s() for replica in replicas}
-    with Others() as bystanders:
+    with OtherProcesses() as bystanders:
         result = run_load(spec)
     requests = len(result.due) or 1
     cpu = {server.name: server.cpu_s() - before[server.name] for server in servers}
@@ -74,10 +74,10 @@ def measure(
     return figures, result
 
 
-class Others:
-    """What the machine was busy with beside a measurement. Use it in a `with`."""
+class OtherProcesses:
+    """Cores that other processes take during a measurement. Use it in a `with`."""
 
-    def __enter__(self) -> "Others":
+    def __enter__(self) -> "OtherProcesses":
         self._begin, self._busy = time.monotonic(), _busy_s()
         return self
 
@@ -86,7 +86,7 @@ class Others:
         self._busy = _busy_s() - self._busy
 
     def cores(self, own_cpu_s: float) -> float:
-        """Cores that others kept busy, given the CPU seconds of what was measured."""
+        """Cores that others kept busy, given the CPU seconds of the measured processes."""
         return max(0.0, self._busy - own_cpu_s) / self._seconds
 
 
@@ -96,26 +96,26 @@ def _busy_s() -> float:
 
 
 def busiest(before: Mapping[int, float], after: Mapping[int, float]) -> float:
-    """CPU seconds of the thread that took most: a replica's is the one that computes."""
+    """CPU seconds of the thread that took most; in a replica it is the engine's thread."""
     return max((seconds - before.get(thread, 0.0) for thread, seconds in after.items()), default=0)
 
 
-def medians(found: Sequence[Figures]) -> Figures:
-    """The median of each figure; requests and failures are summed up."""
+def medians(loads: Sequence[Figures]) -> Figures:
+    """The median of each figure; requests and failures are added up."""
     return Figures(
-        texts_per_s=median(one.texts_per_s for one in found),
-        p50_ms=median(one.p50_ms for one in found),
-        p99_ms=median(one.p99_ms for one in found),
-        requests=sum(one.requests for one in found),
-        failed=sum(one.failed for one in found),
-        generator_ms=median(one.generator_ms for one in found),
-        cpu_ms=_medians([one.cpu_ms for one in found]),
-        resident_mib=_medians([one.resident_mib for one in found]),
-        ready_s=_medians([one.ready_s for one in found]),
-        generator_late=any(one.generator_late for one in found),
-        others_cores=median(one.others_cores for one in found),
+        texts_per_s=median(one.texts_per_s for one in loads),
+        p50_ms=median(one.p50_ms for one in loads),
+        p99_ms=median(one.p99_ms for one in loads),
+        requests=sum(one.requests for one in loads),
+        failed=sum(one.failed for one in loads),
+        generator_ms=median(one.generator_ms for one in loads),
+        cpu_ms=_medians([one.cpu_ms for one in loads]),
+        resident_mib=_medians([one.resident_mib for one in loads]),
+        ready_s=_medians([one.ready_s for one in loads]),
+        generator_late=any(one.generator_late for one in loads),
+        others_cores=median(one.others_cores for one in loads),
     )
 
 
-def _medians(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: median(one[name] for one in found) for name in found[0]}
+def _medians(loads: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: median(one[name] for one in loads) for name in loads[0]}

@@ -1,7 +1,7 @@
-"""Runs a load in a process of its own, so that it shares nobody's interpreter lock.
+"""Runs a load in a child process, so that it does not share the caller's interpreter lock.
 
-The child prints one JSON line when it begins and one with the summary when it is done; the rows
-come in a file.
+The child prints one line of JSON when the load begins and one with the summary when it is over. It
+writes every request to a file.
 """
 
 import json
@@ -15,14 +15,14 @@ from typing import NoReturn
 from mesh_cli.errors import CliError, NotUp
 from mesh_cli.load.plan.spec import LoadSpec
 from mesh_cli.load.results.result import LoadResult
-from mesh_cli.load.results.result_file import loads
+from mesh_cli.load.results.result_file import result_from_json
 
-# Time beyond the load itself for start, last answers and the reading of answers.
+# Seconds beyond the load itself: the child starts, waits for the last answers and reads them.
 EXTRA_S = 60.0
 
 
 class LoadProcess:
-    """A load that runs beside the caller. Use it in a `with`; leaving early ends the load."""
+    """A load that runs beside the caller. Use it in a `with`: leaving the block ends the load."""
 
     def __init__(self, spec: LoadSpec) -> None:
         self._spec = spec
@@ -32,13 +32,13 @@ class LoadProcess:
         folder = Path(self._folder.name)
         self._rows = folder / "rows.json"
         (folder / "spec.json").write_text(self._spec.to_json())
-        # To a file: a child that writes much to a pipe that nobody reads would stand still.
-        self._said = folder / "stderr"
-        with self._said.open("w") as said:
+        # A file, not a pipe: nobody reads during the load, and a full pipe would stop the child.
+        self._stderr = folder / "stderr"
+        with self._stderr.open("w") as stderr:
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "mesh_cli.load", folder / "spec.json", "--rows", self._rows],
                 stdout=subprocess.PIPE,
-                stderr=said,
+                stderr=stderr,
                 text=True,
             )
         return self
@@ -57,14 +57,15 @@ class LoadProcess:
         self._folder.cleanup()
 
     def begin(self) -> float:
-        """Wait for the first request; return when the measured part begins (time.monotonic()).
+        """Wait until the load begins; return the moment at which its measured part begins.
 
-        Raises NotUp when nobody answers at the address.
+        The moment is in seconds of time.monotonic(). Raises NotUp when no server answers at the
+        address.
         """
         assert self._child.stdout is not None
         line = self._child.stdout.readline()
         if not line:
-            self._complain()
+            self._raise_error()
         moment: float = json.loads(line)["begin"]
         return moment
 
@@ -77,13 +78,13 @@ class LoadProcess:
         except subprocess.TimeoutExpired:
             raise CliError(f"the load generator is not done after {limit:.0f} s") from None
         if self._child.returncode:
-            self._complain()
-        return loads(self._rows.read_text())
+            self._raise_error()
+        return result_from_json(self._rows.read_text())
 
-    def _complain(self) -> NoReturn:
+    def _raise_error(self) -> NoReturn:
         self._child.wait()
         last = (
-            self._said.read_text().strip().rpartition("\n")[2]
+            self._stderr.read_text().strip().rpartition("\n")[2]
             or f"exit code {self._child.returncode}"
         )
         if self._child.returncode == NotUp.exit_code:
@@ -92,9 +93,9 @@ class LoadProcess:
 
 
 def run_load(spec: LoadSpec) -> LoadResult:
-    """Run a load in a process of its own and return its result.
+    """Run a load in a child process and return its result.
 
-    Raises NotUp when nobody answers at the address.
+    Raises NotUp when no server answers at the address.
     """
     with LoadProcess(spec) as load:
         load.begin()

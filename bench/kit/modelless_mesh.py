@@ -1,4 +1,4 @@
-"""A mesh without models for benchmarks of what steers it."""
+"""A mesh without models, for benchmarks of its control plane."""
 
 import asyncio
 import os
@@ -19,7 +19,9 @@ from tests.real_parts.postgres import running_postgres
 from tests.twins.steered_mesh import SteeredMesh, steered_mesh
 
 
-def with_steered_mesh(measure: Callable[[SteeredMesh], Awaitable[None]], console: Console) -> None:
+def run_with_modelless_mesh(
+    measure: Callable[[SteeredMesh], Awaitable[None]], console: Console
+) -> None:
     """Run `measure` with a real Envoy, MLflow, PostgreSQL and control plane around toy replicas."""
 
     async def run(folder: Path, mlflow_url: str, postgres_url: str) -> None:
@@ -40,7 +42,7 @@ def with_steered_mesh(measure: Callable[[SteeredMesh], Awaitable[None]], console
 
 @asynccontextmanager
 async def without_its_control_plane(mesh: SteeredMesh) -> AsyncIterator[None]:
-    """The mesh's own control plane, which shares this process, is away meanwhile."""
+    """Stop the control plane in this process for as long as the block runs."""
     await mesh.control.__aexit__()
     yield
     mesh.control = GrpcServer(ControlPlane(mesh.settings), mesh.settings)
@@ -67,7 +69,7 @@ def _environment(settings: ControlPlaneSettings) -> dict[str, str]:
 async def control_plane_process(
     settings: ControlPlaneSettings, stdout: int = DEVNULL
 ) -> AsyncIterator[Process]:
-    """A control plane as a process of its own, which is killed in the end."""
+    """Run a control plane in a process, which is killed in the end."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "control_plane.main"),
         env=_environment(settings),

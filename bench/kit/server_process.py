@@ -1,4 +1,4 @@
-"""A server process with all its children: started, waited for, measured, always stopped."""
+"""A server process with its children: started, awaited, measured, and always stopped."""
 
 import os
 import signal
@@ -23,9 +23,10 @@ def end_as_by_control_c() -> None:
 
 
 class ServerProcess:
-    """Runs a command in a process group of its own. Use it in a `with`: it enters when ready.
+    """Runs a command in its own process group. Use it in a `with`: the block begins when it is up.
 
-    Raises RuntimeError with the end of its log when it ends or is not ready in time.
+    Entering raises RuntimeError with the end of the log when the command ends or is not ready in
+    START_TIMEOUT_S seconds.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class ServerProcess:
     ) -> None:
         self.name = name
         self._command = [str(part) for part in command]
-        self._ready = ready
+        self._is_ready = ready
         self._log = log
         self._environment = os.environ | dict(environment or {})
         self._folder = folder
@@ -55,8 +56,8 @@ class ServerProcess:
                 stderr=log,
                 env=self._environment,
                 cwd=self._folder,
-                # Not a session of its own: Linux shares the processors out between sessions first
-                # (autogroup), and lets a thread wait for 100 ms that would wait for 5.
+                # A process group, not a session: Linux divides the processors between sessions
+                # first (autogroup), and a thread that would wait for 5 ms then waits for 100.
                 process_group=0,
             )
         try:
@@ -76,7 +77,7 @@ class ServerProcess:
         self.stop()
 
     def _wait(self, begin: float) -> None:
-        while not self._ready():
+        while not self._is_ready():
             if self._child.poll() is not None:
                 raise RuntimeError(f"{self.name} ended: {self.log_end()}")
             if time.monotonic() - begin > START_TIMEOUT_S:
@@ -84,7 +85,7 @@ class ServerProcess:
             time.sleep(POLL_S)
 
     def stop(self) -> None:
-        """End it and whatever it has started."""
+        """End the process and all its descendants."""
         family = self.family()
         with suppress(ProcessLookupError):
             os.killpg(self._child.pid, signal.SIGTERM)
@@ -95,7 +96,7 @@ class ServerProcess:
         self._child.wait()
 
     def log_end(self) -> str:
-        """The last lines that it wrote."""
+        """The end of the log."""
         return self._log.read_text(errors="replace")[-2000:]
 
     def family(self) -> list[psutil.Process]:
@@ -116,5 +117,5 @@ class ServerProcess:
         return {thread.id: thread.user_time + thread.system_time for thread in threads}
 
     def resident_mib(self) -> float:
-        """Memory, shared pages counted once for each process."""
+        """Resident memory in MiB; a page that processes share is counted once for each."""
         return sum(process.memory_info().rss for process in self.family()) / 2**20

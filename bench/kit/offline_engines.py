@@ -11,12 +11,12 @@ from types import TracebackType
 
 from bench.kit.engine_worker import Batches, EngineSpec, OneByOne, Task, run
 
-# All processes are awake and warm by then; a pass that warms takes longer, see `Engines.limit`.
+# Seconds from the order to the start of a measurement: by then every process has received it.
 START_DELAY_S = 0.2
 
 
-class Engines:
-    """Processes that each hold the model and their share of the texts. Use it in a `with`."""
+class OfflineEngines:
+    """Processes that each hold the model and a share of the texts. Use it in a `with`."""
 
     def __init__(
         self, folder: Path, spec: EngineSpec, texts: Sequence[str], processes: int = 0
@@ -24,7 +24,7 @@ class Engines:
         self.spec = spec
         count = processes or len(os.sched_getaffinity(0))
         context = get_context("spawn")
-        # Short and long texts in turn would all go to one process each.
+        # Shuffled: if short and long texts alternate, each process would get only one kind.
         mixed = Random(0).sample(texts, len(texts))
         self._connections: list[Connection] = []
         self._processes = []
@@ -35,7 +35,7 @@ class Engines:
             self._connections.append(ours)
             self._processes.append((process, theirs))
 
-    def __enter__(self) -> "Engines":
+    def __enter__(self) -> "OfflineEngines":
         for process, theirs in self._processes:
             process.start()
             theirs.close()
@@ -57,12 +57,13 @@ class Engines:
                 process.kill()
 
     def throughput(self, batch_texts: int, seconds: float) -> float:
-        """Texts a second of all processes together, in length-sorted batches of so many."""
-        self._ask(self._connections, Batches(batch_texts, 0.0, 0.0))  # warms what is new
+        """Texts a second of all processes together, in length-sorted batches of `batch_texts`."""
+        # Computes every batch once when this size is new, so that the measurement finds it warm.
+        self._ask(self._connections, Batches(batch_texts, 0.0, 0.0))
         begin = time.monotonic() + START_DELAY_S
         return sum(
-            sum(found)
-            for found in self._ask(self._connections, Batches(batch_texts, seconds, begin))
+            sum(rates)
+            for rates in self._ask(self._connections, Batches(batch_texts, seconds, begin))
         )
 
     def latencies(self, seconds: float) -> list[float]:

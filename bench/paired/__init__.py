@@ -1,0 +1,1 @@
+"""The comparison of two checkouts: `python -m bench.paired BEFORE AFTER --texts FILE`."""
