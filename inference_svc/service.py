@@ -28,7 +28,7 @@ from inference_svc.serving.slots import Slots
 from inference_svc.serving.unserved_models import UnservedModels
 from inference_svc.serving.upcoming_versions import UpcomingVersions
 from inference_svc.settings import InferenceSettings
-from inference_svc.unary import unary_server
+from inference_svc.unary_port import unary_server
 from inference_svc.versions.cache import ModelCache, ModelSource
 from inference_svc.versions.preparer import Preparer
 from inference_svc.versions.remembered_versions import RememberedVersions

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from service_kit.model_registry.retention import KEEP_VERSIONS
+from service_kit.model_registry.expired_versions import KEEP_VERSIONS
 from service_kit.settings import ServiceSettings
 
 

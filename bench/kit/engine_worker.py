@@ -9,8 +9,9 @@ from pathlib import Path
 from random import Random
 
 from inference_svc.engines.choice import create_engine
-from inference_svc.model.loaded_model import LoadedModel, TextTokenizer, Tokens
+from inference_svc.model.loaded_model import LoadedModel
 from inference_svc.model.model_files import TOKENIZER_FILE, WEIGHTS_FOLDER, read_pad_id, read_spec
+from inference_svc.model.text_tokenizer import TextTokenizer, Tokens
 
 WARM_UP_TEXTS = 200
 

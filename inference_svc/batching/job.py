@@ -9,7 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from inference_svc.engines.base import FloatArray
-from inference_svc.model.loaded_model import LoadedModel, Tokens
+from inference_svc.model.loaded_model import LoadedModel
+from inference_svc.model.text_tokenizer import Tokens
 
 # For guessing the tokens of a text before it is tokenised.
 CHARACTERS_PER_TOKEN = 4

@@ -9,7 +9,7 @@ from inference_svc.batching.admission import BULK_TURN, Admission
 from inference_svc.batching.cutting import BatchLimits, cut_batch
 from inference_svc.batching.job import Batch, Job, Lane, QueuedText
 from inference_svc.batching.throughput import Throughput
-from inference_svc.model.loaded_model import Tokens
+from inference_svc.model.text_tokenizer import Tokens
 from service_kit.errors import Unavailable
 
 # From this many untokenised texts on, the tokenize thread takes them, beside the batch that is

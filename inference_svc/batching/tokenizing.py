@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 
 from inference_svc.batching.job import Job
-from inference_svc.model.loaded_model import Tokens
+from inference_svc.model.text_tokenizer import Tokens
 
 Tokenized = tuple[Job, list[Tokens]]
 

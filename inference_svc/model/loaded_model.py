@@ -1,15 +1,11 @@
 """A model version in memory: tokenizer and classifier."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
-from weakref import WeakValueDictionary
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from inference_svc.engines.base import (
     AnyClassifier,
@@ -17,16 +13,10 @@ from inference_svc.engines.base import (
     FloatArray,
     PackingClassifier,
 )
-from inference_svc.model.model_files import InvalidModel, ModelSpec
+from inference_svc.model.model_files import ModelSpec
 from inference_svc.model.packing import blank, lay_out, pack
 from inference_svc.model.shapes import padded_texts, padded_tokens
-
-
-class Tokens(NamedTuple):
-    """One tokenised text."""
-
-    ids: list[int]
-    truncated: bool
+from inference_svc.model.text_tokenizer import TextTokenizer, Tokens
 
 
 class Computed(NamedTuple):
@@ -36,45 +26,6 @@ class Computed(NamedTuple):
     """Probabilities [texts, labels]."""
     tokens: int
     """Tokens that the engine computed, padding included."""
-
-
-class TextTokenizer:
-    """A fast tokenizer that cuts at `max_tokens`. Any thread may use it."""
-
-    def __init__(self, path: Path, max_tokens: int) -> None:
-        try:
-            self._tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises nothing narrower
-            raise InvalidModel(f"{path.name} cannot be read: {error}") from error
-        # Set here and never again: a change during a call fails with "Already borrowed" under load.
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_tokens)
-
-    def encode(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokenise texts, in their order."""
-        encodings = self._tokenizer.encode_batch_fast(texts)
-        return [Tokens(encoding.ids, bool(encoding.overflowing)) for encoding in encodings]
-
-
-class Tokenizers:
-    """Loads tokenizers, each file's content only once while a model uses it.
-
-    Most versions of a model have equal tokenizers. The library loads a file with the interpreter's
-    lock held: on a thread of low priority that stopped every request for 0.1 s and more.
-    """
-
-    def __init__(self) -> None:
-        self._in_memory: WeakValueDictionary[tuple[bytes, int], TextTokenizer] = (
-            WeakValueDictionary()
-        )
-
-    def load(self, path: Path, max_tokens: int) -> TextTokenizer:
-        """Return the tokenizer of a file. Raises InvalidModel."""
-        key = hashlib.sha256(path.read_bytes()).digest(), max_tokens
-        tokenizer = self._in_memory.get(key)
-        if tokenizer is None:
-            tokenizer = self._in_memory[key] = TextTokenizer(path, max_tokens)
-        return tokenizer
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 from inference_svc.engines.base import Engine
 from inference_svc.metrics import exported as metrics
-from inference_svc.model.loaded_model import LoadedModel, Tokenizers
+from inference_svc.model.loaded_model import LoadedModel
 from inference_svc.model.model_files import (
     TOKENIZER_FILE,
     WEIGHTS_FOLDER,
@@ -22,6 +22,7 @@ from inference_svc.model.model_files import (
     read_pad_id,
     read_spec,
 )
+from inference_svc.model.text_tokenizer import Tokenizers
 from inference_svc.versions.cache import CachedVersion, ModelCache, ModelSource, VersionInfo
 from inference_svc.versions.progress import Dropped, Progress
 from service_kit.errors import Aborted, MeshError, Unavailable

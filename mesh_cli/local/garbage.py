@@ -12,9 +12,9 @@ import psycopg2
 from mesh_cli.errors import CliError
 from mesh_cli.local.local_mesh import LocalMesh
 from mesh_cli.local.parts import REPLICA
+from service_kit.model_registry.expired_versions import expired
 from service_kit.model_registry.records import ModelVersion, RegisteredModel
 from service_kit.model_registry.registry import Registry
-from service_kit.model_registry.retention import expired
 
 _DAY_S = 86_400.0
 

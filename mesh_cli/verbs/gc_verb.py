@@ -12,8 +12,8 @@ from mesh_cli.terminal.output import console
 from mesh_cli.verbs import context
 from mesh_cli.verbs.context import local_mesh
 from service_kit.errors import MeshError
+from service_kit.model_registry.expired_versions import KEEP_VERSIONS
 from service_kit.model_registry.registry import Registry
-from service_kit.model_registry.retention import KEEP_VERSIONS
 
 KEEP_LOG_DAYS = 30
 _MIB = 1024 * 1024

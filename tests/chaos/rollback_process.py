@@ -6,8 +6,8 @@ import signal
 import sys
 import time
 
-from control_plane.changes.marks import Marks
 from control_plane.changes.model_locks import ModelLocks
+from control_plane.changes.version_marks import Marks
 from control_plane.fleet.fleet import Fleet
 from control_plane.fleet.version_change import Timings
 from control_plane.models.catalog import Catalog

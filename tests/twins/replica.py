@@ -15,8 +15,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from inference_svc.batching.batcher import Batcher
 from inference_svc.batching.job import Lane
 from inference_svc.engines.base import FloatArray, IntArray
-from inference_svc.model.loaded_model import LoadedModel, TextTokenizer
+from inference_svc.model.loaded_model import LoadedModel
 from inference_svc.model.model_files import GOLDEN_FILE, TOKENIZER_FILE, WEIGHTS_FOLDER, ModelSpec
+from inference_svc.model.text_tokenizer import TextTokenizer
 from service_kit.errors import NotFound, Unavailable
 from service_kit.model_registry.records import TAG_BATCH_ID, ModelVersion, RegisteredModel
 

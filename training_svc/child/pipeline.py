@@ -12,9 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from training_svc.child.frozen_rows import Row
 from training_svc.child.mlflow_tracking import PACKAGED_ENCODER_NAME, MlflowTracker
 from training_svc.child.registered_versions import RegisteredVersions
-from training_svc.child.rows import CheckedRows, Row
+from training_svc.child.row_checks import CheckedRows
 from training_svc.jobs.job import Params
 from training_svc.jobs.job_spec import JobSpec
 from training_svc.learning.decision import Decision, decide

@@ -6,9 +6,9 @@ from contextlib import closing
 import psycopg2
 from psycopg2 import sql
 
-from service_kit.database import connect
-from service_kit.errors import Unavailable
-from training_svc.child.rows import Row, UnusableRows
+from service_kit.database import connect, unavailable
+from training_svc.child.frozen_rows import Row
+from training_svc.child.row_checks import UnusableRows
 
 FETCH_ROWS = 10_000  # rows that PostgreSQL sends at a time
 
@@ -16,7 +16,8 @@ FETCH_ROWS = 10_000  # rows that PostgreSQL sends at a time
 def read_rows(database_url: str, model: str) -> Iterator[Row]:
     """Yield every row of training.<model> in one snapshot, in order of their ids, as they come.
 
-    Raises Unavailable when PostgreSQL is away, UnusableRows when the table does not exist.
+    Raises Unavailable when PostgreSQL is away or another session has locked the table,
+    UnusableRows when the table does not exist.
     """
     query = sql.SQL("SELECT id, text, label, split FROM training.{} ORDER BY id").format(
         sql.Identifier(model)
@@ -34,4 +35,4 @@ def read_rows(database_url: str, model: str) -> Iterator[Row]:
             f"the training table of {model} is gone; import rows: mesh import {model} FILE.csv"
         ) from error
     except psycopg2.OperationalError as error:
-        raise Unavailable("PostgreSQL went away while the rows were read") from error
+        raise unavailable(error, f"reading the rows of {model}") from error

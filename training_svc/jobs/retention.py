@@ -3,8 +3,8 @@
 import logging
 
 from service_kit.errors import MeshError
+from service_kit.model_registry.expired_versions import expired_versions
 from service_kit.model_registry.registry import Registry
-from service_kit.model_registry.retention import expired_versions
 from training_svc.jobs.job_store import JobStore
 
 log = logging.getLogger(__name__)

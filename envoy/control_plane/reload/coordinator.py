@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from control_plane.changes.answered_requests import AnsweredRequests
-from control_plane.changes.marks import Marks
 from control_plane.changes.model_locks import ModelLocks
 from control_plane.changes.retries import retrying
+from control_plane.changes.version_marks import Marks
 from control_plane.fleet.fleet import Fleet, Member
 from control_plane.fleet.version_change import ReplicaReload, Timings, VersionChange
 from control_plane.models.catalog import Catalog

@@ -5,8 +5,8 @@ import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from control_plane.changes.marks import Marks
 from control_plane.changes.model_locks import ModelLocks
+from control_plane.changes.version_marks import Marks
 from control_plane.fleet.fleet import Fleet, Member, preparing
 from control_plane.fleet.replica_client import Role, SlotState
 from control_plane.models.catalog import Catalog

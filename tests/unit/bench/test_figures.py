@@ -4,7 +4,7 @@ from bench.kit.engine_worker import length_sorted
 from bench.kit.load_figures import Figures, busiest, medians
 from bench.overload import recovery_s
 from bench.serve import Comparison, Limit, section
-from inference_svc.model.loaded_model import Tokens
+from inference_svc.model.text_tokenizer import Tokens
 from mesh_cli.load import Request
 
 

@@ -3,8 +3,8 @@
 import asyncio
 from datetime import UTC, datetime
 
-from control_plane.changes.marks import Marks
 from control_plane.changes.model_locks import ModelLocks
+from control_plane.changes.version_marks import Marks
 from control_plane.fleet.fleet import Fleet
 from control_plane.fleet.replica_client import (
     Activated,

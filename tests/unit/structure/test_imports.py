@@ -13,7 +13,7 @@ from tests.unit.structure.source_files import Import, Module, imports, modules
 # importing the root.
 GROUND = {"settings", "topology", "errors"}
 CONTRACT = {"mesh", "inference"}
-SERVICES = {"inference_svc", "training_svc", "trigger_svc", "control_plane"}
+SERVICES = ("inference_svc", "training_svc", "trigger_svc", "control_plane")
 # Packages of the project that a package may import beside itself.
 MAY_IMPORT: dict[str, set[str]] = {
     "mesh": set(),

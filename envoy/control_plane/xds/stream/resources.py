@@ -8,7 +8,7 @@ from typing import SupportsBytes
 
 from envoy_data_plane.google.protobuf import Any
 
-from control_plane.xds.stream.identity import once_for_each
+from control_plane.xds.stream.message_cache import once_for_each
 from control_plane.xds.stream.snapshot import Snapshot
 
 _PREFIX = "type.googleapis.com/envoy.config."

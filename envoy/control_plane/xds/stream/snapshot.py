@@ -11,7 +11,7 @@ from control_plane.xds.clusters.endpoints import Endpoints
 from control_plane.xds.clusters.runtime_limits import RuntimeLimits
 from control_plane.xds.listener.listener import route_name
 from control_plane.xds.routes.route_table import RouteTable
-from control_plane.xds.stream.identity import once_for_each
+from control_plane.xds.stream.message_cache import once_for_each
 
 
 class InconsistentSnapshot(ValueError):

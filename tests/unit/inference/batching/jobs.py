@@ -5,7 +5,8 @@ import asyncio
 from inference_svc.batching.cutting import BatchLimits
 from inference_svc.batching.job import Batch, Job, Lane, QueuedText
 from inference_svc.batching.text_queue import MANY_TEXTS, TextQueue
-from inference_svc.model.loaded_model import LoadedModel, Tokens
+from inference_svc.model.loaded_model import LoadedModel
+from inference_svc.model.text_tokenizer import Tokens
 
 LIMITS = BatchLimits(tokens=256, texts=8)
 

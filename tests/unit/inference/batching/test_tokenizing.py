@@ -7,7 +7,8 @@ import pytest
 
 from inference_svc.batching.job import Job, Lane
 from inference_svc.batching.tokenizing import tokenize
-from inference_svc.model.loaded_model import LoadedModel, Tokens
+from inference_svc.model.loaded_model import LoadedModel
+from inference_svc.model.text_tokenizer import Tokens
 
 
 async def test_jobs_are_tokenised_together_and_fail_alone(

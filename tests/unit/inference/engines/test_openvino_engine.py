@@ -11,7 +11,7 @@ import pytest
 
 from inference_svc.engines.base import Engine, EngineUnavailable
 from inference_svc.engines.choice import create_engine
-from inference_svc.model.loaded_model import LoadedModel, TextTokenizer
+from inference_svc.model.loaded_model import LoadedModel
 from inference_svc.model.model_files import (
     GOLDEN_FILE,
     TOKENIZER_FILE,
@@ -20,6 +20,7 @@ from inference_svc.model.model_files import (
     read_pad_id,
     read_spec,
 )
+from inference_svc.model.text_tokenizer import TextTokenizer
 from inference_svc.versions.preparer import check_golden_set
 from tests.twins.replica import write_golden, write_model
 from training_svc.learning import openvino_graph as graphs

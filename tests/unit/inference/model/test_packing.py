@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from inference_svc.batching.cutting import BatchLimits, cut_batch
 from inference_svc.batching.job import Job, Lane, QueuedText
 from inference_svc.engines.openvino_engine import OpenVinoEngine
-from inference_svc.model.loaded_model import LoadedModel, TextTokenizer, Tokens
+from inference_svc.model.loaded_model import LoadedModel
 from inference_svc.model.model_files import TOKENIZER_FILE, WEIGHTS_FOLDER, read_pad_id, read_spec
 from inference_svc.model.packing import ROW_STEP, ROW_TOKENS, lay_out, pack
+from inference_svc.model.text_tokenizer import TextTokenizer, Tokens
 from tests.twins.replica import WORDS, write_model
 
 PAD = -7

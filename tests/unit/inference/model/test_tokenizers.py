@@ -4,7 +4,7 @@ import gc
 import weakref
 from pathlib import Path
 
-from inference_svc.model.loaded_model import Tokenizers
+from inference_svc.model.text_tokenizer import Tokenizers
 from tests.twins.replica import write_tokenizer
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from service_kit.model_registry.expired_versions import expired
 from service_kit.model_registry.records import TAG_JOB_ID, ModelVersion
-from service_kit.model_registry.retention import expired
 
 
 def version(number: int, *, ours: bool = True) -> ModelVersion:

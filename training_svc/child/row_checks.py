@@ -1,4 +1,4 @@
-"""The rows of one job: frozen in a file, then read back and checked.
+"""Which rows of a job can be trained on and measured with.
 
 Two texts count as the same when they differ in white space or case only. The checks:
 
@@ -14,29 +14,15 @@ Two texts count as the same when they differ in white space or case only. The ch
 Repeated rows that agree stay: how often a text occurs is information.
 """
 
-import hashlib
-import json
-import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-TRAIN, TEST = "train", "test"
+from training_svc.child.frozen_rows import TEST, TRAIN, Row
 
 
 class UnusableRows(ValueError):
     """Nothing can be trained or measured with these rows; the message says how to mend that."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of a training table."""
-
-    id: int
-    text: str
-    label: str
-    split: str  # TRAIN or TEST
 
 
 @dataclass(frozen=True)
@@ -48,30 +34,6 @@ class CheckedRows:
     dropped: int  # rows that the checks left out; not those beyond max_examples
     digest: str  # SHA-256 of the file of the frozen rows, hexadecimal
     labels: tuple[str, ...]  # of the training rows, sorted: the order of the model's outputs
-
-
-def freeze(rows: Iterable[Row], path: Path) -> None:
-    """Write the rows to a file as they come; the file appears only when it is complete.
-
-    Each line is the JSON array [id, text, label, split] of one row.
-    """
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.writelines(map(_line, rows))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def thaw(path: Path) -> tuple[list[Row], str]:
-    """Read the rows of a file back; return them with the SHA-256 of the file, hexadecimal."""
-    rows: list[Row] = []
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for line in file:
-            digest.update(line)
-            rows.append(Row(*json.loads(line)))
-    return rows, digest.hexdigest()
 
 
 def check(rows: Sequence[Row], digest: str, max_examples: int = 0) -> CheckedRows:
@@ -124,7 +86,3 @@ def _without_conflicts(rows: Sequence[Row]) -> list[Row]:
 
 def _key(row: Row) -> str:
     return " ".join(row.text.split()).casefold()
-
-
-def _line(row: Row) -> bytes:
-    return json.dumps(astuple(row), ensure_ascii=False).encode() + b"\n"

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from service_kit.errors import Unavailable
-from training_svc.child.rows import CheckedRows, Row, UnusableRows, check, freeze, thaw
+from training_svc.child.frozen_rows import Row, freeze, thaw
+from training_svc.child.row_checks import CheckedRows, UnusableRows, check
 
 SOUND = [
     ("good", "pos", "train"),
