@@ -37,6 +37,8 @@ HEADERS: tuple[dict[str, str], ...] = (
 )
 BODIES = (b"", b'{"texts": ["a"]}', b"\0\0\0\0\0", b"GET /v2 HTTP/1.1\r\nhost: mesh\r\n\r\n")
 CALLS = 10
+# Now and then grpcio leaves a call unanswered whose first bytes are no length of a message.
+PATIENCE_S = 3.0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -76,8 +78,8 @@ async def test_no_request_takes_a_connection_from_the_calls_behind_it(
             continue
         # Some are refused and some end their own connection; their answers do not matter here.
         try:
-            await mesh.http.request(verb, path, headers=headers, content=body)
-        except httpx.RemoteProtocolError:
+            await mesh.http.request(verb, path, headers=headers, content=body, timeout=PATIENCE_S)
+        except (httpx.RemoteProtocolError, httpx.ReadTimeout):
             continue
     await answered_by_every_door(mesh, channel)
 
