@@ -8,8 +8,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-import mesh_pipeline as pipeline
 import mesh_slack as slack
+import mesh_steps
 from airflow.sdk import DAG, Param, TriggerRule, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
@@ -35,7 +35,7 @@ def _notify_failure(context: dict[str, Any]) -> None:
     # The dag-processor may call this without the run's parameters.
     request_id = context.get("params", {}).get("batch_id") or run_id
     with MeshClient() as client:
-        job = pipeline.training_of(client, request_id)
+        job = mesh_steps.training_of(client, request_id)
     slack.notify(slack.failure_text(run_id, context["reason"], job))
 
 
@@ -45,7 +45,7 @@ def training_data_update() -> dict[str, int]:
     model = _params()["model"]
     with MeshClient() as client:
         try:
-            dataset = pipeline.patiently(lambda: client.get_dataset(model))
+            dataset = mesh_steps.patiently(lambda: client.get_dataset(model))
         except LASTING_ERRORS as error:
             raise AirflowFailException(str(error)) from error
     if not dataset.rows.train:
@@ -59,16 +59,16 @@ def train_model() -> dict[str, Any]:
     values = _params()
     with MeshClient() as client:
         try:
-            job = pipeline.train(
+            job = mesh_steps.train(
                 client,
                 values["model"],
                 _request_id(),
-                pipeline.train_params(values),
-                promotion=pipeline.promotion(client, values["model"], _steps()),
+                mesh_steps.train_params(values),
+                promotion=mesh_steps.promotion(client, values["model"], _steps()),
             )
-        except (*LASTING_ERRORS, pipeline.TrainingCancelled) as error:
+        except (*LASTING_ERRORS, mesh_steps.TrainingCancelled) as error:
             raise AirflowFailException(str(error)) from error
-    return pipeline.outcome(job)
+    return mesh_steps.outcome(job)
 
 
 @task(task_id="Switch_Latest_Model")
@@ -87,10 +87,10 @@ def switch_latest_model() -> dict[str, str]:
         if not trained["promoted"]:
             seconds = _params()["canary_step_seconds"]
             try:
-                return pipeline.canary(client, model, request_id, steps, seconds)
+                return mesh_steps.canary(client, model, request_id, steps, seconds)
             except LASTING_ERRORS as error:
                 raise AirflowFailException(str(error)) from error
-        answer = pipeline.patiently(lambda: client.reload(model, request_id=request_id))
+        answer = mesh_steps.patiently(lambda: client.reload(model, request_id=request_id))
     return {"from_version": answer.from_version, "to_version": answer.to_version}
 
 
@@ -104,7 +104,7 @@ def notify() -> bool:
 
 
 def _steps() -> list[int]:
-    return pipeline.canary_steps(_params()["canary"])
+    return mesh_steps.canary_steps(_params()["canary"])
 
 
 def _trained() -> dict[str, Any]:

@@ -36,7 +36,7 @@ def success_text(
 ) -> str:
     """Return the notification of a run that ended well.
 
-    `trained` is what `mesh_pipeline.outcome` returned, `switched` the result of the run's switch
+    `trained` is what `mesh_steps.outcome` returned, `switched` the result of the run's switch
     or canary, None when it was skipped.
     """
     accuracy = f"accuracy {trained['challenger_accuracy']:.3f}"

@@ -28,7 +28,7 @@ from inference_svc.serving.slots import Slots
 from inference_svc.serving.unserved_models import UnservedModels
 from inference_svc.serving.upcoming_versions import UpcomingVersions
 from inference_svc.settings import InferenceSettings
-from inference_svc.unary_port import unary_server
+from inference_svc.unary_over_http1 import unary_server
 from inference_svc.versions.cache import ModelCache, ModelSource
 from inference_svc.versions.preparer import Preparer
 from inference_svc.versions.remembered_versions import RememberedVersions
@@ -37,7 +37,7 @@ from mesh.v1 import predict_pb2_grpc, replica_pb2_grpc
 
 if TYPE_CHECKING:
     from inference_svc.doors.oip.http_door import OpenInferenceHttp
-    from service_kit.unary.server import UnaryServer
+    from service_kit.unary_over_http1.server import UnaryServer
 
 log = logging.getLogger(__name__)
 

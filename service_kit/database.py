@@ -175,9 +175,13 @@ class Database:
             connection.close()
 
 
-async def apply_schema(database: Database, name: str, script: Path) -> None:
-    """Run an idempotent SQL file, one service at a time, waiting for PostgreSQL if it is away."""
-    sql, timeouts = script.read_text(), Timeouts(statement_ms=SCHEMA_STATEMENT_TIMEOUT_MS)
+async def apply_schema(database: Database, name: str, *scripts: Path) -> None:
+    """Run idempotent SQL files in one transaction, one service at a time.
+
+    While PostgreSQL is away, this waits for it.
+    """
+    sql = "\n".join(script.read_text() for script in scripts)
+    timeouts = Timeouts(statement_ms=SCHEMA_STATEMENT_TIMEOUT_MS)
 
     def work(cursor: Cursor) -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('champion-mesh schema'))")

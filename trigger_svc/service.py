@@ -23,7 +23,8 @@ from trigger_svc.settings import TriggerSettings
 
 CALLERS_THREADS = 8
 BRIDGE_THREADS = 4
-SCHEMA = Path(str(resources.files("trigger_svc.database") / "sql" / "schema.sql"))
+_SQL = Path(str(resources.files("trigger_svc.database") / "sql"))
+SCHEMA = (_SQL / "schema.sql", _SQL / "outbox_triggers.sql")
 
 
 class TriggerService:
@@ -60,7 +61,7 @@ class TriggerService:
         """Create the tables, waiting for PostgreSQL, and start the bridge."""
         if self._settings.state_dir is not None:
             self._settings.state_dir.mkdir(parents=True, exist_ok=True)
-        await apply_schema(self._database, "trigger", SCHEMA)
+        await apply_schema(self._database, "trigger", *SCHEMA)
         self._tasks = [
             asyncio.create_task(self._bridge.run(), name="bridge"),
             asyncio.create_task(self._registration.run(), name="registration"),

@@ -9,7 +9,7 @@ from grpc import aio
 from control_plane.canary.canaries import Canaries
 from control_plane.canary.judge import Judge, Rules
 from control_plane.canary.live_numbers import FleetNumbers
-from control_plane.canary.parts import CanaryParts
+from control_plane.canary.seams import CanaryParts
 from control_plane.changes.model_locks import ModelLocks
 from control_plane.changes.version_marks import Marks
 from control_plane.fleet.connections import ReplicaConnections

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from google.protobuf.message import Message
 
 from inference_svc.engines.base import Engine
@@ -24,6 +23,7 @@ from inference_svc.model.model_files import (
 )
 from inference_svc.model.text_tokenizer import Tokenizers
 from inference_svc.versions.cache import CachedVersion, ModelCache, ModelSource, VersionInfo
+from inference_svc.versions.golden_check import check_golden_set
 from inference_svc.versions.progress import Dropped, Progress
 from service_kit.errors import Aborted, MeshError, Unavailable
 
@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 DOWNLOAD, LOAD, WARM_UP, GOLDEN_SET = "download", "load", "warm-up", "golden set"
 PREPARE_FAILED = "PREPARE_FAILED"
 
-_GOLDEN_BATCH = 8
 # Batch shapes (rows, tokens) that are run before traffic comes. A model's very first run costs
 # 50 ms. Later the first run of any other shape costs 3 to 10 ms more than its next ones, which does
 # not pay for running it here.
@@ -161,30 +160,6 @@ def _warm_up(model: LoadedModel) -> None:
     for rows, tokens in _FIRST_SHAPES:
         model.warm_up(rows, min(tokens, model.spec.max_tokens))
     model.run(model.tokenizer.encode(["a"]))
-
-
-def check_golden_set(model: LoadedModel) -> None:
-    """Raise InvalidModel unless the engine gives the answers of the trained model.
-
-    Every label has to agree, and every score within the tolerance of the engine's number format.
-    """
-    golden = sorted(model.spec.golden, key=lambda entry: len(entry.text))
-    tolerance = model.classifier.score_tolerance
-    for start in range(0, len(golden), _GOLDEN_BATCH):
-        part = golden[start : start + _GOLDEN_BATCH]
-        scores = model.run(model.tokenizer.encode([entry.text for entry in part])).scores
-        for entry, row in zip(part, scores, strict=True):
-            label = model.spec.labels[int(row.argmax())]
-            shown = entry.text[:60]
-            if label != entry.label:
-                raise InvalidModel(f"{shown!r} gave {label!r}, not {entry.label!r}")
-            if len(entry.scores) != len(row):
-                raise InvalidModel(f"{shown!r} has {len(entry.scores)} scores, not {len(row)}")
-            off = float(np.abs(row - np.asarray(entry.scores)).max())
-            if off > tolerance:
-                raise InvalidModel(
-                    f"{shown!r} scored {off:.4f} off its reference; {tolerance} is allowed"
-                )
 
 
 def _first_line(error: Exception) -> str:

@@ -14,7 +14,7 @@ from mesh_cli.errors import EXIT_FAILED, EXIT_PAUSED, EXIT_ROLLED_BACK, BadInput
 from mesh_cli.terminal import output
 from mesh_cli.terminal.durations import seconds
 from mesh_cli.terminal.output import Json, console
-from mesh_cli.terminal.watch import patiently
+from mesh_cli.terminal.training_progress import patiently
 from mesh_cli.verbs import context
 from mesh_cli.verbs.arguments import Model
 

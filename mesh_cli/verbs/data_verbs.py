@@ -14,7 +14,7 @@ from mesh.v1 import data_pb2
 from mesh_cli.errors import EXIT_FAILED, BadInput
 from mesh_cli.rows import hf_datasets
 from mesh_cli.rows.csv_files import Columns, Row, check_test_labels, read_rows
-from mesh_cli.terminal import output, watch
+from mesh_cli.terminal import output, training_progress
 from mesh_cli.terminal.output import Json, console
 from mesh_cli.verbs import context
 from mesh_cli.verbs.arguments import Model
@@ -67,7 +67,7 @@ def import_rows(
     failed = False
     if wait and batch.id:
         with context.client() as client:
-            batch = watch.follow_batch(client, model, batch.id)
+            batch = training_progress.follow_batch(client, model, batch.id)
         answer.batch.CopyFrom(batch)
         failed = batch.state != data_pb2.BATCH_STATE_SUCCEEDED
     if json:
@@ -173,7 +173,7 @@ def trigger(model: Model, wait: Wait = False, json: Json = False) -> None:
     with context.client() as client:
         batch = client.trigger(model)
         if wait:
-            batch = watch.follow_batch(client, model, batch.id)
+            batch = training_progress.follow_batch(client, model, batch.id)
     if json:
         output.print_json(batch)
     else:
@@ -204,7 +204,7 @@ def retry(
         else:
             batch = client.retry(model_or_batch)
         if wait:
-            batch = watch.follow_batch(client, batch.model, batch.id)
+            batch = training_progress.follow_batch(client, batch.model, batch.id)
     if json:
         output.print_json(batch)
     else:

@@ -16,7 +16,7 @@ from mesh.v1 import data_pb2, train_pb2
 from mesh_cli.deployments.deployment import Deployment
 from mesh_cli.errors import CliError
 from mesh_cli.rows.csv_files import Columns, Row, read_rows
-from mesh_cli.terminal import output, watch
+from mesh_cli.terminal import output, training_progress
 from mesh_cli.terminal.output import Json, console
 from mesh_cli.verbs import context
 from mesh_cli.verbs.status_document import doors, print_doors
@@ -125,7 +125,7 @@ def _example(row: Row, split: str) -> data_pb2.Example:
 
 
 def _turn(client: MeshClient, model: str, batch_id: str) -> data_pb2.Batch:
-    batch = watch.follow_batch(client, model, batch_id)
+    batch = training_progress.follow_batch(client, model, batch_id)
     if batch.state != data_pb2.BATCH_STATE_SUCCEEDED:
         raise CliError(f"batch {batch_id} did not succeed: {batch.error}")
     return batch

@@ -7,7 +7,7 @@ import typer
 from mesh.client import MeshClient
 from mesh.v1 import reload_pb2, train_pb2
 from mesh_cli.errors import EXIT_FAILED
-from mesh_cli.terminal import output, reload_progress, watch
+from mesh_cli.terminal import output, reload_progress, training_progress
 from mesh_cli.terminal.output import Json, console
 from mesh_cli.verbs import context
 from mesh_cli.verbs.arguments import Model
@@ -62,7 +62,7 @@ def train(
     with context.client() as client:
         job = client.train(model, params=params, promotion=promotion, request_id=request_id)
         if wait:
-            job = watch.follow_training(client, job.id)
+            job = training_progress.follow_training(client, job.id)
             reloaded = _reload_promoted(client, job, no_reload)
     if json:
         document = output.plain(job)
@@ -108,7 +108,7 @@ def trainings(
             (
                 job.id,
                 job.request_id,
-                watch.state_word(job),
+                training_progress.state_word(job),
                 job.version,
                 f"{job.metrics['accuracy']:.4f}" if "accuracy" in job.metrics else "",
                 job.decision.reason or job.error,
@@ -136,7 +136,7 @@ def cancel(
 
 def _print_job(job: train_pb2.TrainingJob) -> None:
     version = f", version {job.version}" if job.version else ""
-    console.print(f"job {job.id}: {watch.state_word(job)}{version}", highlight=False)
+    console.print(f"job {job.id}: {training_progress.state_word(job)}{version}", highlight=False)
     for line in (job.decision.reason, job.error):
         if line:
             console.print(line, highlight=False, markup=False)

@@ -20,7 +20,7 @@ from service_kit.errors import MeshError
 from service_kit.logs import configure_logging
 from training_svc.child.frozen_rows import freeze, thaw
 from training_svc.child.row_checks import CheckedRows, UnusableRows, check
-from training_svc.child.row_snapshot import read_rows
+from training_svc.child.table_reader import read_rows
 from training_svc.child.waiting import until_available
 from training_svc.jobs.job_spec import DATABASE_URL_VARIABLE, MLFLOW_URL_VARIABLE, JobSpec
 from training_svc.learning.whole_files import is_full

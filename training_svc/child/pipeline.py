@@ -18,12 +18,12 @@ from training_svc.child.registered_versions import RegisteredVersions
 from training_svc.child.row_checks import CheckedRows
 from training_svc.jobs.job import Params
 from training_svc.jobs.job_spec import JobSpec
-from training_svc.learning.decision import Decision, decide
 from training_svc.learning.devices import choose_device
 from training_svc.learning.evaluate import Evaluation, evaluate
 from training_svc.learning.finetune import FineTuneParams, fine_tune
 from training_svc.learning.golden_set import write_golden
 from training_svc.learning.openvino_graph import try_export
+from training_svc.learning.promotion_decision import Decision, decide
 from training_svc.learning.trainer import Progress
 from training_svc.learning.whole_files import sync, write_whole
 

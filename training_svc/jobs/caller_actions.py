@@ -11,7 +11,7 @@ from service_kit.model_registry.registry import Registry
 from training_svc.jobs.job import Job, Params, Promotion
 from training_svc.jobs.job_changes import JobChanges
 from training_svc.jobs.job_store import JobStore
-from training_svc.jobs.validation import check_job_id, check_limit, check_params
+from training_svc.jobs.request_validation import check_job_id, check_limit, check_params
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ def _split(text: str) -> dict[str, str]:
 
 
 QUERIES = _split(read("queries.sql"))
-_MODEL_TABLE = read("model.sql")
+_MODEL_TABLE = read("training_table.sql")
 
 
 def of_model(name: str, model: str) -> sql.Composed:

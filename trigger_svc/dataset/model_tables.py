@@ -5,7 +5,7 @@ from psycopg2.extensions import cursor as Cursor
 from service_kit.errors import NotFound
 from trigger_svc.database.queries import QUERIES, model_table, one_row
 
-_TRIGGERS = 4  # in model.sql
+_TRIGGERS = 4  # in training_table.sql
 
 
 def check_model_exists(cursor: Cursor, model: str) -> None:

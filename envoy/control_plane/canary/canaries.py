@@ -3,8 +3,8 @@
 import asyncio
 import logging
 
-from control_plane.canary.parts import CanaryParts
 from control_plane.canary.record import Canary, CanaryState, Plan
+from control_plane.canary.seams import CanaryParts
 from control_plane.canary.steps import RETRY_S, TAG_CANARY, CanarySteps
 from control_plane.changes.model_locks import ModelLocks
 from control_plane.changes.retries import retrying

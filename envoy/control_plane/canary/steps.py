@@ -11,8 +11,8 @@ from typing import Any, ParamSpec, TypeVar
 from control_plane.canary.held_out import HeldOut
 from control_plane.canary.judge import Action, Case, Verdict
 from control_plane.canary.live_numbers import StepNumbers
-from control_plane.canary.parts import CanaryParts
 from control_plane.canary.record import Canary, CanaryState, Comparison
+from control_plane.canary.seams import CanaryParts
 from control_plane.changes.retries import retrying
 from control_plane.fleet.replica_client import Role
 from control_plane.topology import ALL_TO_THE_CHAMPION

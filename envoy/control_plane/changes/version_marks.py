@@ -3,7 +3,7 @@
 import logging
 from datetime import UTC, datetime
 
-from control_plane.models.model_registry import ModelRegistry
+from control_plane.models.registry_protocol import ModelRegistry
 from service_kit.errors import NotFound, Unavailable
 
 log = logging.getLogger(__name__)

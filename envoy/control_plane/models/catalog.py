@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from control_plane.models.model_registry import ModelRegistry
+from control_plane.models.registry_protocol import ModelRegistry
 from service_kit.errors import Unavailable
 from service_kit.model_registry.records import RegisteredModel
 

@@ -15,7 +15,7 @@ from control_plane.changes.version_marks import Marks
 from control_plane.fleet.fleet import Fleet, Member
 from control_plane.fleet.version_change import ReplicaReload, Timings, VersionChange
 from control_plane.models.catalog import Catalog
-from control_plane.models.model_registry import Demotions, ModelRegistry
+from control_plane.models.registry_protocol import Demotions, ModelRegistry
 from control_plane.reload.repairs import Repairs
 from control_plane.traffic.envoy_targets import EnvoyTargets
 from service_kit.errors import (

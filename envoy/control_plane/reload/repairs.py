@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from control_plane.changes.model_locks import ModelLocks
 from control_plane.fleet.replica_client import ReplicaClient, ReplicaError, Role, SlotState
 from control_plane.fleet.version_change import Timings
-from control_plane.models.model_registry import ModelRegistry
+from control_plane.models.registry_protocol import ModelRegistry
 from control_plane.models.stored_split import stored_split_of
 from service_kit.errors import Unavailable
 from service_kit.model_registry.records import SERVING, RegisteredModel

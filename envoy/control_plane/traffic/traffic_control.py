@@ -11,7 +11,7 @@ from control_plane.fleet.fleet import Fleet, Member
 from control_plane.fleet.replica_client import Role
 from control_plane.fleet.version_change import Timings, VersionChange, abort_all
 from control_plane.models.catalog import Catalog
-from control_plane.models.model_registry import ModelRegistry
+from control_plane.models.registry_protocol import ModelRegistry
 from control_plane.models.stored_split import NO_SPLIT, TAG_TRAFFIC, StoredSplit, stored_split_of
 from control_plane.topology import Split
 from control_plane.traffic.envoy_targets import EnvoyTargets

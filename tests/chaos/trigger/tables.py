@@ -11,7 +11,7 @@ MODELS = ("left", "right")
 async def make_tables(url: str) -> None:
     """Make the tables of the service and of MODELS."""
     database = Database(url, "prepare", 1)
-    await apply_schema(database, "trigger", SCHEMA)
+    await apply_schema(database, "trigger", *SCHEMA)
     for model in MODELS:
         await database.run(lambda cursor, model=model: cursor.execute(model_table(model)))  # type: ignore[misc]
         query(url, "INSERT INTO mesh.models (name) VALUES (%s)", model)

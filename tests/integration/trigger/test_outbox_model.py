@@ -178,7 +178,7 @@ def _ids() -> str:
 async def url(postgres_url: str) -> str:
     """A database with the tables of two models."""
     database = Database(postgres_url, "test", 1)
-    await apply_schema(database, "trigger", SCHEMA)
+    await apply_schema(database, "trigger", *SCHEMA)
     for model in MODELS:
         table = model_table(model)
         await database.run(lambda cursor, table=table: cursor.execute(table))  # type: ignore[misc]

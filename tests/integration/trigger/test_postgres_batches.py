@@ -22,7 +22,7 @@ INSERT = "INSERT INTO training.reviews (text, label) VALUES ('new', 'a')"
 async def database(postgres_url: str) -> AsyncIterator[Database]:
     """A Database whose tables exist, with the model `reviews`."""
     made = Database(postgres_url, "test")
-    await apply_schema(made, "trigger", SCHEMA)
+    await apply_schema(made, "trigger", *SCHEMA)
     await made.run(lambda cursor: cursor.execute(model_table("reviews")))
     query(postgres_url, "INSERT INTO mesh.models (name) VALUES ('reviews')")
     yield made
@@ -111,7 +111,7 @@ async def test_a_start_of_the_service_makes_no_insert_wait(
 ) -> None:
     with closing(psycopg2.connect(postgres_url)) as slow:
         slow.cursor().execute(INSERT)  # its transaction stays open
-        await apply_schema(database, "trigger", SCHEMA)
+        await apply_schema(database, "trigger", *SCHEMA)
         query(postgres_url, "SET lock_timeout = '5s'; " + INSERT)
 
 

@@ -19,7 +19,7 @@ async def url(postgres_url: str) -> str:
     """A database with the service's tables and a model `reviews`."""
     database = Database(postgres_url, "test")
     for _ in range(2):  # twice: it is idempotent
-        await apply_schema(database, "trigger", SCHEMA)
+        await apply_schema(database, "trigger", *SCHEMA)
         await database.run(lambda cursor: cursor.execute(model_table("reviews")))
     await database.close()
     query(postgres_url, "INSERT INTO mesh.models (name) VALUES ('reviews')")

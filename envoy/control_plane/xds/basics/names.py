@@ -3,7 +3,7 @@
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 CHAMPION_HTTP = "champion-http"
-# The same replicas, for unary calls over HTTP/1.1 (service_kit/unary/).
+# The same replicas, for unary calls over HTTP/1.1 (service_kit/unary_over_http1/).
 CHAMPION_UNARY = "champion-unary"
 CHALLENGER_UNARY = "challenger-unary"
 REPLICAS = (CHAMPION, CHALLENGER, CHAMPION_HTTP, CHAMPION_UNARY, CHALLENGER_UNARY)

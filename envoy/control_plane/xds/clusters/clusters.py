@@ -32,7 +32,7 @@ from control_plane.topology import Address
 from control_plane.xds.basics import names
 from control_plane.xds.basics.messages import ADS, percent, seconds
 from control_plane.xds.clusters.endpoints import Endpoints
-from service_kit.unary.wire import HEALTH_PATH
+from service_kit.unary_over_http1.wire import HEALTH_PATH
 
 CONNECT_TIMEOUT_S = 1.0
 HEALTH_INTERVAL_S = 1.0

@@ -10,7 +10,7 @@ from mesh.errors import Unavailable
 from mesh.v1 import reload_pb2
 from mesh_cli.errors import EXIT_PAUSED, BadInput
 from mesh_cli.main import app
-from mesh_cli.terminal import watch
+from mesh_cli.terminal import training_progress
 from mesh_cli.terminal.output import console
 from mesh_cli.verbs.canary_verb import follow, parse_steps, view
 from tests.twins.stub_mesh import StubMesh
@@ -34,7 +34,7 @@ def test_a_canary_is_followed_past_a_control_plane_that_is_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("mesh_cli.verbs.canary_verb.POLL_S", 0)
-    monkeypatch.setattr(watch.patiently, "sleep", lambda _: None)
+    monkeypatch.setattr(training_progress.patiently, "sleep", lambda _: None)
     running = reload_pb2.Canary(model="reviews", state=reload_pb2.CANARY_STATE_RUNNING)
     promoted = reload_pb2.Canary(model="reviews", state=reload_pb2.CANARY_STATE_PROMOTED)
     client = create_autospec(MeshClient, instance=True)

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from control_plane.canary.canaries import Canaries
 from control_plane.canary.live_numbers import Reading, Source
-from control_plane.canary.parts import CanaryParts
 from control_plane.canary.record import Canary, CanaryState, Plan
+from control_plane.canary.seams import CanaryParts
 from control_plane.fleet.replica_client import Role
 from control_plane.fleet.slot_stats import SlotStats
 from control_plane.reload.coordinator import ReloadResult

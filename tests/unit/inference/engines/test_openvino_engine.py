@@ -21,7 +21,7 @@ from inference_svc.model.model_files import (
     read_spec,
 )
 from inference_svc.model.text_tokenizer import TextTokenizer
-from inference_svc.versions.preparer import check_golden_set
+from inference_svc.versions.golden_check import check_golden_set
 from tests.twins.replica import write_golden, write_model
 from training_svc.learning import openvino_graph as graphs
 

@@ -6,7 +6,7 @@ import pytest
 
 from service_kit.errors import InvalidArgument
 from training_svc.jobs.job import Params
-from training_svc.jobs.validation import check_job_id, check_limit, check_params
+from training_svc.jobs.request_validation import check_job_id, check_limit, check_params
 
 
 def test_zeros_leave_every_choice_to_the_service() -> None:

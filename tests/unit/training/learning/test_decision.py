@@ -3,7 +3,7 @@
 import pytest
 from scipy.stats import binomtest
 
-from training_svc.learning.decision import Decision, Outcome, decide, paired_p_value
+from training_svc.learning.promotion_decision import Decision, Outcome, decide, paired_p_value
 
 
 def rights(wins: int, losses: int, both: int = 50) -> tuple[list[bool], list[bool]]:

@@ -4,7 +4,7 @@ from inference import open_inference_pb2 as oip
 from inference_svc.doors.oip.grpc_servicer import OpenInferenceServicer
 from inference_svc.doors.predict_servicer import PredictServicer
 from mesh.v1 import predict_pb2
-from service_kit.unary.server import UnaryMethod, UnaryServer
+from service_kit.unary_over_http1.server import UnaryMethod, UnaryServer
 
 
 def unary_server(predict: PredictServicer, inference: OpenInferenceServicer) -> UnaryServer:

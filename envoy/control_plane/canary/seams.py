@@ -7,7 +7,7 @@ from typing import Protocol
 
 from control_plane.canary.judge import Judge
 from control_plane.canary.live_numbers import Numbers
-from control_plane.models.model_registry import ModelRegistry
+from control_plane.models.registry_protocol import ModelRegistry
 from control_plane.reload.coordinator import ReloadResult
 from control_plane.topology import Split
 from service_kit.model_registry.promotion import Promoted

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-import mesh_pipeline as pipeline
+import mesh_steps
 import pytest
 
 from mesh.client import MeshClient
@@ -25,13 +25,13 @@ def mesh() -> Iterator[tuple[StubMesh, MeshClient]]:
 
 
 def train(client: MeshClient, model: str) -> train_pb2.TrainingJob:
-    return pipeline.train(client, model, f"run-of-{model}", PARAMS, sleep=no_sleep)
+    return mesh_steps.train(client, model, f"run-of-{model}", PARAMS, sleep=no_sleep)
 
 
 def test_a_job_is_followed_to_its_good_end(mesh: tuple[StubMesh, MeshClient]) -> None:
     job = train(mesh[1], "reviews")
     assert job.request_id == "run-of-reviews"
-    outcome = pipeline.outcome(job)
+    outcome = mesh_steps.outcome(job)
     assert (outcome["outcome"], outcome["promoted"]) == ("PROMOTED", True)
 
 
@@ -43,7 +43,7 @@ def test_a_second_try_finds_the_same_job(mesh: tuple[StubMesh, MeshClient]) -> N
 def test_a_failed_job_raises_its_own_words_and_a_retry_starts_the_next_attempt(
     mesh: tuple[StubMesh, MeshClient],
 ) -> None:
-    with pytest.raises(pipeline.TrainingFailed, match="attempt 1: the loss is not a number"):
+    with pytest.raises(mesh_steps.TrainingFailed, match="attempt 1: the loss is not a number"):
         train(mesh[1], "flaky")
     assert train(mesh[1], "flaky").attempt == 2
 
@@ -52,7 +52,7 @@ def test_a_cancelled_job_is_not_a_failed_one(mesh: tuple[StubMesh, MeshClient]) 
     stub, client = mesh
     client.train("reviews", request_id="run-of-reviews")
     stub.jobs["run-of-reviews"].state = train_pb2.TRAINING_STATE_CANCELLED
-    with pytest.raises(pipeline.TrainingCancelled):
+    with pytest.raises(mesh_steps.TrainingCancelled):
         train(client, "reviews")
 
 
@@ -72,7 +72,7 @@ def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch, error: MeshError) 
         raise error
 
     with pytest.raises(type(error)):
-        pipeline.patiently(call, patience_s=0.05)
+        mesh_steps.patiently(call, patience_s=0.05)
     assert 2 <= len(calls) <= 6
 
 
@@ -84,24 +84,24 @@ def test_an_error_that_is_no_absence_is_raised_at_once() -> None:
         raise NotFound("no such model")
 
     with pytest.raises(NotFound):
-        pipeline.patiently(call, sleep=no_sleep)
+        mesh_steps.patiently(call, sleep=no_sleep)
     assert len(calls) == 1
 
 
 def test_the_training_of_a_run_is_found_by_the_runs_id(mesh: tuple[StubMesh, MeshClient]) -> None:
     job = train(mesh[1], "reviews")
-    found = pipeline.training_of(mesh[1], "run-of-reviews")
+    found = mesh_steps.training_of(mesh[1], "run-of-reviews")
     assert found is not None
     assert found.id == job.id
 
 
 def test_a_run_without_a_training_has_none(mesh: tuple[StubMesh, MeshClient]) -> None:
-    assert pipeline.training_of(mesh[1], "nobody") is None
+    assert mesh_steps.training_of(mesh[1], "nobody") is None
 
 
 def test_only_hyperparameters_that_were_set_are_sent() -> None:
     values: dict[str, Any] = {"model": "reviews", "rows": 5, "epochs": 3, "base_model": ""}
-    params = pipeline.train_params(values | {"learning_rate": 5e-5, "warm_start": False})
+    params = mesh_steps.train_params(values | {"learning_rate": 5e-5, "warm_start": False})
     assert params == train_pb2.TrainParams(epochs=3, learning_rate=5e-5)
 
 
@@ -109,13 +109,13 @@ def test_a_canary_promotes_only_where_there_is_a_champion_to_try_it_against(
     mesh: tuple[StubMesh, MeshClient],
 ) -> None:
     _, client = mesh
-    steps = pipeline.canary_steps("5,50")
+    steps = mesh_steps.canary_steps("5,50")
     only = train_pb2.PROMOTION_CHALLENGER_ONLY
-    assert pipeline.promotion(client, "reviews", steps) == only
-    assert pipeline.promotion(client, "new", steps) == train_pb2.PROMOTION_AUTO
-    assert pipeline.promotion(client, "unknown", steps) == train_pb2.PROMOTION_AUTO
-    assert pipeline.promotion(client, "reviews", []) == train_pb2.PROMOTION_AUTO
-    assert pipeline.canary_steps("") == []
+    assert mesh_steps.promotion(client, "reviews", steps) == only
+    assert mesh_steps.promotion(client, "new", steps) == train_pb2.PROMOTION_AUTO
+    assert mesh_steps.promotion(client, "unknown", steps) == train_pb2.PROMOTION_AUTO
+    assert mesh_steps.promotion(client, "reviews", []) == train_pb2.PROMOTION_AUTO
+    assert mesh_steps.canary_steps("") == []
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_canary_is_followed_to_its_end(
     mesh: tuple[StubMesh, MeshClient], model: str, state: str, reason: str
 ) -> None:
     stub, client = mesh
-    canary = pipeline.canary(client, model, "run-1", [5, 50], 30, sleep=no_sleep)
+    canary = mesh_steps.canary(client, model, "run-1", [5, 50], 30, sleep=no_sleep)
     assert (canary["canary"], canary["reason"]) == (state, reason)
     assert (canary["from_version"], canary["to_version"]) == ("1", "2")
     request = stub.calls[-1]

@@ -6,7 +6,14 @@ from contextlib import suppress
 import pytest
 
 from tests.real_parts.waiting import until
-from tests.unit.service_kit.unary.echo_peer import ECHO, WAIT_S, call, listening, message, read
+from tests.unit.service_kit.unary_over_http1.echo_peer import (
+    ECHO,
+    WAIT_S,
+    call,
+    listening,
+    message,
+    read,
+)
 
 
 async def test_bytes_may_come_one_by_one_and_chunked() -> None:

@@ -26,8 +26,8 @@ from service_kit.interceptor import (
     wrap_unary_response,
 )
 from service_kit.limits import MAX_MESSAGE_BYTES
-from service_kit.unary.context import UnaryContext
-from service_kit.unary.wire import HEAD_BYTES, HEALTH_PATH, unframed
+from service_kit.unary_over_http1.context import UnaryContext
+from service_kit.unary_over_http1.wire import HEAD_BYTES, HEALTH_PATH, unframed
 
 log = logging.getLogger(__name__)
 

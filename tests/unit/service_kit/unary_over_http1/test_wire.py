@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service_kit.errors import InvalidArgument, Unimplemented
-from service_kit.unary.wire import status_lines, timeout_s, unframed
+from service_kit.unary_over_http1.wire import status_lines, timeout_s, unframed
 
 
 @given(st.binary(max_size=64))

@@ -10,8 +10,8 @@ from google.protobuf.wrappers_pb2 import StringValue
 from google.rpc.status_pb2 import Status
 
 from service_kit.limits import MAX_MESSAGE_BYTES
-from service_kit.unary.wire import framed, unframed
-from tests.unit.service_kit.unary.echo_peer import call, listening, message
+from service_kit.unary_over_http1.wire import framed, unframed
+from tests.unit.service_kit.unary_over_http1.echo_peer import call, listening, message
 
 
 async def test_an_answer_has_a_message_and_then_its_status_in_trailers() -> None:

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from grpc import StatusCode, aio
 
-from service_kit.unary.wire import Metadata, decoded, framed, status_lines, timeout_s
+from service_kit.unary_over_http1.wire import Metadata, decoded, framed, status_lines, timeout_s
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\n"
 _LAST_HEAD = _HEAD + b"connection: close\r\n"

@@ -9,8 +9,8 @@ from google.protobuf.wrappers_pb2 import StringValue
 
 from service_kit.errors import NotFound
 from service_kit.interceptor import Context
-from service_kit.unary.server import UnaryMethod, UnaryServer
-from service_kit.unary.wire import framed
+from service_kit.unary_over_http1.server import UnaryMethod, UnaryServer
+from service_kit.unary_over_http1.wire import framed
 
 ECHO = "/test.Echo/Echo"
 WAIT_S = 60.0
