@@ -1,7 +1,7 @@
 """Runs `bench.serve` of another checkout of this repository and reads its figures.
 
 Older checkouts have other modules in `bench/`, but all have `bench.serve` with `main` and the names
-that the code below replaces. This process imports nothing of a checkout: a child with its code runs.
+that the code below replaces. A child process runs the code of the checkout; this one imports none.
 """
 
 import hashlib
