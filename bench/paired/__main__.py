@@ -91,7 +91,7 @@ def main(
     if before == after:
         raise typer.BadParameter("BEFORE and AFTER are the same folder")
     console = Console(width=WIDTH)
-    console.print(f"{machine()}; {seconds:g} s a load", highlight=False)
+    console.print(f"{machine()}; {seconds:g} s a load", highlight=False, markup=False)
     for name, checkout in (("before", before), ("after", after)):
         console.print(f"{name}: {checkout}, commit {commit(checkout / 'bench')}", highlight=False)
     with Console(stderr=True).status("the model"):

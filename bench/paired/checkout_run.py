@@ -1,7 +1,7 @@
 """Runs `bench.serve` of another checkout of this repository and reads its figures.
 
-Older checkouts have other modules in `bench/`, but all have `bench.serve` with `main`, `record` and
-`model_folder`. Nothing of a checkout is imported here: a process with its code does the work.
+Older checkouts have other modules in `bench/`, but all have `bench.serve` with `main` and the names
+that the code below replaces. A child process runs the code of the checkout; this one imports none.
 """
 
 import hashlib
@@ -19,15 +19,15 @@ from typing import Any
 SIDE = "champion-mesh json"
 # Makes the model unless there is one, and prints its folder.
 _MODEL = "from bench import serve; print(serve.model_folder(''))"
-# Runs the command with a `record` that writes the figures with all their digits to a file. The
-# command first measures the engine offline, which is not needed here and therefore made short.
+# Runs the command with a `record` that writes the figures with all their digits to a file, and with
+# a `limit_of` that does not measure the engine offline, which takes minutes and is not needed.
 _SERVE = """
 import json, pathlib, sys
 import typer
 from bench import serve
 path = pathlib.Path(sys.argv.pop(1))
 serve.record = lambda key, section: path.write_text(json.dumps(section.data))
-serve.LIMIT_S = 0.1
+serve.limit_of = lambda engines: serve.Limit(1.0, 1.0, 1.0)
 typer.run(serve.main)
 """
 
