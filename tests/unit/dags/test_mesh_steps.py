@@ -64,7 +64,7 @@ def test_a_mesh_that_is_away_for_a_while_is_waited_for(
 
 @pytest.mark.parametrize("error", [Unavailable("away"), DeadlineExceeded("late")])
 def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch, error: MeshError) -> None:
-    monkeypatch.setattr(pipeline, "POLL_S", 0.01)
+    monkeypatch.setattr(mesh_steps, "POLL_S", 0.01)
     calls: list[None] = []
 
     def call() -> None:
