@@ -24,6 +24,7 @@ from mlflow.types import ColSpec, Schema
 
 from service_kit.errors import Unavailable
 from service_kit.model_registry.records import TAG_BATCH_ID, TAG_JOB_ID
+from training_svc.child.registered_versions import RegisteredVersions
 from training_svc.child.waiting import until_available
 from training_svc.jobs.job_spec import JobSpec
 from training_svc.learning.model_loading import load_trained, quiet
@@ -54,11 +55,12 @@ SIGNATURE = ModelSignature(
 class MlflowTracker:
     """The MLflow run of one attempt."""
 
-    def __init__(self, url: str, spec: JobSpec, folder: Path) -> None:
+    def __init__(self, url: str, spec: JobSpec, folder: Path, versions: RegisteredVersions) -> None:
         mlflow.set_tracking_uri(url)
         self._url = url
         self._spec = spec
         self._folder = folder
+        self._versions = versions
         self._client = MlflowClient(url)
         self._http = httpx.Client(timeout=HEALTH_TIMEOUT_S)
         self._losses: list[Metric] = []
@@ -149,8 +151,8 @@ class MlflowTracker:
 
     def _find_or_create_version(self, model_id: str) -> str:
         spec = self._spec
-        if (version := self._only_version()) is not None:
-            return version
+        if (registered := self._versions.of_job(spec.job_id)) is not None:
+            return registered.version
         self._client.create_model_version(
             spec.model,
             source=f"models:/{model_id}",
@@ -159,24 +161,9 @@ class MlflowTracker:
             tags=self.tags(),
             await_creation_for=0,
         )
-        created = self._only_version()
+        created = self._versions.of_job(spec.job_id)
         assert created is not None
-        return created
-
-    def _only_version(self) -> str | None:
-        """The job's version, or None.
-
-        MLflow may have carried out an earlier request late and so have made a second version:
-        the first one stays, and the others are deleted.
-        """
-        spec = self._spec
-        registered = self._client.search_model_versions(
-            f"name = '{spec.model}' and tags.`{TAG_JOB_ID}` = '{spec.job_id}'"
-        )
-        versions = sorted(int(version.version) for version in registered)
-        for version in versions[1:]:
-            self._client.delete_model_version(spec.model, str(version))
-        return str(versions[0]) if versions else None
+        return created.version
 
     def _log_model(self, model_dir: Path, base_model: str) -> str:
         model, tokenizer = load_trained(model_dir)

@@ -54,7 +54,7 @@ class Pipeline:
         self._versions.ensure_model()
         registered = self._versions.of_job(self._spec.job_id)
         if registered is None:
-            tracker = MlflowTracker(self._mlflow_url, self._spec, self._folder)
+            tracker = MlflowTracker(self._mlflow_url, self._spec, self._folder, self._versions)
             self._report({"run_id": tracker.run_id})
             model_dir = self._fine_tuned(tracker)
             challenger, decision = self._judged(model_dir, "")
