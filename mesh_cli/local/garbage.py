@@ -12,6 +12,8 @@ import psycopg2
 from mesh_cli.errors import CliError
 from mesh_cli.local.local_mesh import LocalMesh
 from mesh_cli.local.parts import REPLICA
+from service_kit.database import connect
+from service_kit.errors import Unavailable
 from service_kit.model_registry.expired_versions import expired
 from service_kit.model_registry.records import ModelVersion, RegisteredModel
 from service_kit.model_registry.registry import Registry
@@ -108,7 +110,7 @@ class Collector:
     def _jobs_under_way(self) -> Collection[str]:
         try:
             with (
-                closing(psycopg2.connect(self._mesh.database_url)) as connection,
+                closing(connect(self._mesh.database_url, "mesh gc")) as connection,
                 connection.cursor() as cursor,
             ):
                 cursor.execute(
@@ -116,7 +118,7 @@ class Collector:
                     " WHERE state IN ('QUEUED', 'RUNNING', 'EVALUATING')"
                 )
                 return {name for (name,) in cursor.fetchall()}
-        except psycopg2.OperationalError as error:
+        except (Unavailable, psycopg2.OperationalError) as error:
             raise CliError(
                 f"PostgreSQL does not say which trainings are under way: {error}"
             ) from error

@@ -3,7 +3,6 @@
 import subprocess
 from collections.abc import Sequence
 
-import psycopg2
 from psycopg2 import sql
 
 from mesh.client import MeshClient
@@ -13,6 +12,7 @@ from mesh_cli.local.local_mesh import LocalMesh
 from mesh_cli.local.scale import Scaling
 from mesh_cli.rows.csv_files import Row
 from mesh_cli.terminal import output
+from service_kit.database import connect
 
 NO_IMAGES = (
     "`mesh roll` replaces containers: `mesh --context compose roll`; "
@@ -94,7 +94,7 @@ class LocalDeployment:
         raise CliError(NO_IMAGES)
 
     def insert(self, model: str, rows: Sequence[Row]) -> None:
-        connection = psycopg2.connect(self._mesh.database_url)
+        connection = connect(self._mesh.database_url, "mesh")
         try:
             with connection, connection.cursor() as cursor:
                 values = sql.SQL(", ").join([sql.SQL("(%s, %s)")] * len(rows))

@@ -5,11 +5,10 @@ import os
 import subprocess
 from pathlib import Path
 
-import psycopg2
-
 from mesh_cli.errors import CliError
 from mesh_cli.local.home import MeshHome
 from mesh_cli.local.local_secrets import DATABASE_USER, LocalSecrets
+from service_kit.database import connect
 
 DATABASES = ("training", "mlflow", "airflow")
 
@@ -83,7 +82,7 @@ def initialise(home: MeshHome, secrets: LocalSecrets) -> None:
 
 def create_databases(port: int, password: str) -> None:
     """Create the databases that are missing."""
-    connection = psycopg2.connect(url(port, "postgres", password))
+    connection = connect(url(port, "postgres", password), "mesh up")
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:
