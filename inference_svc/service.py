@@ -20,6 +20,7 @@ from inference_svc.doors.oip.protocol import OpenInference
 from inference_svc.doors.predict_servicer import PredictServicer
 from inference_svc.doors.replica_servicer import ReplicaServicer
 from inference_svc.engines.base import Engine
+from inference_svc.methods_over_http1 import unary_server
 from inference_svc.serving.memory_release import MemoryRelease
 from inference_svc.serving.replica import Replica
 from inference_svc.serving.restorer import Restorer
@@ -28,7 +29,6 @@ from inference_svc.serving.slots import Slots
 from inference_svc.serving.unserved_models import UnservedModels
 from inference_svc.serving.upcoming_versions import UpcomingVersions
 from inference_svc.settings import InferenceSettings
-from inference_svc.unary_over_http1 import unary_server
 from inference_svc.versions.cache import ModelCache, ModelSource
 from inference_svc.versions.preparer import Preparer
 from inference_svc.versions.remembered_versions import RememberedVersions
