@@ -9,7 +9,7 @@ import grpc
 import pytest
 from grpc import aio
 
-from control_plane.xds.routes import route_messages
+from control_plane.xds.routes import route_rules
 from mesh.v1 import predict_pb2, predict_pb2_grpc, train_pb2, train_pb2_grpc
 from service_kit.errors import FailedPrecondition, Unavailable
 from tests.real_parts.waiting import until
@@ -62,7 +62,7 @@ async def test_a_replica_that_comes_back_gets_calls_again(mesh: ToyMesh) -> None
 async def test_calls_of_a_replica_that_hangs_are_answered_by_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(route_messages, "HEDGED_AFTER_S", 0.2)
+    monkeypatch.setattr(route_rules, "HEDGED_AFTER_S", 0.2)
     async with running_mesh(tmp_path) as mesh:
         mesh.replicas[0].hangs = True
         stub: Any = predict_pb2_grpc.PredictServiceStub(mesh.channel)

@@ -45,14 +45,11 @@ from envoy_data_plane.google.protobuf import Any
 from control_plane.topology import MeshTopology, Split
 from control_plane.xds.basics import names
 from control_plane.xds.basics.messages import always, seconds
+from control_plane.xds.routes import route_rules
 from control_plane.xds.routes.route_rules import Rule
 
 # A stream in which nothing moves for an hour has been abandoned.
 STREAM_IDLE_S = 3600.0
-# Over HTTP/1.1 there are no pings that would find a process that hangs. Envoy sends a call that has
-# no answer after the time that pings would take to another replica as well, and the first answer
-# counts.
-HEDGED_AFTER_S = 8.0
 # Added to a call's limit, so that Envoy's idle timeout never ends a call.
 _IDLE_MARGIN_S = 30.0
 _NUM_RETRIES = 3
@@ -207,7 +204,7 @@ def _retry_policy(rule: Rule) -> RetryPolicy:
     )
     return RetryPolicy(
         retry_on=rule.retry_on,
-        per_try_timeout=seconds(HEDGED_AFTER_S) if rule.hedged else None,
+        per_try_timeout=seconds(route_rules.HEDGED_AFTER_S) if rule.hedged else None,
         num_retries=_NUM_RETRIES,
         retry_host_predicate=[previous_hosts],
         host_selection_retry_max_attempts=5,

@@ -11,6 +11,10 @@ SHORT_S = 10.0
 PREDICT_S = 30.0
 CALL_S = 60.0
 RELOAD_S = 600.0
+# Over HTTP/1.1 there are no pings that would find a process that hangs. Envoy sends a call that has
+# no answer after the time that pings would take to another replica as well, and the first answer
+# counts.
+HEDGED_AFTER_S = 8.0
 
 # Failures after which Envoy tries a call again, in the words of its retry policies.
 # Of calls that change nothing, which any replica may answer. A server that stops answers CANCELLED
