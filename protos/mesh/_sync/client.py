@@ -7,8 +7,8 @@ from types import TracebackType
 
 import grpc
 
-from mesh._shared import calls
 from mesh._sync.transport import BulkStream, Channel, Requests, call, open_channel, pause
+from mesh._shared import calls
 from mesh.errors import from_rpc_error, from_status
 from mesh.v1 import (
     data_pb2,
