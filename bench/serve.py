@@ -252,7 +252,7 @@ def main(
     result = replace(result, notes=(*result.notes, *(described(peer) for peer in theirs)))
     result.show(console)
     if save:
-        record("serve" if peers in ("all", "none") else f"serve {peers}", result)
+        record("serve" if peers == "none" else f"serve {peers}", result)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ class Row:
 
     what: str
     bench: str
-    """Key of the section in results.json, and the name of the command, `python -m bench.…`."""
+    """Key of the section in results.json; its first word names the command, `python -m bench.…`."""
 
     measured: Callable[[Any], float]
     """Takes the section's data. Raises LookupError when its run left this figure out."""
@@ -48,7 +48,7 @@ class Row:
             self.form.format(figure),
             f"{sign} {self.form.format(self.wanted)}",
             "yes" if met else "**no**",
-            f"`bench.{self.bench}`",
+            f"`bench.{self.bench.split()[0]}`",
             commit,
             processor(section["machine"]),
         )
@@ -140,8 +140,8 @@ ROWS = (
     Row("gRPC by the limit, 64 clients", "serve", _of_the_limit("grpc"), ">=", 0.75, "{:.2f}"),
     Row("p99 by p50, JSON", "serve", _tail, "<=", 3.0, "{:.1f} x"),
     Row("CPU beside the engine, JSON", "serve", _beside_the_engine, "<=", 0.5, "{:.2f} ms"),
-    Row("By the best peer in fp32", "serve", _times_the_best("fp32"), ">=", 4.0, "{:.1f} x"),
-    Row("By the best peer in bf16", "serve", _times_the_best("bf16"), ">=", 2.0, "{:.1f} x"),
+    Row("By the best peer in fp32", "serve all", _times_the_best("fp32"), ">=", 4.0, "{:.1f} x"),
+    Row("By the best peer in bf16", "serve all", _times_the_best("bf16"), ">=", 2.0, "{:.1f} x"),
     Row("64 texts a call by the limit", "loads", _ratio("bulk", "limit"), ">=", 0.92, "{:.2f}"),
     Row("One client, p50 - 1.3 x engine", "loads", _above_the_engine_ms, "<=", 1.0, "{:.2f} ms"),
     Row(
