@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.real_parts.orphan_watch import run_if_orphaned
 from tests.real_parts.postgres import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -76,14 +77,15 @@ def new_mesh(home: Path) -> Mesh:
 def running_mesh(mesh: Mesh) -> Iterator[Mesh]:
     """Start a whole mesh, Airflow included, for a fixture; stop it when the fixture ends.
 
-    Fails when `mesh down` leaves a process behind.
+    Interrupted tests stop it as well. Fails when `mesh down` leaves a process behind.
     """
     if not (ROOT / ".venv-airflow" / "bin" / "airflow").exists():
         pytest.fail("Airflow's environment is missing: run `make install`")
-    try:
-        mesh.run("up", "--detach")
-        yield mesh
-    finally:
-        mesh.run("down")
+    with run_if_orphaned([MESH, "down"], mesh.environment):
+        try:
+            mesh.run("up", "--detach")
+            yield mesh
+        finally:
+            mesh.run("down")
     left = subprocess.run(["pgrep", "-f", str(mesh.home)], capture_output=True, text=True)
     assert left.stdout == "", f"`mesh down` left processes behind: {left.stdout}"
