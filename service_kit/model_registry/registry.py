@@ -6,8 +6,10 @@ resolving an alias and downloading a version take a few HTTP calls.
 
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -47,15 +49,8 @@ class Registry:
 
     async def list_models(self) -> list[RegisteredModel]:
         """Return every registered model with its aliases, ordered by name."""
-        models: list[RegisteredModel] = []
-        token = ""
-        while True:
-            query = {"max_results": str(_PAGE)} | ({"page_token": token} if token else {})
-            answer = await self._api.call("GET", "registered-models/search", query)
-            models += map(model_of, answer.get("registered_models", []))
-            token = answer.get("next_page_token", "")
-            if not token:
-                return sorted(models, key=lambda model: model.name)
+        found = await self._search("registered-models/search", "registered_models", {})
+        return sorted(map(model_of, found), key=lambda model: model.name)
 
     async def ensure_model(self, name: str) -> None:
         """Create the registered model unless it exists."""
@@ -83,16 +78,9 @@ class Registry:
 
     async def list_versions(self, name: str) -> list[ModelVersion]:
         """Return every version of a model, newest first."""
-        versions: list[ModelVersion] = []
-        token = ""
-        while True:
-            query = {"filter": f"name='{name}'", "max_results": str(_PAGE)}
-            query |= {"page_token": token} if token else {}
-            answer = await self._api.call("GET", "model-versions/search", query)
-            versions += map(version_of, answer.get("model_versions", []))
-            token = answer.get("next_page_token", "")
-            if not token:
-                return sorted(versions, key=lambda version: -int(version.version))
+        query = {"filter": f"name='{name}'"}
+        found = await self._search("model-versions/search", "model_versions", query)
+        return sorted(map(version_of, found), key=lambda version: -int(version.version))
 
     async def delete_version(self, version: ModelVersion) -> None:
         """Delete a version and its files; its run stays. A repeat after a failure does the rest.
@@ -154,3 +142,15 @@ class Registry:
     async def download(self, name: str, version: str, target: Path) -> None:
         """Download the files of a version into `target`; it appears only once it is complete."""
         await self._artifacts.download(name, version, target)
+
+    async def _search(self, path: str, key: str, query: Mapping[str, str]) -> list[Any]:
+        """Return the items under `key` of every page of a search."""
+        items: list[Any] = []
+        token = ""
+        while True:
+            page = {"max_results": str(_PAGE)} | ({"page_token": token} if token else {})
+            answer = await self._api.call("GET", path, {**query, **page})
+            items += answer.get(key, [])
+            token = answer.get("next_page_token", "")
+            if not token:
+                return items

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
+
+from training_svc.learning.whole_files import whole_file
 
 TRAIN, TEST = "train", "test"
 
@@ -25,12 +26,8 @@ def freeze(rows: Iterable[Row], path: Path) -> None:
 
     Each line is the JSON array [id, text, label, split] of one row.
     """
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with whole_file(path) as file:
         file.writelines(map(_line, rows))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def thaw(path: Path) -> tuple[list[Row], str]:

@@ -2,19 +2,33 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 # Free bytes below which a failed write is blamed on a full disk.
 FULL_BYTES = 1 << 20
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Replace the file's content in one step; it is on the disk when this returns."""
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the place of `path` in one step when the block ends.
+
+    It is on the disk then. When the block raises, `path` stays as it was.
+    """
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
+    with partial.open("wb") as file:
+        yield file
     sync(partial)
     partial.replace(path)
     sync(path.parent)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace the file's content in one step; it is on the disk when this returns."""
+    with whole_file(path) as file:
+        file.write(text.encode())
 
 
 def sync(path: Path) -> None:
