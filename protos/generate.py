@@ -15,10 +15,13 @@ from grpc_tools import protoc
 
 ROOT = Path(__file__).parent
 PUBLIC = (
-    *(f"mesh/v1/{name}.proto" for name in ("predict", "train", "canary", "reload", "data")),
+    *(
+        f"mesh/v1/{name}.proto"
+        for name in ("predict", "train", "canary", "reload", "batch", "data")
+    ),
     "inference/open_inference.proto",
 )
-INTERNAL = ("mesh/v1/replica.proto",)
+INTERNAL = ("mesh/v1/replica.proto", "mesh/v1/model_rows.proto")
 
 # The descriptor set holds these types too: without them Envoy's transcoder cannot turn the details
 # of errors into JSON.

@@ -13,10 +13,11 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
-from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from mesh.v1 import batch_pb2 as mesh_dot_v1_dot_batch__pb2
 
+from mesh.v1.batch_pb2 import *
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12mesh/v1/data.proto\x12\x07mesh.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"5\n\x07\x45xample\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\r\n\x05split\x18\x03 \x01(\t\"[\n\x12\x41\x64\x64\x45xamplesRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\"\n\x08\x65xamples\x18\x02 \x03(\x0b\x32\x10.mesh.v1.Example\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"G\n\x13\x41\x64\x64\x45xamplesResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"b\n\x15ImportExamplesRequest\x12%\n\x06header\x18\x01 \x01(\x0b\x32\x15.mesh.v1.ImportHeader\x12\"\n\x08\x65xamples\x18\x02 \x03(\x0b\x32\x10.mesh.v1.Example\"S\n\x0cImportHeader\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x10\n\x08no_train\x18\x03 \x01(\x08\x12\x0e\n\x06source\x18\x04 \x01(\t\"{\n\x16ImportExamplesResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\"\n\x04rows\x18\x02 \x01(\x0b\x32\x14.mesh.v1.SplitCounts\x12\x1d\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x0e.mesh.v1.Batch\x12\x0f\n\x07\x63reated\x18\x04 \x01(\x08\"\"\n\x11GetDatasetRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x8f\x01\n\x07\x44\x61taset\x12\r\n\x05model\x18\x01 \x01(\t\x12\"\n\x04rows\x18\x02 \x01(\x0b\x32\x14.mesh.v1.SplitCounts\x12$\n\x06labels\x18\x03 \x03(\x0b\x32\x14.mesh.v1.LabelCounts\x12\x14\n\x0cpending_rows\x18\x04 \x01(\x05\x12\x15\n\rlast_batch_id\x18\x05 \x01(\t\"*\n\x0bSplitCounts\x12\r\n\x05train\x18\x01 \x01(\x05\x12\x0c\n\x04test\x18\x02 \x01(\x05\"9\n\x0bLabelCounts\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05train\x18\x02 \x01(\x05\x12\x0c\n\x04test\x18\x03 \x01(\x05\"3\n\x0eTriggerRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"C\n\x0cRetryRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\xc8\x03\n\x05\x42\x61tch\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04rows\x18\x03 \x01(\x05\x12$\n\x06reason\x18\x04 \x01(\x0e\x32\x14.mesh.v1.BatchReason\x12\"\n\x05state\x18\x05 \x01(\x0e\x32\x13.mesh.v1.BatchState\x12-\n\tsealed_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ndag_run_id\x18\x07 \x01(\t\x12\x13\n\x0btraining_id\x18\x08 \x01(\t\x12\x0f\n\x07version\x18\t \x01(\t\x12/\n\x0breloaded_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0f\x66irst_answer_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65rror\x18\x0c \x01(\t\x12/\n\x0b\x61\x63\x63\x65pted_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07retries\x18\x0f \x01(\x05\"F\n\x12ListBatchesRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\x12\n\nunresolved\x18\x03 \x01(\x08\"6\n\x13ListBatchesResponse\x12\x1f\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x0e.mesh.v1.Batch*\xa3\x01\n\x0b\x42\x61tchReason\x12\x1c\n\x18\x42\x41TCH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x42\x41TCH_REASON_COUNT\x10\x01\x12\x16\n\x12\x42\x41TCH_REASON_QUIET\x10\x02\x12\x14\n\x10\x42\x41TCH_REASON_AGE\x10\x03\x12\x17\n\x13\x42\x41TCH_REASON_MANUAL\x10\x04\x12\x17\n\x13\x42\x41TCH_REASON_IMPORT\x10\x05*\xa3\x01\n\nBatchState\x12\x1b\n\x17\x42\x41TCH_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x42\x41TCH_STATE_SEALED\x10\x01\x12\x17\n\x13\x42\x41TCH_STATE_RUNNING\x10\x02\x12\x19\n\x15\x42\x41TCH_STATE_SUCCEEDED\x10\x03\x12\x16\n\x12\x42\x41TCH_STATE_FAILED\x10\x04\x12\x14\n\x10\x42\x41TCH_STATE_DEAD\x10\x05\x32\xe4\x04\n\x0b\x44\x61taService\x12p\n\x0b\x41\x64\x64\x45xamples\x12\x1b.mesh.v1.AddExamplesRequest\x1a\x1c.mesh.v1.AddExamplesResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}/examples:\x01*\x12U\n\x0eImportExamples\x12\x1e.mesh.v1.ImportExamplesRequest\x1a\x1f.mesh.v1.ImportExamplesResponse\"\x00(\x01\x12_\n\nGetDataset\x12\x1a.mesh.v1.GetDatasetRequest\x1a\x10.mesh.v1.Dataset\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/models/{model}/examples\x12Y\n\x07Trigger\x12\x17.mesh.v1.TriggerRequest\x1a\x0e.mesh.v1.Batch\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/models/{model}:trigger:\x01*\x12S\n\x05Retry\x12\x15.mesh.v1.RetryRequest\x1a\x0e.mesh.v1.Batch\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/models/{model}:retry:\x01*\x12{\n\x0bListBatches\x12\x1b.mesh.v1.ListBatchesRequest\x1a\x1c.mesh.v1.ListBatchesResponse\"1\x82\xd3\xe4\x93\x02+\x12\x1a/v1/models/{model}/batchesZ\r\x12\x0b/v1/batchesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12mesh/v1/data.proto\x12\x07mesh.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x13mesh/v1/batch.proto\"5\n\x07\x45xample\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\r\n\x05split\x18\x03 \x01(\t\"[\n\x12\x41\x64\x64\x45xamplesRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\"\n\x08\x65xamples\x18\x02 \x03(\x0b\x32\x10.mesh.v1.Example\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"G\n\x13\x41\x64\x64\x45xamplesResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"I\n\x15\x44\x65leteExamplesRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"L\n\x16\x44\x65leteExamplesResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"b\n\x15ImportExamplesRequest\x12%\n\x06header\x18\x01 \x01(\x0b\x32\x15.mesh.v1.ImportHeader\x12\"\n\x08\x65xamples\x18\x02 \x03(\x0b\x32\x10.mesh.v1.Example\"S\n\x0cImportHeader\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x10\n\x08no_train\x18\x03 \x01(\x08\x12\x0e\n\x06source\x18\x04 \x01(\t\"{\n\x16ImportExamplesResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\"\n\x04rows\x18\x02 \x01(\x0b\x32\x14.mesh.v1.SplitCounts\x12\x1d\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x0e.mesh.v1.Batch\x12\x0f\n\x07\x63reated\x18\x04 \x01(\x08\"\"\n\x11GetDatasetRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\xba\x01\n\x07\x44\x61taset\x12\r\n\x05model\x18\x01 \x01(\t\x12\"\n\x04rows\x18\x02 \x01(\x0b\x32\x14.mesh.v1.SplitCounts\x12$\n\x06labels\x18\x03 \x03(\x0b\x32\x14.mesh.v1.LabelCounts\x12\x14\n\x0cpending_rows\x18\x04 \x01(\x05\x12\x15\n\rlast_batch_id\x18\x05 \x01(\t\x12\x11\n\testimated\x18\x06 \x01(\x08\x12\x16\n\x0eunbatched_rows\x18\x07 \x01(\x05\"*\n\x0bSplitCounts\x12\r\n\x05train\x18\x01 \x01(\x05\x12\x0c\n\x04test\x18\x02 \x01(\x05\"9\n\x0bLabelCounts\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05train\x18\x02 \x01(\x05\x12\x0c\n\x04test\x18\x03 \x01(\x05\"3\n\x0eTriggerRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"C\n\x0cRetryRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t2\xe7\x05\n\x0b\x44\x61taService\x12p\n\x0b\x41\x64\x64\x45xamples\x12\x1b.mesh.v1.AddExamplesRequest\x1a\x1c.mesh.v1.AddExamplesResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}/examples:\x01*\x12U\n\x0eImportExamples\x12\x1e.mesh.v1.ImportExamplesRequest\x1a\x1f.mesh.v1.ImportExamplesResponse\"\x00(\x01\x12\x80\x01\n\x0e\x44\x65leteExamples\x12\x1e.mesh.v1.DeleteExamplesRequest\x1a\x1f.mesh.v1.DeleteExamplesResponse\"-\x82\xd3\xe4\x93\x02\'\"\"/v1/models/{model}/examples:delete:\x01*\x12_\n\nGetDataset\x12\x1a.mesh.v1.GetDatasetRequest\x1a\x10.mesh.v1.Dataset\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/models/{model}/examples\x12Y\n\x07Trigger\x12\x17.mesh.v1.TriggerRequest\x1a\x0e.mesh.v1.Batch\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/models/{model}:trigger:\x01*\x12S\n\x05Retry\x12\x15.mesh.v1.RetryRequest\x1a\x0e.mesh.v1.Batch\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/models/{model}:retry:\x01*\x12{\n\x0bListBatches\x12\x1b.mesh.v1.ListBatchesRequest\x1a\x1c.mesh.v1.ListBatchesResponse\"1\x82\xd3\xe4\x93\x02+\x12\x1a/v1/models/{model}/batchesZ\r\x12\x0b/v1/batchesP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -25,6 +26,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DATASERVICE'].methods_by_name['AddExamples']._loaded_options = None
   _globals['_DATASERVICE'].methods_by_name['AddExamples']._serialized_options = b'\202\323\344\223\002 \"\033/v1/models/{model}/examples:\001*'
+  _globals['_DATASERVICE'].methods_by_name['DeleteExamples']._loaded_options = None
+  _globals['_DATASERVICE'].methods_by_name['DeleteExamples']._serialized_options = b'\202\323\344\223\002\'\"\"/v1/models/{model}/examples:delete:\001*'
   _globals['_DATASERVICE'].methods_by_name['GetDataset']._loaded_options = None
   _globals['_DATASERVICE'].methods_by_name['GetDataset']._serialized_options = b'\202\323\344\223\002\035\022\033/v1/models/{model}/examples'
   _globals['_DATASERVICE'].methods_by_name['Trigger']._loaded_options = None
@@ -33,40 +36,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATASERVICE'].methods_by_name['Retry']._serialized_options = b'\202\323\344\223\002\035\"\030/v1/models/{model}:retry:\001*'
   _globals['_DATASERVICE'].methods_by_name['ListBatches']._loaded_options = None
   _globals['_DATASERVICE'].methods_by_name['ListBatches']._serialized_options = b'\202\323\344\223\002+\022\032/v1/models/{model}/batchesZ\r\022\013/v1/batches'
-  _globals['_BATCHREASON']._serialized_start=1620
-  _globals['_BATCHREASON']._serialized_end=1783
-  _globals['_BATCHSTATE']._serialized_start=1786
-  _globals['_BATCHSTATE']._serialized_end=1949
-  _globals['_EXAMPLE']._serialized_start=94
-  _globals['_EXAMPLE']._serialized_end=147
-  _globals['_ADDEXAMPLESREQUEST']._serialized_start=149
-  _globals['_ADDEXAMPLESREQUEST']._serialized_end=240
-  _globals['_ADDEXAMPLESRESPONSE']._serialized_start=242
-  _globals['_ADDEXAMPLESRESPONSE']._serialized_end=313
-  _globals['_IMPORTEXAMPLESREQUEST']._serialized_start=315
-  _globals['_IMPORTEXAMPLESREQUEST']._serialized_end=413
-  _globals['_IMPORTHEADER']._serialized_start=415
-  _globals['_IMPORTHEADER']._serialized_end=498
-  _globals['_IMPORTEXAMPLESRESPONSE']._serialized_start=500
-  _globals['_IMPORTEXAMPLESRESPONSE']._serialized_end=623
-  _globals['_GETDATASETREQUEST']._serialized_start=625
-  _globals['_GETDATASETREQUEST']._serialized_end=659
-  _globals['_DATASET']._serialized_start=662
-  _globals['_DATASET']._serialized_end=805
-  _globals['_SPLITCOUNTS']._serialized_start=807
-  _globals['_SPLITCOUNTS']._serialized_end=849
-  _globals['_LABELCOUNTS']._serialized_start=851
-  _globals['_LABELCOUNTS']._serialized_end=908
-  _globals['_TRIGGERREQUEST']._serialized_start=910
-  _globals['_TRIGGERREQUEST']._serialized_end=961
-  _globals['_RETRYREQUEST']._serialized_start=963
-  _globals['_RETRYREQUEST']._serialized_end=1030
-  _globals['_BATCH']._serialized_start=1033
-  _globals['_BATCH']._serialized_end=1489
-  _globals['_LISTBATCHESREQUEST']._serialized_start=1491
-  _globals['_LISTBATCHESREQUEST']._serialized_end=1561
-  _globals['_LISTBATCHESRESPONSE']._serialized_start=1563
-  _globals['_LISTBATCHESRESPONSE']._serialized_end=1617
-  _globals['_DATASERVICE']._serialized_start=1952
-  _globals['_DATASERVICE']._serialized_end=2564
+  _globals['_EXAMPLE']._serialized_start=82
+  _globals['_EXAMPLE']._serialized_end=135
+  _globals['_ADDEXAMPLESREQUEST']._serialized_start=137
+  _globals['_ADDEXAMPLESREQUEST']._serialized_end=228
+  _globals['_ADDEXAMPLESRESPONSE']._serialized_start=230
+  _globals['_ADDEXAMPLESRESPONSE']._serialized_end=301
+  _globals['_DELETEEXAMPLESREQUEST']._serialized_start=303
+  _globals['_DELETEEXAMPLESREQUEST']._serialized_end=376
+  _globals['_DELETEEXAMPLESRESPONSE']._serialized_start=378
+  _globals['_DELETEEXAMPLESRESPONSE']._serialized_end=454
+  _globals['_IMPORTEXAMPLESREQUEST']._serialized_start=456
+  _globals['_IMPORTEXAMPLESREQUEST']._serialized_end=554
+  _globals['_IMPORTHEADER']._serialized_start=556
+  _globals['_IMPORTHEADER']._serialized_end=639
+  _globals['_IMPORTEXAMPLESRESPONSE']._serialized_start=641
+  _globals['_IMPORTEXAMPLESRESPONSE']._serialized_end=764
+  _globals['_GETDATASETREQUEST']._serialized_start=766
+  _globals['_GETDATASETREQUEST']._serialized_end=800
+  _globals['_DATASET']._serialized_start=803
+  _globals['_DATASET']._serialized_end=989
+  _globals['_SPLITCOUNTS']._serialized_start=991
+  _globals['_SPLITCOUNTS']._serialized_end=1033
+  _globals['_LABELCOUNTS']._serialized_start=1035
+  _globals['_LABELCOUNTS']._serialized_end=1092
+  _globals['_TRIGGERREQUEST']._serialized_start=1094
+  _globals['_TRIGGERREQUEST']._serialized_end=1145
+  _globals['_RETRYREQUEST']._serialized_start=1147
+  _globals['_RETRYREQUEST']._serialized_end=1214
+  _globals['_DATASERVICE']._serialized_start=1217
+  _globals['_DATASERVICE']._serialized_end=1960
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from mesh.v1 import batch_pb2 as mesh_dot_v1_dot_batch__pb2
 from mesh.v1 import data_pb2 as mesh_dot_v1_dot_data__pb2
 
 GRPC_GENERATED_VERSION = '1.65.5'
@@ -50,6 +51,11 @@ class DataServiceStub(object):
                 request_serializer=mesh_dot_v1_dot_data__pb2.ImportExamplesRequest.SerializeToString,
                 response_deserializer=mesh_dot_v1_dot_data__pb2.ImportExamplesResponse.FromString,
                 _registered_method=True)
+        self.DeleteExamples = channel.unary_unary(
+                '/mesh.v1.DataService/DeleteExamples',
+                request_serializer=mesh_dot_v1_dot_data__pb2.DeleteExamplesRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_data__pb2.DeleteExamplesResponse.FromString,
+                _registered_method=True)
         self.GetDataset = channel.unary_unary(
                 '/mesh.v1.DataService/GetDataset',
                 request_serializer=mesh_dot_v1_dot_data__pb2.GetDatasetRequest.SerializeToString,
@@ -58,17 +64,17 @@ class DataServiceStub(object):
         self.Trigger = channel.unary_unary(
                 '/mesh.v1.DataService/Trigger',
                 request_serializer=mesh_dot_v1_dot_data__pb2.TriggerRequest.SerializeToString,
-                response_deserializer=mesh_dot_v1_dot_data__pb2.Batch.FromString,
+                response_deserializer=mesh_dot_v1_dot_batch__pb2.Batch.FromString,
                 _registered_method=True)
         self.Retry = channel.unary_unary(
                 '/mesh.v1.DataService/Retry',
                 request_serializer=mesh_dot_v1_dot_data__pb2.RetryRequest.SerializeToString,
-                response_deserializer=mesh_dot_v1_dot_data__pb2.Batch.FromString,
+                response_deserializer=mesh_dot_v1_dot_batch__pb2.Batch.FromString,
                 _registered_method=True)
         self.ListBatches = channel.unary_unary(
                 '/mesh.v1.DataService/ListBatches',
-                request_serializer=mesh_dot_v1_dot_data__pb2.ListBatchesRequest.SerializeToString,
-                response_deserializer=mesh_dot_v1_dot_data__pb2.ListBatchesResponse.FromString,
+                request_serializer=mesh_dot_v1_dot_batch__pb2.ListBatchesRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_batch__pb2.ListBatchesResponse.FromString,
                 _registered_method=True)
 
 
@@ -88,6 +94,14 @@ class DataServiceServicer(object):
         """Imports rows in one transaction: creates the training table and its triggers when the model
         is new, and seals one batch. The first message carries the header; every message may carry
         examples. Nothing is kept unless the client completes the stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteExamples(self, request, context):
+        """Deletes every row of a model whose text is one of these. Versions that exist keep what they
+        have learned, but no copy of the texts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,6 +149,11 @@ def add_DataServiceServicer_to_server(servicer, server):
                     request_deserializer=mesh_dot_v1_dot_data__pb2.ImportExamplesRequest.FromString,
                     response_serializer=mesh_dot_v1_dot_data__pb2.ImportExamplesResponse.SerializeToString,
             ),
+            'DeleteExamples': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteExamples,
+                    request_deserializer=mesh_dot_v1_dot_data__pb2.DeleteExamplesRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_data__pb2.DeleteExamplesResponse.SerializeToString,
+            ),
             'GetDataset': grpc.unary_unary_rpc_method_handler(
                     servicer.GetDataset,
                     request_deserializer=mesh_dot_v1_dot_data__pb2.GetDatasetRequest.FromString,
@@ -143,17 +162,17 @@ def add_DataServiceServicer_to_server(servicer, server):
             'Trigger': grpc.unary_unary_rpc_method_handler(
                     servicer.Trigger,
                     request_deserializer=mesh_dot_v1_dot_data__pb2.TriggerRequest.FromString,
-                    response_serializer=mesh_dot_v1_dot_data__pb2.Batch.SerializeToString,
+                    response_serializer=mesh_dot_v1_dot_batch__pb2.Batch.SerializeToString,
             ),
             'Retry': grpc.unary_unary_rpc_method_handler(
                     servicer.Retry,
                     request_deserializer=mesh_dot_v1_dot_data__pb2.RetryRequest.FromString,
-                    response_serializer=mesh_dot_v1_dot_data__pb2.Batch.SerializeToString,
+                    response_serializer=mesh_dot_v1_dot_batch__pb2.Batch.SerializeToString,
             ),
             'ListBatches': grpc.unary_unary_rpc_method_handler(
                     servicer.ListBatches,
-                    request_deserializer=mesh_dot_v1_dot_data__pb2.ListBatchesRequest.FromString,
-                    response_serializer=mesh_dot_v1_dot_data__pb2.ListBatchesResponse.SerializeToString,
+                    request_deserializer=mesh_dot_v1_dot_batch__pb2.ListBatchesRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_batch__pb2.ListBatchesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +241,33 @@ class DataService(object):
             _registered_method=True)
 
     @staticmethod
+    def DeleteExamples(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.v1.DataService/DeleteExamples',
+            mesh_dot_v1_dot_data__pb2.DeleteExamplesRequest.SerializeToString,
+            mesh_dot_v1_dot_data__pb2.DeleteExamplesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetDataset(request,
             target,
             options=(),
@@ -264,7 +310,7 @@ class DataService(object):
             target,
             '/mesh.v1.DataService/Trigger',
             mesh_dot_v1_dot_data__pb2.TriggerRequest.SerializeToString,
-            mesh_dot_v1_dot_data__pb2.Batch.FromString,
+            mesh_dot_v1_dot_batch__pb2.Batch.FromString,
             options,
             channel_credentials,
             insecure,
@@ -291,7 +337,7 @@ class DataService(object):
             target,
             '/mesh.v1.DataService/Retry',
             mesh_dot_v1_dot_data__pb2.RetryRequest.SerializeToString,
-            mesh_dot_v1_dot_data__pb2.Batch.FromString,
+            mesh_dot_v1_dot_batch__pb2.Batch.FromString,
             options,
             channel_credentials,
             insecure,
@@ -317,8 +363,8 @@ class DataService(object):
             request,
             target,
             '/mesh.v1.DataService/ListBatches',
-            mesh_dot_v1_dot_data__pb2.ListBatchesRequest.SerializeToString,
-            mesh_dot_v1_dot_data__pb2.ListBatchesResponse.FromString,
+            mesh_dot_v1_dot_batch__pb2.ListBatchesRequest.SerializeToString,
+            mesh_dot_v1_dot_batch__pb2.ListBatchesResponse.FromString,
             options,
             channel_credentials,
             insecure,

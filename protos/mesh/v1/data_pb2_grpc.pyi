@@ -7,6 +7,7 @@ import abc
 import collections.abc
 import grpc
 import grpc.aio
+import mesh.v1.batch_pb2
 import mesh.v1.data_pb2
 import sys
 import typing
@@ -15,6 +16,26 @@ if sys.version_info >= (3, 13):
     import typing as typing_extensions
 else:
     import typing_extensions
+from mesh.v1.batch_pb2 import (
+    BATCH_REASON_AGE as BATCH_REASON_AGE,
+    BATCH_REASON_COUNT as BATCH_REASON_COUNT,
+    BATCH_REASON_IMPORT as BATCH_REASON_IMPORT,
+    BATCH_REASON_MANUAL as BATCH_REASON_MANUAL,
+    BATCH_REASON_QUIET as BATCH_REASON_QUIET,
+    BATCH_REASON_UNSPECIFIED as BATCH_REASON_UNSPECIFIED,
+    BATCH_STATE_DEAD as BATCH_STATE_DEAD,
+    BATCH_STATE_FAILED as BATCH_STATE_FAILED,
+    BATCH_STATE_RUNNING as BATCH_STATE_RUNNING,
+    BATCH_STATE_SEALED as BATCH_STATE_SEALED,
+    BATCH_STATE_SUCCEEDED as BATCH_STATE_SUCCEEDED,
+    BATCH_STATE_UNSPECIFIED as BATCH_STATE_UNSPECIFIED,
+    Batch as Batch,
+    BatchReason as BatchReason,
+    BatchState as BatchState,
+    ListBatchesRequest as ListBatchesRequest,
+    ListBatchesResponse as ListBatchesResponse,
+    ModelTrouble as ModelTrouble,
+)
 
 _T = typing.TypeVar("_T")
 
@@ -57,6 +78,22 @@ _DataServiceImportExamplesType = typing_extensions.TypeVar(
     ],
 )
 
+_DataServiceDeleteExamplesType = typing_extensions.TypeVar(
+    '_DataServiceDeleteExamplesType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.data_pb2.DeleteExamplesRequest,
+        mesh.v1.data_pb2.DeleteExamplesResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.data_pb2.DeleteExamplesRequest,
+        mesh.v1.data_pb2.DeleteExamplesResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.data_pb2.DeleteExamplesRequest,
+        mesh.v1.data_pb2.DeleteExamplesResponse,
+    ],
+)
+
 _DataServiceGetDatasetType = typing_extensions.TypeVar(
     '_DataServiceGetDatasetType',
     grpc.UnaryUnaryMultiCallable[
@@ -77,15 +114,15 @@ _DataServiceTriggerType = typing_extensions.TypeVar(
     '_DataServiceTriggerType',
     grpc.UnaryUnaryMultiCallable[
         mesh.v1.data_pb2.TriggerRequest,
-        mesh.v1.data_pb2.Batch,
+        mesh.v1.batch_pb2.Batch,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         mesh.v1.data_pb2.TriggerRequest,
-        mesh.v1.data_pb2.Batch,
+        mesh.v1.batch_pb2.Batch,
     ],
     default=grpc.UnaryUnaryMultiCallable[
         mesh.v1.data_pb2.TriggerRequest,
-        mesh.v1.data_pb2.Batch,
+        mesh.v1.batch_pb2.Batch,
     ],
 )
 
@@ -93,35 +130,35 @@ _DataServiceRetryType = typing_extensions.TypeVar(
     '_DataServiceRetryType',
     grpc.UnaryUnaryMultiCallable[
         mesh.v1.data_pb2.RetryRequest,
-        mesh.v1.data_pb2.Batch,
+        mesh.v1.batch_pb2.Batch,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         mesh.v1.data_pb2.RetryRequest,
-        mesh.v1.data_pb2.Batch,
+        mesh.v1.batch_pb2.Batch,
     ],
     default=grpc.UnaryUnaryMultiCallable[
         mesh.v1.data_pb2.RetryRequest,
-        mesh.v1.data_pb2.Batch,
+        mesh.v1.batch_pb2.Batch,
     ],
 )
 
 _DataServiceListBatchesType = typing_extensions.TypeVar(
     '_DataServiceListBatchesType',
     grpc.UnaryUnaryMultiCallable[
-        mesh.v1.data_pb2.ListBatchesRequest,
-        mesh.v1.data_pb2.ListBatchesResponse,
+        mesh.v1.batch_pb2.ListBatchesRequest,
+        mesh.v1.batch_pb2.ListBatchesResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
-        mesh.v1.data_pb2.ListBatchesRequest,
-        mesh.v1.data_pb2.ListBatchesResponse,
+        mesh.v1.batch_pb2.ListBatchesRequest,
+        mesh.v1.batch_pb2.ListBatchesResponse,
     ],
     default=grpc.UnaryUnaryMultiCallable[
-        mesh.v1.data_pb2.ListBatchesRequest,
-        mesh.v1.data_pb2.ListBatchesResponse,
+        mesh.v1.batch_pb2.ListBatchesRequest,
+        mesh.v1.batch_pb2.ListBatchesResponse,
     ],
 )
 
-class DataServiceStub(typing.Generic[_DataServiceAddExamplesType, _DataServiceImportExamplesType, _DataServiceGetDatasetType, _DataServiceTriggerType, _DataServiceRetryType, _DataServiceListBatchesType]):
+class DataServiceStub(typing.Generic[_DataServiceAddExamplesType, _DataServiceImportExamplesType, _DataServiceDeleteExamplesType, _DataServiceGetDatasetType, _DataServiceTriggerType, _DataServiceRetryType, _DataServiceListBatchesType]):
     """Rows and batches. Served by the trigger service."""
 
     @typing.overload
@@ -135,20 +172,24 @@ class DataServiceStub(typing.Generic[_DataServiceAddExamplesType, _DataServiceIm
             mesh.v1.data_pb2.ImportExamplesResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
+            mesh.v1.data_pb2.DeleteExamplesRequest,
+            mesh.v1.data_pb2.DeleteExamplesResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
             mesh.v1.data_pb2.GetDatasetRequest,
             mesh.v1.data_pb2.Dataset,
         ],
         grpc.UnaryUnaryMultiCallable[
             mesh.v1.data_pb2.TriggerRequest,
-            mesh.v1.data_pb2.Batch,
+            mesh.v1.batch_pb2.Batch,
         ],
         grpc.UnaryUnaryMultiCallable[
             mesh.v1.data_pb2.RetryRequest,
-            mesh.v1.data_pb2.Batch,
+            mesh.v1.batch_pb2.Batch,
         ],
         grpc.UnaryUnaryMultiCallable[
-            mesh.v1.data_pb2.ListBatchesRequest,
-            mesh.v1.data_pb2.ListBatchesResponse,
+            mesh.v1.batch_pb2.ListBatchesRequest,
+            mesh.v1.batch_pb2.ListBatchesResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -163,20 +204,24 @@ class DataServiceStub(typing.Generic[_DataServiceAddExamplesType, _DataServiceIm
             mesh.v1.data_pb2.ImportExamplesResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.data_pb2.DeleteExamplesRequest,
+            mesh.v1.data_pb2.DeleteExamplesResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             mesh.v1.data_pb2.GetDatasetRequest,
             mesh.v1.data_pb2.Dataset,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
             mesh.v1.data_pb2.TriggerRequest,
-            mesh.v1.data_pb2.Batch,
+            mesh.v1.batch_pb2.Batch,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
             mesh.v1.data_pb2.RetryRequest,
-            mesh.v1.data_pb2.Batch,
+            mesh.v1.batch_pb2.Batch,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
-            mesh.v1.data_pb2.ListBatchesRequest,
-            mesh.v1.data_pb2.ListBatchesResponse,
+            mesh.v1.batch_pb2.ListBatchesRequest,
+            mesh.v1.batch_pb2.ListBatchesResponse,
         ],
     ], channel: grpc.aio.Channel) -> None: ...
 
@@ -189,6 +234,11 @@ class DataServiceStub(typing.Generic[_DataServiceAddExamplesType, _DataServiceIm
     """Imports rows in one transaction: creates the training table and its triggers when the model
     is new, and seals one batch. The first message carries the header; every message may carry
     examples. Nothing is kept unless the client completes the stream.
+    """
+
+    DeleteExamples: _DataServiceDeleteExamplesType
+    """Deletes every row of a model whose text is one of these. Versions that exist keep what they
+    have learned, but no copy of the texts.
     """
 
     GetDataset: _DataServiceGetDatasetType
@@ -215,20 +265,24 @@ DataServiceAsyncStub: typing_extensions.TypeAlias = DataServiceStub[
         mesh.v1.data_pb2.ImportExamplesResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.data_pb2.DeleteExamplesRequest,
+        mesh.v1.data_pb2.DeleteExamplesResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
         mesh.v1.data_pb2.GetDatasetRequest,
         mesh.v1.data_pb2.Dataset,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         mesh.v1.data_pb2.TriggerRequest,
-        mesh.v1.data_pb2.Batch,
+        mesh.v1.batch_pb2.Batch,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         mesh.v1.data_pb2.RetryRequest,
-        mesh.v1.data_pb2.Batch,
+        mesh.v1.batch_pb2.Batch,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
-        mesh.v1.data_pb2.ListBatchesRequest,
-        mesh.v1.data_pb2.ListBatchesResponse,
+        mesh.v1.batch_pb2.ListBatchesRequest,
+        mesh.v1.batch_pb2.ListBatchesResponse,
     ],
 ]
 
@@ -257,6 +311,16 @@ class DataServiceServicer(metaclass=abc.ABCMeta):
         """
 
     @abc.abstractmethod
+    def DeleteExamples(
+        self,
+        request: mesh.v1.data_pb2.DeleteExamplesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[mesh.v1.data_pb2.DeleteExamplesResponse, collections.abc.Awaitable[mesh.v1.data_pb2.DeleteExamplesResponse]]:
+        """Deletes every row of a model whose text is one of these. Versions that exist keep what they
+        have learned, but no copy of the texts.
+        """
+
+    @abc.abstractmethod
     def GetDataset(
         self,
         request: mesh.v1.data_pb2.GetDatasetRequest,
@@ -269,7 +333,7 @@ class DataServiceServicer(metaclass=abc.ABCMeta):
         self,
         request: mesh.v1.data_pb2.TriggerRequest,
         context: _ServicerContext,
-    ) -> typing.Union[mesh.v1.data_pb2.Batch, collections.abc.Awaitable[mesh.v1.data_pb2.Batch]]:
+    ) -> typing.Union[mesh.v1.batch_pb2.Batch, collections.abc.Awaitable[mesh.v1.batch_pb2.Batch]]:
         """Seals a batch of the rows that wait, even when none do, and so starts one turn of the loop."""
 
     @abc.abstractmethod
@@ -277,7 +341,7 @@ class DataServiceServicer(metaclass=abc.ABCMeta):
         self,
         request: mesh.v1.data_pb2.RetryRequest,
         context: _ServicerContext,
-    ) -> typing.Union[mesh.v1.data_pb2.Batch, collections.abc.Awaitable[mesh.v1.data_pb2.Batch]]:
+    ) -> typing.Union[mesh.v1.batch_pb2.Batch, collections.abc.Awaitable[mesh.v1.batch_pb2.Batch]]:
         """Sends a FAILED or DEAD batch to Airflow again: it stays the same batch and the same run, and
         starts the next attempt of the same training job.
         """
@@ -285,9 +349,9 @@ class DataServiceServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
     def ListBatches(
         self,
-        request: mesh.v1.data_pb2.ListBatchesRequest,
+        request: mesh.v1.batch_pb2.ListBatchesRequest,
         context: _ServicerContext,
-    ) -> typing.Union[mesh.v1.data_pb2.ListBatchesResponse, collections.abc.Awaitable[mesh.v1.data_pb2.ListBatchesResponse]]:
+    ) -> typing.Union[mesh.v1.batch_pb2.ListBatchesResponse, collections.abc.Awaitable[mesh.v1.batch_pb2.ListBatchesResponse]]:
         """Lists the batches of a model, or of all models, newest first."""
 
 def add_DataServiceServicer_to_server(servicer: DataServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -17,7 +17,7 @@ from mesh.v1 import canary_pb2 as mesh_dot_v1_dot_canary__pb2
 
 from mesh.v1.canary_pb2 import *
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14mesh/v1/reload.proto\x12\x07mesh.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x14mesh/v1/canary.proto\"C\n\rReloadRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"4\n\x0fRollbackRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"s\n\x0eReloadResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0c\x66rom_version\x18\x02 \x01(\t\x12\x12\n\nto_version\x18\x03 \x01(\t\x12(\n\x08replicas\x18\x04 \x03(\x0b\x32\x16.mesh.v1.ReplicaReload\"\x89\x01\n\rReplicaReload\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x14\n\x0c\x66rom_version\x18\x02 \x01(\t\x12\x12\n\nto_version\x18\x03 \x01(\t\x12\x12\n\nprepare_ms\x18\x04 \x01(\x01\x12\x0f\n\x07swap_ms\x18\x05 \x01(\x01\x12\x18\n\x10\x64rained_requests\x18\x06 \x01(\x05\"\"\n\x11GetTrafficRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x82\x01\n\x11SetTrafficRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x17\n\x0f\x63hampion_weight\x18\x02 \x01(\x05\x12\x19\n\x11\x63hallenger_weight\x18\x03 \x01(\x05\x12\x16\n\x0emirror_percent\x18\x04 \x01(\x05\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"d\n\x07Traffic\x12\r\n\x05model\x18\x01 \x01(\t\x12\x17\n\x0f\x63hampion_weight\x18\x02 \x01(\x05\x12\x19\n\x11\x63hallenger_weight\x18\x03 \x01(\x05\x12\x16\n\x0emirror_percent\x18\x04 \x01(\x05\"\x11\n\x0fGetFleetRequest\"P\n\x05\x46leet\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.mesh.v1.FleetModel\x12\"\n\x08replicas\x18\x02 \x03(\x0b\x32\x10.mesh.v1.Replica\"\x83\x01\n\nFleetModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fserving_version\x18\x02 \x01(\t\x12\x18\n\x10\x63hampion_version\x18\x03 \x01(\t\x12\x1a\n\x12\x63hallenger_version\x18\x04 \x01(\t\x12\x18\n\x10previous_version\x18\x05 \x01(\t\"\x90\x01\n\x07Replica\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0f\n\x07healthy\x18\x03 \x01(\x08\x12\x10\n\x08\x65ligible\x18\x04 \x01(\x08\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12%\n\x06models\x18\x06 \x03(\x0b\x32\x15.mesh.v1.ReplicaModel\x12\x0e\n\x06\x64\x65tail\x18\x07 \x01(\t\"\x81\x01\n\x0cReplicaModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x04role\x18\x02 \x01(\x0e\x32\x12.mesh.v1.ModelRole\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\"\n\x05state\x18\x04 \x01(\x0e\x32\x13.mesh.v1.ModelState\x12\x0c\n\x04step\x18\x05 \x01(\t*[\n\tModelRole\x12\x1a\n\x16MODEL_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_ROLE_CHAMPION\x10\x01\x12\x19\n\x15MODEL_ROLE_CHALLENGER\x10\x02*\x8c\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_STATE_PREPARING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x17\n\x13MODEL_STATE_SERVING\x10\x03\x12\x16\n\x12MODEL_STATE_FAILED\x10\x04\x32\x87\x06\n\rReloadService\x12_\n\x06Reload\x12\x16.mesh.v1.ReloadRequest\x1a\x17.mesh.v1.ReloadResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/models/{model}:reload:\x01*\x12\x65\n\x08Rollback\x12\x18.mesh.v1.RollbackRequest\x1a\x17.mesh.v1.ReloadResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}:rollback:\x01*\x12^\n\nGetTraffic\x12\x1a.mesh.v1.GetTrafficRequest\x1a\x10.mesh.v1.Traffic\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/models/{model}/traffic\x12\x61\n\nSetTraffic\x12\x1a.mesh.v1.SetTrafficRequest\x1a\x10.mesh.v1.Traffic\"%\x82\xd3\xe4\x93\x02\x1f\x1a\x1a/v1/models/{model}/traffic:\x01*\x12\x61\n\x0bStartCanary\x12\x1b.mesh.v1.StartCanaryRequest\x1a\x0f.mesh.v1.Canary\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/models/{model}:canary:\x01*\x12Z\n\tGetCanary\x12\x19.mesh.v1.GetCanaryRequest\x1a\x0f.mesh.v1.Canary\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/models/{model}/canary\x12\x63\n\nStopCanary\x12\x1a.mesh.v1.StopCanaryRequest\x1a\x0f.mesh.v1.Canary\"(\x82\xd3\xe4\x93\x02\"\"\x1d/v1/models/{model}:stopCanary:\x01*\x12G\n\x08GetFleet\x12\x18.mesh.v1.GetFleetRequest\x1a\x0e.mesh.v1.Fleet\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/fleetP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14mesh/v1/reload.proto\x12\x07mesh.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x14mesh/v1/canary.proto\"C\n\rReloadRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"4\n\x0fRollbackRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"s\n\x0eReloadResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0c\x66rom_version\x18\x02 \x01(\t\x12\x12\n\nto_version\x18\x03 \x01(\t\x12(\n\x08replicas\x18\x04 \x03(\x0b\x32\x16.mesh.v1.ReplicaReload\"\x89\x01\n\rReplicaReload\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x14\n\x0c\x66rom_version\x18\x02 \x01(\t\x12\x12\n\nto_version\x18\x03 \x01(\t\x12\x12\n\nprepare_ms\x18\x04 \x01(\x01\x12\x0f\n\x07swap_ms\x18\x05 \x01(\x01\x12\x18\n\x10\x64rained_requests\x18\x06 \x01(\x05\"\"\n\x11GetTrafficRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x82\x01\n\x11SetTrafficRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x17\n\x0f\x63hampion_weight\x18\x02 \x01(\x05\x12\x19\n\x11\x63hallenger_weight\x18\x03 \x01(\x05\x12\x16\n\x0emirror_percent\x18\x04 \x01(\x05\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"d\n\x07Traffic\x12\r\n\x05model\x18\x01 \x01(\t\x12\x17\n\x0f\x63hampion_weight\x18\x02 \x01(\x05\x12\x19\n\x11\x63hallenger_weight\x18\x03 \x01(\x05\x12\x16\n\x0emirror_percent\x18\x04 \x01(\x05\"J\n\x12RemoveModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x11\n\twith_rows\x18\x03 \x01(\x08\"c\n\x13RemoveModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08versions\x18\x02 \x03(\t\x12\x14\n\x0crows_removed\x18\x03 \x01(\x08\x12\x15\n\rreplicas_away\x18\x04 \x03(\t\"\x11\n\x0fGetFleetRequest\"P\n\x05\x46leet\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.mesh.v1.FleetModel\x12\"\n\x08replicas\x18\x02 \x03(\x0b\x32\x10.mesh.v1.Replica\"\xa3\x01\n\nFleetModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fserving_version\x18\x02 \x01(\t\x12\x18\n\x10\x63hampion_version\x18\x03 \x01(\t\x12\x1a\n\x12\x63hallenger_version\x18\x04 \x01(\t\x12\x18\n\x10previous_version\x18\x05 \x01(\t\x12\x0e\n\x06pinned\x18\x06 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x07 \x01(\t\"\x90\x01\n\x07Replica\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0f\n\x07healthy\x18\x03 \x01(\x08\x12\x10\n\x08\x65ligible\x18\x04 \x01(\x08\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12%\n\x06models\x18\x06 \x03(\x0b\x32\x15.mesh.v1.ReplicaModel\x12\x0e\n\x06\x64\x65tail\x18\x07 \x01(\t\"\xa1\x01\n\x0cReplicaModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x04role\x18\x02 \x01(\x0e\x32\x12.mesh.v1.ModelRole\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\"\n\x05state\x18\x04 \x01(\x0e\x32\x13.mesh.v1.ModelState\x12\x0c\n\x04step\x18\x05 \x01(\t\x12\x0e\n\x06run_id\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x07 \x01(\t*[\n\tModelRole\x12\x1a\n\x16MODEL_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_ROLE_CHAMPION\x10\x01\x12\x19\n\x15MODEL_ROLE_CHALLENGER\x10\x02*\x8c\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_STATE_PREPARING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x17\n\x13MODEL_STATE_SERVING\x10\x03\x12\x16\n\x12MODEL_STATE_FAILED\x10\x04\x32\xed\x06\n\rReloadService\x12_\n\x06Reload\x12\x16.mesh.v1.ReloadRequest\x1a\x17.mesh.v1.ReloadResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/models/{model}:reload:\x01*\x12\x65\n\x08Rollback\x12\x18.mesh.v1.RollbackRequest\x1a\x17.mesh.v1.ReloadResponse\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}:rollback:\x01*\x12^\n\nGetTraffic\x12\x1a.mesh.v1.GetTrafficRequest\x1a\x10.mesh.v1.Traffic\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/models/{model}/traffic\x12\x61\n\nSetTraffic\x12\x1a.mesh.v1.SetTrafficRequest\x1a\x10.mesh.v1.Traffic\"%\x82\xd3\xe4\x93\x02\x1f\x1a\x1a/v1/models/{model}/traffic:\x01*\x12\x61\n\x0bStartCanary\x12\x1b.mesh.v1.StartCanaryRequest\x1a\x0f.mesh.v1.Canary\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/models/{model}:canary:\x01*\x12Z\n\tGetCanary\x12\x19.mesh.v1.GetCanaryRequest\x1a\x0f.mesh.v1.Canary\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/models/{model}/canary\x12\x63\n\nStopCanary\x12\x1a.mesh.v1.StopCanaryRequest\x1a\x0f.mesh.v1.Canary\"(\x82\xd3\xe4\x93\x02\"\"\x1d/v1/models/{model}:stopCanary:\x01*\x12\x64\n\x0bRemoveModel\x12\x1b.mesh.v1.RemoveModelRequest\x1a\x1c.mesh.v1.RemoveModelResponse\"\x1a\x82\xd3\xe4\x93\x02\x14*\x12/v1/models/{model}\x12G\n\x08GetFleet\x12\x18.mesh.v1.GetFleetRequest\x1a\x0e.mesh.v1.Fleet\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/fleetP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,12 +38,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELOADSERVICE'].methods_by_name['GetCanary']._serialized_options = b'\202\323\344\223\002\033\022\031/v1/models/{model}/canary'
   _globals['_RELOADSERVICE'].methods_by_name['StopCanary']._loaded_options = None
   _globals['_RELOADSERVICE'].methods_by_name['StopCanary']._serialized_options = b'\202\323\344\223\002\"\"\035/v1/models/{model}:stopCanary:\001*'
+  _globals['_RELOADSERVICE'].methods_by_name['RemoveModel']._loaded_options = None
+  _globals['_RELOADSERVICE'].methods_by_name['RemoveModel']._serialized_options = b'\202\323\344\223\002\024*\022/v1/models/{model}'
   _globals['_RELOADSERVICE'].methods_by_name['GetFleet']._loaded_options = None
   _globals['_RELOADSERVICE'].methods_by_name['GetFleet']._serialized_options = b'\202\323\344\223\002\013\022\t/v1/fleet'
-  _globals['_MODELROLE']._serialized_start=1250
-  _globals['_MODELROLE']._serialized_end=1341
-  _globals['_MODELSTATE']._serialized_start=1344
-  _globals['_MODELSTATE']._serialized_end=1484
+  _globals['_MODELROLE']._serialized_start=1491
+  _globals['_MODELROLE']._serialized_end=1582
+  _globals['_MODELSTATE']._serialized_start=1585
+  _globals['_MODELSTATE']._serialized_end=1725
   _globals['_RELOADREQUEST']._serialized_start=85
   _globals['_RELOADREQUEST']._serialized_end=152
   _globals['_ROLLBACKREQUEST']._serialized_start=154
@@ -58,16 +60,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETTRAFFICREQUEST']._serialized_end=632
   _globals['_TRAFFIC']._serialized_start=634
   _globals['_TRAFFIC']._serialized_end=734
-  _globals['_GETFLEETREQUEST']._serialized_start=736
-  _globals['_GETFLEETREQUEST']._serialized_end=753
-  _globals['_FLEET']._serialized_start=755
-  _globals['_FLEET']._serialized_end=835
-  _globals['_FLEETMODEL']._serialized_start=838
-  _globals['_FLEETMODEL']._serialized_end=969
-  _globals['_REPLICA']._serialized_start=972
-  _globals['_REPLICA']._serialized_end=1116
-  _globals['_REPLICAMODEL']._serialized_start=1119
-  _globals['_REPLICAMODEL']._serialized_end=1248
-  _globals['_RELOADSERVICE']._serialized_start=1487
-  _globals['_RELOADSERVICE']._serialized_end=2262
+  _globals['_REMOVEMODELREQUEST']._serialized_start=736
+  _globals['_REMOVEMODELREQUEST']._serialized_end=810
+  _globals['_REMOVEMODELRESPONSE']._serialized_start=812
+  _globals['_REMOVEMODELRESPONSE']._serialized_end=911
+  _globals['_GETFLEETREQUEST']._serialized_start=913
+  _globals['_GETFLEETREQUEST']._serialized_end=930
+  _globals['_FLEET']._serialized_start=932
+  _globals['_FLEET']._serialized_end=1012
+  _globals['_FLEETMODEL']._serialized_start=1015
+  _globals['_FLEETMODEL']._serialized_end=1178
+  _globals['_REPLICA']._serialized_start=1181
+  _globals['_REPLICA']._serialized_end=1325
+  _globals['_REPLICAMODEL']._serialized_start=1328
+  _globals['_REPLICAMODEL']._serialized_end=1489
+  _globals['_RELOADSERVICE']._serialized_start=1728
+  _globals['_RELOADSERVICE']._serialized_end=2605
 # @@protoc_insertion_point(module_scope)

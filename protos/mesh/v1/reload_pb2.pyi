@@ -122,6 +122,28 @@ class Traffic(_message.Message):
     mirror_percent: int
     def __init__(self, model: _Optional[str] = ..., champion_weight: _Optional[int] = ..., challenger_weight: _Optional[int] = ..., mirror_percent: _Optional[int] = ...) -> None: ...
 
+class RemoveModelRequest(_message.Message):
+    __slots__ = ("model", "request_id", "with_rows")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    WITH_ROWS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    request_id: str
+    with_rows: bool
+    def __init__(self, model: _Optional[str] = ..., request_id: _Optional[str] = ..., with_rows: bool = ...) -> None: ...
+
+class RemoveModelResponse(_message.Message):
+    __slots__ = ("model", "versions", "rows_removed", "replicas_away")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_REMOVED_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_AWAY_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    versions: _containers.RepeatedScalarFieldContainer[str]
+    rows_removed: bool
+    replicas_away: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model: _Optional[str] = ..., versions: _Optional[_Iterable[str]] = ..., rows_removed: bool = ..., replicas_away: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class GetFleetRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -135,18 +157,22 @@ class Fleet(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[FleetModel, _Mapping]]] = ..., replicas: _Optional[_Iterable[_Union[Replica, _Mapping]]] = ...) -> None: ...
 
 class FleetModel(_message.Message):
-    __slots__ = ("name", "serving_version", "champion_version", "challenger_version", "previous_version")
+    __slots__ = ("name", "serving_version", "champion_version", "challenger_version", "previous_version", "pinned", "detail")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SERVING_VERSION_FIELD_NUMBER: _ClassVar[int]
     CHAMPION_VERSION_FIELD_NUMBER: _ClassVar[int]
     CHALLENGER_VERSION_FIELD_NUMBER: _ClassVar[int]
     PREVIOUS_VERSION_FIELD_NUMBER: _ClassVar[int]
+    PINNED_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
     name: str
     serving_version: str
     champion_version: str
     challenger_version: str
     previous_version: str
-    def __init__(self, name: _Optional[str] = ..., serving_version: _Optional[str] = ..., champion_version: _Optional[str] = ..., challenger_version: _Optional[str] = ..., previous_version: _Optional[str] = ...) -> None: ...
+    pinned: bool
+    detail: str
+    def __init__(self, name: _Optional[str] = ..., serving_version: _Optional[str] = ..., champion_version: _Optional[str] = ..., challenger_version: _Optional[str] = ..., previous_version: _Optional[str] = ..., pinned: bool = ..., detail: _Optional[str] = ...) -> None: ...
 
 class Replica(_message.Message):
     __slots__ = ("id", "address", "healthy", "eligible", "device", "models", "detail")
@@ -167,15 +193,19 @@ class Replica(_message.Message):
     def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., healthy: bool = ..., eligible: bool = ..., device: _Optional[str] = ..., models: _Optional[_Iterable[_Union[ReplicaModel, _Mapping]]] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class ReplicaModel(_message.Message):
-    __slots__ = ("name", "role", "version", "state", "step")
+    __slots__ = ("name", "role", "version", "state", "step", "run_id", "detail")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
     name: str
     role: ModelRole
     version: str
     state: ModelState
     step: str
-    def __init__(self, name: _Optional[str] = ..., role: _Optional[_Union[ModelRole, str]] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., step: _Optional[str] = ...) -> None: ...
+    run_id: str
+    detail: str
+    def __init__(self, name: _Optional[str] = ..., role: _Optional[_Union[ModelRole, str]] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., step: _Optional[str] = ..., run_id: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...

@@ -76,6 +76,11 @@ class ReloadServiceStub(object):
                 request_serializer=mesh_dot_v1_dot_canary__pb2.StopCanaryRequest.SerializeToString,
                 response_deserializer=mesh_dot_v1_dot_canary__pb2.Canary.FromString,
                 _registered_method=True)
+        self.RemoveModel = channel.unary_unary(
+                '/mesh.v1.ReloadService/RemoveModel',
+                request_serializer=mesh_dot_v1_dot_reload__pb2.RemoveModelRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_reload__pb2.RemoveModelResponse.FromString,
+                _registered_method=True)
         self.GetFleet = channel.unary_unary(
                 '/mesh.v1.ReloadService/GetFleet',
                 request_serializer=mesh_dot_v1_dot_reload__pb2.GetFleetRequest.SerializeToString,
@@ -141,6 +146,15 @@ class ReloadServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RemoveModel(self, request, context):
+        """Ends a model: its jobs are cancelled, its rows start no more turns, every replica unloads it, and
+        its versions are deleted. Its training table stays unless `with_rows`. A model that is made anew
+        under the same name has nothing of the old one. NOT_FOUND: there is no such model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetFleet(self, request, context):
         """Shows every replica: what it serves, and whether it gets traffic.
         """
@@ -185,6 +199,11 @@ def add_ReloadServiceServicer_to_server(servicer, server):
                     servicer.StopCanary,
                     request_deserializer=mesh_dot_v1_dot_canary__pb2.StopCanaryRequest.FromString,
                     response_serializer=mesh_dot_v1_dot_canary__pb2.Canary.SerializeToString,
+            ),
+            'RemoveModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveModel,
+                    request_deserializer=mesh_dot_v1_dot_reload__pb2.RemoveModelRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_reload__pb2.RemoveModelResponse.SerializeToString,
             ),
             'GetFleet': grpc.unary_unary_rpc_method_handler(
                     servicer.GetFleet,
@@ -382,6 +401,33 @@ class ReloadService(object):
             '/mesh.v1.ReloadService/StopCanary',
             mesh_dot_v1_dot_canary__pb2.StopCanaryRequest.SerializeToString,
             mesh_dot_v1_dot_canary__pb2.Canary.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.v1.ReloadService/RemoveModel',
+            mesh_dot_v1_dot_reload__pb2.RemoveModelRequest.SerializeToString,
+            mesh_dot_v1_dot_reload__pb2.RemoveModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

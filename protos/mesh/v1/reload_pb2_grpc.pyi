@@ -154,6 +154,22 @@ _ReloadServiceStopCanaryType = typing_extensions.TypeVar(
     ],
 )
 
+_ReloadServiceRemoveModelType = typing_extensions.TypeVar(
+    '_ReloadServiceRemoveModelType',
+    grpc.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.RemoveModelRequest,
+        mesh.v1.reload_pb2.RemoveModelResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.RemoveModelRequest,
+        mesh.v1.reload_pb2.RemoveModelResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.RemoveModelRequest,
+        mesh.v1.reload_pb2.RemoveModelResponse,
+    ],
+)
+
 _ReloadServiceGetFleetType = typing_extensions.TypeVar(
     '_ReloadServiceGetFleetType',
     grpc.UnaryUnaryMultiCallable[
@@ -170,7 +186,7 @@ _ReloadServiceGetFleetType = typing_extensions.TypeVar(
     ],
 )
 
-class ReloadServiceStub(typing.Generic[_ReloadServiceReloadType, _ReloadServiceRollbackType, _ReloadServiceGetTrafficType, _ReloadServiceSetTrafficType, _ReloadServiceStartCanaryType, _ReloadServiceGetCanaryType, _ReloadServiceStopCanaryType, _ReloadServiceGetFleetType]):
+class ReloadServiceStub(typing.Generic[_ReloadServiceReloadType, _ReloadServiceRollbackType, _ReloadServiceGetTrafficType, _ReloadServiceSetTrafficType, _ReloadServiceStartCanaryType, _ReloadServiceGetCanaryType, _ReloadServiceStopCanaryType, _ReloadServiceRemoveModelType, _ReloadServiceGetFleetType]):
     """Changes what the fleet serves. Served by the control plane."""
 
     @typing.overload
@@ -202,6 +218,10 @@ class ReloadServiceStub(typing.Generic[_ReloadServiceReloadType, _ReloadServiceR
         grpc.UnaryUnaryMultiCallable[
             mesh.v1.canary_pb2.StopCanaryRequest,
             mesh.v1.canary_pb2.Canary,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            mesh.v1.reload_pb2.RemoveModelRequest,
+            mesh.v1.reload_pb2.RemoveModelResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             mesh.v1.reload_pb2.GetFleetRequest,
@@ -240,6 +260,10 @@ class ReloadServiceStub(typing.Generic[_ReloadServiceReloadType, _ReloadServiceR
             mesh.v1.canary_pb2.Canary,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            mesh.v1.reload_pb2.RemoveModelRequest,
+            mesh.v1.reload_pb2.RemoveModelResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             mesh.v1.reload_pb2.GetFleetRequest,
             mesh.v1.reload_pb2.Fleet,
         ],
@@ -274,6 +298,12 @@ class ReloadServiceStub(typing.Generic[_ReloadServiceReloadType, _ReloadServiceR
     stays as it is.
     """
 
+    RemoveModel: _ReloadServiceRemoveModelType
+    """Ends a model: its jobs are cancelled, its rows start no more turns, every replica unloads it, and
+    its versions are deleted. Its training table stays unless `with_rows`. A model that is made anew
+    under the same name has nothing of the old one. NOT_FOUND: there is no such model.
+    """
+
     GetFleet: _ReloadServiceGetFleetType
     """Shows every replica: what it serves, and whether it gets traffic."""
 
@@ -305,6 +335,10 @@ ReloadServiceAsyncStub: typing_extensions.TypeAlias = ReloadServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         mesh.v1.canary_pb2.StopCanaryRequest,
         mesh.v1.canary_pb2.Canary,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        mesh.v1.reload_pb2.RemoveModelRequest,
+        mesh.v1.reload_pb2.RemoveModelResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         mesh.v1.reload_pb2.GetFleetRequest,
@@ -377,6 +411,17 @@ class ReloadServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[mesh.v1.canary_pb2.Canary, collections.abc.Awaitable[mesh.v1.canary_pb2.Canary]]:
         """Ends a canary that runs or is paused: all traffic goes to the Champion. A canary that has ended
         stays as it is.
+        """
+
+    @abc.abstractmethod
+    def RemoveModel(
+        self,
+        request: mesh.v1.reload_pb2.RemoveModelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[mesh.v1.reload_pb2.RemoveModelResponse, collections.abc.Awaitable[mesh.v1.reload_pb2.RemoveModelResponse]]:
+        """Ends a model: its jobs are cancelled, its rows start no more turns, every replica unloads it, and
+        its versions are deleted. Its training table stays unless `with_rows`. A model that is made anew
+        under the same name has nothing of the old one. NOT_FOUND: there is no such model.
         """
 
     @abc.abstractmethod

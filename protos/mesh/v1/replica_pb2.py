@@ -20,7 +20,7 @@ except AttributeError:
   mesh_dot_v1_dot_canary__pb2 = mesh_dot_v1_dot_reload__pb2.mesh.v1.canary_pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15mesh/v1/replica.proto\x12\x07mesh.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14mesh/v1/reload.proto\"R\n\x0ePrepareRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12 \n\x04role\x18\x03 \x01(\x0e\x32\x12.mesh.v1.ModelRole\">\n\x0fPrepareResponse\x12\x12\n\nprepare_ms\x18\x01 \x01(\x01\x12\x17\n\x0fserving_version\x18\x02 \x01(\t\"S\n\x0f\x41\x63tivateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12 \n\x04role\x18\x03 \x01(\x0e\x32\x12.mesh.v1.ModelRole\"S\n\x10\x41\x63tivateResponse\x12\x0f\n\x07swap_ms\x18\x01 \x01(\x01\x12\x14\n\x0c\x66rom_version\x18\x02 \x01(\t\x12\x18\n\x10\x64rained_requests\x18\x03 \x01(\x05\"P\n\x0c\x41\x62ortRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12 \n\x04role\x18\x03 \x01(\x0e\x32\x12.mesh.v1.ModelRole\"\x0f\n\rAbortResponse\"\x11\n\x0fGetStateRequest\"\x8f\x01\n\x10GetStateResponse\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12!\n\x05slots\x18\x03 \x03(\x0b\x32\x12.mesh.v1.SlotState\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\x11\n\thttp_port\x18\x05 \x01(\x05\x12\x12\n\nunary_port\x18\x06 \x01(\x05\"\xd7\x01\n\tSlotState\x12\r\n\x05model\x18\x01 \x01(\t\x12 \n\x04role\x18\x02 \x01(\x0e\x32\x12.mesh.v1.ModelRole\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\"\n\x05state\x18\x04 \x01(\x0e\x32\x13.mesh.v1.ModelState\x12\x0c\n\x04step\x18\x05 \x01(\t\x12\x33\n\x0f\x66irst_answer_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x05stats\x18\x07 \x01(\x0b\x32\x12.mesh.v1.SlotStats\"\xb3\x02\n\tSlotStats\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61nswered\x18\x02 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x03\x12\r\n\x05texts\x18\x04 \x01(\x03\x12\x0f\n\x07latency\x18\x05 \x03(\x03\x12\x0f\n\x07\x63ompute\x18\x06 \x03(\x03\x12.\n\x06labels\x18\x07 \x03(\x0b\x32\x1e.mesh.v1.SlotStats.LabelsEntry\x12\x10\n\x08\x63ompared\x18\x08 \x01(\x03\x12\x0e\n\x06\x61greed\x18\t \x01(\x03\x12\x11\n\tdisagreed\x18\n \x01(\x03\x12\x14\n\x0cnot_compared\x18\x0b \x01(\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32\x90\x02\n\x0eReplicaService\x12>\n\x07Prepare\x12\x17.mesh.v1.PrepareRequest\x1a\x18.mesh.v1.PrepareResponse\"\x00\x12\x41\n\x08\x41\x63tivate\x12\x18.mesh.v1.ActivateRequest\x1a\x19.mesh.v1.ActivateResponse\"\x00\x12\x38\n\x05\x41\x62ort\x12\x15.mesh.v1.AbortRequest\x1a\x16.mesh.v1.AbortResponse\"\x00\x12\x41\n\x08GetState\x12\x18.mesh.v1.GetStateRequest\x1a\x19.mesh.v1.GetStateResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15mesh/v1/replica.proto\x12\x07mesh.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14mesh/v1/reload.proto\"b\n\x0ePrepareRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12 \n\x04role\x18\x03 \x01(\x0e\x32\x12.mesh.v1.ModelRole\x12\x0e\n\x06source\x18\x04 \x01(\t\">\n\x0fPrepareResponse\x12\x12\n\nprepare_ms\x18\x01 \x01(\x01\x12\x17\n\x0fserving_version\x18\x02 \x01(\t\"c\n\x0f\x41\x63tivateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12 \n\x04role\x18\x03 \x01(\x0e\x32\x12.mesh.v1.ModelRole\x12\x0e\n\x06source\x18\x04 \x01(\t\"S\n\x10\x41\x63tivateResponse\x12\x0f\n\x07swap_ms\x18\x01 \x01(\x01\x12\x14\n\x0c\x66rom_version\x18\x02 \x01(\t\x12\x18\n\x10\x64rained_requests\x18\x03 \x01(\x05\"P\n\x0c\x41\x62ortRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12 \n\x04role\x18\x03 \x01(\x0e\x32\x12.mesh.v1.ModelRole\"\x0f\n\rAbortResponse\"\x11\n\x0fGetStateRequest\"\xa0\x01\n\x10GetStateResponse\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12!\n\x05slots\x18\x03 \x03(\x0b\x32\x12.mesh.v1.SlotState\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\x11\n\thttp_port\x18\x05 \x01(\x05\x12\x12\n\nunary_port\x18\x06 \x01(\x05\x12\x0f\n\x07trouble\x18\x07 \x01(\t\"\xb0\x02\n\tSlotState\x12\r\n\x05model\x18\x01 \x01(\t\x12 \n\x04role\x18\x02 \x01(\x0e\x32\x12.mesh.v1.ModelRole\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\"\n\x05state\x18\x04 \x01(\x0e\x32\x13.mesh.v1.ModelState\x12\x0c\n\x04step\x18\x05 \x01(\t\x12\x33\n\x0f\x66irst_answer_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x05stats\x18\x07 \x01(\x0b\x32\x12.mesh.v1.SlotStats\x12\x0e\n\x06source\x18\x08 \x01(\t\x12\x0e\n\x06run_id\x18\t \x01(\t\x12\x11\n\twithdrawn\x18\n \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x0b \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x0c \x01(\x03\"\xb3\x02\n\tSlotStats\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61nswered\x18\x02 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x03\x12\r\n\x05texts\x18\x04 \x01(\x03\x12\x0f\n\x07latency\x18\x05 \x03(\x03\x12\x0f\n\x07\x63ompute\x18\x06 \x03(\x03\x12.\n\x06labels\x18\x07 \x03(\x0b\x32\x1e.mesh.v1.SlotStats.LabelsEntry\x12\x10\n\x08\x63ompared\x18\x08 \x01(\x03\x12\x0e\n\x06\x61greed\x18\t \x01(\x03\x12\x11\n\tdisagreed\x18\n \x01(\x03\x12\x14\n\x0cnot_compared\x18\x0b \x01(\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32\x90\x02\n\x0eReplicaService\x12>\n\x07Prepare\x12\x17.mesh.v1.PrepareRequest\x1a\x18.mesh.v1.PrepareResponse\"\x00\x12\x41\n\x08\x41\x63tivate\x12\x18.mesh.v1.ActivateRequest\x1a\x19.mesh.v1.ActivateResponse\"\x00\x12\x38\n\x05\x41\x62ort\x12\x15.mesh.v1.AbortRequest\x1a\x16.mesh.v1.AbortResponse\"\x00\x12\x41\n\x08GetState\x12\x18.mesh.v1.GetStateRequest\x1a\x19.mesh.v1.GetStateResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -30,27 +30,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SLOTSTATS_LABELSENTRY']._loaded_options = None
   _globals['_SLOTSTATS_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_PREPAREREQUEST']._serialized_start=89
-  _globals['_PREPAREREQUEST']._serialized_end=171
-  _globals['_PREPARERESPONSE']._serialized_start=173
-  _globals['_PREPARERESPONSE']._serialized_end=235
-  _globals['_ACTIVATEREQUEST']._serialized_start=237
-  _globals['_ACTIVATEREQUEST']._serialized_end=320
-  _globals['_ACTIVATERESPONSE']._serialized_start=322
-  _globals['_ACTIVATERESPONSE']._serialized_end=405
-  _globals['_ABORTREQUEST']._serialized_start=407
-  _globals['_ABORTREQUEST']._serialized_end=487
-  _globals['_ABORTRESPONSE']._serialized_start=489
-  _globals['_ABORTRESPONSE']._serialized_end=504
-  _globals['_GETSTATEREQUEST']._serialized_start=506
-  _globals['_GETSTATEREQUEST']._serialized_end=523
-  _globals['_GETSTATERESPONSE']._serialized_start=526
-  _globals['_GETSTATERESPONSE']._serialized_end=669
-  _globals['_SLOTSTATE']._serialized_start=672
-  _globals['_SLOTSTATE']._serialized_end=887
-  _globals['_SLOTSTATS']._serialized_start=890
-  _globals['_SLOTSTATS']._serialized_end=1197
-  _globals['_SLOTSTATS_LABELSENTRY']._serialized_start=1152
-  _globals['_SLOTSTATS_LABELSENTRY']._serialized_end=1197
-  _globals['_REPLICASERVICE']._serialized_start=1200
-  _globals['_REPLICASERVICE']._serialized_end=1472
+  _globals['_PREPAREREQUEST']._serialized_end=187
+  _globals['_PREPARERESPONSE']._serialized_start=189
+  _globals['_PREPARERESPONSE']._serialized_end=251
+  _globals['_ACTIVATEREQUEST']._serialized_start=253
+  _globals['_ACTIVATEREQUEST']._serialized_end=352
+  _globals['_ACTIVATERESPONSE']._serialized_start=354
+  _globals['_ACTIVATERESPONSE']._serialized_end=437
+  _globals['_ABORTREQUEST']._serialized_start=439
+  _globals['_ABORTREQUEST']._serialized_end=519
+  _globals['_ABORTRESPONSE']._serialized_start=521
+  _globals['_ABORTRESPONSE']._serialized_end=536
+  _globals['_GETSTATEREQUEST']._serialized_start=538
+  _globals['_GETSTATEREQUEST']._serialized_end=555
+  _globals['_GETSTATERESPONSE']._serialized_start=558
+  _globals['_GETSTATERESPONSE']._serialized_end=718
+  _globals['_SLOTSTATE']._serialized_start=721
+  _globals['_SLOTSTATE']._serialized_end=1025
+  _globals['_SLOTSTATS']._serialized_start=1028
+  _globals['_SLOTSTATS']._serialized_end=1335
+  _globals['_SLOTSTATS_LABELSENTRY']._serialized_start=1290
+  _globals['_SLOTSTATS_LABELSENTRY']._serialized_end=1335
+  _globals['_REPLICASERVICE']._serialized_start=1338
+  _globals['_REPLICASERVICE']._serialized_end=1610
 # @@protoc_insertion_point(module_scope)

@@ -9,14 +9,16 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class PrepareRequest(_message.Message):
-    __slots__ = ("model", "version", "role")
+    __slots__ = ("model", "version", "role", "source")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     role: _reload_pb2.ModelRole
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., role: _Optional[_Union[_reload_pb2.ModelRole, str]] = ...) -> None: ...
+    source: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., role: _Optional[_Union[_reload_pb2.ModelRole, str]] = ..., source: _Optional[str] = ...) -> None: ...
 
 class PrepareResponse(_message.Message):
     __slots__ = ("prepare_ms", "serving_version")
@@ -27,14 +29,16 @@ class PrepareResponse(_message.Message):
     def __init__(self, prepare_ms: _Optional[float] = ..., serving_version: _Optional[str] = ...) -> None: ...
 
 class ActivateRequest(_message.Message):
-    __slots__ = ("model", "version", "role")
+    __slots__ = ("model", "version", "role", "source")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     role: _reload_pb2.ModelRole
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., role: _Optional[_Union[_reload_pb2.ModelRole, str]] = ...) -> None: ...
+    source: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., role: _Optional[_Union[_reload_pb2.ModelRole, str]] = ..., source: _Optional[str] = ...) -> None: ...
 
 class ActivateResponse(_message.Message):
     __slots__ = ("swap_ms", "from_version", "drained_requests")
@@ -65,23 +69,25 @@ class GetStateRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStateResponse(_message.Message):
-    __slots__ = ("replica", "device", "slots", "draining", "http_port", "unary_port")
+    __slots__ = ("replica", "device", "slots", "draining", "http_port", "unary_port", "trouble")
     REPLICA_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     HTTP_PORT_FIELD_NUMBER: _ClassVar[int]
     UNARY_PORT_FIELD_NUMBER: _ClassVar[int]
+    TROUBLE_FIELD_NUMBER: _ClassVar[int]
     replica: str
     device: str
     slots: _containers.RepeatedCompositeFieldContainer[SlotState]
     draining: bool
     http_port: int
     unary_port: int
-    def __init__(self, replica: _Optional[str] = ..., device: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[SlotState, _Mapping]]] = ..., draining: bool = ..., http_port: _Optional[int] = ..., unary_port: _Optional[int] = ...) -> None: ...
+    trouble: str
+    def __init__(self, replica: _Optional[str] = ..., device: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[SlotState, _Mapping]]] = ..., draining: bool = ..., http_port: _Optional[int] = ..., unary_port: _Optional[int] = ..., trouble: _Optional[str] = ...) -> None: ...
 
 class SlotState(_message.Message):
-    __slots__ = ("model", "role", "version", "state", "step", "first_answer_at", "stats")
+    __slots__ = ("model", "role", "version", "state", "step", "first_answer_at", "stats", "source", "run_id", "withdrawn", "detail", "memory_bytes")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -89,6 +95,11 @@ class SlotState(_message.Message):
     STEP_FIELD_NUMBER: _ClassVar[int]
     FIRST_ANSWER_AT_FIELD_NUMBER: _ClassVar[int]
     STATS_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    WITHDRAWN_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     model: str
     role: _reload_pb2.ModelRole
     version: str
@@ -96,7 +107,12 @@ class SlotState(_message.Message):
     step: str
     first_answer_at: _timestamp_pb2.Timestamp
     stats: SlotStats
-    def __init__(self, model: _Optional[str] = ..., role: _Optional[_Union[_reload_pb2.ModelRole, str]] = ..., version: _Optional[str] = ..., state: _Optional[_Union[_reload_pb2.ModelState, str]] = ..., step: _Optional[str] = ..., first_answer_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., stats: _Optional[_Union[SlotStats, _Mapping]] = ...) -> None: ...
+    source: str
+    run_id: str
+    withdrawn: bool
+    detail: str
+    memory_bytes: int
+    def __init__(self, model: _Optional[str] = ..., role: _Optional[_Union[_reload_pb2.ModelRole, str]] = ..., version: _Optional[str] = ..., state: _Optional[_Union[_reload_pb2.ModelState, str]] = ..., step: _Optional[str] = ..., first_answer_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., stats: _Optional[_Union[SlotStats, _Mapping]] = ..., source: _Optional[str] = ..., run_id: _Optional[str] = ..., withdrawn: bool = ..., detail: _Optional[str] = ..., memory_bytes: _Optional[int] = ...) -> None: ...
 
 class SlotStats(_message.Message):
     __slots__ = ("since", "answered", "failed", "texts", "latency", "compute", "labels", "compared", "agreed", "disagreed", "not_compared")

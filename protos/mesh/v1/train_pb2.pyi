@@ -46,16 +46,18 @@ DECISION_OUTCOME_KEPT: DecisionOutcome
 DECISION_OUTCOME_INCONCLUSIVE: DecisionOutcome
 
 class TrainRequest(_message.Message):
-    __slots__ = ("model", "request_id", "params", "promotion")
+    __slots__ = ("model", "request_id", "params", "promotion", "serve")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PARAMS_FIELD_NUMBER: _ClassVar[int]
     PROMOTION_FIELD_NUMBER: _ClassVar[int]
+    SERVE_FIELD_NUMBER: _ClassVar[int]
     model: str
     request_id: str
     params: TrainParams
     promotion: Promotion
-    def __init__(self, model: _Optional[str] = ..., request_id: _Optional[str] = ..., params: _Optional[_Union[TrainParams, _Mapping]] = ..., promotion: _Optional[_Union[Promotion, str]] = ...) -> None: ...
+    serve: bool
+    def __init__(self, model: _Optional[str] = ..., request_id: _Optional[str] = ..., params: _Optional[_Union[TrainParams, _Mapping]] = ..., promotion: _Optional[_Union[Promotion, str]] = ..., serve: bool = ...) -> None: ...
 
 class TrainParams(_message.Message):
     __slots__ = ("base_model", "epochs", "batch_size", "learning_rate", "max_length", "seed", "warm_start", "max_examples")
@@ -78,7 +80,7 @@ class TrainParams(_message.Message):
     def __init__(self, base_model: _Optional[str] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., max_length: _Optional[int] = ..., seed: _Optional[int] = ..., warm_start: bool = ..., max_examples: _Optional[int] = ...) -> None: ...
 
 class TrainingJob(_message.Message):
-    __slots__ = ("id", "request_id", "model", "state", "attempt", "device", "progress", "run_id", "version", "metrics", "decision", "error", "created_at", "started_at", "ended_at", "params", "promotion", "rows")
+    __slots__ = ("id", "request_id", "model", "state", "attempt", "device", "progress", "run_id", "version", "metrics", "decision", "error", "created_at", "started_at", "ended_at", "params", "promotion", "rows", "serve")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -104,6 +106,7 @@ class TrainingJob(_message.Message):
     PARAMS_FIELD_NUMBER: _ClassVar[int]
     PROMOTION_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
+    SERVE_FIELD_NUMBER: _ClassVar[int]
     id: str
     request_id: str
     model: str
@@ -122,19 +125,31 @@ class TrainingJob(_message.Message):
     params: TrainParams
     promotion: Promotion
     rows: TrainingRows
-    def __init__(self, id: _Optional[str] = ..., request_id: _Optional[str] = ..., model: _Optional[str] = ..., state: _Optional[_Union[TrainingState, str]] = ..., attempt: _Optional[int] = ..., device: _Optional[str] = ..., progress: _Optional[_Union[TrainingProgress, _Mapping]] = ..., run_id: _Optional[str] = ..., version: _Optional[str] = ..., metrics: _Optional[_Mapping[str, float]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., error: _Optional[str] = ..., created_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., params: _Optional[_Union[TrainParams, _Mapping]] = ..., promotion: _Optional[_Union[Promotion, str]] = ..., rows: _Optional[_Union[TrainingRows, _Mapping]] = ...) -> None: ...
+    serve: bool
+    def __init__(self, id: _Optional[str] = ..., request_id: _Optional[str] = ..., model: _Optional[str] = ..., state: _Optional[_Union[TrainingState, str]] = ..., attempt: _Optional[int] = ..., device: _Optional[str] = ..., progress: _Optional[_Union[TrainingProgress, _Mapping]] = ..., run_id: _Optional[str] = ..., version: _Optional[str] = ..., metrics: _Optional[_Mapping[str, float]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., error: _Optional[str] = ..., created_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., params: _Optional[_Union[TrainParams, _Mapping]] = ..., promotion: _Optional[_Union[Promotion, str]] = ..., rows: _Optional[_Union[TrainingRows, _Mapping]] = ..., serve: bool = ...) -> None: ...
 
 class TrainingRows(_message.Message):
-    __slots__ = ("train", "test", "dropped", "digest")
+    __slots__ = ("train", "test", "dropped", "digest", "dropped_by_reason", "left_out")
+    class DroppedByReasonEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     TRAIN_FIELD_NUMBER: _ClassVar[int]
     TEST_FIELD_NUMBER: _ClassVar[int]
     DROPPED_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_BY_REASON_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     train: int
     test: int
     dropped: int
     digest: str
-    def __init__(self, train: _Optional[int] = ..., test: _Optional[int] = ..., dropped: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
+    dropped_by_reason: _containers.ScalarMap[str, int]
+    left_out: int
+    def __init__(self, train: _Optional[int] = ..., test: _Optional[int] = ..., dropped: _Optional[int] = ..., digest: _Optional[str] = ..., dropped_by_reason: _Optional[_Mapping[str, int]] = ..., left_out: _Optional[int] = ...) -> None: ...
 
 class TrainingProgress(_message.Message):
     __slots__ = ("step", "total_steps", "epoch", "loss", "examples_per_second", "eta_seconds")
@@ -179,18 +194,24 @@ class GetTrainingRequest(_message.Message):
     def __init__(self, id: _Optional[str] = ...) -> None: ...
 
 class ListTrainingsRequest(_message.Message):
-    __slots__ = ("model", "limit")
+    __slots__ = ("model", "limit", "page_size", "page_token")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     model: str
     limit: int
-    def __init__(self, model: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+    page_size: int
+    page_token: str
+    def __init__(self, model: _Optional[str] = ..., limit: _Optional[int] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListTrainingsResponse(_message.Message):
-    __slots__ = ("trainings",)
+    __slots__ = ("trainings", "next_page_token")
     TRAININGS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     trainings: _containers.RepeatedCompositeFieldContainer[TrainingJob]
-    def __init__(self, trainings: _Optional[_Iterable[_Union[TrainingJob, _Mapping]]] = ...) -> None: ...
+    next_page_token: str
+    def __init__(self, trainings: _Optional[_Iterable[_Union[TrainingJob, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class WatchTrainingRequest(_message.Message):
     __slots__ = ("id",)
