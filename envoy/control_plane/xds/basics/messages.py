@@ -1,6 +1,6 @@
 """Short forms of messages that many resources need."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from envoy_data_plane.envoy.config.core.v3 import Address as EnvoyAddress
@@ -40,14 +40,19 @@ def socket_address(address: Address) -> EnvoyAddress:
     return EnvoyAddress(socket_address=SocketAddress(address=address.host, port_value=address.port))
 
 
-def struct(fields: Mapping[str, str | int | list[str]]) -> Struct:
+Json = str | int | Sequence["Json"] | Mapping[str, "Json"]
+
+
+def struct(fields: Mapping[str, Json]) -> Struct:
     """Return a JSON object."""
     return Struct(fields={name: _value(value) for name, value in fields.items()})
 
 
-def _value(value: str | int | list[str]) -> Value:
-    if isinstance(value, list):
-        return Value(list_value=ListValue(values=[_value(item) for item in value]))
+def _value(value: Json) -> Value:
     if isinstance(value, str):
         return Value(string_value=value)
+    if isinstance(value, Mapping):
+        return Value(struct_value=struct(value))
+    if isinstance(value, Sequence):
+        return Value(list_value=ListValue(values=[_value(item) for item in value]))
     return Value(number_value=float(value))

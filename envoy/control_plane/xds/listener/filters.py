@@ -30,6 +30,7 @@ from envoy_data_plane.google.protobuf import Any
 from control_plane.topology import Limits
 from control_plane.xds.basics import names
 from control_plane.xds.basics.messages import percent
+from control_plane.xds.json_check.script import script
 
 HEALTH_PATH = "/healthz"
 
@@ -40,8 +41,10 @@ def http_filters(limits: Limits) -> list[HttpFilter]:
         HttpFilter(name=names.CORS, typed_config=Any.pack(Cors())),
         HttpFilter(name="envoy.filters.http.grpc_web", typed_config=Any.pack(GrpcWeb())),
         HttpFilter(name="envoy.filters.http.health_check", typed_config=Any.pack(_health())),
-        # Routes switch this on for JSON alone. It limits the whole body; the transcoder limits only
-        # the part of it that it holds.
+        # Routes switch the next two on for JSON alone. The check stands before the buffer, so that it
+        # reads a large body piece by piece.
+        HttpFilter(name=names.JSON_CHECK, typed_config=Any.pack(_json_check()), disabled=True),
+        # The buffer limits the whole body; the transcoder limits only the part of it that it holds.
         HttpFilter(name=names.BUFFER, typed_config=Any.pack(_body(limits)), disabled=True),
         HttpFilter(name=names.TRANSCODER, typed_config=Any.pack(_transcoder(limits))),
         # Routes switch the next two on while any model's traffic is split.
@@ -84,7 +87,9 @@ def _transcoder(limits: Limits) -> GrpcJsonTranscoder:
         max_request_body_size=limits.max_body_bytes,
         max_response_body_size=limits.max_response_bytes,
         request_validation_options=GrpcJsonTranscoderRequestValidationOptions(
-            reject_unknown_method=True, reject_unknown_query_parameters=True
+            reject_unknown_method=True,
+            reject_unknown_query_parameters=True,
+            reject_binding_body_field_collisions=True,
         ),
         print_options=GrpcJsonTranscoderPrintOptions(
             always_print_primitive_fields=True, stream_newline_delimited=True
@@ -109,6 +114,10 @@ def _choose_route_again() -> Lua:
     """Choose the route again: before the first message came, only the path was known."""
     code = "function envoy_on_request(handle) handle:clearRouteCache() end"
     return Lua(default_source_code=DataSource(inline_string=code))
+
+
+def _json_check() -> Lua:
+    return Lua(default_source_code=DataSource(inline_string=script(descriptor())))
 
 
 def _stats() -> GrpcStats:

@@ -35,6 +35,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from control_plane.topology import Limits
 from control_plane.xds.basics.messages import struct
+from control_plane.xds.json_check.reply import refused_json
 from service_kit.errors import Exhausted
 
 _EXHAUSTED = 8
@@ -97,7 +98,11 @@ def local_reply_config(limits: Limits) -> LocalReplyConfig:
     open_inference = [_mapper(reply, {"error": reply.message}, _of_v2()) for reply in table]
     over_http = [_mapper(reply, _contract_body(reply), _over_http()) for reply in table]
     return LocalReplyConfig(
-        mappers=[*open_inference, *over_http, _no_such_method(), _too_much_over_grpc()]
+        mappers=[
+            refused_json(),
+            *(*open_inference, *over_http),
+            *(_no_such_method(), _too_much_over_grpc()),
+        ]
     )
 
 

@@ -55,6 +55,8 @@ _IDLE_MARGIN_S = 30.0
 _NUM_RETRIES = 3
 # Added to the contract's limit of a body for the bytes that its encoding adds.
 _BUFFER_MARGIN_BYTES = 1024 * 1024
+# Switches on a filter that is disabled elsewhere.
+_ON = Any.pack(FilterConfig(config=Any()))
 _CHALLENGERS = {
     names.CHAMPION: names.CHALLENGER,
     names.CHAMPION_UNARY: names.CHALLENGER_UNARY,
@@ -77,7 +79,7 @@ def json_route(max_body_bytes: int, models_told_apart: bool) -> Route:
 
     It answers no call: it decides which filters see the call's body.
     """
-    filters = _bounded(max_body_bytes)
+    filters = _bounded(max_body_bytes) | {names.JSON_CHECK: _ON}
     return Route(
         name="json",
         match=RouteMatch(prefix="/v1/"),
@@ -123,8 +125,7 @@ def split_route(rule: Rule, max_body_bytes: int, model: str, split: Split) -> Ro
 
 def _model_filters() -> dict[str, Any]:
     """Switch on the filters that find out which model a call asks for."""
-    on = Any.pack(FilterConfig(config=Any()))
-    return {names.FIELD_EXTRACTION: on, names.LUA: on}
+    return {names.FIELD_EXTRACTION: _ON, names.LUA: _ON}
 
 
 def _asks_for(model: str, field: str) -> MetadataMatcher:

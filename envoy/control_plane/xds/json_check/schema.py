@@ -1,0 +1,129 @@
+"""What the check of JSON requests has to know of the contract: paths, messages and fields.
+
+Read from the descriptor set of the public services, the same one that the transcoder uses.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from google.api import annotations_pb2, http_pb2
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    FieldDescriptorProto,
+    FileDescriptorSet,
+)
+
+_Kind = FieldDescriptorProto
+# Kinds of values as the script names them. The contract has no other kind in a request that comes
+# as JSON; a new kind needs its rule in check.lua first.
+_KINDS: Mapping[int, str] = {
+    _Kind.TYPE_STRING: "string",
+    _Kind.TYPE_BOOL: "bool",
+    _Kind.TYPE_INT32: "int32",
+    _Kind.TYPE_DOUBLE: "double",
+    _Kind.TYPE_ENUM: "enum",
+    _Kind.TYPE_MESSAGE: "message",
+}
+_VARIABLE = re.compile(r"{([a-z_]+)}")
+
+
+class UnknownKind(Exception):
+    """A request has a field of a kind that the check has no rule for."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a message."""
+
+    name: str
+    """Its name in the .proto file."""
+
+    json_name: str
+    kind: str
+    repeated: bool
+    type_name: str
+    """Full name of its message or enum; empty for other kinds."""
+
+
+@dataclass(frozen=True)
+class HttpMethod:
+    """One path that a method answers."""
+
+    verb: str
+    """GET, POST, PUT or DELETE."""
+
+    template: str
+    message: str
+    """Full name of the request's message."""
+
+    has_body: bool
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the fields that the path gives, in its order."""
+        return tuple(_VARIABLE.findall(self.template))
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Every HTTP method with the messages and the enums that its body may hold."""
+
+    methods: tuple[HttpMethod, ...]
+    messages: Mapping[str, tuple[Field, ...]]
+    enums: Mapping[str, tuple[str, ...]]
+
+
+def schema_of(descriptor: bytes) -> Schema:
+    """Read a descriptor set. Raises UnknownKind."""
+    files = FileDescriptorSet.FromString(descriptor).file
+    described = {
+        f".{file.package}.{message.name}": message for file in files for message in file.message_type
+    }
+    enums = {
+        f".{file.package}.{enum.name}": tuple(value.name for value in enum.value)
+        for file in files
+        for enum in file.enum_type
+    }
+    methods = [
+        HttpMethod(verb, template, method.input_type, bool(body))
+        for file in files
+        for service in file.service
+        for method in service.method
+        for verb, template, body in _paths(method.options.Extensions[annotations_pb2.http])
+    ]
+    messages: dict[str, tuple[Field, ...]] = {}
+    waiting = [method.message for method in methods]
+    while waiting:
+        name = waiting.pop()
+        if name not in messages:
+            messages[name] = tuple(_fields(described[name]))
+            waiting += [field.type_name for field in messages[name] if field.kind == "message"]
+    used = {field.type_name for fields in messages.values() for field in fields}
+    # A longer template is more exact: `…/{model}:predict` stands before `…/{model}`.
+    methods.sort(key=lambda method: (-len(method.template), method.template, method.verb))
+    return Schema(tuple(methods), messages, {k: v for k, v in enums.items() if k in used})
+
+
+def _paths(rule: http_pb2.HttpRule) -> Iterator[tuple[str, str, str]]:
+    """Yield verb, template and body of a rule and of its additional bindings."""
+    verb = rule.WhichOneof("pattern")
+    if verb:
+        if rule.body not in ("", "*"):
+            raise UnknownKind(f"the body of {getattr(rule, verb)} is one field, {rule.body}")
+        yield verb.upper(), getattr(rule, verb), rule.body
+    for binding in rule.additional_bindings:
+        yield from _paths(binding)
+
+
+def _fields(message: DescriptorProto) -> Iterator[Field]:
+    for field in message.field:
+        if field.type not in _KINDS or field.HasField("oneof_index") or message.nested_type:
+            raise UnknownKind(f"{message.name}.{field.name}")
+        yield Field(
+            field.name,
+            field.json_name,
+            _KINDS[field.type],
+            field.label == FieldDescriptorProto.LABEL_REPEATED,
+            field.type_name,
+        )
