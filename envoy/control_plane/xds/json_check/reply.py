@@ -1,4 +1,4 @@
-"""The answer to a JSON request that check.lua refused, in the form of the services' own errors."""
+"""The answer to a JSON request that the script refused, in the form of the services' own errors."""
 
 from envoy_data_plane.envoy.config.accesslog.v3 import AccessLogFilter, MetadataFilter
 from envoy_data_plane.envoy.config.core.v3 import SubstitutionFormatString
@@ -32,7 +32,7 @@ def refused_json() -> ResponseMapper:
 
 
 def _left(key: str) -> str:
-    """Return the format of a text that check.lua left in the request's metadata."""
+    """Return the format of a text that the script left in the request's metadata."""
     return f"%DYNAMIC_METADATA({METADATA}:{key})%"
 
 

@@ -16,7 +16,7 @@ from google.protobuf.descriptor_pb2 import (
 
 _Kind = FieldDescriptorProto
 # Kinds of values as the script names them. The contract has no other kind in a request that comes
-# as JSON; a new kind needs its rule in check.lua first.
+# as JSON; a new kind needs its rule in the script first.
 _KINDS: Mapping[int, str] = {
     _Kind.TYPE_STRING: "string",
     _Kind.TYPE_BOOL: "bool",

@@ -1,4 +1,4 @@
-"""The Lua script that checks JSON requests: tables made from the contract, then check.lua."""
+"""The Lua script that checks JSON requests: tables made from the contract, then three .lua files."""
 
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -7,8 +7,9 @@ from importlib.resources import files
 from control_plane.xds.json_check.schema import Field, HttpMethod, Schema, schema_of
 from service_kit.limits import MAX_EXAMPLES
 
-# Name of the metadata in which check.lua leaves what is wrong with a request.
+# Name of the metadata in which the script leaves what is wrong with a request.
 METADATA = "mesh.json"
+_PARTS = ("reader.lua", "values.lua", "request.lua")
 # Characters that mean something in a Lua pattern.
 _MAGIC = frozenset("^$()%.[]*+-?")
 
@@ -17,8 +18,8 @@ _MAGIC = frozenset("^$()%.[]*+-?")
 def script(descriptor: bytes) -> str:
     """Return the script for the public services of a descriptor set."""
     schema = schema_of(descriptor)
-    code = files("control_plane.xds.json_check").joinpath("check.lua").read_text()
-    return "\n".join((*_tables(schema), code))
+    folder = files("control_plane.xds.json_check")
+    return "\n".join((*_tables(schema), *(folder.joinpath(part).read_text() for part in _PARTS)))
 
 
 def _tables(schema: Schema) -> Iterable[str]:
@@ -76,7 +77,7 @@ def _quoted(piece: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """Return a field's name as check.lua compares the names of a query."""
+    """Return a field's name as request.lua compares the names of a query."""
     return name.replace("_", "").lower()
 
 
