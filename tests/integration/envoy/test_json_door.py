@@ -37,9 +37,9 @@ async def test_enums_are_printed_whole(mesh: ToyMesh) -> None:
     [
         ("wrong type", {"texts": [{"a": 1}]}, "texts"),
         ("wrong bool", {"texts": ["a"], "allScores": "maybe"}, "all_scores"),
-        ("no object", [1], "must be a message"),
-        ("not JSON", b"hello", "Unexpected token"),
-        ("cut short", b'{"texts":["a"', "Unexpected end"),
+        ("no object", [1], "must be an object"),
+        ("not JSON", b"hello", "is expected"),
+        ("cut short", b'{"texts":["a"', "too early"),
         ("invalid UTF-8", b'{"texts":["\xff\xfe"]}', "UTF-8"),
         ("half a surrogate", b'{"texts":["\\ud800"]}', "surrogate"),
         ("nothing", b"", "texts"),
@@ -86,7 +86,7 @@ async def test_a_body_of_the_limit_is_taken(mesh: ToyMesh) -> None:
     [
         ("GET", "/nope"),
         ("GET", PREDICT),
-        ("DELETE", "/v1/models/reviews"),
+        ("DELETE", "/v1/fleet"),
         ("POST", "/v1/models/reviews:foo"),
         ("POST", "/mesh.v1.ReplicaService/GetState"),
     ],

@@ -1,5 +1,7 @@
 """The answer to a JSON request that the script refused, in the form of the services' own errors."""
 
+from collections.abc import Mapping
+
 from envoy_data_plane.envoy.config.accesslog.v3 import AccessLogFilter, MetadataFilter
 from envoy_data_plane.envoy.config.core.v3 import SubstitutionFormatString
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
@@ -11,7 +13,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import (
     ValueMatcher,
 )
 
-from control_plane.xds.basics.messages import struct
+from control_plane.xds.basics.messages import Json, struct
 from control_plane.xds.json_check.script import METADATA
 
 _INVALID_ARGUMENT = 3
@@ -19,9 +21,16 @@ _INVALID_ARGUMENT = 3
 
 def refused_json() -> ResponseMapper:
     """Answer 400 with the field and what is wrong with it."""
-    violation = {"field": _left("field"), "description": _left("problem")}
-    detail = {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}
-    body = {"code": _INVALID_ARGUMENT, "message": _left("message"), "details": [detail]}
+    violation: Json = {"field": _left("field"), "description": _left("problem")}
+    detail: Json = {
+        "@type": "type.googleapis.com/google.rpc.BadRequest",
+        "fieldViolations": [violation],
+    }
+    body: Mapping[str, Json] = {
+        "code": _INVALID_ARGUMENT,
+        "message": _left("message"),
+        "details": [detail],
+    }
     return ResponseMapper(
         filter=AccessLogFilter(metadata_filter=_refused()),
         status_code=400,

@@ -78,7 +78,9 @@ def schema_of(descriptor: bytes) -> Schema:
     """Read a descriptor set. Raises UnknownKind."""
     files = FileDescriptorSet.FromString(descriptor).file
     described = {
-        f".{file.package}.{message.name}": message for file in files for message in file.message_type
+        f".{file.package}.{message.name}": message
+        for file in files
+        for message in file.message_type
     }
     enums = {
         f".{file.package}.{enum.name}": tuple(value.name for value in enum.value)
@@ -100,9 +102,18 @@ def schema_of(descriptor: bytes) -> Schema:
             messages[name] = tuple(_fields(described[name]))
             waiting += [field.type_name for field in messages[name] if field.kind == "message"]
     used = {field.type_name for fields in messages.values() for field in fields}
-    # A longer template is more exact: `…/{model}:predict` stands before `…/{model}`.
-    methods.sort(key=lambda method: (-len(method.template), method.template, method.verb))
+    methods.sort(key=_order)
     return Schema(tuple(methods), messages, {k: v for k, v in enums.items() if k in used})
+
+
+def _order(method: HttpMethod) -> tuple[bool, int, str, str]:
+    """Sort by the order in which a path is compared with the templates.
+
+    Most requests are predictions, so their template comes first. Of the others a longer one is more
+    exact: `…/{id}:watch` stands before `…/{id}`.
+    """
+    later = not method.template.endswith(":predict")
+    return later, -len(method.template), method.template, method.verb
 
 
 def _paths(rule: http_pb2.HttpRule) -> Iterator[tuple[str, str, str]]:

@@ -1,4 +1,4 @@
-"""The Lua script that checks JSON requests: tables made from the contract, then three .lua files."""
+"""The Lua script that checks JSON requests: tables made from the contract, then .lua files."""
 
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -45,7 +45,7 @@ def _field(field: Field, schema: Schema) -> str:
         "kind": _text(field.kind),
         "repeated": "true" if field.repeated else "false",
         "type": _text(field.type_name),
-        "values": _table({value: "true" for value in values}),
+        "values": _table(dict.fromkeys(values, "true")),
         "list": _text(", ".join(values)),
     }
     return _table(entries)
@@ -68,7 +68,9 @@ def _pattern(template: str) -> str:
     pieces = template.replace("}", "{").split("{")
     # Every second piece is the name of a variable.
     return (
-        "^" + "".join("([^/]+)" if n % 2 else _quoted(piece) for n, piece in enumerate(pieces)) + "$"
+        "^"
+        + "".join("([^/]+)" if n % 2 else _quoted(piece) for n, piece in enumerate(pieces))
+        + "$"
     )
 
 

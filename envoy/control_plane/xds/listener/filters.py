@@ -41,8 +41,8 @@ def http_filters(limits: Limits) -> list[HttpFilter]:
         HttpFilter(name=names.CORS, typed_config=Any.pack(Cors())),
         HttpFilter(name="envoy.filters.http.grpc_web", typed_config=Any.pack(GrpcWeb())),
         HttpFilter(name="envoy.filters.http.health_check", typed_config=Any.pack(_health())),
-        # Routes switch the next two on for JSON alone. The check stands before the buffer, so that it
-        # reads a large body piece by piece.
+        # Routes switch the next two on for JSON alone. The check stands before the buffer, so that
+        # it reads a large body piece by piece.
         HttpFilter(name=names.JSON_CHECK, typed_config=Any.pack(_json_check()), disabled=True),
         # The buffer limits the whole body; the transcoder limits only the part of it that it holds.
         HttpFilter(name=names.BUFFER, typed_config=Any.pack(_body(limits)), disabled=True),

@@ -8,8 +8,8 @@ from lupa import luajit21
 from control_plane.xds.json_check.script import script
 from control_plane.xds.listener.filters import descriptor
 
-# What request.lua calls on the handle that Envoy gives it. `passed` collects the body that goes on to the
-# transcoder.
+# What request.lua calls on the handle that Envoy gives it. `passed` collects the body that goes on
+# to the transcoder.
 _HANDLE = b"""
 return function(method, path, content_type, chunks)
   local answer, passed, logged, status = {}, {}, nil, nil

@@ -140,7 +140,7 @@ def test_no_json_parser_takes_what_passes_of_a_refused_body(path: str, body: byt
     for cut in range(1, len(body) + 1):
         # An empty last chunk: Envoy learns of the body's end when all of it has been passed on.
         passed = LUA.check(path, body[:cut], body[cut:], b"").passed
-        with pytest.raises(ValueError):
+        with pytest.raises(json.JSONDecodeError):
             json.loads(passed)
 
 
@@ -153,8 +153,8 @@ scalars = st.one_of(
     st.sampled_from(["PROMOTION_AUTO", "PROMOTION_CHALLENGER_ONLY", "reviews", "2", "1.5"]),
 )
 names = st.sampled_from(
-    ["model", "texts", "allScores", "all_scores", "id", "examples", "text", "label", "params"]
-    + ["epochs", "learningRate", "promotion", "requestId", "seed", "x"]
+    "model texts allScores all_scores id examples text label params epochs learningRate promotion "
+    "requestId seed x".split()
 )
 values = st.recursive(
     scalars,
@@ -181,6 +181,6 @@ def test_the_check_and_protobufs_own_parser_agree(body: dict[str, object], path:
     verdict = LUA.check(path, json.dumps(body).encode())
     # Python's parser reads quoted numbers that JSON does not have, such as "1_0" and " 1".
     if taken and verdict.problem:
-        assert "'" in verdict.problem and "number" in verdict.problem, verdict
+        assert "number" in verdict.problem, verdict
     else:
         assert taken == (verdict.problem == ""), verdict
