@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def _complain(message: str) -> None:
-    errors.print("error:", message, style="red", markup=False, highlight=False, soft_wrap=True)
+    errors.print("error:", message, style="red", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import typer
+from rich.text import Text
 
 from mesh.client import MeshClient
 from mesh.errors import MeshError, NotFound
@@ -163,7 +164,7 @@ def _ask(client: MeshClient, model: str) -> str:
 
 
 def _step(text: str) -> None:
-    output.errors.print(f"[bold cyan]›[/] {text}", highlight=False)
+    output.errors.print(Text.assemble(("›", "bold cyan"), f" {text}"))
 
 
 def _print(result: Result) -> None:
@@ -184,11 +185,8 @@ def _print(result: Result) -> None:
     console.print(
         f"{result.commit_to_first_answer_s:.1f} s from the INSERT's commit to the first answer "
         "by the new version",
-        highlight=False,
     )
-    console.print(
-        f"{result.requests:,} requests sent meanwhile, failed: {result.failed}", highlight=False
-    )
+    console.print(f"{result.requests:,} requests sent meanwhile, failed: {result.failed}")
 
 
 class _Traffic:

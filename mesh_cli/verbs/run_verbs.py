@@ -110,7 +110,7 @@ def _show_replicas(change: Callable[[Report], Scaled], json: bool) -> None:
     if json:
         output.print_json(asdict(scaled))
     else:
-        console.print(_summary(scaled), highlight=False)
+        console.print(_summary(scaled))
 
 
 def _summary(scaled: Scaled) -> str:
