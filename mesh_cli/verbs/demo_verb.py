@@ -16,6 +16,7 @@ from mesh.errors import MeshError, NotFound
 from mesh.v1 import data_pb2, train_pb2
 from mesh_cli.deployments.deployment import Deployment
 from mesh_cli.errors import CliError
+from mesh_cli.interrupts import uninterrupted
 from mesh_cli.rows.csv_files import Columns, Row, read_rows
 from mesh_cli.terminal import output, training_progress
 from mesh_cli.terminal.output import Json, console
@@ -54,13 +55,22 @@ class Result:
 def demo(json: Json = False) -> None:
     """Show the loop: import, train, serve, insert rows, and see the better model answer.
 
-    Starts the mesh unless it is up, and leaves it running. Example: `mesh demo`
+    Starts the mesh unless it is up, and leaves it running; Ctrl-C stops a mesh that this command
+    has started. Example: `mesh demo`
     """
     mesh = context.deployment()
-    if not mesh.is_up():
-        mesh.start()
-    with MeshClient(mesh.address) as client:
-        result = _run(mesh, client)
+    was_up = mesh.is_up()
+    try:
+        if not was_up:
+            mesh.start()
+        with MeshClient(mesh.address) as client:
+            result = _run(mesh, client)
+    except KeyboardInterrupt:
+        if not was_up:
+            with uninterrupted():
+                _step("stopping the mesh that this demo started; its state stays")
+                mesh.stop()
+        raise
     if json:
         output.print_json({**result.__dict__, "urls": mesh.urls()})
     else:
