@@ -62,7 +62,7 @@ def test_contract_breaks_no_client_of_the_released_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [(b"all_scores", b"any_scores"), (b"ListModels", b"ShowModels")]
+    ("old", "new"), [(b"all_scores", b"any_scores"), (b"challenger_weight", b"challenged_weight")]
 )
 def test_a_breaking_change_of_the_contract_is_found(old: bytes, new: bytes, tmp_path: Path) -> None:
     changed = tmp_path / "changed.binpb"
