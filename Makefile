@@ -16,7 +16,7 @@ PIP_FLAGS := --quiet --no-compile --disable-pip-version-check --no-input --progr
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down test chaos compose-test lint format protos proto-lint clean
+.PHONY: help install demo up down test chaos compose-test lint format protos proto-lint release-contract clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -48,6 +48,7 @@ lint: install ## Check style, types and the contract's rules
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/buf breaking protos/mesh/descriptor.pb\#format=binpb --against protos/released.binpb --config protos/buf.yaml
 
 format: install ## Format the code
 	$(VENV)/bin/ruff format .
@@ -56,9 +57,12 @@ format: install ## Format the code
 protos: $(PROTOS_VENV)/.installed ## Generate code and descriptor.pb from protos/mesh/v1/*.proto
 	$(PROTOS_VENV)/bin/python protos/generate.py
 
-proto-lint: $(PROTOS_VENV)/.installed ## Lint the .proto files with buf (needs npx)
+proto-lint: install $(PROTOS_VENV)/.installed ## Lint the .proto files with buf
 	$(PROTOS_VENV)/bin/python protos/generate.py --out build/protos --lint-set build/protos/mesh.binpb
-	npx --yes @bufbuild/buf@1.75.0 lint build/protos/mesh.binpb --config protos/buf.yaml
+	$(VENV)/bin/buf lint build/protos/mesh.binpb --config protos/buf.yaml
+
+release-contract: ## Hold later changes of the contract against today's (lint refuses breaking ones)
+	cp protos/mesh/descriptor.pb protos/released.binpb
 
 clean: down ## Remove the environments and all state
 	rm -rf $(VENV) $(AIRFLOW_VENV) $(PROTOS_VENV) .mesh build

@@ -7,6 +7,7 @@ import typer
 
 from mesh import errors as call_errors
 from mesh_cli.errors import CliError, exit_code_of
+from mesh_cli.interrupts import Terminated, end_by_exception
 from mesh_cli.terminal.output import errors
 from mesh_cli.verbs import (
     bench_verb,
@@ -65,6 +66,7 @@ def choose(
 
 def main() -> None:
     """Run the command. Exit codes: 0 done, 1 failed, 2 bad input, 3 no mesh; `canary`: 4, 5."""
+    end_by_exception()
     try:
         app()
     except CliError as error:
@@ -73,12 +75,14 @@ def main() -> None:
     except call_errors.MeshError as error:
         _complain(f"{error.code.name}: {error}")
         sys.exit(exit_code_of(error))
+    except Terminated as ended:
+        sys.exit(ended.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 def _complain(message: str) -> None:
-    errors.print("error:", message, style="red", markup=False, highlight=False, soft_wrap=True)
+    errors.print("error:", message, style="red", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 
 from mesh_cli.deployments.deployment import PartStatus
 from mesh_cli.errors import CliError
+from mesh_cli.interrupts import uninterrupted
 from mesh_cli.local import airflow, postgres
 from mesh_cli.local.home import MeshHome, MeshSettings, write_private
 from mesh_cli.local.local_secrets import LocalSecrets
@@ -96,7 +97,8 @@ class LocalMesh:
             try:
                 self._start(report)
             except BaseException:
-                self.down()
+                with uninterrupted():
+                    self.down()
                 raise
 
     def down(self) -> None:

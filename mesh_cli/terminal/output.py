@@ -1,25 +1,31 @@
 """What the command prints: tables and progress for people, JSON for scripts."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.text import Text
 
-console = Console()
-errors = Console(stderr=True)
+from mesh_cli.terminal import tables
+from mesh_cli.terminal.plain_console import PlainConsole
+
+console = PlainConsole(highlight=False)
+errors = PlainConsole(stderr=True, highlight=False)
+# Control characters that JSON leaves as they are, and that a terminal may obey.
+_CONTROL = re.compile("[\x7f-\x9f]")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 def print_json(value: Message | Mapping[str, Any] | Sequence[Any]) -> None:
     """Print a message or plain data as JSON on standard output, uncoloured."""
-    print(json.dumps(plain(value), indent=2, ensure_ascii=False))
+    text = json.dumps(plain(value), indent=2, ensure_ascii=False)
+    print(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def plain(value: Any) -> Any:
@@ -34,23 +40,17 @@ def plain(value: Any) -> Any:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table; cells may carry rich's markup."""
-    table = Table(title=title or None, title_justify="left")
-    for column in columns:
-        # Long cells are folded, not cut, because an id must stay whole.
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(str(cell) for cell in row))
-    console.print(table)
+    """Print a table on standard output; see mesh_cli.terminal.tables."""
+    tables.print_table(console, title, columns, rows)
 
 
 def progress() -> Progress:
     """A progress display on standard error, so that it never mixes with the result."""
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         TimeElapsedColumn(),
         console=errors,
         transient=True,
@@ -59,10 +59,10 @@ def progress() -> Progress:
 
 def advance(progress: Progress, task: TaskID, step: str) -> None:
     """Show a step as done."""
-    progress.console.print(f"[green]✓[/] {step}", highlight=False)
+    progress.console.print(Text.assemble(("✓", "green"), f" {step}"))
     progress.update(task, advance=1, note=step)
 
 
-def mark(good: bool) -> str:
+def mark(good: bool) -> Text:
     """A coloured yes or no."""
-    return "[green]yes[/]" if good else "[red]no[/]"
+    return Text("yes", "green") if good else Text("no", "red")

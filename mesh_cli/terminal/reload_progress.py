@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from rich.status import Status
+from rich.text import Text
 
 from mesh.client import MeshClient
 from mesh.errors import MeshError
@@ -39,10 +40,10 @@ def _follow(
 ) -> None:
     while not done.wait(POLL_S):
         try:
-            status.update(line(get_fleet(), model))
+            status.update(Text(line(get_fleet(), model)))
         except MeshError as error:
             # The Reload goes on by itself, and reports its own errors.
-            status.update(f"preparing every replica (their state is not known: {error.code.name})")
+            status.update(Text(f"preparing every replica (state not known: {error.code.name})"))
 
 
 def line(fleet: reload_pb2.Fleet, model: str) -> str:

@@ -191,7 +191,6 @@ def _restore(client: MeshClient, model: str, version: str) -> None:
         output.errors.print(
             f"{model} could not be reloaded to version {version}: {error}",
             style="yellow",
-            markup=False,
         )
 
 
@@ -215,7 +214,7 @@ def _find_rate(spec: LoadSpec, first: float | None, target_ms: float, json: bool
             result = run_load(replace(spec, loop=replace(loop, rate=rate)))
         step = step_of(rate, result)
         if not json:
-            console.print(step_line(step, target_ms), highlight=False)
+            console.print(step_line(step, target_ms))
         return step
 
     best, steps = find_rate(measure, target_ms, first)
@@ -230,11 +229,10 @@ def _find_rate(spec: LoadSpec, first: float | None, target_ms: float, json: bool
     elif best:
         console.print(
             f"{best.rate:,.0f} requests/s hold a p99 of {target_ms:g} ms (to about 5 %)",
-            highlight=False,
         )
     if best is None:
         if not json:
-            console.print(f"no rate holds a p99 of {target_ms:g} ms", highlight=False)
+            console.print(f"no rate holds a p99 of {target_ms:g} ms")
         raise typer.Exit(EXIT_FAILED)
 
 

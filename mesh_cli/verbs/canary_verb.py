@@ -7,6 +7,7 @@ import typer
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from mesh.client import MeshClient
 from mesh.v1 import reload_pb2
@@ -14,6 +15,7 @@ from mesh_cli.errors import EXIT_FAILED, EXIT_PAUSED, EXIT_ROLLED_BACK, BadInput
 from mesh_cli.terminal import output
 from mesh_cli.terminal.durations import seconds
 from mesh_cli.terminal.output import Json, console
+from mesh_cli.terminal.plain_console import visible
 from mesh_cli.terminal.training_progress import patiently
 from mesh_cli.verbs import context
 from mesh_cli.verbs.arguments import Model
@@ -90,18 +92,18 @@ def follow(client: MeshClient, current: reload_pb2.Canary) -> reload_pb2.Canary:
 def view(current: reload_pb2.Canary) -> Group:
     """A canary as text and a table of both versions."""
     state = reload_pb2.CanaryState.Name(current.state).removeprefix("CANARY_STATE_").lower()
-    shares = " → ".join(
-        f"[bold]{share} %[/]" if step == current.step else f"{share} %"
+    shares = Text(" → ").join(
+        Text(f"{share} %", "bold" if step == current.step else "")
         for step, share in enumerate(current.steps)
     )
-    head = (
+    head = Text(
         f"{current.model}: version {current.version} against version {current.champion_version}: "
-        f"{state.replace('_', ' ')}, {current.challenger_weight} % now ({shares})"
+        f"{state.replace('_', ' ')}, {current.challenger_weight} % now ("
     )
-    parts: list[str | Table] = [head]
+    parts: list[Text | Table] = [head.append_text(shares).append(")")]
     if current.HasField("comparison"):
         parts.append(_sides(current.comparison))
-    return Group(*parts, current.reason.replace("[", r"\["))
+    return Group(*parts, Text(visible(current.reason)))
 
 
 def _sides(seen: reload_pb2.CanaryComparison) -> Table:

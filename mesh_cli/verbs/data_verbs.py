@@ -162,7 +162,7 @@ def dataset(model: Model, json: Json = False) -> None:
     rows = [(label.label, label.train, label.test) for label in answer.labels]
     rows.append(("all", answer.rows.train, answer.rows.test))
     output.print_table("", ("label", "train", "test"), rows)
-    console.print(f"{answer.pending_rows} rows wait for the next batch", highlight=False)
+    console.print(f"{answer.pending_rows} rows wait for the next batch")
 
 
 def trigger(model: Model, wait: Wait = False, json: Json = False) -> None:
@@ -250,7 +250,7 @@ def _print_batch(batch: data_pb2.Batch) -> None:
     state = _word(data_pb2.BatchState.Name(batch.state))
     version = f", version {batch.version}" if batch.version else ""
     why = f": {batch.error}" if batch.error else ""
-    console.print(f"batch {batch.id}: {state}{version}{why}", highlight=False, markup=False)
+    console.print(f"batch {batch.id}: {state}{version}{why}")
 
 
 def _moment(stamp: Timestamp) -> str:

@@ -9,12 +9,14 @@ from typing import Any
 
 import grpc
 import typer
+from rich.text import Text
 
 from mesh.client import MeshClient
 from mesh.errors import MeshError, NotFound
 from mesh.v1 import data_pb2, train_pb2
 from mesh_cli.deployments.deployment import Deployment
 from mesh_cli.errors import CliError
+from mesh_cli.interrupts import uninterrupted
 from mesh_cli.rows.csv_files import Columns, Row, read_rows
 from mesh_cli.terminal import output, training_progress
 from mesh_cli.terminal.output import Json, console
@@ -53,13 +55,22 @@ class Result:
 def demo(json: Json = False) -> None:
     """Show the loop: import, train, serve, insert rows, and see the better model answer.
 
-    Starts the mesh unless it is up, and leaves it running. Example: `mesh demo`
+    Starts the mesh unless it is up, and leaves it running; Ctrl-C stops a mesh that this command
+    has started. Example: `mesh demo`
     """
     mesh = context.deployment()
-    if not mesh.is_up():
-        mesh.start()
-    with MeshClient(mesh.address) as client:
-        result = _run(mesh, client)
+    was_up = mesh.is_up()
+    try:
+        if not was_up:
+            mesh.start()
+        with MeshClient(mesh.address) as client:
+            result = _run(mesh, client)
+    except KeyboardInterrupt:
+        if not was_up:
+            with uninterrupted():
+                _step("stopping the mesh that this demo started; its state stays")
+                mesh.stop()
+        raise
     if json:
         output.print_json({**result.__dict__, "urls": mesh.urls()})
     else:
@@ -163,7 +174,7 @@ def _ask(client: MeshClient, model: str) -> str:
 
 
 def _step(text: str) -> None:
-    output.errors.print(f"[bold cyan]›[/] {text}", highlight=False)
+    output.errors.print(Text.assemble(("›", "bold cyan"), f" {text}"))
 
 
 def _print(result: Result) -> None:
@@ -184,11 +195,8 @@ def _print(result: Result) -> None:
     console.print(
         f"{result.commit_to_first_answer_s:.1f} s from the INSERT's commit to the first answer "
         "by the new version",
-        highlight=False,
     )
-    console.print(
-        f"{result.requests:,} requests sent meanwhile, failed: {result.failed}", highlight=False
-    )
+    console.print(f"{result.requests:,} requests sent meanwhile, failed: {result.failed}")
 
 
 class _Traffic:

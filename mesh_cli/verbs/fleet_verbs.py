@@ -111,7 +111,6 @@ def traffic(
         console.print(
             f"{model}: champion {answer.champion_weight} %, challenger "
             f"{answer.challenger_weight} %, mirrored {answer.mirror_percent} %",
-            highlight=False,
         )
 
 

@@ -46,4 +46,4 @@ def _added(env: Mapping[str, str]) -> str:
 
 
 def _say(line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(line, soft_wrap=True)

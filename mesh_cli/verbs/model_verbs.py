@@ -47,7 +47,6 @@ def predict(
     served = answer.model
     console.print(
         f"{served.name} version {served.version} (@{served.alias}) on {answer.replica}",
-        highlight=False,
     )
 
 

@@ -3,13 +3,13 @@
 import signal
 from collections.abc import Callable
 from dataclasses import asdict
-from types import FrameType
 from typing import Annotated
 
 import typer
 
 from mesh_cli.deployments.deployment import Report, Scaled
 from mesh_cli.errors import EXIT_FAILED, BadInput
+from mesh_cli.interrupts import uninterrupted
 from mesh_cli.local.scale import MAX_REPLICAS
 from mesh_cli.terminal import output
 from mesh_cli.terminal.output import Json, console
@@ -48,7 +48,8 @@ def up(
     if not detach and mesh.ends_with_terminal:
         console.print("Ctrl-C stops it.")
         _wait_for_signal()
-        mesh.stop()
+        with uninterrupted():
+            mesh.stop()
 
 
 def down(json: Json = False) -> None:
@@ -110,7 +111,7 @@ def _show_replicas(change: Callable[[Report], Scaled], json: bool) -> None:
     if json:
         output.print_json(asdict(scaled))
     else:
-        console.print(_summary(scaled), highlight=False)
+        console.print(_summary(scaled))
 
 
 def _summary(scaled: Scaled) -> str:
@@ -147,10 +148,6 @@ def logs(
 
 
 def _wait_for_signal() -> None:
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
     try:
         signal.pause()
     except KeyboardInterrupt:

@@ -86,7 +86,7 @@ def print_doors(doors: Mapping[str, Any]) -> None:
         for title, key in (("mesh", "mesh"), ("MLflow", "mlflow"), ("Airflow", "airflow"))
     ]
     for line in (*lines, f"{'database':<10}{doors['database']}"):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _models(client: MeshClient) -> list[dict[str, str]]:

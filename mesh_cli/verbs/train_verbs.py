@@ -136,7 +136,7 @@ def cancel(
 
 def _print_job(job: train_pb2.TrainingJob) -> None:
     version = f", version {job.version}" if job.version else ""
-    console.print(f"job {job.id}: {training_progress.state_word(job)}{version}", highlight=False)
+    console.print(f"job {job.id}: {training_progress.state_word(job)}{version}")
     for line in (job.decision.reason, job.error):
         if line:
-            console.print(line, highlight=False, markup=False)
+            console.print(line)

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rich.markup import escape
-
 from mesh_cli.load.plan.rate_search import Step
 from mesh_cli.load.results.result import LAG_LIMIT_MS, LoadResult
 from mesh_cli.terminal.output import console, print_table
@@ -17,7 +15,6 @@ def print_result(result: LoadResult) -> None:
         f"{_loop(summary['load'])}, {summary['durationS']:g} s measured: "
         f"{summary['requests']:,} requests, {summary['failed']:,} failed; "
         f"{summary['throughput']:,.1f} answers/s, {summary['textsPerSecond']:,.1f} texts/s",
-        highlight=False,
     )
     latency = summary["latencyMs"]
     print_table(
@@ -28,7 +25,7 @@ def print_result(result: LoadResult) -> None:
             "failed requests",
             ("error", "requests", "first message"),
             (
-                (escape(code), f"{count:,}", escape(summary["errorMessages"][code]))
+                (code, f"{count:,}", summary["errorMessages"][code])
                 for code, count in summary["errors"].items()
             ),
         )
@@ -76,10 +73,10 @@ def _print_events(summary: Mapping[str, Any]) -> None:
         ("event", "from s", "to s", ""),
         (
             (
-                event["name"] + (" [red]failed[/]" if event["failed"] else ""),
+                event["name"] + (" failed" if event["failed"] else ""),
                 f"{event['beginS']:.2f}",
                 f"{event['endS']:.2f}",
-                escape(event["detail"]),
+                event["detail"],
             )
             for event in summary["events"]
         ),
@@ -90,7 +87,6 @@ def _print_events(summary: Mapping[str, Any]) -> None:
     console.print(
         f"p99 of requests in flight during an event or {during['settleS']:g} s after it: "
         f"{_ms(inside)} ms; of all others: {_ms(outside)} ms{ratio}",
-        highlight=False,
     )
 
 
@@ -99,7 +95,6 @@ def _print_generator(generator: Mapping[str, Any]) -> None:
         f"load generator: {_ms(generator['cpuMsPerRequest'])} ms of CPU a request; late by "
         f"{_ms(generator['lagMeanMs'])} ms on average, {_ms(generator['lagP99Ms'])} ms at the "
         f"99th percentile, {_ms(generator['lagMaxMs'])} ms at most",
-        highlight=False,
     )
     if generator["lagging"]:
         console.print(

@@ -1,6 +1,5 @@
 """The generated code is fresh, and the .proto files follow the rules of buf."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -55,16 +54,29 @@ def test_generated_code_is_fresh(fresh: Path) -> None:
 
 
 def test_contract_follows_the_lint_rules(fresh: Path) -> None:
-    npx = shutil.which("npx")
-    if npx is None:
-        pytest.skip("npx is not installed, so buf cannot be run")
-    result = subprocess.run(
-        [
-            *(npx, "--yes", "@bufbuild/buf@1.75.0", "lint", fresh / "mesh.binpb"),
-            *("--config", PROTOS / "buf.yaml"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
+    assert buf("lint", fresh / "mesh.binpb") == ""
+
+
+def test_contract_breaks_no_client_of_the_released_one() -> None:
+    assert broken(PROTOS / "mesh" / "descriptor.pb") == ""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(b"all_scores", b"any_scores"), (b"challenger_weight", b"challenged_weight")]
+)
+def test_a_breaking_change_of_the_contract_is_found(old: bytes, new: bytes, tmp_path: Path) -> None:
+    changed = tmp_path / "changed.binpb"
+    changed.write_bytes((PROTOS / "mesh" / "descriptor.pb").read_bytes().replace(old, new))
+    assert old.decode() in broken(changed)
+
+
+def broken(descriptor: Path) -> str:
+    """What buf says of a contract that is compared with the released one; empty: nothing."""
+    return buf("breaking", f"{descriptor}#format=binpb", "--against", PROTOS / "released.binpb")
+
+
+def buf(*arguments: str | Path) -> str:
+    command = [Path(sys.executable).parent / "buf", *arguments, "--config", PROTOS / "buf.yaml"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.stderr == ""
+    return result.stdout

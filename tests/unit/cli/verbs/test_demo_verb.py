@@ -158,3 +158,25 @@ def test_a_failed_request_fails_the_demo(docker: TwinDocker, loop: Loop) -> None
     result = CliRunner().invoke(app, ["--context", "compose", "demo", "--json"])
     assert isinstance(result.exception, CliError)
     assert "1 requests failed" in str(result.exception)
+
+
+@pytest.mark.parametrize("was_up", [True, False])
+def test_an_interrupted_demo_stops_only_a_mesh_that_it_started(
+    docker: TwinDocker, loop: Loop, was_up: bool
+) -> None:
+    address = docker.ports["envoy"]
+    if not was_up:
+        docker.ports.pop("envoy")
+    commands: list[str] = []
+
+    def watch(command: str) -> None:
+        commands.append(command)
+        if command.startswith("compose up"):
+            docker.ports["envoy"] = address
+        if command.startswith("compose exec"):
+            raise KeyboardInterrupt
+
+    docker.on_command = watch
+    result = CliRunner().invoke(app, ["--context", "compose", "demo"])
+    assert result.exit_code == 130
+    assert any(command.startswith("compose down") for command in commands) != was_up
