@@ -38,7 +38,7 @@ def test_an_empty_token_is_the_first_page() -> None:
     ],
 )
 def test_a_token_that_this_list_did_not_give_is_refused(token: str) -> None:
-    with pytest.raises(InvalidArgument, match="^page_token: ") as caught:
+    with pytest.raises(InvalidArgument, match=r"^page_token: ") as caught:
         decode_page_token(token, "ListModels")
     assert caught.value.field == "page_token"
 
