@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from service_kit.errors import InvalidArgument
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+# All headers of a request together, with its path; every door refuses more.
+MAX_HEADER_BYTES = 16 * 1024
 MAX_TEXTS = 1024
 MAX_TEXT_CHARACTERS = 32_768
 MAX_LABEL_CHARACTERS = 128

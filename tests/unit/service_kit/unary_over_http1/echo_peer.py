@@ -9,7 +9,8 @@ from google.protobuf.wrappers_pb2 import StringValue
 
 from service_kit.errors import NotFound
 from service_kit.interceptor import Context
-from service_kit.unary_over_http1.server import UnaryMethod, UnaryServer
+from service_kit.unary_over_http1.server import ConnectionLimits, UnaryServer
+from service_kit.unary_over_http1.unary_method import UnaryMethod
 from service_kit.unary_over_http1.wire import framed
 
 ECHO = "/test.Echo/Echo"
@@ -72,10 +73,11 @@ class Peer:
 
 
 @asynccontextmanager
-async def listening() -> AsyncIterator[Peer]:
+async def listening(limits: ConnectionLimits | None = None) -> AsyncIterator[Peer]:
     """Run a server with the method ECHO; yield its peer."""
     echo = Echo()
-    server = UnaryServer({ECHO: UnaryMethod.of(ECHO, echo.answer, StringValue.FromString)})
+    methods = {ECHO: UnaryMethod.of(ECHO, echo.answer, StringValue.FromString)}
+    server = UnaryServer(methods, limits)
     server.serving = True
     peer = Peer(server, echo, await server.listen("127.0.0.1", 0))
     try:
