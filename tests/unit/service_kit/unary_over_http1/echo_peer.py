@@ -67,6 +67,10 @@ class Peer:
         writer.write(data)
         return await read(reader)
 
+    def has_begun_more_than(self, calls: int) -> bool:
+        """Whether the handler has begun more calls than this."""
+        return self.echo.begun > calls
+
     def hang_up(self) -> None:
         for writer in self._writers:
             writer.close()
