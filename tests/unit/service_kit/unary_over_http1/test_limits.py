@@ -197,7 +197,6 @@ async def test_a_connection_too_many_is_refused_while_all_others_have_calls() ->
 async def test_calls_of_a_peer_that_reads_no_answers_are_not_taken() -> None:
     async with listening() as peer:
         _, writer = await peer.connect()
-        writer.transport.pause_reading()
         large = call(message("a" * 1_000_000))
         begun, taken = -1, 0
         while taken > begun:
