@@ -6,11 +6,10 @@ from typing import NamedTuple
 
 import httptools
 
-from service_kit.limits import MAX_HEADER_BYTES, MAX_MESSAGE_BYTES
+from service_kit.limits import MAX_HEADER_BYTES_BEHIND_ENVOY, MAX_MESSAGE_BYTES
 from service_kit.unary_over_http1.wire import HEAD_BYTES
 
-# The door's limit, and room for the dozen headers that Envoy adds.
-MAX_HEAD_BYTES = MAX_HEADER_BYTES + 4 * 1024
+MAX_HEAD_BYTES = MAX_HEADER_BYTES_BEHIND_ENVOY
 MAX_BODY_BYTES = MAX_MESSAGE_BYTES + HEAD_BYTES
 # Handlers see the headers whose names begin like this. Envoy sends a dozen others, which nobody
 # reads.

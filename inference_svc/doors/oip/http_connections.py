@@ -10,15 +10,14 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from inference_svc.doors.oip.http_answers import error_answer
-from service_kit.limits import MAX_HEADER_BYTES, MAX_MESSAGE_BYTES
+from service_kit.limits import MAX_HEADER_BYTES, MAX_HEADER_BYTES_BEHIND_ENVOY, MAX_MESSAGE_BYTES
 
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 4096
 # Time for the first request to come, seconds. Envoy opens a connection when it has a request.
 FIRST_REQUEST_S = 10.0
-# The door's limit, and room for the dozen headers that Envoy adds.
-MAX_HEAD_BYTES = MAX_HEADER_BYTES + 4 * 1024
+MAX_HEAD_BYTES = MAX_HEADER_BYTES_BEHIND_ENVOY
 # What aiohttp says of a request with more than 128 headers.
 _TOO_MANY_HEADERS = "Too many headers received"
 HEAD_TOO_LARGE = (

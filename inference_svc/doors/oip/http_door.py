@@ -9,6 +9,7 @@ from http import HTTPStatus
 from aiohttp import web
 from grpc import StatusCode
 
+from inference_svc.doors import call_metadata
 from inference_svc.doors.oip.http_answers import (
     JSON,
     Refused,
@@ -119,7 +120,10 @@ class OpenInferenceHttp:
         if len(lengths) > 1:
             raise InvalidArgument(JSON_LENGTH, "is there twice")
         infer = read_request(body, lengths[0], call.model, call.version)
-        answer = await self._inference.infer(call.model, call.version, infer.texts)
+        routing = call_metadata.routing_in(request.headers)
+        answer = await self._inference.infer(
+            call.model, call.version, infer.texts, routing.role, mirrored=routing.mirrored
+        )
         head: dict[str, object] = {
             "model_name": call.model,
             "model_version": answer.served.version,

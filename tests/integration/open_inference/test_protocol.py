@@ -147,7 +147,8 @@ async def test_http_answers_in_json(mesh: OneReplica) -> None:
     [
         ("POST", INFER, b"{", 400, "body: is not JSON"),
         ("POST", INFER, b"", 400, "body: is not JSON"),
-        ("POST", INFER, b"[" * 100_000, 400, "body: is not JSON"),
+        ("POST", INFER, b"[" * 8_000, 400, "body: is not JSON"),
+        ("POST", INFER, b"[" * 100_000, 400, "body: has more than 8,192 values"),
         ("POST", INFER, b'{"inputs": []}', 400, "inputs: one tensor 'text'"),
         ("POST", "/v2/models/other/infer", None, 404, "there is no model other"),
         ("POST", "/v2/models/news/infer", None, 400, "train one first"),

@@ -76,10 +76,6 @@ for kit in (over_grpc, over_http):
         for packing in ("gzip", "deflate"):
             packed = client.infer("reviews", [tensor], request_compression_algorithm=packing)
             assert packed.as_numpy("scores").shape == (3, 2)
-    else:
-        for packing in ("gzip", "deflate"):
-            packed = client.infer("reviews", [tensor], compression_algorithm=packing)
-            assert packed.as_numpy("scores").shape == (3, 2)
     client.close()
 print("ok")
 """
