@@ -13,7 +13,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from prometheus_client import start_http_server
 
-from service_kit.interceptor import ServiceInterceptor
+from service_kit.errors import NotFound
+from service_kit.interceptor import Context, ServiceInterceptor
 from service_kit.limits import MAX_HEADER_BYTES_BEHIND_ENVOY
 from service_kit.logs import configure_logging
 from service_kit.settings import ServiceSettings
@@ -43,6 +44,21 @@ SERVER_OPTIONS: list[tuple[str, int]] = [
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Health(health.aio.HealthServicer):
+    """Tells the health of the services that its server has."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self._names = names
+
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: Context) -> Any:
+        """See grpc.health.v1. Raises NotFound, which names the services."""
+        if request.service not in ("", *self._names):
+            here = ", ".join(self._names)
+            raise NotFound(f"there is no service {request.service[:100]!r} here; there are {here}")
+        return await super().Check(request, context)
 
 
 class Service(Protocol):
@@ -83,7 +99,7 @@ class GrpcServer:
     ) -> None:
         self.service = service
         self.settings = settings
-        self.health = health.aio.HealthServicer()
+        self.health = Health(service.names)
         self.port = 0
         self._reflected = service.names if reflected is None else reflected
         self._server = aio.server(interceptors=[ServiceInterceptor()], options=SERVER_OPTIONS)

@@ -114,6 +114,24 @@ async def test_health_check_and_watch_answer(channel: aio.Channel, server: GrpcS
     watch.cancel()
 
 
+async def test_health_knows_its_services_and_no_others(channel: aio.Channel) -> None:
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    for name in ("", "mesh.v1.PredictService"):
+        answer = await stub.Check(health_pb2.HealthCheckRequest(service=name))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    for name in ("mesh.v1.TrainService", "mesh.v1.predictservice", "x" * 10_000):
+        with pytest.raises(aio.AioRpcError) as caught:
+            await stub.Check(health_pb2.HealthCheckRequest(service=name))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        details = caught.value.details() or ""
+        assert details.endswith("here; there are mesh.v1.PredictService")
+        assert len(details) < 300
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service=name))
+        # The protocol's own rule: a watcher waits for a service that may come.
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        watch.cancel()
+
+
 async def test_the_probe_of_containers_tells_whether_a_server_serves(server: GrpcServer) -> None:
     assert await asyncio.to_thread(is_serving, server.address)
     await server.drain()

@@ -83,8 +83,8 @@ class QueueMachine(RuleBasedStateMachine):
         try:
             self.queue.admit(job)
         except DeadlineTooShort:
-            assert deadline is not None
-            assert deadline <= 0
+            assert until is not None
+            assert until <= self.clock.now
             return None
         except (Unavailable, Exhausted) as error:
             refusal = error
