@@ -12,6 +12,8 @@ BULK_SHARE = 0.5  # of the queue
 BACKGROUND_SHARE = 0.125  # of the queue
 SHORTEST_RETRY_S = 0.05
 LONGEST_RETRY_S = 30.0
+# Less than any answer takes. Envoy rounds shorter deadlines up to this.
+NO_TIME_S = 0.001
 
 
 class Admission:
@@ -43,7 +45,7 @@ class Admission:
         Raises DeadlineTooShort when the job's deadline has passed already, and Exhausted when the
         job does not fit, or would wait beyond its deadline.
         """
-        if job.deadline is not None and job.deadline <= job.arrived:
+        if job.deadline is not None and job.deadline - job.arrived < NO_TIME_S:
             raise DeadlineTooShort("the call's deadline passed before the call came to its turn")
         self._check_room(job)
         cost = sum(job.costs)

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from inference_svc.batching.admission import BACKGROUND_SHARE, BULK_SHARE
+from inference_svc.batching.admission import BACKGROUND_SHARE, BULK_SHARE, NO_TIME_S
 from inference_svc.batching.job import Batch, Job, Lane
 from inference_svc.batching.text_queue import MANY_TEXTS, MOST_TEXTS, TextQueue
 from service_kit.errors import DeadlineTooShort, Exhausted, Unavailable
@@ -84,7 +84,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.queue.admit(job)
         except DeadlineTooShort:
             assert until is not None
-            assert until <= self.clock.now
+            assert until < self.clock.now + 2 * NO_TIME_S
             return None
         except (Unavailable, Exhausted) as error:
             refusal = error
