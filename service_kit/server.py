@@ -60,6 +60,18 @@ class Health(health.aio.HealthServicer):
             raise NotFound(f"there is no service {request.service[:100]!r} here; there are {here}")
         return await super().Check(request, context)
 
+    async def List(self, request: Any, context: Context) -> Any:
+        """See grpc.health.v1."""
+        statuses = {
+            name: await super(Health, self).Check(
+                health_pb2.HealthCheckRequest(service=name), context
+            )
+            for name in ("", *self._names)
+        }
+        # The type stubs lack this method and its messages.
+        messages: Any = health_pb2
+        return messages.HealthListResponse(statuses=statuses)
+
 
 class Service(Protocol):
     """The methods that a service has to have, so that GrpcServer can run it."""
