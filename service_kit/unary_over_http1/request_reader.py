@@ -13,9 +13,10 @@ MAX_HEAD_BYTES = MAX_HEADER_BYTES_BEHIND_ENVOY
 MAX_BODY_BYTES = MAX_MESSAGE_BYTES + HEAD_BYTES
 # Handlers see the headers whose names begin like this. Envoy sends a dozen others, which nobody
 # reads.
-_VISIBLE_HEADERS = (b"x-mesh-", b"grpc-")
+_VISIBLE = (b"x-mesh-", b"grpc-")
+_FIRST_LETTERS = b"xXgG"
 # What a header takes beside its name and value: a colon, a space and the end of the line.
-_HEADER_EXTRA_BYTES = 4
+_LINE_EXTRA_BYTES = 4
 _REFUSAL = b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -34,7 +35,7 @@ class Request(NamedTuple):
     """Size of the whole body."""
 
     head_bytes: int
-    """Size of the path and of all headers."""
+    """Size of the path and of all headers; 0 when that cannot be too large."""
 
     arrived: float
     """When the first byte came, in seconds of time.monotonic."""
@@ -79,6 +80,7 @@ class RequestReader:
 
     def _start(self) -> None:
         self._path = b""
+        self._lines: list[tuple[bytes, bytes]] = []
         self._headers: dict[bytes, bytes] = {}
         self._head_bytes = 0
         self._body = bytearray()
@@ -93,25 +95,25 @@ class RequestReader:
 
     def on_url(self, url: bytes) -> None:
         """Append to the path, which may come in several parts."""
-        self._head_bytes += len(url)
-        if self._head_bytes <= MAX_HEAD_BYTES:
-            self._path += url
+        self._path += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header that handlers see.
-
-        The parser calls this for trailers as well, which gRPC's requests do not have: a client's
-        trailers pass Envoy, and with them names that Envoy removes from headers.
-        """
-        if not self.in_head:
-            return
-        self._head_bytes += len(name) + len(value) + _HEADER_EXTRA_BYTES
-        name = name.lower()
-        if name.startswith(_VISIBLE_HEADERS) and self._head_bytes <= MAX_HEAD_BYTES:
-            self._headers[name] = value
+        """Keep a header; the parser also calls this for trailers."""
+        self._lines.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Go on to the body."""
+        """Pick the headers that handlers see, and go on to the body.
+
+        Trailers come later and are dropped. gRPC's requests have none; a client's own pass Envoy,
+        and with them names that Envoy removes from headers.
+        """
+        if self._held_bytes > MAX_HEAD_BYTES:  # else the head cannot be too large
+            lines = sum(len(name) + len(value) for name, value in self._lines)
+            self._head_bytes = len(self._path) + lines + _LINE_EXTRA_BYTES * len(self._lines)
+        if self._head_bytes <= MAX_HEAD_BYTES:
+            for name, value in self._lines:
+                if name[0] in _FIRST_LETTERS and (lower := name.lower()).startswith(_VISIBLE):
+                    self._headers[lower] = value
         self.in_head = False
         self._held_bytes = 0
 
