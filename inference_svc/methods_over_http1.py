@@ -4,7 +4,8 @@ from inference import open_inference_pb2 as oip
 from inference_svc.doors.oip.grpc_servicer import OpenInferenceServicer
 from inference_svc.doors.predict_servicer import PredictServicer
 from mesh.v1 import predict_pb2
-from service_kit.unary_over_http1.server import UnaryMethod, UnaryServer
+from service_kit.unary_over_http1.server import UnaryServer
+from service_kit.unary_over_http1.unary_method import UnaryMethod
 
 
 def unary_server(predict: PredictServicer, inference: OpenInferenceServicer) -> UnaryServer:

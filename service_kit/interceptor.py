@@ -12,7 +12,7 @@ import grpc
 from grpc import aio
 from prometheus_client import Histogram
 
-from service_kit.errors import InvalidArgument, MeshError
+from service_kit.errors import InvalidArgument, MeshError, Unimplemented
 from service_kit.limits import MAX_MESSAGE_BYTES
 
 log = logging.getLogger(__name__)
@@ -179,6 +179,8 @@ def _wrap_streamed_response(method: str, behaviour: Any, request_streaming: bool
 def _status_code(error: BaseException, context: Context) -> grpc.StatusCode:
     if isinstance(error, MeshError):
         return error.code
+    if _is_missing(error, context):
+        return grpc.StatusCode.UNIMPLEMENTED
     if isinstance(error, aio.AbortError):
         code = context.code()
         return code if isinstance(code, grpc.StatusCode) else grpc.StatusCode.UNKNOWN
@@ -187,9 +189,18 @@ def _status_code(error: BaseException, context: Context) -> grpc.StatusCode:
     return grpc.StatusCode.CANCELLED
 
 
+def _is_missing(error: BaseException, context: Context) -> bool:
+    """Whether a servicer lacks the method: the generated one sets the code and raises the error."""
+    if not isinstance(error, NotImplementedError):
+        return False
+    return context.code() in (grpc.StatusCode.UNIMPLEMENTED, *grpc.StatusCode.UNIMPLEMENTED.value)
+
+
 async def _abort_call(method: str, context: Context, error: BaseException) -> NoReturn:
     if isinstance(error, MeshError):
         await abort(context, error)
+    if _is_missing(error, context):
+        await abort(context, Unimplemented(f"this release does not have {method} here"))
     if isinstance(error, aio.AbortError) or not isinstance(error, Exception):
         raise error
     # The caller gets an id to quote; the log has the traceback under that id.

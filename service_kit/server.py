@@ -13,7 +13,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from prometheus_client import start_http_server
 
-from service_kit.interceptor import ServiceInterceptor
+from service_kit.errors import NotFound
+from service_kit.interceptor import Context, ServiceInterceptor
+from service_kit.limits import MAX_HEADER_BYTES_BEHIND_ENVOY
 from service_kit.logs import configure_logging
 from service_kit.settings import ServiceSettings
 
@@ -27,6 +29,10 @@ SERVER_OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", _TRANSPORT_LIMIT_BYTES),
     ("grpc.max_send_message_length", _TRANSPORT_LIMIT_BYTES),
     ("grpc.so_reuseport", 0),
+    # Between these two, 8 and 16 KiB by default, grpcio refuses calls at random. Equal limits leave
+    # no such range.
+    ("grpc.max_metadata_size", MAX_HEADER_BYTES_BEHIND_ENVOY),
+    ("grpc.absolute_max_metadata_size", MAX_HEADER_BYTES_BEHIND_ENVOY),
     # Without these two, grpcio would answer Envoy's keepalive pings with GOAWAY.
     ("grpc.http2.min_ping_interval_without_data_ms", 2_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -38,6 +44,33 @@ SERVER_OPTIONS: list[tuple[str, int]] = [
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Health(health.aio.HealthServicer):
+    """Tells the health of the services that its server has."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self._names = names
+
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: Context) -> Any:
+        """See grpc.health.v1. Raises NotFound, which names the services."""
+        if request.service not in ("", *self._names):
+            here = ", ".join(self._names)
+            raise NotFound(f"there is no service {request.service[:100]!r} here; there are {here}")
+        return await super().Check(request, context)
+
+    async def List(self, request: Any, context: Context) -> Any:
+        """See grpc.health.v1."""
+        statuses = {
+            name: await super(Health, self).Check(
+                health_pb2.HealthCheckRequest(service=name), context
+            )
+            for name in ("", *self._names)
+        }
+        # The type stubs lack this method and its messages.
+        messages: Any = health_pb2
+        return messages.HealthListResponse(statuses=statuses)
 
 
 class Service(Protocol):
@@ -78,7 +111,7 @@ class GrpcServer:
     ) -> None:
         self.service = service
         self.settings = settings
-        self.health = health.aio.HealthServicer()
+        self.health = Health(service.names)
         self.port = 0
         self._reflected = service.names if reflected is None else reflected
         self._server = aio.server(interceptors=[ServiceInterceptor()], options=SERVER_OPTIONS)

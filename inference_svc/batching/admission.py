@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from inference_svc.batching.job import Job, Lane, QueuedText
 from inference_svc.batching.throughput import Throughput
-from service_kit.errors import Exhausted
+from service_kit.errors import DeadlineTooShort, Exhausted
 
 # While interactive and bulk texts both wait, one batch of this many is for bulk.
 BULK_TURN = 4
@@ -12,6 +12,8 @@ BULK_SHARE = 0.5  # of the queue
 BACKGROUND_SHARE = 0.125  # of the queue
 SHORTEST_RETRY_S = 0.05
 LONGEST_RETRY_S = 30.0
+# Less than any answer takes. Envoy rounds shorter deadlines up to this.
+NO_TIME_S = 0.001
 
 
 class Admission:
@@ -40,8 +42,11 @@ class Admission:
     def admit(self, job: Job, waiting: Mapping[Lane, Sequence[QueuedText]]) -> None:
         """Count a job in; `waiting` are the tokenised texts of each lane, ordered by rank.
 
-        Raises Exhausted when the job does not fit, or would wait beyond its deadline.
+        Raises DeadlineTooShort when the job's deadline has passed already, and Exhausted when the
+        job does not fit, or would wait beyond its deadline.
         """
+        if job.deadline is not None and job.deadline - job.arrived < NO_TIME_S:
+            raise DeadlineTooShort("the call's deadline passed before the call came to its turn")
         self._check_room(job)
         cost = sum(job.costs)
         if job.deadline is not None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from inference_svc.doors import call_metadata
 from inference_svc.doors.answered_by import answered_by
 from inference_svc.doors.messages import model_message, predict_response
+from inference_svc.doors.model_pages import page_of
 from inference_svc.doors.predict_stream import PredictStreamCall
 from inference_svc.serving.replica import Replica
 from inference_svc.serving.slots import SlotKey
@@ -58,7 +59,8 @@ class PredictServicer(predict_pb2_grpc.PredictServiceServicer):
         self, request: pb.ListModelsRequest, context: Context
     ) -> pb.ListModelsResponse:
         served = self._replica.slots.all_served()
-        return pb.ListModelsResponse(models=map(model_message, served))
+        page, next_page = page_of(served, request.page_size, request.page_token)
+        return pb.ListModelsResponse(models=map(model_message, page), next_page_token=next_page)
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.Model:
         name = check_model_name(request.model)

@@ -7,19 +7,30 @@ from typing import NoReturn
 
 from grpc import StatusCode, aio
 
-from service_kit.unary_over_http1.wire import Metadata, decoded, framed, status_lines, timeout_s
+from service_kit.unary_over_http1.wire import (
+    ACCEPTED_ENCODINGS,
+    Metadata,
+    decoded,
+    framed,
+    status_lines,
+    timeout_s,
+)
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\n"
-_LAST_HEAD = _HEAD + b"connection: close\r\n"
+_LAST = b"connection: close\r\n"
+# A call may have failed because of its compression.
+_FAILED_HEAD = b"%bgrpc-accept-encoding: %b\r\n" % (_HEAD, ACCEPTED_ENCODINGS.encode())
 
 
 class UnaryContext:
     """The part of grpc.aio.ServicerContext that the handlers here use."""
 
-    def __init__(self, headers: Mapping[bytes, bytes]) -> None:
-        """`headers` by name in lower case, which is how Envoy writes them."""
+    def __init__(self, headers: Mapping[bytes, bytes], arrived: float) -> None:
+        """`headers` by name in lower case; `arrived` is the time at which the call's deadline began
+        to run, in seconds of time.monotonic.
+        """
         self._headers = headers
-        self._arrived = time.monotonic()
+        self._arrived = arrived
         self._code = StatusCode.OK
         self._message = ""
         self._trailing: Metadata = ()
@@ -55,16 +66,15 @@ class UnaryContext:
 
     def answered(self, message: bytes, last: bool) -> bytes:
         """Return the response with a message. `last`: the connection closes after it."""
-        head, body = _LAST_HEAD if last else _HEAD, framed(message)
-        end = _end_of_answer(self._trailing)
-        return b"%btransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n%b\r\n" % (
-            *(head, len(body), body, end),
+        body, end = framed(message), _end_of_answer(self._trailing)
+        return b"%b%btransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n%b\r\n" % (
+            *(_HEAD, _LAST if last else b"", len(body), body, end),
         )
 
     def failed(self, last: bool) -> bytes:
         """Return the response of an aborted call. `last`: the connection closes after it."""
         end = status_lines(self._code, self._message, self._trailing)
-        return b"%bcontent-length: 0\r\n%b\r\n" % (_LAST_HEAD if last else _HEAD, end)
+        return b"%b%bcontent-length: 0\r\n%b\r\n" % (_FAILED_HEAD, _LAST if last else b"", end)
 
 
 # The trailers of an answer name the replica and the version, so the same few come again and again.

@@ -9,71 +9,58 @@ there are no HTTP/2 streams to track.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
-import httptools
 from grpc import StatusCode, aio
 
-from service_kit.errors import MeshError
-from service_kit.interceptor import (
-    Context,
-    Undecodable,
-    message_too_large,
-    safe_decoder,
-    wrap_unary_response,
-)
-from service_kit.limits import MAX_MESSAGE_BYTES
+from service_kit.interceptor import Context
 from service_kit.unary_over_http1.context import UnaryContext
-from service_kit.unary_over_http1.wire import HEAD_BYTES, HEALTH_PATH, unframed
+from service_kit.unary_over_http1.request_reader import Refused, Request, RequestReader
+from service_kit.unary_over_http1.unary_method import UnaryMethod
+from service_kit.unary_over_http1.wire import HEALTH_PATH
 
 log = logging.getLogger(__name__)
 
 _HEALTH = HEALTH_PATH.encode()
-_MOST_BODY_BYTES = MAX_MESSAGE_BYTES + HEAD_BYTES
-# Handlers see the headers whose names begin like this. Envoy sends a dozen others, which nobody
-# reads.
-_VISIBLE_HEADERS = (b"x-mesh-", b"grpc-")
 _HEALTHY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 _LEAVING = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
-_MALFORMED = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_FULL = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _WRONG_VERB = b"HTTP/1.1 405 Method Not Allowed\r\nallow: POST\r\ncontent-length: 0\r\n\r\n"
 
 
 @dataclass(frozen=True)
-class UnaryMethod:
-    """The handler of one method and the decoder of its requests."""
+class ConnectionLimits:
+    """What one server takes of its peers."""
 
-    answer: Callable[[Any, Context], Awaitable[Any]]
-    """Takes a message or an Undecodable, and the context. It turns errors into `context.abort`,
-    which raises aio.AbortError."""
+    connections: int = 4096
+    """Connections at once. A further one takes the place of the one that is idle longest; while all
+    have calls it is refused."""
 
-    decode: Callable[[bytes], Any]
-    """Returns a message, or an Undecodable when the bytes are none."""
+    head_s: float = 10.0
+    """Seconds for the first request to begin, and for the headers of any request to come."""
 
-    @classmethod
-    def of(
-        cls,
-        path: str,
-        behaviour: Callable[[Any, Context], Awaitable[Any]],
-        decode: Callable[[bytes], Any],
-    ) -> "UnaryMethod":
-        """Give `behaviour` the error mapping and the metrics of every gRPC handler here."""
-        return cls(wrap_unary_response(path, behaviour), safe_decoder(decode))
+    request_s: float = 60.0
+    """Seconds for a request to come. Envoy gives no call more than half of this."""
 
 
 class UnaryServer:
     """Listens on a port of its own; a server that never listened may be closed as well."""
 
-    def __init__(self, methods: Mapping[str, UnaryMethod]) -> None:
+    def __init__(
+        self, methods: Mapping[str, UnaryMethod], limits: ConnectionLimits | None = None
+    ) -> None:
         """`methods` by path, for example `/mesh.v1.PredictService/Predict`."""
         self.methods = {path.encode(): method for path, method in methods.items()}
         self.serving = False
         """Whether Envoy's health checks are answered with 200; otherwise with 503."""
 
         self.closing = False
+        self.limits = limits or ConnectionLimits()
         self._connections: set[UnaryConnection] = set()
         self._connection_closed = asyncio.Event()
         self._listener: asyncio.Server | None = None
@@ -108,9 +95,17 @@ class UnaryServer:
         for connection in tuple(self._connections):
             connection.abort()
 
-    def connection_opened(self, connection: "UnaryConnection") -> None:
-        """Count a new connection."""
+    def admits(self, connection: "UnaryConnection") -> bool:
+        """Count a new connection, unless there are too many and each of them has a call."""
+        if len(self._connections) >= self.limits.connections:
+            idle = [other for other in self._connections if other.is_idle]
+            if not idle:
+                return False
+            oldest = min(idle, key=lambda other: other.last_used)
+            self._connections.discard(oldest)
+            oldest.abort()
         self._connections.add(connection)
+        return True
 
     def connection_closed(self, connection: "UnaryConnection") -> None:
         """Forget a connection that has ended."""
@@ -123,95 +118,107 @@ class UnaryConnection(asyncio.Protocol):
 
     def __init__(self, server: UnaryServer) -> None:
         self._server = server
-        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self._reader: RequestReader | None = RequestReader(self._take)
         self._transport: asyncio.Transport | None = None
         self._call: asyncio.Task[None] | None = None
+        self._slowness: asyncio.TimerHandle | None = None
         self.carries_health_checks = False
+        self.last_used = time.monotonic()
+        """When the connection was opened or its latest request had come, by time.monotonic."""
 
-        self._path = b""
-        self._headers: dict[bytes, bytes] = {}
-        self._body: list[bytes] = []
-        self._body_bytes = 0
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call is under way."""
+        return self._call is None
 
     # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self._transport = cast(asyncio.Transport, transport)
-        self._server.connection_opened(self)
+        if self._server.admits(self):
+            self._watch()
+        else:
+            self._end(_FULL)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        if self._parser is None:
+        if self._reader is None:
             return
         try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._end(_MALFORMED)
+            self._reader.feed(data)
+        except Refused as refused:
+            self._end(refused.response)
+            return
+        if self._slowness is None:
+            self._watch()
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol. Takes no more calls of a peer that does not read its answers."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        if self._transport is not None:
+            self._transport.resume_reading()
 
     def connection_lost(self, error: Exception | None) -> None:
         """See asyncio.Protocol. Cancels the call, since nobody waits for its answer any more."""
-        self._parser = None
+        self._reader = None
+        if self._slowness is not None:
+            self._slowness.cancel()
         if self._call is not None:
             self._call.cancel()
         self._server.connection_closed(self)
 
-    # Called by the parser.
-
-    def on_url(self, url: bytes) -> None:
-        """Append to the path, which may come in several parts."""
-        self._path += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header that handlers see; the parser also calls this for trailers."""
-        if name.startswith(_VISIBLE_HEADERS):
-            self._headers[name] = value
-
-    def on_body(self, part: bytes) -> None:
-        """Keep a part of the body; once the body is too large, only count its bytes."""
-        self._body_bytes += len(part)
-        if self._body_bytes <= _MOST_BODY_BYTES:
-            self._body.append(part)
-
-    def on_message_complete(self) -> None:
-        """Answer the request, of which every byte has come now."""
-        if self._parser is None:
+    def _watch(self) -> None:
+        """End the connection when the request that is coming is not whole in time."""
+        self._slowness = None
+        if self._reader is None or self._reader.arrived is None:
             return
-        path, headers, body = self._path, self._headers, b"".join(self._body)
-        self._path, self._headers, self._body = b"", {}, []
-        size, self._body_bytes = self._body_bytes, 0
+        limits = self._server.limits
+        limit = limits.head_s if self._reader.in_head else limits.request_s
+        left = self._reader.arrived + limit - time.monotonic()
+        if left > 0:
+            self._slowness = asyncio.get_running_loop().call_later(left, self._watch)
+        else:
+            self._end(_TOO_SLOW)
+
+    # Called by the reader.
+
+    def _take(self, request: Request) -> None:
+        """Answer a request."""
         if self._call is not None:
             # Envoy waits for each answer before it sends the next request on a connection, so
             # this peer is not Envoy.
-            self._end(_MALFORMED)
-            return
-        verb = self._parser.get_method()
-        if verb == b"GET" and path == _HEALTH:
+            raise Refused(b"400 Bad Request")
+        self.last_used = request.arrived
+        if request.verb == b"GET" and request.path == _HEALTH:
             self.carries_health_checks = True
             self._write(_HEALTHY if self._server.serving else _LEAVING)
-            return
-        if verb != b"POST":
+        elif request.verb != b"POST":
             # The response has no body, so it is a complete answer to HEAD too.
             self._write(_WRONG_VERB)
-            return
-        call = self._answer(path, UnaryContext(headers), body, size)
-        self._call = asyncio.get_running_loop().create_task(call)
+        else:
+            self._call = asyncio.get_running_loop().create_task(self._answer(request))
 
     # The call.
 
-    async def _answer(self, path: bytes, context: UnaryContext, body: bytes, size: int) -> None:
+    async def _answer(self, request: Request) -> None:
+        context = UnaryContext(request.headers, request.arrived)
         try:
-            method = self._server.methods.get(path)
+            method = self._server.methods.get(request.path)
             if method is None:
                 await context.abort(StatusCode.UNIMPLEMENTED, "there is no such method here")
-            request = _message(method, context, body, size)
-            response = await method.answer(request, cast(Context, context))
+            message = method.message(request)
+            response = await method.answer(message, cast(Context, context))
             self._write(context.answered(response.SerializeToString(), self._server.closing))
         except aio.AbortError:
             self._write(context.failed(self._server.closing))
         except Exception:
             # Errors of the handler end in AbortError above, so this response cannot be encoded.
-            log.exception("call failed", extra={"path": path.decode("latin-1")})
+            log.exception("call failed", extra={"path": request.path.decode("latin-1")})
             self.abort()
         finally:
             self._call = None
@@ -229,7 +236,7 @@ class UnaryConnection(asyncio.Protocol):
             self._transport.abort()
 
     def _end(self, response: bytes) -> None:
-        self._parser = None
+        self._reader = None
         self._write(response)
         if self._transport is not None:
             self._transport.close()
@@ -237,16 +244,3 @@ class UnaryConnection(asyncio.Protocol):
     def _write(self, response: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(response)
-
-
-def _message(method: UnaryMethod, context: UnaryContext, body: bytes, size: int) -> Any:
-    """Return the message, or an Undecodable. `size`: bytes of the whole body; when that is too
-    large, `body` has its first bytes only.
-    """
-    if size > _MOST_BODY_BYTES:
-        return Undecodable(message_too_large(size - HEAD_BYTES))
-    encoding = context.header(b"grpc-encoding").decode("latin-1")
-    try:
-        return method.decode(unframed(body, encoding, MAX_MESSAGE_BYTES))
-    except MeshError as error:
-        return Undecodable(error)

@@ -1,20 +1,21 @@
 """gRPC's encoding of messages, metadata, deadlines and statuses; see gRPC's PROTOCOL-HTTP2."""
 
 import base64
-import zlib
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote_from_bytes
 
 from grpc import StatusCode
 
-from service_kit.errors import InvalidArgument, Unimplemented
+from service_kit.decompression import ENCODINGS, decompressed
+from service_kit.errors import InvalidArgument, MeshError, Unimplemented
 
 Metadata = Sequence[tuple[str, str | bytes]]
 HEAD_BYTES = 5  # in front of a message: the flag of compression and four bytes of length
 # Path of Envoy's health checks, which ask whether a server takes unary calls over HTTP/1.1.
 HEALTH_PATH = "/mesh.v1/health"
 _UNIT_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
-_WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+# The compressions of messages that are read here, as a value of grpc-accept-encoding.
+ACCEPTED_ENCODINGS = ",".join(("identity", *ENCODINGS))
 # Printable ASCII without the percent sign, which begins an escape.
 _SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
@@ -27,22 +28,24 @@ def framed(message: bytes) -> bytes:
 def unframed(body: bytes, encoding: str, limit: int) -> bytes:
     """Return the message in a body, unpacked when it is compressed, but `limit` + 1 bytes at most.
 
-    Raises InvalidArgument when the body is not one whole message or its compression is broken,
-    and Unimplemented when the compression `encoding` is neither gzip nor deflate.
+    As gRPC demands, raises MeshError (INTERNAL) for a message that is marked as compressed in a
+    call without a compression, and Unimplemented when the compression `encoding` is not known.
+    Raises InvalidArgument when the body is not one whole message or its compression is broken.
     """
     if len(body) < HEAD_BYTES or len(body) - HEAD_BYTES != int.from_bytes(body[1:5], "big"):
         raise InvalidArgument("message", "the body is not exactly one whole message")
     message = body[HEAD_BYTES:]
-    if body[0] == 0:
+    compressed = body[0]
+    if compressed == 0:
         return message
-    bits = _WINDOW_BITS.get(encoding)
-    if bits is None:
-        known = ", ".join(_WINDOW_BITS)
+    if compressed != 1:
+        raise MeshError(f"message: its first byte is {compressed}; 0 and 1 (compressed) are known")
+    if encoding in ("", "identity"):
+        raise MeshError("message: is marked as compressed, but the call's grpc-encoding names none")
+    if encoding not in ENCODINGS:
+        known = ", ".join(ENCODINGS)
         raise Unimplemented(f"grpc-encoding {encoding[:40]!r} is not known here; send {known}")
-    try:
-        return zlib.decompressobj(bits).decompress(message, limit + 1)
-    except zlib.error as error:
-        raise InvalidArgument("message", f"is not {encoding}: {error}") from error
+    return decompressed(message, encoding, limit, "message")
 
 
 def timeout_s(header: bytes) -> float | None:

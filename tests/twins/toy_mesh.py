@@ -34,6 +34,7 @@ class ToyMesh:
     replicas: list[ToyPredict]
     servers: list[GrpcServer]
     train: ToyTrain
+    training: GrpcServer
     cluster: str
     """Name of the cluster to which Envoy sends predictions."""
 
@@ -89,7 +90,7 @@ async def running_mesh(
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=envoy.url, timeout=20))
         channel = await stack.enter_async_context(aio.insecure_channel(envoy.address, NO_LIMIT))
         upstreams = {str(address) for address in (unary_at if over_http1 else replicas_at)}
-        yield ToyMesh(envoy, replicas, servers, train, cluster, upstreams, http, channel)
+        yield ToyMesh(envoy, replicas, servers, train, others[0], cluster, upstreams, http, channel)
 
 
 def unary_address(server: GrpcServer) -> Address:

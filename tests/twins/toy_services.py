@@ -20,7 +20,8 @@ from service_kit.errors import Aborted, MeshError, NotFound, Unavailable
 from service_kit.limits import check_model_name, check_texts
 from service_kit.server import GrpcServer
 from service_kit.settings import ServiceSettings
-from service_kit.unary_over_http1.server import UnaryMethod, UnaryServer
+from service_kit.unary_over_http1.server import UnaryServer
+from service_kit.unary_over_http1.unary_method import UnaryMethod
 
 Context = aio.ServicerContext[Any, Any]
 

@@ -1,16 +1,21 @@
 """The Open Inference Protocol over gRPC, as GRPCInferenceService; only translates messages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from inference import open_inference_pb2 as pb
 from inference import open_inference_pb2_grpc
 from inference_svc.doors import call_metadata
+from inference_svc.doors.oip.parameters import CONTENT_TYPE, check_parameters
 from inference_svc.doors.oip.protocol import EXTENSIONS, SERVER_NAME, SERVER_VERSION, OpenInference
 from inference_svc.doors.oip.tensors import (
+    BOOL,
     BYTES,
     INPUT,
+    SHOWN_NAMES,
+    TEXT,
     OutputTensor,
     Tensor,
+    check_count,
     check_input,
     check_outputs,
     output_tensor,
@@ -65,12 +70,13 @@ class OpenInferenceServicer(open_inference_pb2_grpc.GRPCInferenceServiceServicer
     async def ModelInfer(
         self, request: pb.ModelInferRequest, context: Context
     ) -> pb.ModelInferResponse:
-        wanted = check_outputs([output.name for output in request.outputs])
+        wanted = _wanted(request)
+        texts = _texts(request)
         routing = call_metadata.routing(context)
         answer = await self._inference.infer(
             request.model_name,
             request.model_version,
-            _texts(request),
+            texts,
             routing.role,
             call_metadata.deadline(context),
             routing.mirrored,
@@ -88,17 +94,39 @@ class OpenInferenceServicer(open_inference_pb2_grpc.GRPCInferenceServiceServicer
         )
 
 
+def _wanted(request: pb.ModelInferRequest) -> tuple[str, ...]:
+    check_parameters("parameters", _values(request.parameters), CONTENT_TYPE)
+    check_count(request.outputs)
+    for index, output in enumerate(request.outputs):
+        check_parameters(f"outputs[{index}].parameters", _values(output.parameters))
+    return check_outputs([output.name for output in request.outputs])
+
+
 def _texts(request: pb.ModelInferRequest) -> list[str]:
-    names = [tensor.name for tensor in request.inputs]
+    names = [tensor.name for tensor in request.inputs[:SHOWN_NAMES]]
     first = request.inputs[0] if request.inputs else pb.ModelInferRequest.InferInputTensor()
     count = check_input(names, first.datatype, list(first.shape))
+    check_parameters(f"{TEXT}.parameters", _values(first.parameters), CONTENT_TYPE)
     raw: Sequence[bytes] = request.raw_input_contents
-    if not raw:
-        return texts_of(first.contents.bytes_contents, count)
-    if len(raw) != 1 or first.HasField("contents"):
-        problem = f"has {len(raw)} entries; one is needed for each input, and no contents then"
-        raise InvalidArgument("raw_input_contents", problem)
-    return texts_of(split_elements(raw[0], count), count)
+    if raw:
+        if len(raw) != 1 or first.HasField("contents"):
+            problem = f"has {len(raw)} entries; one is needed for each input, and no contents then"
+            raise InvalidArgument("raw_input_contents", problem)
+        return texts_of(split_elements(raw[0], count), count)
+    for other, _ in first.contents.ListFields():
+        if other.name != "bytes_contents":
+            raise InvalidArgument(f"{TEXT}.contents", f"has {other.name}; send bytes_contents")
+    return texts_of(first.contents.bytes_contents, count)
+
+
+def _values(parameters: Mapping[str, pb.InferParameter]) -> Iterator[tuple[str, object]]:
+    """Names and values of parameters; None for one that has no value."""
+    return ((name, _value(parameter)) for name, parameter in parameters.items())
+
+
+def _value(parameter: pb.InferParameter) -> object:
+    choice = parameter.WhichOneof("parameter_choice")
+    return None if choice is None else getattr(parameter, choice)
 
 
 def _metadata(tensor: Tensor) -> pb.ModelMetadataResponse.TensorMetadata:
@@ -116,6 +144,8 @@ def _output(tensor: OutputTensor, with_contents: bool) -> pb.ModelInferResponse.
     )
     if with_contents and tensor.datatype == BYTES:
         output.contents.bytes_contents.extend(str(value).encode() for value in tensor.values)
+    elif with_contents and tensor.datatype == BOOL:
+        output.contents.bool_contents.extend(bool(value) for value in tensor.values)
     elif with_contents:
         output.contents.fp32_contents.extend(float(value) for value in tensor.values)
     return output

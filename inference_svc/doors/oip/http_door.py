@@ -1,58 +1,44 @@
 """The Open Inference Protocol over HTTP; only translates JSON and binary tensors."""
 
-import json
+import asyncio
 import logging
-import re
 import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
-from math import ceil
-from typing import Any
 
 from aiohttp import web
 from grpc import StatusCode
 
+from inference_svc.doors import call_metadata
+from inference_svc.doors.oip.http_answers import (
+    JSON,
+    Refused,
+    answer_of,
+    error_answer,
+    json_answer,
+)
+from inference_svc.doors.oip.http_connections import (
+    HEAD_TOO_LARGE,
+    MAX_HEAD_BYTES,
+    connection_server,
+    head_bytes,
+)
+from inference_svc.doors.oip.http_paths import Call, call_at
 from inference_svc.doors.oip.json_bodies import read_request, write_answer
 from inference_svc.doors.oip.protocol import EXTENSIONS, SERVER_NAME, SERVER_VERSION, OpenInference
 from inference_svc.doors.oip.tensors import INPUT, Tensor, output_tensor
-from service_kit.errors import Exhausted, InvalidArgument, MeshError, NotFound, Unavailable
+from service_kit.decompression import ENCODINGS, decompressed
+from service_kit.errors import InvalidArgument, MeshError
 from service_kit.interceptor import RPC_SECONDS
 from service_kit.limits import MAX_MESSAGE_BYTES
 
 log = logging.getLogger(__name__)
 
 JSON_LENGTH = "Inference-Header-Content-Length"
-_JSON = "application/json"
 _BINARY = "application/octet-stream"
-_MODEL = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/ready|/infer)?")
-_STATUS = {
-    StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
-    StatusCode.FAILED_PRECONDITION: HTTPStatus.BAD_REQUEST,
-    StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
-    StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
-    StatusCode.UNIMPLEMENTED: HTTPStatus.NOT_IMPLEMENTED,
-    StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
-    StatusCode.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
-}
-
-
-@dataclass(frozen=True)
-class _Call:
-    """The call that a path stands for; with `model` "" it is about the server itself."""
-
-    method: str
-    model: str = ""
-    version: str = ""
-
-
-_SERVER_CALLS = {
-    "/v2": _Call("metadata"),
-    "/v2/": _Call("metadata"),
-    "/v2/health/live": _Call("live"),
-    "/v2/health/ready": _Call("ready"),
-}
+_ENCODINGS = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
+# Time for a body to come, seconds. Envoy gives no call more than half of this.
+BODY_S = 60.0
 
 
 class OpenInferenceHttp:
@@ -61,10 +47,8 @@ class OpenInferenceHttp:
     def __init__(self, inference: OpenInference, grace_s: float) -> None:
         """`grace_s` is the time in seconds that requests get to finish when the listener closes."""
         self._inference = inference
-        # When a client hangs up, its handler is cancelled, and its texts leave the queue.
-        server = web.Server(
-            self._answer, request_factory=_request, handler_cancellation=True, access_log=None
-        )
+        # A handler that is cancelled takes its texts out of the queue.
+        server = connection_server(self._answer)
         self._runner = web.ServerRunner(server, shutdown_timeout=grace_s)
 
     async def listen(self, host: str, port: int) -> None:
@@ -80,48 +64,47 @@ class OpenInferenceHttp:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         started, method, code = time.perf_counter(), "unknown", StatusCode.OK
         try:
-            call = _call(request.path)
-            if call is None:
-                raise NotFound(f"there is nothing at {request.path[:100]}")
+            if head_bytes(request) > MAX_HEAD_BYTES:
+                raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, HEAD_TOO_LARGE)
+            call = call_at(request.rel_url.raw_path)
             method = call.method
-            verb = "POST" if call.method == "infer" else "GET"
-            if request.method not in (verb, "HEAD" if verb == "GET" else verb):
-                return _error(HTTPStatus.METHOD_NOT_ALLOWED, f"send {verb}", {"Allow": verb})
+            if request.method not in call.verbs:
+                allowed = {"Allow": ", ".join(call.verbs)}
+                raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, f"send {call.verbs[0]}", allowed)
             return await self._result(call, request)
-        except web.HTTPRequestEntityTooLarge:
+        except Refused as refused:
             code = StatusCode.INVALID_ARGUMENT
-            limit = f"body: is larger than the limit of {MAX_MESSAGE_BYTES:,} bytes"
-            return _error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, limit)
+            return refused.response
         except MeshError as error:
             code = error.code
-            return _mesh_error(error)
+            return answer_of(error)
         except Exception:
             code, incident = StatusCode.INTERNAL, uuid.uuid4().hex[:12]
             log.exception("call failed", extra={"path": request.path, "incident": incident})
             message = f"internal error; the log has it as {incident}"
-            return _error(HTTPStatus.INTERNAL_SERVER_ERROR, message)
+            return error_answer(HTTPStatus.INTERNAL_SERVER_ERROR, message)
         finally:
             seconds = time.perf_counter() - started
             RPC_SECONDS.labels(f"/v2/{method}", code.name).observe(seconds)
 
-    async def _result(self, call: _Call, request: web.BaseRequest) -> web.Response:
+    async def _result(self, call: Call, request: web.BaseRequest) -> web.Response:
         inference = self._inference
         if call.method == "infer":
             return await self._infer(call, request)
         if call.method == "live":
-            return _json({"live": True})
+            return json_answer({"live": True})
         if call.method == "ready":
             if call.model:
                 await inference.find(call.model, call.version)
             status = HTTPStatus.OK if inference.ready else HTTPStatus.BAD_REQUEST
-            return _json({"ready": inference.ready}, status)
+            return json_answer({"ready": inference.ready}, status)
         if call.model:
-            return _json(await self._model(call))
-        return _json(
+            return json_answer(await self._model(call))
+        return json_answer(
             {"name": SERVER_NAME, "version": SERVER_VERSION, "extensions": list(EXTENSIONS)}
         )
 
-    async def _model(self, call: _Call) -> dict[str, object]:
+    async def _model(self, call: Call) -> dict[str, object]:
         model = await self._inference.describe(call.model, call.version)
         return {
             "name": model.name,
@@ -131,10 +114,16 @@ class OpenInferenceHttp:
             "outputs": [_metadata(tensor) for tensor in model.outputs],
         }
 
-    async def _infer(self, call: _Call, request: web.BaseRequest) -> web.Response:
+    async def _infer(self, call: Call, request: web.BaseRequest) -> web.Response:
         body = await _body(request)
-        infer = read_request(body, request.headers.get(JSON_LENGTH))
-        answer = await self._inference.infer(call.model, call.version, infer.texts)
+        lengths = request.headers.getall(JSON_LENGTH, [None])
+        if len(lengths) > 1:
+            raise InvalidArgument(JSON_LENGTH, "is there twice")
+        infer = read_request(body, lengths[0], call.model, call.version)
+        routing = call_metadata.routing_in(request.headers)
+        answer = await self._inference.infer(
+            call.model, call.version, infer.texts, routing.role, mirrored=routing.mirrored
+        )
         head: dict[str, object] = {
             "model_name": call.model,
             "model_version": answer.served.version,
@@ -146,56 +135,40 @@ class OpenInferenceHttp:
         written = write_answer(head, tensors, infer.binary)
         headers = dict(self._inference.headers(answer))
         if written.json_bytes is None:
-            return web.Response(body=written.content, content_type=_JSON, headers=headers)
+            return web.Response(body=written.content, content_type=JSON, headers=headers)
         headers[JSON_LENGTH] = str(written.json_bytes)
         return web.Response(body=written.content, content_type=_BINARY, headers=headers)
 
 
-def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-    loop = task.get_loop()
-    return web.BaseRequest(
-        message, payload, protocol, writer, task, loop, client_max_size=MAX_MESSAGE_BYTES
-    )
-
-
 async def _body(request: web.BaseRequest) -> bytes:
+    """The whole body, unpacked when it is compressed."""
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("", "identity", *_ENCODINGS):
+        known = ", ".join(ENCODINGS)
+        message = f"Content-Encoding {encoding[:40]!r} is not known here; send {known} or none"
+        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message, {"Accept-Encoding": known})
     try:
-        return await request.read()
+        async with asyncio.timeout(BODY_S):
+            body = await request.read()
     except web.RequestPayloadError as error:
         raise InvalidArgument("body", f"cannot be read: {error}") from error
+    except web.HTTPRequestEntityTooLarge as error:
+        raise _too_large() from error
+    except TimeoutError as error:
+        raise Refused(
+            HTTPStatus.REQUEST_TIMEOUT, f"the body does not come; it has {BODY_S:g} s"
+        ) from error
+    if encoding in _ENCODINGS:
+        body = decompressed(body, _ENCODINGS[encoding], MAX_MESSAGE_BYTES, "body")
+        if len(body) > MAX_MESSAGE_BYTES:
+            raise _too_large()
+    return body
 
 
-def _call(path: str) -> _Call | None:
-    call = _SERVER_CALLS.get(path)
-    if call is None and (match := _MODEL.fullmatch(path)):
-        model, version, verb = match.groups()
-        method = verb[1:] if verb else "metadata"
-        return _Call(method, model, version or "")
-    return call
+def _too_large() -> Refused:
+    message = f"body: is larger than the limit of {MAX_MESSAGE_BYTES:,} bytes"
+    return Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
 
 
 def _metadata(tensor: Tensor) -> dict[str, object]:
     return {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
-
-
-def _json(
-    value: Mapping[str, object],
-    status: HTTPStatus = HTTPStatus.OK,
-    headers: Mapping[str, str] | None = None,
-) -> web.Response:
-    # An error quotes the request, in which there may be half of a surrogate pair.
-    body = json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace")
-    return web.Response(body=body, status=status, content_type=_JSON, headers=headers)
-
-
-def _error(
-    status: HTTPStatus, message: str, headers: Mapping[str, str] | None = None
-) -> web.Response:
-    return _json({"error": message}, status, headers)
-
-
-def _mesh_error(error: MeshError) -> web.Response:
-    headers = None
-    if isinstance(error, Exhausted | Unavailable):
-        headers = {"Retry-After": str(max(1, ceil(error.retry_after_s)))}
-    return _error(_STATUS.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR), str(error), headers)

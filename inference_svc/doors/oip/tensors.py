@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol: texts in, labels and scores out."""
+"""Tensors of the Open Inference Protocol: texts in; labels, scores and what was cut off out."""
 
 import json
 import struct
@@ -11,9 +11,10 @@ from inference_svc.serving.replica import Answer
 from service_kit.errors import InvalidArgument
 from service_kit.limits import MAX_TEXTS
 
-TEXT, LABEL, SCORE, SCORES = "text", "label", "score", "scores"
-BYTES, FP32 = "BYTES", "FP32"
-OUTPUTS = (LABEL, SCORE, SCORES)
+TEXT, LABEL, SCORE, SCORES, TRUNCATED = "text", "label", "score", "scores", "truncated"
+BYTES, FP32, BOOL = "BYTES", "FP32", "BOOL"
+OUTPUTS = (LABEL, SCORE, SCORES, TRUNCATED)
+SHOWN_NAMES = 8  # names of inputs that an error repeats
 # The length that stands before each element of a BYTES tensor.
 _LENGTH = struct.Struct("<I")
 
@@ -31,7 +32,7 @@ class Tensor:
 class OutputTensor(Tensor):
     """A tensor of an answer. `values` are in row-major order; `raw` holds them as bytes."""
 
-    values: Sequence[str] | Sequence[float]
+    values: Sequence[str] | Sequence[float] | Sequence[bool]
     raw: bytes
     parameters: Mapping[str, str] = field(default_factory=dict)
 
@@ -45,6 +46,7 @@ def metadata_of_outputs(labels: Sequence[str]) -> tuple[Tensor, ...]:
         Tensor(LABEL, BYTES, (-1,)),
         Tensor(SCORE, FP32, (-1,)),
         Tensor(SCORES, FP32, (-1, len(labels))),
+        Tensor(TRUNCATED, BOOL, (-1,)),
     )
 
 
@@ -55,14 +57,15 @@ def check_input(names: Sequence[str], datatype: str, shape: Sequence[int]) -> in
     [n, 1], and n is within the limit.
     """
     if tuple(names) != (TEXT,):
-        shown = ", ".join(name[:60] for name in names[:8]) or "none"
+        shown = ", ".join(name[:60] for name in names[:SHOWN_NAMES]) or "none"
         raise InvalidArgument("inputs", f"one tensor {TEXT!r} is taken; sent: {shown}")
     if datatype != BYTES:
         raise InvalidArgument(TEXT, f"has datatype {datatype[:20]!r}; it must be {BYTES}")
     if len(shape) not in (1, 2) or shape[1:] not in ([], [1]) or shape[0] < 0:
         raise InvalidArgument(TEXT, f"has shape {str(list(shape))[:60]}; it must be [n] or [n, 1]")
     if not 1 <= shape[0] <= MAX_TEXTS:
-        raise InvalidArgument(TEXT, f"has {shape[0]:,} texts; send 1 to {MAX_TEXTS:,} a request")
+        count = f"{shape[0]:,}" if shape[0] < 2**63 else "far too many"
+        raise InvalidArgument(TEXT, f"has {count} texts; send 1 to {MAX_TEXTS:,} a request")
     return shape[0]
 
 
@@ -101,6 +104,13 @@ def texts_of(elements: Sequence[bytes], count: int) -> list[str]:
         except UnicodeDecodeError as error:
             raise InvalidArgument(f"{TEXT}[{index}]", "is not UTF-8") from error
     return texts
+
+
+def check_count(outputs: Sequence[object]) -> None:
+    """Raise InvalidArgument when a request names more outputs than there are."""
+    if len(outputs) > len(OUTPUTS):
+        problem = f"names {len(outputs):,} tensors; there are {', '.join(OUTPUTS)}"
+        raise InvalidArgument("outputs", problem)
 
 
 def check_outputs(names: Sequence[str]) -> tuple[str, ...]:
@@ -143,10 +153,16 @@ def _scores(answer: Answer) -> OutputTensor:
     return OutputTensor(SCORES, FP32, scores.shape, values, scores.tobytes(), {"labels": labels})
 
 
+def _truncated(answer: Answer) -> OutputTensor:
+    truncated = np.array(answer.classified.truncated, np.bool_)
+    return OutputTensor(TRUNCATED, BOOL, truncated.shape, truncated.tolist(), truncated.tobytes())
+
+
 _MAKERS: Mapping[str, Callable[[Answer], OutputTensor]] = {
     LABEL: _label,
     SCORE: _score,
     SCORES: _scores,
+    TRUNCATED: _truncated,
 }
 
 

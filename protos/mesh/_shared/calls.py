@@ -24,6 +24,8 @@ BULK_TEXTS = 64
 BULK_WINDOW = 16
 # Examples in one message of an import.
 IMPORT_EXAMPLES = 2_000
+# Items in one page of a list that is read to its end: as many as the mesh sends at once.
+PAGE_SIZE = 1_000
 # A bulk scoring or a watch gives up after this many failures without an answer in between.
 STREAM_ATTEMPTS = 5
 # Seconds between a failure and the next connection.

@@ -92,8 +92,15 @@ class MeshClient:
                 wanted += 1
 
     def list_models(self) -> list[predict_pb2.Model]:
-        """The models in service."""
-        return list((call(self._predict.ListModels, predict_pb2.ListModelsRequest())).models)
+        """The models in service, all pages of them."""
+        request = predict_pb2.ListModelsRequest(page_size=calls.PAGE_SIZE)
+        models: list[predict_pb2.Model] = []
+        while True:
+            page = call(self._predict.ListModels, request)
+            models.extend(page.models)
+            if not page.next_page_token:
+                return models
+            request.page_token = page.next_page_token
 
     def get_model(self, model: str) -> predict_pb2.Model:
         """The version of a model in service."""

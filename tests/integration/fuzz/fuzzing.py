@@ -68,7 +68,8 @@ class Answer:
 async def answered(channel: aio.Channel, method: str, *requests: bytes) -> Answer:
     """Send messages, as bytes, to a method, and read its whole answer.
 
-    Of WatchTraining, whose answer does not end while the job is queued, read one message.
+    Of WatchTraining, whose answer does not end while the job is queued, and of Watch, whose answer
+    never ends, read one message.
     """
     ask: Any = channel.stream_stream(method)
     answer = Answer([])
@@ -76,7 +77,7 @@ async def answered(channel: aio.Channel, method: str, *requests: bytes) -> Answe
     try:
         async for message in call:
             answer.messages.append(message)
-            if method.endswith("WatchTraining"):
+            if method.endswith(("WatchTraining", "/Watch")):
                 call.cancel()
                 break
     except aio.AioRpcError as error:

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from grpc_health.v1 import health_pb2
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
@@ -21,14 +22,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LIMIT = 8 * 1024 * 1024
 NAMES = (MODEL, SPLIT_MODEL, "nobody", "text", "BYTES", "label", "1", "train", "a good film", "r-1")
+PUBLIC = (predict_pb2, train_pb2, reload_pb2, data_pb2, open_inference_pb2, health_pb2)
 METHODS = sorted(
-    methods(
-        *(
-            service
-            for file in (predict_pb2, train_pb2, reload_pb2, data_pb2, open_inference_pb2)
-            for service in file.DESCRIPTOR.services_by_name.values()
-        )
-    ),
+    methods(*(service for file in PUBLIC for service in file.DESCRIPTOR.services_by_name.values())),
     key=lambda method: method[0],
 )
 VERBS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "BREW")
@@ -194,6 +190,13 @@ async def test_any_bytes_to_the_port(mesh: FuzzedMesh, content: bytes, prefix: b
     assert not answer.startswith(b"HTTP/1.1 5")
 
 
+PARAMETERS = st.sampled_from(
+    ("binary_data_size", "binary_data", "content_type", "classification", "shared_memory_region")
+)
+output_fields = st.fixed_dictionaries(
+    {"name": st.sampled_from(("label", "score", "scores", "truncated")) | json_values(NAMES)},
+    optional={"parameters": st.dictionaries(PARAMETERS, json_values(NAMES), max_size=2)},
+)
 tensor_fields = st.fixed_dictionaries(
     {},
     optional={
@@ -201,15 +204,14 @@ tensor_fields = st.fixed_dictionaries(
         "datatype": st.just("BYTES") | json_values(NAMES),
         "shape": st.just([1]) | st.lists(st.integers(-2, 1100), max_size=3) | json_values(NAMES),
         "data": st.just(["a"]) | json_values(NAMES),
-        "parameters": st.dictionaries(st.just("binary_data_size"), json_values(NAMES)),
+        "parameters": st.none() | st.dictionaries(PARAMETERS, json_values(NAMES), max_size=2),
     },
 )
 infer_requests = st.fixed_dictionaries(
     {"inputs": st.lists(tensor_fields, max_size=2) | json_values(NAMES)},
     optional={
         "id": json_values(NAMES),
-        "outputs": st.lists(st.fixed_dictionaries({"name": json_values(NAMES)}), max_size=2)
-        | json_values(NAMES),
+        "outputs": st.lists(output_fields, max_size=2) | json_values(NAMES),
         "parameters": json_values(NAMES),
     },
 )
@@ -247,6 +249,8 @@ def largest(begin: str, unit: str, end: str) -> bytes:
         (f"/v2/models/{MODEL}/infer", largest("", "[", "")),
         (f"/v2/models/{MODEL}/infer", largest('{"inputs":[{}', ",{}", "]}")),
         (f"/v2/models/{MODEL}/infer", b"9" * LIMIT),
+        (f"/v2/models/{MODEL}/infer", largest('{"inputs":[""', ',""', "]}")),
+        (f"/v2/models/{MODEL}/infer", largest('{"a":1', ',"a":1', "}")),
     ],
     ids=lambda value: None if isinstance(value, str) else ascii(value[:16]),
 )

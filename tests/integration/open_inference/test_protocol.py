@@ -40,7 +40,7 @@ async def test_grpc_answers_with_labels_and_scores(mesh: OneReplica) -> None:
     assert (answer.model_name, answer.model_version, answer.id) == ("reviews", "1", "7")
     parameters = {name: value.string_param for name, value in answer.parameters.items()}
     assert parameters == {"version": "1", "alias": "Champion", "replica": "replica-1"}
-    label, score, scores = answer.outputs
+    label, score, scores, truncated = answer.outputs
     assert (label.datatype, list(label.shape)) == ("BYTES", [2])
     assert list(label.contents.bytes_contents) == [b"good", b"good"]
     assert (score.datatype, list(score.shape)) == ("FP32", [2])
@@ -48,6 +48,8 @@ async def test_grpc_answers_with_labels_and_scores(mesh: OneReplica) -> None:
     assert list(scores.shape) == [2, 2]
     assert list(scores.contents.fp32_contents) == [0.25, 0.75, 0.25, 0.75]
     assert json.loads(scores.parameters["labels"].string_param) == ["bad", "good"]
+    assert (truncated.datatype, list(truncated.shape)) == ("BOOL", [2])
+    assert list(truncated.contents.bool_contents) == [False, False]
     assert not answer.raw_output_contents
 
 
@@ -132,10 +134,11 @@ async def test_http_answers_in_json(mesh: OneReplica) -> None:
                 "data": [0.25, 0.75],
                 "parameters": {"labels": '["bad", "good"]'},
             },
+            {"name": "truncated", "datatype": "BOOL", "shape": [1], "data": [False]},
         ],
     }
     metadata = (await mesh.http.get("/v2/models/reviews/versions/1")).json()
-    assert [tensor["shape"] for tensor in metadata["outputs"]] == [[-1], [-1], [-1, 2]]
+    assert [tensor["shape"] for tensor in metadata["outputs"]] == [[-1], [-1], [-1, 2], [-1]]
     assert (await mesh.http.get("/v2")).json()["extensions"] == ["binary_tensor_data"]
 
 
@@ -144,7 +147,8 @@ async def test_http_answers_in_json(mesh: OneReplica) -> None:
     [
         ("POST", INFER, b"{", 400, "body: is not JSON"),
         ("POST", INFER, b"", 400, "body: is not JSON"),
-        ("POST", INFER, b"[" * 100_000, 400, "body: is not JSON"),
+        ("POST", INFER, b"[" * 8_000, 400, "body: is not JSON"),
+        ("POST", INFER, b"[" * 100_000, 400, "body: has more than 8,192 values"),
         ("POST", INFER, b'{"inputs": []}', 400, "inputs: one tensor 'text'"),
         ("POST", "/v2/models/other/infer", None, 404, "there is no model other"),
         ("POST", "/v2/models/news/infer", None, 400, "train one first"),

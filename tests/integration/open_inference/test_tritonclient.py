@@ -35,7 +35,8 @@ for kit in (over_grpc, over_http):
     server = client.get_server_metadata(**({} if http else {"as_json": True}))
     assert server["name"] == "champion-mesh", server
     model = client.get_model_metadata("reviews", **({} if http else {"as_json": True}))
-    assert [o["name"] for o in model["outputs"]] == ["label", "score", "scores"], model
+    names = [o["name"] for o in model["outputs"]]
+    assert names == ["label", "score", "scores", "truncated"], model
     for shape in ([3], [3, 1]):
         tensor = kit.InferInput("text", shape, "BYTES")
         data = np.array([t.encode() for t in texts], dtype=np.object_).reshape(shape)
@@ -46,16 +47,35 @@ for kit in (over_grpc, over_http):
             assert everything.as_numpy("label").tolist() in ([b"good"] * 3, ["good"] * 3)
             assert everything.as_numpy("scores").tolist() == [[0.25, 0.75]] * 3
             assert everything.as_numpy("scores").dtype == np.float32
+            assert everything.as_numpy("truncated").tolist() == [False] * 3
+            assert everything.as_numpy("truncated").dtype == np.bool_
             wanted = [kit.InferRequestedOutput("score", **option)]
             one = client.infer("reviews", [tensor], outputs=wanted)
             assert one.as_numpy("score").tolist() == [0.75] * 3
             assert one.as_numpy("label") is None
-    try:
-        client.infer("other", [tensor])
-    except Exception as error:
-        assert "there is no model other" in str(error), error
-    else:
-        raise SystemExit("an unknown model answered")
+    counted = kit.InferRequestedOutput("scores", class_count=1)
+    shared = kit.InferRequestedOutput("label")
+    shared.set_shared_memory("region", 100)
+    shared_text = kit.InferInput("text", [1], "BYTES")
+    shared_text.set_shared_memory("region", 100)
+    for model_name, inputs, options, problem in (
+        ("other", [tensor], {}, "there is no model other"),
+        ("reviews", [tensor], {"outputs": [counted]}, "'classification' is not known here"),
+        ("reviews", [tensor], {"outputs": [shared]}, "is not known here"),
+        ("reviews", [shared_text], {}, "is not known here"),
+        ("reviews", [tensor], {"priority": 1}, "'priority' is not known here"),
+        ("reviews", [tensor], {"sequence_id": 7}, "is not known here"),
+    ):
+        try:
+            client.infer(model_name, inputs, **options)
+        except Exception as error:
+            assert problem in str(error), error
+        else:
+            raise SystemExit(f"{options} was answered")
+    if http:
+        for packing in ("gzip", "deflate"):
+            packed = client.infer("reviews", [tensor], request_compression_algorithm=packing)
+            assert packed.as_numpy("scores").shape == (3, 2)
     client.close()
 print("ok")
 """

@@ -114,6 +114,50 @@ async def test_health_check_and_watch_answer(channel: aio.Channel, server: GrpcS
     watch.cancel()
 
 
+async def test_health_knows_its_services_and_no_others(channel: aio.Channel) -> None:
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    for name in ("", "mesh.v1.PredictService"):
+        answer = await stub.Check(health_pb2.HealthCheckRequest(service=name))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    for name in ("mesh.v1.TrainService", "mesh.v1.predictservice", "x" * 10_000):
+        with pytest.raises(aio.AioRpcError) as caught:
+            await stub.Check(health_pb2.HealthCheckRequest(service=name))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        details = caught.value.details() or ""
+        assert details.endswith("here; there are mesh.v1.PredictService")
+        assert len(details) < 300
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service=name))
+        # The protocol's own rule: a watcher waits for a service that may come.
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        watch.cancel()
+
+
+async def test_health_lists_the_services_of_its_server(
+    channel: aio.Channel, server: GrpcServer
+) -> None:
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    messages: Any = health_pb2
+    for status in (
+        health_pb2.HealthCheckResponse.SERVING,
+        health_pb2.HealthCheckResponse.NOT_SERVING,
+    ):
+        answer = await stub.List(messages.HealthListRequest())
+        listed = {name: health.status for name, health in answer.statuses.items()}
+        assert listed == {"": status, "mesh.v1.PredictService": status}
+        await server.drain()
+
+
+async def test_a_method_that_a_servicer_lacks_is_unimplemented(
+    channel: aio.Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    stub = predict_pb2_grpc.PredictServiceStub(channel)
+    with caplog.at_level(logging.ERROR), pytest.raises(aio.AioRpcError) as caught:
+        await stub.GetModel(predict_pb2.GetModelRequest(), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert "PredictService/GetModel" in (caught.value.details() or "")
+    assert not caplog.records
+
+
 async def test_the_probe_of_containers_tells_whether_a_server_serves(server: GrpcServer) -> None:
     assert await asyncio.to_thread(is_serving, server.address)
     await server.drain()

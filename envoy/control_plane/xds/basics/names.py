@@ -29,6 +29,10 @@ MODEL_FIELDS = (
     (PREDICT_SERVICE, "PredictStream", "model"),
     (OPEN_INFERENCE_SERVICE, "ModelInfer", "model_name"),
 )
+HEALTH_SERVICE = "grpc.health.v1.Health"
+HEALTH_METHODS = ("Check", "Watch")
+# The field of their message that names the service.
+HEALTH_FIELD = "service"
 
 TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
 BUFFER = "envoy.filters.http.buffer"

@@ -26,10 +26,12 @@ from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.google.protobuf import Any
+from grpc_health.v1 import health_pb2
 
 from control_plane.topology import Limits
 from control_plane.xds.basics import names
 from control_plane.xds.basics.messages import percent
+from control_plane.xds.basics.wire import field
 from control_plane.xds.json_check.script import script
 
 HEALTH_PATH = "/healthz"
@@ -47,7 +49,8 @@ def http_filters(limits: Limits) -> list[HttpFilter]:
         # The buffer limits the whole body; the transcoder limits only the part of it that it holds.
         HttpFilter(name=names.BUFFER, typed_config=Any.pack(_body(limits)), disabled=True),
         HttpFilter(name=names.TRANSCODER, typed_config=Any.pack(_transcoder(limits))),
-        # Routes switch the next two on while any model's traffic is split.
+        # Routes switch the next two on for questions about health, and while any model's traffic is
+        # split.
         HttpFilter(
             name=names.FIELD_EXTRACTION, typed_config=Any.pack(_model_name()), disabled=True
         ),
@@ -98,14 +101,20 @@ def _transcoder(limits: Limits) -> GrpcJsonTranscoder:
 
 
 def _model_name() -> GrpcFieldExtractionConfig:
-    """Take the model from a call's first message, so that routes can tell models apart."""
+    """Take the model from a call's first message, so that routes can tell models apart, and from a
+    question about health the service.
+    """
+    fields = [(f"{service}.{method}", name) for service, method, name in names.MODEL_FIELDS]
+    fields += [(f"{names.HEALTH_SERVICE}.{m}", names.HEALTH_FIELD) for m in names.HEALTH_METHODS]
+    # A file of a descriptor set is its field 1, so the files of two sets are those of both.
+    health = field(1, health_pb2.DESCRIPTOR.serialized_pb)
     return GrpcFieldExtractionConfig(
-        descriptor_set=DataSource(inline_bytes=descriptor()),
+        descriptor_set=DataSource(inline_bytes=descriptor() + health),
         extractions_by_method={
-            f"{service}.{method}": FieldExtractions(
-                request_field_extractions={field: RequestFieldValueDisposition()}
+            method: FieldExtractions(
+                request_field_extractions={name: RequestFieldValueDisposition()}
             )
-            for service, method, field in names.MODEL_FIELDS
+            for method, name in fields
         },
     )
 

@@ -103,7 +103,7 @@ def split_route(rule: Rule, max_body_bytes: int, model: str, split: Split) -> Ro
     assert route.match is not None
     assert action is not None
     route.name = f"{route.name} of {model}"
-    route.match.dynamic_metadata = [_asks_for(model, rule.model_field)]
+    route.match.dynamic_metadata = [asks_for(model, rule.model_field)]
     route.typed_per_filter_config.update(_model_filters())
     action.cluster = None
     challenger = _CHALLENGERS[rule.cluster]
@@ -124,12 +124,13 @@ def split_route(rule: Rule, max_body_bytes: int, model: str, split: Split) -> Ro
 
 
 def _model_filters() -> dict[str, Any]:
-    """Switch on the filters that find out which model a call asks for."""
+    """Switch on the filters that find out which model, or which health, a call asks for."""
     return {names.FIELD_EXTRACTION: _ON, names.LUA: _ON}
 
 
-def _asks_for(model: str, field: str) -> MetadataMatcher:
-    one_of = ListMatcher(one_of=ValueMatcher(string_match=StringMatcher(exact=model)))
+def asks_for(name: str, field: str) -> MetadataMatcher:
+    """Match calls whose first message has this name in a field."""
+    one_of = ListMatcher(one_of=ValueMatcher(string_match=StringMatcher(exact=name)))
     return MetadataMatcher(
         filter=names.FIELD_EXTRACTION,
         path=[MetadataMatcherPathSegment(key=field)],

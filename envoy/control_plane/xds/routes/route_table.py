@@ -13,6 +13,7 @@ from envoy_data_plane.envoy.config.route.v3 import Route, RouteAction, RouteConf
 from control_plane.topology import MeshTopology, Split
 from control_plane.xds.basics import names
 from control_plane.xds.basics.wire import field
+from control_plane.xds.routes.health_routes import health_routes
 from control_plane.xds.routes.route_messages import (
     json_route,
     split_route,
@@ -76,7 +77,9 @@ def route_table(
     for rule in rules_over_http1() if unary else RULES:
         if rule.model_field:
             routes += [_split(rule, topology, model, split) for model, split in splits]
-        routes.append(_whole(rule, topology, bool(splits and rule.model_field)))
+        health = _health(rule, topology)
+        routes += health
+        routes.append(_whole(rule, topology, bool(health or (splits and rule.model_field))))
     return RouteTable(names.ROUTES, _host(topology), tuple(routes))
 
 
@@ -93,6 +96,11 @@ def _json(topology: MeshTopology, models_told_apart: bool) -> EncodedRoute:
 @lru_cache(maxsize=64)
 def _whole(rule: Rule, topology: MeshTopology, models_told_apart: bool) -> EncodedRoute:
     return EncodedRoute.of(whole_route(rule, topology.limits.max_body_bytes, models_told_apart))
+
+
+@lru_cache(maxsize=64)
+def _health(rule: Rule, topology: MeshTopology) -> tuple[EncodedRoute, ...]:
+    return tuple(map(EncodedRoute.of, health_routes(rule, topology.limits.max_body_bytes)))
 
 
 @lru_cache(maxsize=256)

@@ -16,10 +16,10 @@ from hypothesis.stateful import (
     rule,
 )
 
-from inference_svc.batching.admission import BACKGROUND_SHARE, BULK_SHARE
+from inference_svc.batching.admission import BACKGROUND_SHARE, BULK_SHARE, NO_TIME_S
 from inference_svc.batching.job import Batch, Job, Lane
 from inference_svc.batching.text_queue import MANY_TEXTS, MOST_TEXTS, TextQueue
-from service_kit.errors import Exhausted, Unavailable
+from service_kit.errors import DeadlineTooShort, Exhausted, Unavailable
 from tests.twins.replica import Clock, SteeredClassifier, steered_model
 from tests.unit.inference.batching.jobs import LIMITS, put
 
@@ -82,6 +82,10 @@ class QueueMachine(RuleBasedStateMachine):
         fits = texts <= min(ROOM[lane] - lane_held, MAX_TEXTS - before)
         try:
             self.queue.admit(job)
+        except DeadlineTooShort:
+            assert until is not None
+            assert until < self.clock.now + 2 * NO_TIME_S
+            return None
         except (Unavailable, Exhausted) as error:
             refusal = error
         else:

@@ -3,13 +3,14 @@
 import asyncio
 
 import pytest
+from grpc import StatusCode
 
 from inference_svc.batching.admission import BULK_TURN
 from inference_svc.batching.cutting import BatchLimits
 from inference_svc.batching.job import Lane
 from inference_svc.batching.text_queue import MANY_TEXTS, TextQueue
 from inference_svc.model.loaded_model import LoadedModel
-from service_kit.errors import Exhausted
+from service_kit.errors import DeadlineTooShort, Exhausted
 from tests.twins.replica import Clock
 from tests.unit.inference.batching.jobs import LIMITS, make_job, next_batch, put, submit
 
@@ -82,6 +83,19 @@ def test_request_that_would_miss_its_deadline_is_refused(
     with pytest.raises(Exhausted, match="deadline"):
         queue.admit(make_job(loop, model, deadline=clock.now + 1))
     queue.admit(make_job(loop, model, deadline=clock.now + 60))
+
+
+@pytest.mark.parametrize("texts", [1, 64])
+@pytest.mark.parametrize("late_s", [-0.0009, 0, 0.001, 60])
+def test_a_call_whose_deadline_has_passed_is_told_so_even_when_the_queue_is_full(
+    loop: asyncio.AbstractEventLoop, model: LoadedModel, texts: int, late_s: float
+) -> None:
+    clock = Clock()
+    queue = TextQueue(64, LIMITS, clock)
+    submit(queue, make_job(loop, model, texts=texts))
+    with pytest.raises(DeadlineTooShort, match="deadline passed") as refused:
+        queue.admit(make_job(loop, model, deadline=clock.now - late_s))
+    assert refused.value.code is StatusCode.DEADLINE_EXCEEDED
 
 
 def test_withdrawn_job_leaves_the_queue_and_gives_its_room_back(

@@ -9,7 +9,8 @@ from google.protobuf.wrappers_pb2 import StringValue
 
 from service_kit.errors import NotFound
 from service_kit.interceptor import Context
-from service_kit.unary_over_http1.server import UnaryMethod, UnaryServer
+from service_kit.unary_over_http1.server import ConnectionLimits, UnaryServer
+from service_kit.unary_over_http1.unary_method import UnaryMethod
 from service_kit.unary_over_http1.wire import framed
 
 ECHO = "/test.Echo/Echo"
@@ -66,16 +67,21 @@ class Peer:
         writer.write(data)
         return await read(reader)
 
+    def has_begun_more_than(self, calls: int) -> bool:
+        """Whether the handler has begun more calls than this."""
+        return self.echo.begun > calls
+
     def hang_up(self) -> None:
         for writer in self._writers:
             writer.close()
 
 
 @asynccontextmanager
-async def listening() -> AsyncIterator[Peer]:
+async def listening(limits: ConnectionLimits | None = None) -> AsyncIterator[Peer]:
     """Run a server with the method ECHO; yield its peer."""
     echo = Echo()
-    server = UnaryServer({ECHO: UnaryMethod.of(ECHO, echo.answer, StringValue.FromString)})
+    methods = {ECHO: UnaryMethod.of(ECHO, echo.answer, StringValue.FromString)}
+    server = UnaryServer(methods, limits)
     server.serving = True
     peer = Peer(server, echo, await server.listen("127.0.0.1", 0))
     try:

@@ -1,16 +1,12 @@
 """Calls to the unary server: their messages, errors and statuses, byte by byte."""
 
 import base64
-import gzip
-import zlib
-from typing import Any
 
 import pytest
-from google.protobuf.wrappers_pb2 import StringValue
 from google.rpc.status_pb2 import Status
 
 from service_kit.limits import MAX_MESSAGE_BYTES
-from service_kit.unary_over_http1.wire import framed, unframed
+from service_kit.unary_over_http1.wire import framed
 from tests.unit.service_kit.unary_over_http1.echo_peer import call, listening, message
 
 
@@ -51,23 +47,12 @@ async def test_a_defect_shows_nothing_of_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)]
-)
-async def test_messages_may_be_compressed(encoding: str, compress: Any) -> None:
-    packed = compress(StringValue(value="packed").SerializeToString())
-    async with listening() as peer:
-        body = b"\1" + len(packed).to_bytes(4, "big") + packed
-        assert (await peer.ask(call(body, f"grpc-encoding: {encoding}")))[2] == message("packed")
-
-
-@pytest.mark.parametrize(
     ("case", "body", "code"),
     [
         ("no message", b"", "3"),
         ("cut short", message()[:-1], "3"),
         ("too long", message() + b"x", "3"),
         ("not protobuf", framed(b"\xff\xff"), "3"),
-        ("compressed by nobody knows what", b"\1\0\0\0\1x", "12"),
         ("over the limit", framed(b"\0" * (MAX_MESSAGE_BYTES + 1)), "3"),
     ],
 )
@@ -76,15 +61,6 @@ async def test_a_bad_message_is_refused(case: str, body: bytes, code: str) -> No
         status, fields, _ = await peer.ask(call(body))
         assert (status, fields["grpc-status"]) == ("HTTP/1.1 200 OK", code), case
         assert peer.echo.begun == 0
-
-
-async def test_a_compressed_message_is_unpacked_up_to_the_limit_only() -> None:
-    bomb = gzip.compress(b"\0" * (10 * MAX_MESSAGE_BYTES))
-    body = b"\1" + len(bomb).to_bytes(4, "big") + bomb
-    assert len(unframed(body, "gzip", 1000)) == 1001
-    async with listening() as peer:
-        _, fields, _ = await peer.ask(call(body, "grpc-encoding: gzip"))
-        assert (fields["grpc-status"], peer.echo.begun) == ("3", 0)
 
 
 async def test_an_unknown_method_is_unimplemented() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service_kit.errors import InvalidArgument, Unimplemented
+from service_kit.errors import InvalidArgument, MeshError
 from service_kit.unary_over_http1.wire import status_lines, timeout_s, unframed
 
 
@@ -16,8 +16,9 @@ def test_no_body_but_a_whole_message_is_taken(body: bytes) -> None:
         with pytest.raises(InvalidArgument):
             unframed(body, "", 100)
     elif body[0]:
-        with pytest.raises(Unimplemented):
+        with pytest.raises(MeshError) as refused:
             unframed(body, "", 100)
+        assert refused.value.code is grpc.StatusCode.INTERNAL
     else:
         assert unframed(body, "", 100) == body[5:]
 
