@@ -81,6 +81,7 @@ class InferenceService:
             Slots(freed),
             self._upcoming,
             self._batcher,
+            source,
             UnservedModels(source, settings.lookup_timeout_s),
             cache,
             remembered,

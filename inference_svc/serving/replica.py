@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -16,7 +16,9 @@ from inference_svc.serving.comparisons import Comparisons
 from inference_svc.serving.slots import CHALLENGER, CHAMPION, ServedVersion, SlotKey, Slots, Swap
 from inference_svc.serving.unserved_models import UnservedModels
 from inference_svc.serving.upcoming_versions import UpcomingVersions
-from inference_svc.versions.cache import ModelCache
+from inference_svc.versions.cache import ModelCache, ModelSource
+from inference_svc.versions.identity import VersionId
+from inference_svc.versions.preparer import DOWNLOAD, prepare_error
 from inference_svc.versions.remembered_versions import RememberedVersions
 from service_kit.errors import FailedPrecondition, InvalidArgument, MeshError
 from service_kit.limits import check_model_name, check_texts
@@ -43,6 +45,7 @@ class Replica:
         slots: Slots,
         upcoming: UpcomingVersions,
         batcher: Batcher,
+        registry: ModelSource,
         unserved: UnservedModels,
         cache: ModelCache,
         remembered: RememberedVersions,
@@ -51,6 +54,7 @@ class Replica:
         self.upcoming = upcoming
         self._batcher = batcher
         self.comparisons = Comparisons(batcher, slots)
+        self._registry = registry
         self._unserved = unserved
         self._cache = cache
         self._remembered = remembered
@@ -134,77 +138,115 @@ class Replica:
         self,
         slot: SlotKey,
         version: str,
+        source: str = "",
         executor: Executor | None = None,
-        trust_cache: bool = False,
     ) -> float:
         """Make a version ready beside the one that serves; returns the milliseconds it took.
 
-        Raises PrepareFailed, PrepareUnavailable, Aborted; see UpcomingVersions.prepare.
+        `source` is where the registry says that the version's files lie; when it is empty, the
+        registry is asked. Raises PrepareFailed, PrepareUnavailable, Aborted; see
+        UpcomingVersions.prepare.
         """
         check_model_name(slot.model)
         if not _VERSION.fullmatch(version):
             raise InvalidArgument("version", f"{version[:60]!r} is not a version")
         started = time.perf_counter()
+        wanted = VersionId(version, source or await self._find_source(slot, version))
         served = self.slots.served(slot)
-        if served is None or served.version != version:
-            served_elsewhere = self.slots.serving(slot.model, version)
+        if served is not None and served.id == wanted:
+            served.asked_for_again = True
+        else:
+            others = self.slots.of_model(slot.model)
+            served_elsewhere = next((other for other in others if other.id == wanted), None)
             if served_elsewhere is None:
-                await self.upcoming.prepare(slot, version, executor, trust_cache)
+                await self.upcoming.prepare(slot, wanted, executor)
             else:
                 # A Challenger that becomes the Champion is loaded and checked already.
                 self.upcoming.adopt(slot, served_elsewhere.prepared)
         return (time.perf_counter() - started) * 1e3
 
-    async def activate(self, slot: SlotKey, version: str, steered: bool = True) -> Swap:
+    async def _find_source(self, slot: SlotKey, version: str) -> str:
+        """Ask the registry where the files of a version lie. Raises PrepareFailed."""
+        try:
+            return (await self._registry.get_version(slot.model, version)).source
+        except MeshError as error:
+            failed = prepare_error(error, DOWNLOAD)
+            self.upcoming.refuse(slot, VersionId(version, ""), failed, DOWNLOAD)
+            raise failed from error
+
+    async def activate(
+        self, slot: SlotKey, version: str, source: str = "", steered: bool = True
+    ) -> Swap:
         """Serve a prepared version; does nothing when the slot serves it already.
 
-        `steered` is True when the control plane asked for this version; then the restorer leaves
-        the slot alone. Raises FailedPrecondition when the version is neither prepared nor serving.
+        With an empty `source` the version of this number that is prepared is meant, else the one
+        that serves. `steered` is True when the control plane asked for this version; then the
+        restorer leaves the slot alone. Raises FailedPrecondition when the version is neither
+        prepared nor serving.
         """
         served = self.slots.served(slot)
-        if served is not None and served.version == version:
+        prepared = self.upcoming.take(slot, version, source)
+        if prepared is not None and (served is None or served.id != prepared.info.id):
+            swap = self.slots.swap(slot, prepared)
+        elif served is not None and served.id == VersionId(version, source or served.id.source):
+            served.asked_for_again = False
             swap = Swap(0.0, version, 0)
         else:
-            prepared = self.upcoming.take(slot, version)
-            if prepared is None:
-                raise FailedPrecondition(
-                    f"version {version} of {slot.model} is not prepared as {slot.alias} here"
-                )
-            swap = self.slots.swap(slot, prepared)
+            raise FailedPrecondition(
+                f"version {version} of {slot.model} is not prepared as {slot.alias} here"
+            )
         if steered:
             self._steered.add(slot)
         await self._settle(slot.model)
         return swap
 
     def is_steered(self, slot: SlotKey) -> bool:
-        """Whether the control plane has activated a version of this slot since the start."""
+        """Whether the control plane has set this slot since the start."""
         return slot in self._steered
 
-    def abort(self, slot: SlotKey, version: str) -> None:
-        """Drop a version that is prepared, or that the Challenger's slot serves.
+    async def abort(self, slot: SlotKey, version: str) -> None:
+        """Drop a version that is prepared; if none is, serve the version no more.
 
-        Does nothing for any other version. After its Challenger is dropped, a model is answered by
-        its Champion.
+        Does nothing for any other version. A model without its Challenger is answered by its
+        Champion. Of a model that is not served in any slot, the replica keeps nothing. A Prepare
+        that found its version serving already is dropped like any other: the version goes on
+        serving.
         """
-        self.upcoming.drop(slot, version)
+        if self.upcoming.drop(slot, version):
+            return
         served = self.slots.served(slot)
-        if slot.role == CHALLENGER and served is not None and served.version == version:
-            self.slots.retire(slot)
+        if served is None or served.version != version:
+            return
+        if served.asked_for_again and slot.role == CHAMPION:
+            served.asked_for_again = False
+            return
+        self.slots.retire(slot)
+        self._steered.add(slot)
+        self._unserved.forget(slot.model)
+        await self._settle(slot.model)
+
+    async def forget_all_but(self, registered: Collection[str]) -> None:
+        """Keep nothing of models that the registry does not have: they were removed meanwhile."""
+        for model in await asyncio.to_thread(self._cache.models):
+            if model not in registered and not self.slots.of_model(model):
+                await self._settle(model)
 
     async def _settle(self, model: str) -> None:
         """Remember which versions are served, and remove old versions of `model` from the cache."""
         async with self._remembering:
-            served = self.slots.all_served()
             serving = {
-                version.slot.model: version.version
-                for version in served
-                if version.slot.role == CHAMPION
+                served.slot.model: served.id
+                for served in self.slots.all_served()
+                if served.slot.role == CHAMPION
             }
-            in_use = {version.version for version in served if version.slot.model == model}
+            in_use = {served.id for served in self.slots.of_model(model)}
             in_use.update(self.upcoming.versions(model))
             try:
                 await asyncio.to_thread(self._remembered.write, serving)
-                await asyncio.to_thread(self._cache.prune, model, in_use)
+                if in_use:
+                    await asyncio.to_thread(self._cache.prune, model, in_use)
+                else:
+                    await asyncio.to_thread(self._cache.forget, model)
             except OSError as error:
                 # The swap is done; only a start without MLflow would not know of it.
                 log.error("cannot write to the state folder", extra={"why": str(error)})

@@ -129,6 +129,12 @@ class FakeRegistry:
         self.folders[(name, version)] = folder
         self.models.setdefault(name, {}).update(dict.fromkeys(aliases, version))
 
+    def remove(self, name: str) -> None:
+        """Delete a model with its versions, so that the next one of its name starts at 1 again."""
+        del self.models[name]
+        for key in [key for key in self.folders if key[0] == name]:
+            del self.folders[key]
+
     def _check(self) -> None:
         if self.away:
             raise Unavailable("MLflow is away")

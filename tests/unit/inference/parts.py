@@ -67,6 +67,7 @@ class Parts:
             self.slots,
             self.upcoming,
             self.batcher,
+            registry,
             UnservedModels(registry, timeout_s=1),
             self.cache,
             self.remembered,
