@@ -16,7 +16,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from inference_svc.batching.admission import BACKGROUND_SHARE, BULK_SHARE
+from inference_svc.batching.admission import BACKGROUND_SHARE, BULK_SHARE, MODEL_TIMES_FREE
 from inference_svc.batching.job import Batch, Job, Lane
 from inference_svc.batching.text_queue import MANY_TEXTS, MOST_TEXTS, TextQueue
 from service_kit.errors import Exhausted, Unavailable
@@ -79,7 +79,9 @@ class QueueMachine(RuleBasedStateMachine):
         job = Job(self.models[model], ["good"] * texts, lane, until, answer)
         before = len(self.queue)
         lane_held = before if lane is Lane.INTERACTIVE else self.lane_held(lane)
+        own = sum(count for held, count in self.held.items() if held.model is job.model)
         fits = texts <= min(ROOM[lane] - lane_held, MAX_TEXTS - before)
+        fits = fits and own <= MODEL_TIMES_FREE * (MAX_TEXTS - before)
         try:
             self.queue.admit(job)
         except (Unavailable, Exhausted) as error:
@@ -170,6 +172,20 @@ class QueueMachine(RuleBasedStateMachine):
             untokenized = not job.tokens
             self.held[job] -= self.held[job] if untokenized else len(left)
 
+    @rule(model=st.integers(0, 1))
+    def refuse_a_model_for_a_moment(self, model: int) -> None:
+        """As when its computations fail: all its jobs end, and later ones are taken in again."""
+        refused = self.models[model]
+        live = {job for job in self.held if job.model is refused} - self.ended
+        ended = self.queue.refuse(refused, "it fails")
+        assert len(ended) == len(set(ended))
+        assert set(ended) == live
+        for job in live:
+            self.ended.add(job)
+            left = self.waiting.pop(job, set())
+            self.held[job] -= len(left) if job.tokens else self.held[job]
+        self.queue.accept(refused)
+
     @rule(seconds=st.floats(0, 5))
     def wait(self, seconds: float) -> None:
         self.clock.now += seconds
@@ -194,9 +210,9 @@ class QueueMachine(RuleBasedStateMachine):
         for lane in Lane:
             held = self.lane_held(lane)
             assert held == self.queue.admission.held[lane] <= ROOM[lane]
-            cost = self.queue.admission.work[lane]
-            assert cost >= 0
-            assert (cost == 0) == (held == 0)
+            work = self.queue.admission.work[lane]
+            assert all(cost > 0 for cost in work.values())
+            assert bool(work) == bool(held)
             waiting = sum(len(left) for job, left in self.waiting.items() if job.lane is lane)
             assert self.queue.tokenized_texts(lane) == waiting
 
