@@ -67,6 +67,7 @@ class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
             draining=self.draining,
             http_port=self._http_port,
             unary_port=self._unary_port,
+            trouble=self._replica.trouble,
         )
 
 
@@ -89,6 +90,8 @@ def _served_state(served: ServedVersion) -> pb.SlotState:
         state=reload_pb2.MODEL_STATE_SERVING,
         source=served.id.source,
         run_id=served.prepared.info.run_id,
+        withdrawn=bool(served.withdrawn),
+        detail=served.withdrawn,
     )
     if served.first_answer_at is not None:
         state.first_answer_at.FromDatetime(served.first_answer_at)

@@ -4,13 +4,13 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from grpc import StatusCode
 
-from inference_svc.batching.batcher import Batcher
+from inference_svc.batching.batcher import FAILING, Batcher, ModelFailed
 from inference_svc.batching.job import Classified, Lane
 from inference_svc.serving.comparisons import Comparisons
 from inference_svc.serving.slots import CHALLENGER, CHAMPION, ServedVersion, SlotKey, Slots, Swap
@@ -18,13 +18,16 @@ from inference_svc.serving.unserved_models import UnservedModels
 from inference_svc.serving.upcoming_versions import UpcomingVersions
 from inference_svc.versions.cache import ModelCache, ModelSource
 from inference_svc.versions.identity import VersionId
-from inference_svc.versions.preparer import DOWNLOAD, prepare_error
+from inference_svc.versions.preparer import DOWNLOAD, PrepareFailed, prepare_error
 from inference_svc.versions.remembered_versions import RememberedVersions
-from service_kit.errors import FailedPrecondition, InvalidArgument, MeshError
+from service_kit.errors import FailedPrecondition, InvalidArgument, MeshError, Unavailable
 from service_kit.limits import check_model_name, check_texts
 
 log = logging.getLogger(__name__)
 
+# Time that a call waits before Envoy is told to ask another replica, seconds. Without it, a replica
+# that refuses would look faster than those that compute, and draw the traffic.
+REFUSAL_PAUSE_S = 0.05
 # A version becomes a folder's name.
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
 
@@ -60,6 +63,10 @@ class Replica:
         self._remembered = remembered
         self._remembering = asyncio.Lock()
         self._steered: set[SlotKey] = set()
+        self.trouble = ""
+        """Why the replica as a whole does not answer; empty: it does."""
+        self.suspect_engine: Callable[[], None] = lambda: None
+        """Called when a version cannot be loaded or checked; the engine may be the cause."""
 
     async def predict(
         self,
@@ -114,6 +121,11 @@ class Replica:
         self, served: ServedVersion, texts: Sequence[str], lane: Lane, deadline: float | None
     ) -> Answer:
         """Have the batcher classify the texts; requests that are not bulk are counted."""
+        try:
+            self.check_answers(served)
+        except ModelFailed:
+            await asyncio.sleep(REFUSAL_PAUSE_S)
+            raise
         model = served.prepared.model
         with self.slots.lease(served):
             if lane is Lane.BULK:
@@ -123,16 +135,30 @@ class Replica:
                 classified = await self._batcher.classify(model, texts, lane, deadline)
             except Exception as error:
                 # A refusal (full queue, deadline) says nothing about the version.
-                if not isinstance(error, MeshError) or error.code is StatusCode.INTERNAL:
+                refused = isinstance(error, MeshError) and error.code is not StatusCode.INTERNAL
+                if isinstance(error, ModelFailed) or not refused:
                     stats.failed += 1
                 raise
             ms = (time.perf_counter() - started) * 1e3
             stats.count_answer(ms, classified.timing.compute_ms, classified.best)
         return Answer(served, classified)
 
+    def check_answers(self, served: ServedVersion) -> None:
+        """Raise ModelFailed when the replica does not answer with a version that it serves."""
+        if self.trouble:
+            raise ModelFailed(f"this replica cannot compute: {self.trouble}")
+        if served.withdrawn:
+            raise ModelFailed(
+                f"this replica does not answer for {served.slot.model} now: {FAILING}; it checks "
+                "by itself when they work again"
+            )
+
     async def why_unserved(self, model: str) -> MeshError:
         """Return the error that tells a caller why a model gets no answer here."""
-        return await self._unserved.explain(model, self.slots.model_names())
+        error = await self._unserved.explain(model, self.slots.model_names())
+        if isinstance(error, Unavailable):
+            await asyncio.sleep(REFUSAL_PAUSE_S)
+        return error
 
     async def prepare(
         self,
@@ -153,17 +179,25 @@ class Replica:
         started = time.perf_counter()
         wanted = VersionId(version, source or await self._find_source(slot, version))
         served = self.slots.served(slot)
-        if served is not None and served.id == wanted:
+        # One that is withdrawn is loaded anew.
+        loaded = [one for one in self.slots.of_model(slot.model) if not one.withdrawn]
+        served_elsewhere = next((one for one in loaded if one.id == wanted), None)
+        if served in loaded and served is not None and served.id == wanted:
             served.asked_for_again = True
+        elif served_elsewhere is not None:
+            # A Challenger that becomes the Champion is loaded and checked already.
+            self.upcoming.adopt(slot, served_elsewhere.prepared)
         else:
-            others = self.slots.of_model(slot.model)
-            served_elsewhere = next((other for other in others if other.id == wanted), None)
-            if served_elsewhere is None:
-                await self.upcoming.prepare(slot, wanted, executor)
-            else:
-                # A Challenger that becomes the Champion is loaded and checked already.
-                self.upcoming.adopt(slot, served_elsewhere.prepared)
+            await self._prepare(slot, wanted, executor)
         return (time.perf_counter() - started) * 1e3
+
+    async def _prepare(self, slot: SlotKey, wanted: VersionId, executor: Executor | None) -> None:
+        try:
+            await self.upcoming.prepare(slot, wanted, executor)
+        except PrepareFailed as error:
+            if error.step != DOWNLOAD:
+                self.suspect_engine()
+            raise
 
     async def _find_source(self, slot: SlotKey, version: str) -> str:
         """Ask the registry where the files of a version lie. Raises PrepareFailed."""
@@ -186,7 +220,7 @@ class Replica:
         """
         served = self.slots.served(slot)
         prepared = self.upcoming.take(slot, version, source)
-        if prepared is not None and (served is None or served.id != prepared.info.id):
+        if prepared is not None:
             swap = self.slots.swap(slot, prepared)
         elif served is not None and served.id == VersionId(version, source or served.id.source):
             served.asked_for_again = False

@@ -41,6 +41,8 @@ class ServedVersion:
     first_answer_at: datetime | None = None
     in_flight: int = 0
     retired: bool = False
+    withdrawn: str = ""
+    """Why it does not answer now; empty: it answers."""
     asked_for_again: bool = False
     """A Prepare has asked for this version, which serves already, and no Activate has followed."""
     stats: AnswerCounts = field(init=False)

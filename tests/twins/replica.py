@@ -210,6 +210,7 @@ class SteeredEngine:
     def __init__(self) -> None:
         self.loaded: list[SteeredClassifier] = []
         self.fail_with: Exception | None = None
+        self.lost: Exception | None = None
         self.released = 0
 
     def enter_thread(self, computes: bool) -> None:
@@ -220,6 +221,10 @@ class SteeredEngine:
             raise self.fail_with
         self.loaded.append(SteeredClassifier())
         return self.loaded[-1]
+
+    def check(self) -> None:
+        if self.lost is not None:
+            raise self.lost
 
     def release_memory(self) -> None:
         self.released += 1
