@@ -27,7 +27,9 @@ def check_golden_set(model: LoadedModel) -> None:
     """Raise InvalidModel unless the engine gives the answers of the trained model.
 
     Every label has to agree, and every score within the tolerance of the engine's number format.
+    A version without golden texts has to compute, at least.
     """
+    model.run(model.tokenizer.encode(["a"]))
     _check(model, sorted(model.spec.golden, key=lambda entry: len(entry.text)))
 
 

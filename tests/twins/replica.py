@@ -171,7 +171,8 @@ class FakeRegistry:
 class SteeredClassifier:
     """Gives every text "good" with 0.75.
 
-    While `go` is not set, batches wait; a batch with the token id `fails_on` fails.
+    While `go` is not set, batches wait. A batch with the token id `fails_on` or of more than
+    `most_texts` texts fails, and with `lost` every batch does.
     """
 
     engine = "steered"
@@ -182,12 +183,18 @@ class SteeredClassifier:
         self.go.set()
         self.started = threading.Semaphore(0)
         self.fails_on = fails_on
+        self.most_texts = 10_000
+        self.lost: Exception | None = None
         self.batches: list[IntArray] = []
 
     def run(self, ids: IntArray, mask: IntArray) -> FloatArray:
         self.batches.append(ids)
         self.started.release()
         assert self.go.wait(10)
+        if self.lost is not None:
+            raise self.lost
+        if len(ids) > self.most_texts:
+            raise RuntimeError("CUDA out of memory")
         if self.fails_on is not None and (ids == self.fails_on).any():
             raise RuntimeError("the engine broke")
         return np.tile(np.array([[0.25, 0.75]], np.float32), (len(ids), 1))
