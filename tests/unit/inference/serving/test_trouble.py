@@ -71,11 +71,19 @@ def test_a_damaged_file_of_past_troubles_counts_as_empty(tmp_path: Path, content
     assert past.recent() == [100.0]
 
 
+async def computes(parts: Parts) -> None:
+    async def so() -> bool:
+        return parts.batcher.computing > 0
+
+    await until(so)
+
+
 async def test_a_batch_that_does_not_return_is_found_out(parts: Parts) -> None:
     await parts.reload("1")
     found: list[str] = []
     watchdog = Watchdog(parts.batcher, parts.upcoming, 30, found.append)
     champion, call = await parts.held()
+    await computes(parts)
     for _ in range(30):
         watchdog.look()
     assert found == []
@@ -92,6 +100,7 @@ async def test_batches_that_return_are_none_of_its_business(parts: Parts) -> Non
     for _ in range(10):
         watchdog.look()
         champion, call = await parts.held()
+        await computes(parts)
         watchdog.look()
         champion.go.set()
         await call
