@@ -37,6 +37,8 @@ PREPARE_FAILED = "PREPARE_FAILED"
 # 50 ms. Later the first run of any other shape costs 3 to 10 ms more than its next ones, which does
 # not pay for running it here.
 _FIRST_SHAPES = ((1, 32), (2, 64), (8, 64))
+# Versions that were unusable right after their download, of which this many are remembered.
+_MOST_UNUSABLE = 64
 
 
 class PrepareFailed(Aborted):
@@ -84,6 +86,7 @@ class Preparer:
         self._engine = engine
         self._open_source = open_source
         self._tokenizers = Tokenizers()
+        self._unusable: set[tuple[str, VersionId]] = set()
         self._one_at_a_time = threading.Lock()
 
     def prepare(self, name: str, version: VersionId, progress: Progress) -> PreparedVersion:
@@ -127,15 +130,19 @@ class Preparer:
     def _discarded_if_broken(self, cached: CachedVersion) -> Iterator[None]:
         """Remove a cached version that is unusable, so that the next try downloads it.
 
-        A file may have been damaged on this disk. A version that was refused, as for want of
-        memory, is not damaged.
+        A file may have been damaged on this disk. It has not been when the version was refused, as
+        for want of memory, or when it was unusable right after its download too.
         """
+        key = cached.info.name, cached.info.id
         try:
             yield
         except PrepareFailed as error:
-            if not cached.fresh and not isinstance(error.__cause__, MeshError):
-                self._cache.discard(cached.info.name, cached.info.id)
+            if cached.fresh:
+                self._unusable = {*list(self._unusable)[-_MOST_UNUSABLE:], key}
+            elif key not in self._unusable and not isinstance(error.__cause__, MeshError):
+                self._cache.discard(*key)
             raise
+        self._unusable.discard(key)
 
     def _load(self, folder: Path, spec: ModelSpec) -> LoadedModel:
         return LoadedModel(
