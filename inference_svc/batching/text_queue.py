@@ -48,7 +48,7 @@ class TextQueue:
         self._for_compute = threading.Condition(self._lock)
         self._for_tokenize = threading.Condition(self._lock)
         self._arrived: list[Job] = []
-        self._untokenized: deque[Job] = deque()
+        self._untokenized: dict[LoadedModel, deque[Job]] = {}
         self._untokenized_texts = 0
         self._waiting: dict[Lane, dict[LoadedModel, list[QueuedText]]] = {lane: {} for lane in Lane}
         self._lanes: FairShare[Lane] = FairShare({})
@@ -92,8 +92,9 @@ class TextQueue:
                 self._for_compute.notify()
 
     def _hand_over(self) -> None:
-        self._untokenized.extend(self._arrived)
-        self._untokenized_texts += sum(len(job.texts) for job in self._arrived)
+        for job in self._arrived:
+            self._untokenized.setdefault(job.model, deque()).append(job)
+            self._untokenized_texts += len(job.texts)
         self._arrived.clear()
 
     def next_work(self) -> Batch | list[Job] | None:
@@ -129,11 +130,16 @@ class TextQueue:
         return self._untokenized_texts >= MANY_TEXTS and not self._closed
 
     def _take_untokenized(self) -> list[Job]:
+        """Jobs of the model whose turn it is; the models take turns."""
+        model = next(iter(self._untokenized))
+        waiting = self._untokenized.pop(model)
         jobs: list[Job] = []
         texts = 0
-        while self._untokenized and texts < MOST_TEXTS:
-            jobs.append(self._untokenized.popleft())
+        while waiting and texts < MOST_TEXTS:
+            jobs.append(waiting.popleft())
             texts += len(jobs[-1].texts)
+        if waiting:
+            self._untokenized[model] = waiting  # behind the others
         self._untokenized_texts -= texts
         return jobs
 

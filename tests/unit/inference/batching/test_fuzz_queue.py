@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 from inference_svc.batching.admission import BACKGROUND_SHARE, BULK_SHARE, MODEL_TIMES_FREE
 from inference_svc.batching.job import Batch, Job, Lane
 from inference_svc.batching.text_queue import MANY_TEXTS, MOST_TEXTS, TextQueue
+from inference_svc.model.loaded_model import LoadedModel
 from service_kit.errors import Exhausted, Unavailable
 from tests.twins.replica import Clock, SteeredClassifier, steered_model
 from tests.unit.inference.batching.jobs import LIMITS, put
@@ -50,7 +51,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.held: dict[Job, int] = {}
         """Texts of each admitted job that neither were computed nor left."""
         self.arrived: list[Job] = []
-        self.untokenized: deque[Job] = deque()
+        self.untokenized: dict[LoadedModel, deque[Job]] = {}
+        """By model; the first one's turn is next."""
         self.waiting: dict[Job, set[int]] = {}
         self.ended: set[Job] = set()
         self.closed = False
@@ -100,12 +102,16 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def announce(self) -> None:
         self.queue.announce()
-        self.untokenized.extend(self.arrived)
+        self.see_arrived()
+
+    def see_arrived(self) -> None:
+        for job in self.arrived:
+            self.untokenized.setdefault(job.model, deque()).append(job)
         self.arrived.clear()
 
     @property
     def many(self) -> bool:
-        texts = sum(len(job.texts) for job in self.untokenized)
+        texts = sum(len(job.texts) for jobs in self.untokenized.values() for job in jobs)
         return texts >= MANY_TEXTS and not self.closed
 
     @precondition(lambda self: self.many)
@@ -121,9 +127,13 @@ class QueueMachine(RuleBasedStateMachine):
         return self.check_untokenized(work)
 
     def check_untokenized(self, jobs: list[Job] | None) -> list[Job]:
-        """Those that wait longest, and no more of them than are tokenised together."""
+        """The oldest of the model whose turn it is, no more than are tokenised together."""
         assert jobs
-        assert jobs == [self.untokenized.popleft() for _ in jobs]
+        model = next(iter(self.untokenized))
+        waiting = self.untokenized.pop(model)
+        assert jobs == [waiting.popleft() for _ in jobs]
+        if waiting:
+            self.untokenized[model] = waiting
         assert sum(len(job.texts) for job in jobs[:-1]) < MOST_TEXTS
         return jobs
 
@@ -196,8 +206,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.closed = True
         self.queue.close()
         assert self.queue.many_untokenized() is None
-        self.untokenized.extend(self.arrived)
-        self.arrived.clear()
+        self.see_arrived()
 
     @precondition(lambda self: self.closed and not self.untokenized and not any(self.held.values()))
     @rule()

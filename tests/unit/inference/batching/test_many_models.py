@@ -108,6 +108,21 @@ def test_a_flood_of_one_model_leaves_room_for_another(
     queue.admit(make_job(loop, fast))
 
 
+def test_a_flood_that_is_not_tokenised_yet_does_not_hold_up_another_model(
+    loop: Loop, slow: LoadedModel, fast: LoadedModel
+) -> None:
+    queue = TextQueue(4096, LIMITS)
+    for _ in range(3000):
+        queue.admit(make_job(loop, slow))
+    late = make_job(loop, fast)
+    queue.admit(late)
+    queue.announce()
+    first, second = queue.many_untokenized(), queue.many_untokenized()
+    assert first
+    assert {job.model for job in first} == {slow}
+    assert second == [late]
+
+
 def test_a_single_call_of_any_size_finds_an_empty_queue_open(loop: Loop, fast: LoadedModel) -> None:
     TextQueue(64, LIMITS).admit(make_job(loop, fast, texts=64))
 
