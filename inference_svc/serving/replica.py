@@ -13,6 +13,7 @@ from grpc import StatusCode
 from inference_svc.batching.batcher import FAILING, Batcher, ModelFailed
 from inference_svc.batching.job import Classified, Lane
 from inference_svc.serving.comparisons import Comparisons
+from inference_svc.serving.kept_files import KeptFiles
 from inference_svc.serving.slots import CHALLENGER, CHAMPION, ServedVersion, SlotKey, Slots, Swap
 from inference_svc.serving.unserved_models import UnservedModels
 from inference_svc.serving.upcoming_versions import UpcomingVersions
@@ -59,9 +60,7 @@ class Replica:
         self.comparisons = Comparisons(batcher, slots)
         self._registry = registry
         self._unserved = unserved
-        self._cache = cache
-        self._remembered = remembered
-        self._remembering = asyncio.Lock()
+        self._kept = KeptFiles(slots, upcoming, cache, remembered)
         self._steered: set[SlotKey] = set()
         self.trouble = ""
         """Why the replica as a whole does not answer; empty: it does."""
@@ -231,7 +230,7 @@ class Replica:
             )
         if steered:
             self._steered.add(slot)
-        await self._settle(slot.model)
+        await self._kept.settle(slot.model)
         return swap
 
     def is_steered(self, slot: SlotKey) -> bool:
@@ -257,30 +256,8 @@ class Replica:
         self.slots.retire(slot)
         self._steered.add(slot)
         self._unserved.forget(slot.model)
-        await self._settle(slot.model)
+        await self._kept.settle(slot.model)
 
     async def forget_all_but(self, registered: Collection[str]) -> None:
         """Keep nothing of models that the registry does not have: they were removed meanwhile."""
-        for model in await asyncio.to_thread(self._cache.models):
-            if model not in registered and not self.slots.of_model(model):
-                await self._settle(model)
-
-    async def _settle(self, model: str) -> None:
-        """Remember which versions are served, and remove old versions of `model` from the cache."""
-        async with self._remembering:
-            serving = {
-                served.slot.model: served.id
-                for served in self.slots.all_served()
-                if served.slot.role == CHAMPION
-            }
-            in_use = {served.id for served in self.slots.of_model(model)}
-            in_use.update(self.upcoming.versions(model))
-            try:
-                await asyncio.to_thread(self._remembered.write, serving)
-                if in_use:
-                    await asyncio.to_thread(self._cache.prune, model, in_use)
-                else:
-                    await asyncio.to_thread(self._cache.forget, model)
-            except OSError as error:
-                # The swap is done; only a start without MLflow would not know of it.
-                log.error("cannot write to the state folder", extra={"why": str(error)})
+        await self._kept.forget_all_but(registered)
