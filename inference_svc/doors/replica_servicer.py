@@ -53,7 +53,8 @@ class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
         )
 
     async def Abort(self, request: pb.AbortRequest, context: Context) -> pb.AbortResponse:
-        await self._replica.abort(_slot(request), request.version)
+        slot = _slot(request)
+        await self._replica.abort(slot, request.version, request.source, request.removed)
         return pb.AbortResponse()
 
     async def GetState(self, request: pb.GetStateRequest, context: Context) -> pb.GetStateResponse:

@@ -177,17 +177,14 @@ class Replica:
             raise InvalidArgument("version", f"{version[:60]!r} is not a version")
         started = time.perf_counter()
         wanted = VersionId(version, source or await self._find_source(slot, version))
-        served = self.slots.served(slot)
         # One that is withdrawn is loaded anew.
         loaded = [one for one in self.slots.of_model(slot.model) if not one.withdrawn]
         served_elsewhere = next((one for one in loaded if one.id == wanted), None)
-        if served in loaded and served is not None and served.id == wanted:
-            served.asked_for_again = True
-        elif served_elsewhere is not None:
+        if served_elsewhere is None:
+            await self._prepare(slot, wanted, executor)
+        elif all(one.slot != slot or one.id != wanted for one in loaded):
             # A Challenger that becomes the Champion is loaded and checked already.
             self.upcoming.adopt(slot, served_elsewhere.prepared)
-        else:
-            await self._prepare(slot, wanted, executor)
         return (time.perf_counter() - started) * 1e3
 
     async def _prepare(self, slot: SlotKey, wanted: VersionId, executor: Executor | None) -> None:
@@ -222,7 +219,6 @@ class Replica:
         if prepared is not None:
             swap = self.slots.swap(slot, prepared)
         elif served is not None and served.id == VersionId(version, source or served.id.source):
-            served.asked_for_again = False
             swap = Swap(0.0, version, 0)
         else:
             raise FailedPrecondition(
@@ -237,26 +233,25 @@ class Replica:
         """Whether the control plane has set this slot since the start."""
         return slot in self._steered
 
-    async def abort(self, slot: SlotKey, version: str) -> None:
-        """Drop a version that is prepared; if none is, serve the version no more.
+    async def abort(
+        self, slot: SlotKey, version: str, source: str = "", removed: bool = False
+    ) -> None:
+        """Drop a version that is prepared, or that the Challenger's slot serves.
 
-        Does nothing for any other version. A model without its Challenger is answered by its
-        Champion. Of a model that is not served in any slot, the replica keeps nothing. A Prepare
-        that found its version serving already is dropped like any other: the version goes on
-        serving.
+        Does nothing for any other version; an empty `source` stands for any. A model without its
+        Challenger is answered by its Champion. When the model was `removed`, a Champion that serves
+        goes as well, and the replica keeps nothing of a model that no slot serves.
         """
-        if self.upcoming.drop(slot, version):
-            return
+        self.upcoming.drop(slot, version, source)
         served = self.slots.served(slot)
-        if served is None or served.version != version:
-            return
-        if served.asked_for_again and slot.role == CHAMPION:
-            served.asked_for_again = False
-            return
-        self.slots.retire(slot)
-        self._steered.add(slot)
-        self._unserved.forget(slot.model)
-        await self._kept.settle(slot.model)
+        serves = served is not None and served.id == VersionId(version, source or served.id.source)
+        if serves and (removed or slot.role == CHALLENGER):
+            self.slots.retire(slot)
+        if removed:
+            # The restorer may have read the registry before.
+            self._steered.add(slot)
+            self._unserved.forget(slot.model)
+            await self._kept.settle(slot.model)
 
     async def forget_all_but(self, registered: Collection[str]) -> None:
         """Keep nothing of models that the registry does not have: they were removed meanwhile."""

@@ -43,8 +43,6 @@ class ServedVersion:
     retired: bool = False
     withdrawn: str = ""
     """Why it does not answer now; empty: it answers."""
-    asked_for_again: bool = False
-    """A Prepare has asked for this version, which serves already, and no Activate has followed."""
     stats: AnswerCounts = field(init=False)
 
     def __post_init__(self) -> None:

@@ -118,14 +118,23 @@ class UpcomingVersions:
         return None
 
     def drop(
-        self, slot: SlotKey, version: str | None = None, because: str = "it was aborted"
-    ) -> bool:
-        """Drop the upcoming versions of a slot that have this number, or all of them.
+        self,
+        slot: SlotKey,
+        version: str = "",
+        source: str = "",
+        because: str = "it was aborted",
+    ) -> None:
+        """Drop the upcoming versions of a slot: those with this number and this source.
 
-        `because` ends the error text. Returns whether there was any.
+        An empty number or source stands for any, and a source that could not be found out for every
+        one; `because` ends the error text.
         """
         keys = [
-            key for key in self._upcoming if key[0] == slot and version in (None, key[1].number)
+            key
+            for key in self._upcoming
+            if key[0] == slot
+            and version in ("", key[1].number)
+            and (not source or key[1].source in ("", source))
         ]
         for key in keys:
             dropped = self._upcoming.pop(key)
@@ -141,7 +150,6 @@ class UpcomingVersions:
                         step=dropped.progress.step,
                     ),
                 )
-        return bool(keys)
 
     def close(self) -> None:
         """Drop everything."""

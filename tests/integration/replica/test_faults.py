@@ -132,7 +132,7 @@ async def test_a_removed_model_is_unloaded(
     replica: Replica, registry: FakeRegistry, client: Client
 ) -> None:
     registry.remove("reviews")
-    await client.replica.Abort(replica_pb2.AbortRequest(model="reviews", version="1"))
+    await client.replica.Abort(replica_pb2.AbortRequest(model="reviews", version="1", removed=True))
     error = await failure(client.ask("a"))
     assert error.code() is grpc.StatusCode.NOT_FOUND
     assert [slot.model for slot in (await client.state()).slots] == ["films"]

@@ -75,7 +75,7 @@ async def test_a_model_that_was_deleted_and_made_anew_is_another_one(
         request = pb.PredictRequest(model=MODEL, texts=["a great film"])
         old = (await predict.Predict(request)).model
         mlflow.delete_registered_model(MODEL)
-        await replica.Abort(replica_pb2.AbortRequest(model=MODEL, version="1"))
+        await replica.Abort(replica_pb2.AbortRequest(model=MODEL, version="1", removed=True))
         with pytest.raises(aio.AioRpcError, match=f"there is no model {MODEL}"):
             await predict.Predict(request)
         mlflow.create_registered_model(MODEL)

@@ -128,9 +128,10 @@ async def test_a_removed_model_leaves_nothing_behind(
     await parts.reload("1")
     await parts.reload("2", TRIAL)
     await parts.reload("1", SlotKey("other"))
-    await parts.replica.abort(TRIAL, "2")
+    source = parts.served().id.source
     registry.remove("reviews")
-    await parts.replica.abort(REVIEWS, "1")
+    await parts.replica.abort(TRIAL, "2", source, removed=True)
+    await parts.replica.abort(REVIEWS, "1", source, removed=True)
     with pytest.raises(NotFound, match="there is no model reviews; served here: other"):
         await parts.replica.predict(REVIEWS, ["good"])
     assert set(parts.remembered.read()) == {"other"}
@@ -148,15 +149,35 @@ async def test_a_model_that_was_removed_while_the_replica_was_away_leaves_the_ca
     assert list((tmp_path / "state" / "models").iterdir()) == []
 
 
-async def test_a_change_that_is_given_up_never_unloads_the_version_that_serves(
-    parts: Parts,
-) -> None:
+async def test_only_a_removal_unloads_the_version_that_serves(parts: Parts) -> None:
     await parts.reload("1")
     await parts.replica.prepare(REVIEWS, "2")
     await parts.replica.abort(REVIEWS, "2")
+    await parts.replica.abort(REVIEWS, "1")  # the change of another replica was given up
     assert parts.version() == "1"
-    await parts.replica.prepare(REVIEWS, "1")  # another replica of the fleet was behind
-    await parts.replica.abort(REVIEWS, "1")
-    assert parts.version() == "1"
-    await parts.replica.abort(REVIEWS, "1")
+    await parts.replica.abort(REVIEWS, "1", removed=True)
     assert parts.version() == ""
+
+
+async def test_removing_an_old_model_leaves_the_one_made_anew(
+    parts: Parts, registry: FakeRegistry, tmp_path: Path
+) -> None:
+    await parts.reload("1")
+    old = parts.served().id.source
+    made_anew(registry, tmp_path)
+    await parts.reload("1")
+    await parts.replica.prepare(REVIEWS, "1", str(registry.folders[("reviews", "1")]))
+    await parts.replica.abort(REVIEWS, "1", old, removed=True)
+    assert parts.served().id.source != old
+    assert parts.cache.folder("reviews", parts.served().id).exists()
+
+
+async def test_a_version_that_failed_is_forgotten_with_its_model(
+    parts: Parts, registry: FakeRegistry, tmp_path: Path
+) -> None:
+    del registry.folders[("reviews", "1")]
+    with pytest.raises(PrepareFailed, match="download: version 1 of reviews does not exist"):
+        await parts.replica.prepare(REVIEWS, "1")
+    assert parts.upcoming.all()[0].error
+    await parts.replica.abort(REVIEWS, "1", "anywhere", removed=True)
+    assert parts.upcoming.all() == []
