@@ -156,6 +156,12 @@ class Replica:
         """Return the error that tells a caller why a model gets no answer here."""
         error = await self._unserved.explain(model, self.slots.model_names())
         if isinstance(error, Unavailable):
+            failed = self.upcoming.failed(SlotKey(model))
+            if failed is not None:
+                error = Unavailable(
+                    f"version {failed.version} of {model} cannot be served here: the step "
+                    f"{failed.progress.step!r} failed; this replica tries again by itself"
+                )
             await asyncio.sleep(REFUSAL_PAUSE_S)
         return error
 

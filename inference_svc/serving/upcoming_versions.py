@@ -78,6 +78,11 @@ class UpcomingVersions:
         """Every upcoming version, failed ones included, ordered by slot."""
         return sorted(self._upcoming.values(), key=lambda upcoming: (upcoming.slot, upcoming.id))
 
+    def failed(self, slot: SlotKey) -> UpcomingVersion | None:
+        """The version of a slot that could not be prepared, if there is one."""
+        of_slot = (upcoming for upcoming in self._upcoming.values() if upcoming.slot == slot)
+        return next((one for one in of_slot if one.state is State.FAILED), None)
+
     async def prepare(
         self, slot: SlotKey, version: VersionId, executor: Executor | None = None
     ) -> PreparedVersion:

@@ -154,7 +154,10 @@ async def test_one_bad_version_leaves_the_replica_ready_for_the_others(
         assert films.detail.startswith("golden set: 'a great film' ")
         error = await failure(client.ask("a", model="films"))
         assert error.code() is UNAVAILABLE
-        assert error.details() == "version 9 of films is not loaded here yet"
+        assert error.details() == (
+            "version 9 of films cannot be served here: the step 'golden set' failed; this replica "
+            "tries again by itself"
+        )
 
 
 @asynccontextmanager
