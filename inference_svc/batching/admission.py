@@ -90,7 +90,7 @@ class Admission:
         throughput, model, work = self._throughput, job.model, self.work[job.lane]
         own_s = throughput.seconds(model, work[model] + cost)
         others = [(other, amount) for other, amount in work.items() if other is not model]
-        if own_s + throughput.seconds_of_all(others) <= left_s:
+        if own_s + (throughput.seconds_of_all(others) if others else 0.0) <= left_s:
             return  # in time even behind everything
         last = throughput.ranks(model, job.arrived, job.costs)[-1]
         behind = sum(text.cost for text in waiting if text.rank > last)
@@ -116,10 +116,12 @@ class Admission:
 
 
 def _subtract(counts: Counter[LoadedModel], model: LoadedModel, amount: int) -> None:
-    counts[model] -= amount
-    if not counts[model]:
+    left = counts[model] - amount
+    if left:
+        counts[model] = left
+    else:
         # An entry would keep the model in memory.
-        del counts[model]
+        counts.pop(model, None)
 
 
 def _retry_s(seconds: float) -> float:

@@ -51,10 +51,9 @@ class TextQueue:
         self._untokenized: dict[LoadedModel, deque[Job]] = {}
         self._untokenized_texts = 0
         self._waiting: dict[Lane, dict[LoadedModel, list[QueuedText]]] = {lane: {} for lane in Lane}
-        self._lanes: FairShare[Lane] = FairShare({})
-        self._models: dict[Lane, FairShare[LoadedModel]] = {
-            lane: FairShare(WeakKeyDictionary()) for lane in Lane
-        }
+        self._lanes: FairShare[Lane] = FairShare()
+        # Models by their ids, which do not keep them in memory.
+        self._models: dict[Lane, FairShare[int]] = {lane: FairShare() for lane in Lane}
         self._charged: dict[Batch, float] = {}
         self._jobs: dict[LoadedModel, set[Job]] = {}
         self._refused: WeakKeyDictionary[LoadedModel, str] = WeakKeyDictionary()
@@ -75,7 +74,10 @@ class TextQueue:
         Unavailable when the queue is closed or refuses the model.
         """
         with self._lock:
-            if refusal := self._closed or self._refused.get(job.model):
+            refusal = self._closed
+            if self._refused:
+                refusal = refusal or self._refused.get(job.model, "")
+            if refusal:
                 raise Unavailable(refusal)
             job.arrived = self._clock()
             self.admission.admit(job, self._waiting[job.lane].get(job.model, ()))
@@ -160,14 +162,19 @@ class TextQueue:
     def _take_batch(self) -> Batch:
         lane = self._next_lane()
         models = self._waiting[lane]
-        # Among models with equal claims, the one goes first whose text is due first.
-        model = self._models[lane].choose(sorted(models, key=lambda model: models[model][0].rank))
+        model = self._next_model(lane)
         batch = cut_batch(models[model], self._limits)
         self._remove(lane, model, set(batch.texts))
         cost = sum(text.cost for text in batch.texts)
         self._charged[batch] = self._throughput.seconds(model, cost)
         self._charge(batch, self._charged[batch])
         return batch
+
+    def _next_model(self, lane: Lane) -> LoadedModel:
+        models = {id(model): (texts[0].rank, model) for model, texts in self._waiting[lane].items()}
+        # Among models with equal claims, the one goes first whose text is due first.
+        order = sorted(models, key=lambda key: models[key][0]) if len(models) > 1 else [*models]
+        return models[self._models[lane].choose(order)][1]
 
     def _next_lane(self) -> Lane:
         lanes = [lane for lane in (Lane.INTERACTIVE, Lane.BULK) if self._waiting[lane]]
@@ -176,7 +183,7 @@ class TextQueue:
     def _charge(self, batch: Batch, seconds: float) -> None:
         """Charge lane and model of a batch with seconds of the engine's time."""
         lane = batch.texts[0].job.lane
-        self._models[lane].charge(batch.model, seconds)
+        self._models[lane].charge(id(batch.model), seconds)
         self._lanes.charge(lane, seconds / (BULK_TURN - 1 if lane is Lane.INTERACTIVE else 1))
 
     def _remove(self, lane: Lane, model: LoadedModel, texts: Collection[QueuedText]) -> None:

@@ -164,7 +164,7 @@ def test_a_refused_model_ends_its_jobs_and_no_others(
 
 
 def test_those_who_wait_share_the_time_and_nobody_saves_time_up() -> None:
-    share: FairShare[str] = FairShare({})
+    share: FairShare[str] = FairShare()
     used = dict.fromkeys("abc", 0.0)
 
     def turns(number: int, waiting: str) -> None:
