@@ -3,7 +3,8 @@
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -26,10 +27,14 @@ from inference_svc.serving.replica import Replica
 from inference_svc.serving.restorer import Restorer
 from inference_svc.serving.slot_collector import SlotCollector
 from inference_svc.serving.slots import Slots
+from inference_svc.serving.trouble import PastTroubles, Trouble
 from inference_svc.serving.unserved_models import UnservedModels
 from inference_svc.serving.upcoming_versions import UpcomingVersions
+from inference_svc.serving.watchdog import Watchdog
+from inference_svc.serving.withdrawals import Withdrawals
 from inference_svc.settings import InferenceSettings
 from inference_svc.versions.cache import ModelCache, ModelSource
+from inference_svc.versions.golden_check import check_still_works
 from inference_svc.versions.preparer import Preparer
 from inference_svc.versions.remembered_versions import RememberedVersions
 from inference_svc.versions.thread_priority import background_executor
@@ -56,9 +61,11 @@ class InferenceService:
         settings: InferenceSettings,
         engine: Engine,
         open_source: Callable[[], ModelSource],
+        end_process: Callable[[int], None] = os._exit,
     ) -> None:
         """`open_source` opens the registry: once for questions, and once for each download.
 
+        `end_process` ends the process with an exit code, without waiting for its threads.
         Raises OSError when the state folder cannot be written.
         """
         self._source = source = open_source()
@@ -71,6 +78,7 @@ class InferenceService:
         self._batcher = Batcher(
             TextQueue(settings.max_queue_texts, limits),
             lambda: engine.enter_thread(computes=True),
+            check_still_works,
         )
         self._background = background_executor("prepare")
         self._memory_release = MemoryRelease(engine, self._background)
@@ -81,12 +89,23 @@ class InferenceService:
             Slots(freed),
             self._upcoming,
             self._batcher,
+            source,
             UnservedModels(source, settings.lookup_timeout_s),
             cache,
             remembered,
         )
+        past = PastTroubles(settings.state_dir / "troubles.json")
+        self._trouble = Trouble(past, self._withdraw, end_process)
+        declare = self._trouble.declare
+        self._withdrawals = Withdrawals(
+            self._replica.slots, self._upcoming, self._batcher, engine, declare
+        )
+        self._batcher.model_failed = self._withdrawals.model_failed
+        self._replica.suspect_engine = self._withdrawals.suspect_engine
+        looks = settings.batch_timeout_s
+        self._watchdog = Watchdog(self._batcher, self._upcoming, looks, declare)
         self._restorer = Restorer(self._replica, source, remembered)
-        self._following: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._predict = PredictServicer(
             self._replica, settings.replica_id, settings.max_stream_requests
         )
@@ -104,6 +123,7 @@ class InferenceService:
         self._http: OpenInferenceHttp | None = None
         self._unary: UnaryServer | None = None
         self._settings = settings
+        self.stop_serving: Callable[[], Awaitable[None]] = self._no_server
 
     def register(self, server: aio.Server) -> None:
         """See Service."""
@@ -118,23 +138,49 @@ class InferenceService:
         self._batcher.start()
         REGISTRY.register(self._collector)
         self._registered.callback(REGISTRY.unregister, self._collector)
-        # No traffic needs the processor yet, so this thread keeps its normal priority.
-        executor = ThreadPoolExecutor(1, thread_name_prefix="restore")
+        self._tasks.append(asyncio.create_task(self._watchdog.run()))
         try:
             await self._listen()
             # Modules imported by now stay for good: the garbage collector need not look at them
             # whenever it collects a dropped model.
             gc.freeze()
-            await self._restorer.restore(executor)
+            restoring = asyncio.create_task(self._restore())
+            self._tasks.append(restoring)
+            await asyncio.wait((restoring,), timeout=self._settings.restore_timeout_s)
+            if restoring.done():
+                restoring.result()
+            else:
+                log.error("some models are not loaded yet; serving those that are")
         except BaseException:
             await self.shutdown()
             raise
-        finally:
-            executor.shutdown(wait=False)
-        self._following = asyncio.create_task(self._restorer.follow())
+        if self._trouble.why:
+            return
         self._inference.ready = True
         if self._unary is not None:
             self._unary.serving = True
+
+    async def _restore(self) -> None:
+        """Load what the fleet serves, then try again what could not be loaded."""
+        # No traffic needs the processor yet, so this thread keeps its normal priority.
+        executor = ThreadPoolExecutor(1, thread_name_prefix="restore")
+        try:
+            await self._restorer.restore(executor)
+        finally:
+            executor.shutdown(wait=False)
+        self._tasks.append(asyncio.create_task(self._restorer.follow()))
+
+    async def _withdraw(self, why: str) -> None:
+        """Answer nothing any more, and tell Envoy and the control plane so; see Trouble."""
+        self._replica.trouble = why
+        self._inference.ready = False
+        if self._unary is not None:
+            self._unary.serving = False
+        self._batcher.end_jobs(
+            self._batcher.queue.refuse_all(f"this replica cannot compute: {why}")
+        )
+        await self.stop_serving()
+        self._predict.end_streams()
 
     async def drain(self) -> None:
         """Have each stream answer the requests it has read, and end; see service_kit Drains."""
@@ -146,8 +192,12 @@ class InferenceService:
     async def shutdown(self) -> None:
         """See Service."""
         await self._close_listeners()
-        if self._following is not None:
-            self._following.cancel()
+        for task in self._tasks:
+            task.cancel()
+        if self._trouble.why:
+            # What hangs would keep the process from its end.
+            self._trouble.end_now()
+        self._withdrawals.close()
         self._upcoming.close()
         self._memory_release.close()
         self._registered.close()
@@ -155,6 +205,9 @@ class InferenceService:
         await asyncio.to_thread(self._background.shutdown, cancel_futures=True)
         await self._batcher.close()
         await self._source.close()
+
+    async def _no_server(self) -> None:
+        """Stands for GrpcServer's answer to health checks until there is one."""
 
     async def _listen(self) -> None:
         """Open the ports that the settings name beside the gRPC port."""

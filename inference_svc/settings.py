@@ -66,5 +66,13 @@ class InferenceSettings(ServiceSettings):
     keep_versions: int = Field(default=3, ge=1)
     """Downloaded versions to keep per model, besides those in use."""
 
+    batch_timeout_s: int = Field(default=30, ge=5)
+    """Seconds after which a batch that is still being computed counts as hung; the replica then
+    restarts."""
+
+    restore_timeout_s: float = Field(default=120.0, gt=0)
+    """Seconds that a replica which starts waits for its models; then it serves those that it has,
+    and goes on loading the others."""
+
     lookup_timeout_s: float = Field(default=1.0, gt=0)
     """Seconds that MLflow gets to answer about a model that is not served."""

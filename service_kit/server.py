@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, runtime_checkable
 
@@ -97,6 +97,14 @@ class Drains(Protocol):
         """End the streams. Balancers know by now that this server stops; its grace time begins."""
 
 
+@runtime_checkable
+class Fails(Protocol):
+    """A service that may find out by itself that it cannot serve any more."""
+
+    stop_serving: Callable[[], Awaitable[None]]
+    """Set by GrpcServer: has health say NOT_SERVING from now on."""
+
+
 class GrpcServer:
     """A running service with health and reflection, as an async context manager.
 
@@ -113,6 +121,9 @@ class GrpcServer:
         self.settings = settings
         self.health = Health(service.names)
         self.port = 0
+        self._failed = False
+        if isinstance(service, Fails):
+            service.stop_serving = self._stop_serving
         self._reflected = service.names if reflected is None else reflected
         self._server = aio.server(interceptors=[ServiceInterceptor()], options=SERVER_OPTIONS)
 
@@ -134,7 +145,8 @@ class GrpcServer:
         except BaseException:
             await self._server.stop(0)
             raise
-        await self._set_health(SERVING)
+        if not self._failed:
+            await self._set_health(SERVING)
         log.info("serving", extra={"address": self.address})
         return self
 
@@ -150,6 +162,10 @@ class GrpcServer:
         await asyncio.sleep(self.settings.drain_seconds)
         if isinstance(self.service, Drains):
             await self.service.drain()
+
+    async def _stop_serving(self) -> None:
+        self._failed = True
+        await self._set_health(NOT_SERVING)
 
     async def _set_health(self, status: int) -> None:
         for name in ("", *self.service.names):

@@ -18,7 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.kit.model import MODEL
 from bench.kit.server_process import ServerProcess
-from inference_svc.versions.cache import VersionInfo
+from inference_svc.versions.cache import ModelCache
+from inference_svc.versions.identity import VersionInfo
+from inference_svc.versions.remembered_versions import RememberedVersions
 from mesh_cli.local.health import grpc_health
 from mesh_cli.local.parts import envoy_workers
 from mesh_cli.local.ports import internal_ports
@@ -92,11 +94,11 @@ def _metric(url: str, name: str) -> float:
 def _replica(folder: Path, name: str, model: Path, ports: tuple[int, int, int]) -> ServerProcess:
     port, unary_port, metrics_port = ports
     shutil.rmtree(folder, ignore_errors=True)
-    version = folder / "models" / MODEL / VERSION
-    shutil.copytree(model, version)
     info = VersionInfo(MODEL, VERSION, run_id="bench", batch_id="bench", source=str(model))
+    version = ModelCache(folder / "models", keep_versions=1).folder(MODEL, info.id)
+    shutil.copytree(model, version)
     (version / "mesh-version.json").write_text(json.dumps(asdict(info)))
-    (folder / "serving.json").write_text(json.dumps({"serving": {MODEL: VERSION}}))
+    RememberedVersions(folder / "serving.json").write({MODEL: info.id})
     environment = {
         "INFERENCE_PORT": str(port),
         "INFERENCE_UNARY_PORT": str(unary_port),

@@ -6,28 +6,52 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 
+from inference_svc.batching.batch_run import run_batch
 from inference_svc.batching.job import Batch, Classified, Job, Lane
 from inference_svc.batching.text_queue import TextQueue
 from inference_svc.batching.tokenizing import tokenize
-from inference_svc.engines.base import FloatArray
 from inference_svc.metrics import exported as metrics
 from inference_svc.model.loaded_model import LoadedModel
-from service_kit.errors import Exhausted, MeshError
+from service_kit.errors import Exhausted, MeshError, Unavailable
 
 log = logging.getLogger(__name__)
 
 
+# Why a model is withdrawn; the control plane and callers read it.
+FAILING = "its computations fail"
+# How long the threads get to end when the batcher closes, seconds.
+CLOSE_S = 30.0
+
+
 class EngineFailure(MeshError):
-    """The engine failed on a batch with a text of this request; the replica's log says why."""
+    """The engine failed on a text of this request; the replica's log says why."""
+
+
+class ModelFailed(Unavailable):
+    """The model's computations fail on this replica; another replica may answer the request."""
 
 
 class Batcher:
     """Answers requests with two threads: one tokenises and computes, one tokenises beside it."""
 
-    def __init__(self, queue: TextQueue, enter_compute_thread: Callable[[], None]) -> None:
-        """`enter_compute_thread` is called once, by the thread that computes."""
+    def __init__(
+        self,
+        queue: TextQueue,
+        enter_compute_thread: Callable[[], None],
+        check: Callable[[LoadedModel], None],
+    ) -> None:
+        """The thread that computes calls both functions: `enter_compute_thread` once, and `check`
+        after a failure: it raises an error when a model does not answer texts that are known to
+        work.
+        """
         self.queue = queue
+        self.model_failed: Callable[[LoadedModel, str], None] = lambda model, why: None
+        """Called on the event loop when a model computes nothing any more; the queue refuses its
+        texts by then."""
         self._enter_compute_thread = enter_compute_thread
+        self._check = check
+        self._batches = 0
+        self._computing = False
         self._threads = (
             threading.Thread(target=self._run_compute, name="compute", daemon=True),
             threading.Thread(target=self._run_tokenize, name="tokenize", daemon=True),
@@ -48,7 +72,17 @@ class Batcher:
         self.queue.close()
         for thread in self._threads:
             if thread.is_alive():
-                await asyncio.to_thread(thread.join)
+                await asyncio.to_thread(thread.join, CLOSE_S)
+
+    @property
+    def threads_work(self) -> bool:
+        """Whether both threads are there, which they are from `start` to `close`."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    @property
+    def computing(self) -> int:
+        """Number of the batch that is being computed, from 1; 0: none is."""
+        return self._batches if self._computing else 0
 
     async def classify(
         self,
@@ -60,8 +94,8 @@ class Batcher:
         """Answer texts; `deadline` is in seconds of time.monotonic.
 
         Raises Exhausted when the queue is full or the deadline cannot be met, Unavailable when the
-        batcher is closed, and EngineFailure when a batch with one of the texts fails. The texts of
-        a cancelled call leave the queue.
+        batcher is closed, ModelFailed when the model computes nothing any more, and EngineFailure
+        when the engine fails on one of the texts. The texts of a cancelled call leave the queue.
         """
         loop = asyncio.get_running_loop()
         job = Job(model, texts, lane, deadline, loop.create_future())
@@ -128,25 +162,36 @@ class Batcher:
         self.queue.put(tokenize(awaited, self._tokenize_failed))
 
     def _tokenize_failed(self, job: Job, error: Exception) -> None:
-        self._fail([job], "tokenising failed", error)
+        log.error("tokenising failed", exc_info=error)
+        self._fail([job])
 
     def _compute(self, batch: Batch) -> None:
+        self._batches += 1
+        self._computing = True
         started = time.monotonic()
-        try:
-            computed = batch.model.run([text.tokens for text in batch.texts])
-            _fill_in(batch, computed.scores)
-        except Exception as error:
-            seconds = time.monotonic() - started
-            self._fail({text.job for text in batch.texts}, "a batch failed", error)
-        else:
-            seconds = time.monotonic() - started
-            _account(batch, started, seconds, batch.pad_waste(computed.tokens))
+        run = run_batch(batch, self._check)
+        seconds = time.monotonic() - started
+        self._computing = False
+        if run.broken is not None:
+            self._withdraw(batch.model, run.broken)
+        elif run.failed:
+            self._fail(run.failed)
+        pad_waste = 0.0 if run.failures else batch.pad_waste(run.tokens)
+        _account(batch, started, seconds, pad_waste)
         metrics.BATCH_TEXTS.observe(len(batch.texts))
         metrics.COMPUTE_SECONDS.observe(seconds)
-        self._call_loop(self._deliver, self.queue.complete(batch, seconds))
+        self._call_loop(self._deliver, self.queue.complete(batch, seconds, bool(run.failures)))
 
-    def _fail(self, jobs: Collection[Job], message: str, error: Exception) -> None:
-        log.error(message, exc_info=error)
+    def _withdraw(self, model: LoadedModel, error: Exception) -> None:
+        """Compute nothing more for a model; its callers are told to ask another replica."""
+        log.error("a model computes nothing any more", exc_info=error)
+        metrics.ENGINE_FAILURES.labels("model").inc()
+        why = f"{FAILING}: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        jobs = self.queue.refuse(model, f"this replica does not answer for the model: {FAILING}")
+        self._call_loop(self.end_jobs, jobs)
+        self._call_loop(lambda _: self.model_failed(model, why[:500]), [])
+
+    def _fail(self, jobs: Collection[Job]) -> None:
         for job in jobs:
             self.queue.withdraw(job)
         self._call_loop(self._deliver_failure, list(jobs))
@@ -162,11 +207,18 @@ class Batcher:
         self._wake_waiting()
 
     def _deliver_failure(self, jobs: list[Job]) -> None:
+        self._end(
+            jobs, EngineFailure, "the engine failed on this request; the replica's log says why"
+        )
+
+    def end_jobs(self, jobs: Collection[Job]) -> None:
+        """Answer jobs that the queue has ended, because nothing here computes them."""
+        self._end(jobs, ModelFailed, f"this replica does not answer for the model: {FAILING}")
+
+    def _end(self, jobs: Collection[Job], kind: type[MeshError], message: str) -> None:
         for job in jobs:
             if not job.answer.done():
-                job.answer.set_exception(
-                    EngineFailure("the engine failed on this request; the replica's log says why")
-                )
+                job.answer.set_exception(kind(message))
         self._wake_waiting()
 
     def _wake_waiting(self) -> None:
@@ -174,14 +226,6 @@ class Batcher:
         for room in waiting:
             if not room.done():
                 room.set_result(None)
-
-
-def _fill_in(batch: Batch, scores: FloatArray) -> None:
-    """Give every text its part of `scores` [texts, labels]."""
-    # For the whole batch at once: for a single text each of these calls would take as long.
-    best, top = scores.argmax(axis=1).tolist(), scores.max(axis=1).tolist()
-    for text, column, score, row in zip(batch.texts, best, top, scores, strict=True):
-        text.job.fill_in(text.index, column, score, row)
 
 
 def _account(batch: Batch, started: float, seconds: float, pad_waste: float) -> None:

@@ -21,19 +21,16 @@ class BatchLimits:
 
 
 def cut_batch(waiting: Sequence[QueuedText], limits: BatchLimits) -> Batch:
-    """Return the first waiting text with others of its model.
+    """Return the first waiting text with others.
 
-    `waiting` is not empty, and ordered by rank. A model that packs takes the texts in that order. A
-    model that pads takes those nearest in length, as long as the padding costs less than a further
-    batch would.
+    `waiting` is not empty, of one model, and ordered by rank. A model that packs takes the texts in
+    that order. A model that pads takes those nearest in length, as long as the padding costs less
+    than a further batch would.
     """
     first = waiting[0]
     if first.job.model.packs:
         return _cut_in_order(waiting, limits)
-    nearby = [
-        text for text in waiting[: LOOK_AHEAD * limits.texts] if text.job.model is first.job.model
-    ]
-    nearby.sort(key=lambda text: text.length)
+    nearby = sorted(waiting[: LOOK_AHEAD * limits.texts], key=lambda text: text.length)
     low = high = nearby.index(first)
     used = longest = first.length
     order = [first]
@@ -59,12 +56,9 @@ def cut_batch(waiting: Sequence[QueuedText], limits: BatchLimits) -> Batch:
 
 
 def _cut_in_order(waiting: Sequence[QueuedText], limits: BatchLimits) -> Batch:
-    first = waiting[0]
     order: list[QueuedText] = []
     tokens = 0
     for text in waiting:
-        if text.job.model is not first.job.model:
-            continue
         tokens += text.length
         if order and (tokens > limits.tokens or len(order) == limits.texts):
             break

@@ -25,6 +25,9 @@ class Lane(enum.Enum):
     BULK = "bulk"
     BACKGROUND = "background"
 
+    # The queue looks lanes up twenty times a call, and an enum hashes its name in Python.
+    __hash__ = object.__hash__
+
 
 @dataclass
 class Timing:

@@ -4,11 +4,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from weakref import WeakKeyDictionary
 
 from inference_svc.batching.admission import BULK_TURN, Admission
 from inference_svc.batching.cutting import BatchLimits, cut_batch
+from inference_svc.batching.fair_share import FairShare
 from inference_svc.batching.job import Batch, Job, Lane, QueuedText
 from inference_svc.batching.throughput import Throughput
+from inference_svc.model.loaded_model import LoadedModel
 from inference_svc.model.text_tokenizer import Tokens
 from service_kit.errors import Unavailable
 
@@ -25,7 +28,8 @@ class TextQueue:
 
     A job waits untokenised at first; its tokens are put where it waits. A tokenised text's rank is
     the time at which its turn would come if its request had been computed alone since it arrived.
-    So a request of a thousand texts does not hold up those that come after it.
+    So a request of a thousand texts does not hold up those that come after it. Models whose texts
+    wait get equal parts of the engine's time, so no model holds up another one.
     """
 
     def __init__(
@@ -44,11 +48,16 @@ class TextQueue:
         self._for_compute = threading.Condition(self._lock)
         self._for_tokenize = threading.Condition(self._lock)
         self._arrived: list[Job] = []
-        self._untokenized: deque[Job] = deque()
+        self._untokenized: dict[LoadedModel, deque[Job]] = {}
         self._untokenized_texts = 0
-        self._waiting: dict[Lane, list[QueuedText]] = {lane: [] for lane in Lane}
-        self._turn = 0
-        self._closed = False
+        self._waiting: dict[Lane, dict[LoadedModel, list[QueuedText]]] = {lane: {} for lane in Lane}
+        self._lanes: FairShare[Lane] = FairShare()
+        # Models by their ids, which do not keep them in memory.
+        self._models: dict[Lane, FairShare[int]] = {lane: FairShare() for lane in Lane}
+        self._charged: dict[Batch, float] = {}
+        self._jobs: dict[LoadedModel, set[Job]] = {}
+        self._refused: WeakKeyDictionary[LoadedModel, str] = WeakKeyDictionary()
+        self._closed = ""
 
     def __len__(self) -> int:
         """Texts that wait or run."""
@@ -56,19 +65,23 @@ class TextQueue:
 
     def tokenized_texts(self, lane: Lane) -> int:
         """Tokenised texts of a lane that wait."""
-        return len(self._waiting[lane])
+        return sum(map(len, self._waiting[lane].values()))
 
     def admit(self, job: Job) -> None:
         """Take a job in; the threads see it after the next `announce`.
 
         Raises Exhausted when the job does not fit, or would wait beyond its deadline, and
-        Unavailable when the queue is closed.
+        Unavailable when the queue is closed or refuses the model.
         """
         with self._lock:
-            if self._closed:
-                raise Unavailable("this replica is shutting down")
+            refusal = self._closed
+            if self._refused:
+                refusal = refusal or self._refused.get(job.model, "")
+            if refusal:
+                raise Unavailable(refusal)
             job.arrived = self._clock()
-            self.admission.admit(job, self._waiting)
+            self.admission.admit(job, self._waiting[job.lane].get(job.model, ()))
+            self._jobs.setdefault(job.model, set()).add(job)
             self._arrived.append(job)
 
     def announce(self) -> None:
@@ -81,8 +94,9 @@ class TextQueue:
                 self._for_compute.notify()
 
     def _hand_over(self) -> None:
-        self._untokenized.extend(self._arrived)
-        self._untokenized_texts += sum(len(job.texts) for job in self._arrived)
+        for job in self._arrived:
+            self._untokenized.setdefault(job.model, deque()).append(job)
+            self._untokenized_texts += len(job.texts)
         self._arrived.clear()
 
     def next_work(self) -> Batch | list[Job] | None:
@@ -95,8 +109,8 @@ class TextQueue:
             while True:
                 if self._untokenized and not self._many:
                     return self._take_untokenized()
-                if (lane := self._next_lane()) is not None:
-                    return self._take_batch(lane)
+                if any(self._waiting.values()):
+                    return self._take_batch()
                 if self._closed and not len(self):
                     return None
                 self._for_compute.wait()
@@ -118,83 +132,145 @@ class TextQueue:
         return self._untokenized_texts >= MANY_TEXTS and not self._closed
 
     def _take_untokenized(self) -> list[Job]:
+        """Jobs of the model whose turn it is; the models take turns."""
+        model = next(iter(self._untokenized))
+        waiting = self._untokenized.pop(model)
         jobs: list[Job] = []
         texts = 0
-        while self._untokenized and texts < MOST_TEXTS:
-            jobs.append(self._untokenized.popleft())
+        while waiting and texts < MOST_TEXTS:
+            jobs.append(waiting.popleft())
             texts += len(jobs[-1].texts)
+        if waiting:
+            self._untokenized[model] = waiting  # behind the others
         self._untokenized_texts -= texts
         return jobs
 
     def put(self, tokenized: Sequence[tuple[Job, list[Tokens]]]) -> None:
         """Queue the texts of jobs with their tokens; jobs that have ended are left out."""
         with self._lock:
-            lanes = set()
             for job, tokens in tokenized:
                 if job.ended:
                     continue
                 job.tokens = tokens
-                lanes.add(job.lane)
-                ranks = self._throughput.ranks(job.arrived, job.costs)
+                ranks = self._throughput.ranks(job.model, job.arrived, job.costs)
                 parts = zip(ranks, tokens, job.costs, strict=True)
-                self._waiting[job.lane].extend(
-                    QueuedText(job, index, *part) for index, part in enumerate(parts)
-                )
-            for lane in lanes:
-                self._waiting[lane].sort(key=lambda text: text.rank)
+                waiting = self._waiting[job.lane].setdefault(job.model, [])
+                waiting.extend(QueuedText(job, index, *part) for index, part in enumerate(parts))
+                waiting.sort(key=lambda text: text.rank)
             self._for_compute.notify()
 
-    def _take_batch(self, lane: Lane) -> Batch:
-        batch = cut_batch(self._waiting[lane], self._limits)
-        self._remove(lane, set(batch.texts))
+    def _take_batch(self) -> Batch:
+        lane = self._next_lane()
+        models = self._waiting[lane]
+        model = self._next_model(lane)
+        batch = cut_batch(models[model], self._limits)
+        self._remove(lane, model, set(batch.texts))
+        cost = sum(text.cost for text in batch.texts)
+        self._charged[batch] = self._throughput.seconds(model, cost)
+        self._charge(batch, self._charged[batch])
         return batch
 
-    def _next_lane(self) -> Lane | None:
-        ready = [lane for lane in Lane if self._waiting[lane]]
-        if len(ready) < 2:
-            return ready[0] if ready else None
-        if not self._waiting[Lane.BULK]:
-            return Lane.INTERACTIVE
-        if not self._waiting[Lane.INTERACTIVE]:
-            return Lane.BULK
-        self._turn = (self._turn + 1) % BULK_TURN
-        return Lane.BULK if self._turn == 0 else Lane.INTERACTIVE
+    def _next_model(self, lane: Lane) -> LoadedModel:
+        models = {id(model): (texts[0].rank, model) for model, texts in self._waiting[lane].items()}
+        # Among models with equal claims, the one goes first whose text is due first.
+        order = sorted(models, key=lambda key: models[key][0]) if len(models) > 1 else [*models]
+        return models[self._models[lane].choose(order)][1]
 
-    def _remove(self, lane: Lane, texts: Collection[QueuedText]) -> None:
-        self._waiting[lane] = [text for text in self._waiting[lane] if text not in texts]
+    def _next_lane(self) -> Lane:
+        lanes = [lane for lane in (Lane.INTERACTIVE, Lane.BULK) if self._waiting[lane]]
+        return self._lanes.choose(lanes) if lanes else Lane.BACKGROUND
 
-    def complete(self, batch: Batch, seconds: float) -> list[Job]:
-        """Account for a batch that took `seconds`; returns the jobs that have now ended."""
+    def _charge(self, batch: Batch, seconds: float) -> None:
+        """Charge lane and model of a batch with seconds of the engine's time."""
+        lane = batch.texts[0].job.lane
+        self._models[lane].charge(id(batch.model), seconds)
+        self._lanes.charge(lane, seconds / (BULK_TURN - 1 if lane is Lane.INTERACTIVE else 1))
+
+    def _remove(self, lane: Lane, model: LoadedModel, texts: Collection[QueuedText]) -> None:
+        left = [text for text in self._waiting[lane].pop(model, ()) if text not in texts]
+        if left:
+            self._waiting[lane][model] = left
+
+    def complete(self, batch: Batch, seconds: float, failed: bool = False) -> list[Job]:
+        """Account for a batch that took `seconds`; returns the jobs that have now ended.
+
+        A batch that `failed` at least once says nothing about the model's speed.
+        """
         ended = []
         with self._lock:
-            self._throughput.observe(sum(text.cost for text in batch.texts), seconds)
+            self._charge(batch, seconds - self._charged.pop(batch))
+            if not failed:
+                cost = sum(text.cost for text in batch.texts)
+                self._throughput.observe(batch.model, cost, seconds)
             for text in batch.texts:
                 job = text.job
                 self.admission.release(job, 1, text.cost)
                 if job.left == 0 and not job.ended:
-                    job.ended = True
+                    self._end(job)
                     ended.append(job)
         return ended
 
     def withdraw(self, job: Job) -> None:
         """End a job early: its waiting texts leave, and nobody awaits those that run."""
         with self._lock:
-            if job.ended:
-                return
+            self._withdraw(job)
+
+    def _withdraw(self, job: Job) -> None:
+        if job.ended:
+            return
+        self._end(job)
+        if job.tokens:
+            waiting = self._waiting[job.lane].get(job.model, ())
+            own = {text for text in waiting if text.job is job}
+            self._remove(job.lane, job.model, own)
+            self.admission.release(job, len(own), sum(text.cost for text in own))
+        else:
+            self.admission.release(job, job.left, sum(job.costs))
+        if self._closed:
+            self._for_compute.notify()
+
+    def _end(self, job: Job) -> None:
+        job.ended = True
+        jobs = self._jobs[job.model]
+        jobs.discard(job)
+        if not jobs:
+            del self._jobs[job.model]
+
+    def refuse(self, model: LoadedModel, why: str) -> list[Job]:
+        """Take in nothing for a model until `accept`; returns its jobs, which have now ended."""
+        with self._lock:
+            self._refused[model] = why
+            return self._withdraw_all(model)
+
+    def accept(self, model: LoadedModel) -> None:
+        """Take in jobs for a model again."""
+        with self._lock:
+            self._refused.pop(model, None)
+
+    def refuse_all(self, why: str) -> list[Job]:
+        """Take in nothing any more; returns all jobs, which have now ended."""
+        with self._lock:
+            self._close(why)
+            return [job for model in tuple(self._jobs) for job in self._withdraw_all(model)]
+
+    def _withdraw_all(self, model: LoadedModel) -> list[Job]:
+        for lane in Lane:
+            for text in self._waiting[lane].pop(model, ()):
+                self.admission.release(text.job, 1, text.cost)
+        jobs = list(self._jobs.pop(model, ()))
+        for job in jobs:
             job.ended = True
-            if job.tokens:
-                own = {text for text in self._waiting[job.lane] if text.job is job}
-                self._remove(job.lane, own)
-                self.admission.release(job, len(own), sum(text.cost for text in own))
-            else:
+            if not job.tokens:
                 self.admission.release(job, job.left, sum(job.costs))
-            if self._closed:
-                self._for_compute.notify()
+        return jobs
 
     def close(self) -> None:
         """Take nothing more in; the compute thread gets what waits, and then None."""
         with self._lock:
-            self._closed = True
-            self._hand_over()
-            self._for_compute.notify()
-            self._for_tokenize.notify()
+            self._close("this replica is shutting down")
+
+    def _close(self, why: str) -> None:
+        self._closed = self._closed or why
+        self._hand_over()
+        self._for_compute.notify()
+        self._for_tokenize.notify()

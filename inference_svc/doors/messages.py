@@ -7,7 +7,7 @@ import numpy as np
 from inference_svc.batching.job import Timing
 from inference_svc.serving.replica import Answer
 from inference_svc.serving.slots import ServedVersion
-from inference_svc.versions.cache import VersionInfo
+from inference_svc.versions.identity import VersionInfo
 from mesh.v1 import predict_pb2
 
 

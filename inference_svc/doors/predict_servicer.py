@@ -68,4 +68,5 @@ class PredictServicer(predict_pb2_grpc.PredictServiceServicer):
         served = self._replica.slots.answering(slot)
         if served is None:
             raise await self._replica.why_unserved(name)
+        self._replica.check_answers(served)
         return model_message(served)

@@ -37,14 +37,15 @@ class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
 
     async def Prepare(self, request: pb.PrepareRequest, context: Context) -> pb.PrepareResponse:
         slot = _slot(request)
-        prepare_ms = await self._replica.prepare(slot, request.version)
+        prepare_ms = await self._replica.prepare(slot, request.version, request.source)
         served = self._replica.slots.served(slot)
         return pb.PrepareResponse(
             prepare_ms=prepare_ms, serving_version=served.version if served else ""
         )
 
     async def Activate(self, request: pb.ActivateRequest, context: Context) -> pb.ActivateResponse:
-        swap = await self._replica.activate(_slot(request), request.version)
+        slot = _slot(request)
+        swap = await self._replica.activate(slot, request.version, request.source)
         return pb.ActivateResponse(
             swap_ms=swap.swap_ms,
             from_version=swap.from_version,
@@ -52,7 +53,8 @@ class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
         )
 
     async def Abort(self, request: pb.AbortRequest, context: Context) -> pb.AbortResponse:
-        self._replica.abort(_slot(request), request.version)
+        slot = _slot(request)
+        await self._replica.abort(slot, request.version, request.source, request.removed)
         return pb.AbortResponse()
 
     async def GetState(self, request: pb.GetStateRequest, context: Context) -> pb.GetStateResponse:
@@ -66,6 +68,7 @@ class ReplicaServicer(replica_pb2_grpc.ReplicaServiceServicer):
             draining=self.draining,
             http_port=self._http_port,
             unary_port=self._unary_port,
+            trouble=self._replica.trouble,
         )
 
 
@@ -86,6 +89,10 @@ def _served_state(served: ServedVersion) -> pb.SlotState:
         role=_role(served.slot),
         version=served.version,
         state=reload_pb2.MODEL_STATE_SERVING,
+        source=served.id.source,
+        run_id=served.prepared.info.run_id,
+        withdrawn=bool(served.withdrawn),
+        detail=served.withdrawn,
     )
     if served.first_answer_at is not None:
         state.first_answer_at.FromDatetime(served.first_answer_at)
@@ -121,4 +128,7 @@ def _upcoming_state(upcoming: UpcomingVersion) -> pb.SlotState:
         version=upcoming.version,
         state=_STATES[upcoming.state],
         step=upcoming.progress.step,
+        source=upcoming.id.source,
+        run_id=upcoming.run_id,
+        detail=upcoming.error,
     )

@@ -94,5 +94,11 @@ class Engine(Protocol):
         engine needs the graph and there is none.
         """
 
+    def check(self) -> None:
+        """Compute something small on the device; raises an error when the device does not.
+
+        Any thread may call it.
+        """
+
     def release_memory(self) -> None:
         """Give the memory of models that were let go back to the system."""

@@ -3,6 +3,8 @@
 import gc
 from pathlib import Path
 
+import numpy as np
+
 from inference_svc.engines.base import (
     TOLERANCE,
     EngineUnavailable,
@@ -16,9 +18,11 @@ from service_kit.telemetry import disable_openvino_telemetry
 
 disable_openvino_telemetry()
 import openvino  # noqa: E402
+from openvino import opset13 as opset  # noqa: E402
 
 # Padded tokens of a batch. On a CPU core larger batches gain little and make requests wait longer.
 BATCH_TOKENS = 1024
+_CHECK_SIZE = 64
 
 _PRECISION = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}
 
@@ -100,6 +104,18 @@ class OpenVinoEngine:
         if len(compiled.inputs) == len(PackedTexts._fields):
             return PackingOpenVinoClassifier(compiled, self._format)
         return OpenVinoClassifier(compiled, self._format)
+
+    def check(self) -> None:
+        """See Engine.check. Each call compiles its graph anew, so that it shares nothing."""
+        shape = (_CHECK_SIZE, _CHECK_SIZE)
+        parameter = opset.parameter(shape, np.float32)
+        product = opset.matmul(parameter, parameter, False, False)
+        graph = openvino.Model([product], [parameter], "check")
+        compiled = self._core.compile_model(graph, "CPU", {"INFERENCE_NUM_THREADS": 1})
+        request = compiled.create_infer_request()
+        request.infer({0: np.ones(shape, np.float32)})
+        if request.get_output_tensor(0).data[0, 0] != _CHECK_SIZE:
+            raise RuntimeError("the processor computes wrong results")
 
     def release_memory(self) -> None:
         """See Engine.release_memory."""

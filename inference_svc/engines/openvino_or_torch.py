@@ -81,6 +81,10 @@ class OpenVinoOrTorchEngine:
             engine.enter_thread(getattr(self._thread, "computes", False))
             self._thread.entered = engine
 
+    def check(self) -> None:
+        """See Engine.check."""
+        (self._torch or self._openvino).check()
+
     def release_memory(self) -> None:
         """See Engine.release_memory."""
         (self._torch or self._openvino).release_memory()

@@ -15,6 +15,8 @@ from inference_svc.engines.memory import trim_heap
 CPU_BATCH_TOKENS = 1024
 CUDA_BATCH_TOKENS = 16_384
 
+_CHECK_SIZE = 64
+
 _FORMAT = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 
@@ -68,6 +70,12 @@ class TorchEngine:
         )
         model.eval().requires_grad_(False).to(self._device)
         return TorchClassifier(model, self._device, self._dtype)
+
+    def check(self) -> None:
+        """See Engine.check. After some errors CUDA fails every call until the process ends."""
+        ones = torch.ones(_CHECK_SIZE, _CHECK_SIZE, device=self._device, dtype=self._dtype)
+        if float((ones @ ones)[0, 0]) != _CHECK_SIZE:
+            raise RuntimeError(f"{self._device} computes wrong results")
 
     def release_memory(self) -> None:
         """See Engine.release_memory."""

@@ -1,6 +1,6 @@
 """Metrics of a replica for Prometheus; those of each slot are in serving/slot_collector.py."""
 
-from prometheus_client import Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 QUEUED_TEXTS = Gauge("mesh_queued_texts", "Texts that wait or run.")
 BATCH_TEXTS = Histogram(
@@ -25,3 +25,9 @@ PREPARE_SECONDS = Histogram(
     ("outcome",),
     buckets=(0.5, 1, 2.5, 5, 10, 30, 60, 300),
 )
+# computation: one computation of a batch or a part of it; text: a single text, while others work;
+# model: a model computed nothing any more; replica: the replica as a whole could not compute.
+ENGINE_FAILURES = Counter(
+    "mesh_engine_failures", "Failures of the engine, by what they concern.", ("kind",)
+)
+TROUBLE = Gauge("mesh_replica_trouble", "1 while the replica as a whole cannot compute.")

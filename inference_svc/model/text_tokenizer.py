@@ -10,6 +10,9 @@ from tokenizers import Tokenizer
 
 from inference_svc.model.model_files import InvalidModel
 
+# Of a text longer than this times max_tokens the beginning is tokenised first.
+_LETTERS_PER_TOKEN = 16
+
 
 class Tokens(NamedTuple):
     """One tokenised text."""
@@ -29,10 +32,26 @@ class TextTokenizer:
         # Set here and never again: a change during a call fails with "Already borrowed" under load.
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
+        self._beginning = _LETTERS_PER_TOKEN * max_tokens
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokenise texts, in their order."""
-        encodings = self._tokenizer.encode_batch_fast(texts)
+        """Tokenise texts, in their order.
+
+        Of a long text only the beginning is read, unless that gives too few tokens: a text of
+        32,768 characters took 50 ms, while the other callers waited.
+        """
+        encodings = self._tokenizer.encode_batch_fast([text[: self._beginning] for text in texts])
+        # Where the beginning ends, tokens may differ from those of the whole text. They do not
+        # matter when they come a whole length of tokens after the last one that is used.
+        whole = [
+            index
+            for index, text in enumerate(texts)
+            if len(text) > self._beginning and len(encodings[index].overflowing) < 2
+        ]
+        if whole:
+            again = self._tokenizer.encode_batch_fast([texts[index] for index in whole])
+            for index, encoding in zip(whole, again, strict=True):
+                encodings[index] = encoding
         return [Tokens(encoding.ids, bool(encoding.overflowing)) for encoding in encodings]
 
 

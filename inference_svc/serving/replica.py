@@ -4,25 +4,31 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from grpc import StatusCode
 
-from inference_svc.batching.batcher import Batcher
+from inference_svc.batching.batcher import FAILING, Batcher, ModelFailed
 from inference_svc.batching.job import Classified, Lane
 from inference_svc.serving.comparisons import Comparisons
+from inference_svc.serving.kept_files import KeptFiles
 from inference_svc.serving.slots import CHALLENGER, CHAMPION, ServedVersion, SlotKey, Slots, Swap
 from inference_svc.serving.unserved_models import UnservedModels
 from inference_svc.serving.upcoming_versions import UpcomingVersions
-from inference_svc.versions.cache import ModelCache
+from inference_svc.versions.cache import ModelCache, ModelSource
+from inference_svc.versions.identity import VersionId
+from inference_svc.versions.preparer import DOWNLOAD, PrepareFailed, prepare_error
 from inference_svc.versions.remembered_versions import RememberedVersions
-from service_kit.errors import FailedPrecondition, InvalidArgument, MeshError
+from service_kit.errors import FailedPrecondition, InvalidArgument, MeshError, Unavailable
 from service_kit.limits import check_model_name, check_texts
 
 log = logging.getLogger(__name__)
 
+# Time that a call waits before Envoy is told to ask another replica, seconds. Without it, a replica
+# that refuses would look faster than those that compute, and draw the traffic.
+REFUSAL_PAUSE_S = 0.05
 # A version becomes a folder's name.
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
 
@@ -43,6 +49,7 @@ class Replica:
         slots: Slots,
         upcoming: UpcomingVersions,
         batcher: Batcher,
+        registry: ModelSource,
         unserved: UnservedModels,
         cache: ModelCache,
         remembered: RememberedVersions,
@@ -51,11 +58,14 @@ class Replica:
         self.upcoming = upcoming
         self._batcher = batcher
         self.comparisons = Comparisons(batcher, slots)
+        self._registry = registry
         self._unserved = unserved
-        self._cache = cache
-        self._remembered = remembered
-        self._remembering = asyncio.Lock()
+        self._kept = KeptFiles(slots, upcoming, cache, remembered)
         self._steered: set[SlotKey] = set()
+        self.trouble = ""
+        """Why the replica as a whole does not answer; empty: it does."""
+        self.suspect_engine: Callable[[], None] = lambda: None
+        """Called when a version cannot be loaded or checked; the engine may be the cause."""
 
     async def predict(
         self,
@@ -110,6 +120,11 @@ class Replica:
         self, served: ServedVersion, texts: Sequence[str], lane: Lane, deadline: float | None
     ) -> Answer:
         """Have the batcher classify the texts; requests that are not bulk are counted."""
+        try:
+            self.check_answers(served)
+        except ModelFailed:
+            await asyncio.sleep(REFUSAL_PAUSE_S)
+            raise
         model = served.prepared.model
         with self.slots.lease(served):
             if lane is Lane.BULK:
@@ -119,92 +134,131 @@ class Replica:
                 classified = await self._batcher.classify(model, texts, lane, deadline)
             except Exception as error:
                 # A refusal (full queue, deadline) says nothing about the version.
-                if not isinstance(error, MeshError) or error.code is StatusCode.INTERNAL:
+                refused = isinstance(error, MeshError) and error.code is not StatusCode.INTERNAL
+                if isinstance(error, ModelFailed) or not refused:
                     stats.failed += 1
                 raise
             ms = (time.perf_counter() - started) * 1e3
             stats.count_answer(ms, classified.timing.compute_ms, classified.best)
         return Answer(served, classified)
 
+    def check_answers(self, served: ServedVersion) -> None:
+        """Raise ModelFailed when the replica does not answer with a version that it serves."""
+        if self.trouble:
+            raise ModelFailed(f"this replica cannot compute: {self.trouble}")
+        if served.withdrawn:
+            raise ModelFailed(
+                f"this replica does not answer for {served.slot.model} now: {FAILING}; it checks "
+                "by itself when they work again"
+            )
+
     async def why_unserved(self, model: str) -> MeshError:
         """Return the error that tells a caller why a model gets no answer here."""
-        return await self._unserved.explain(model, self.slots.model_names())
+        error = await self._unserved.explain(model, self.slots.model_names())
+        if isinstance(error, Unavailable):
+            failed = self.upcoming.failed(SlotKey(model))
+            if failed is not None:
+                error = Unavailable(
+                    f"version {failed.version} of {model} cannot be served here: the step "
+                    f"{failed.progress.step!r} failed; this replica tries again by itself"
+                )
+            await asyncio.sleep(REFUSAL_PAUSE_S)
+        return error
 
     async def prepare(
         self,
         slot: SlotKey,
         version: str,
+        source: str = "",
         executor: Executor | None = None,
-        trust_cache: bool = False,
     ) -> float:
         """Make a version ready beside the one that serves; returns the milliseconds it took.
 
-        Raises PrepareFailed, PrepareUnavailable, Aborted; see UpcomingVersions.prepare.
+        `source` is where the registry says that the version's files lie; when it is empty, the
+        registry is asked. Raises PrepareFailed, PrepareUnavailable, Aborted; see
+        UpcomingVersions.prepare.
         """
         check_model_name(slot.model)
         if not _VERSION.fullmatch(version):
             raise InvalidArgument("version", f"{version[:60]!r} is not a version")
         started = time.perf_counter()
-        served = self.slots.served(slot)
-        if served is None or served.version != version:
-            served_elsewhere = self.slots.serving(slot.model, version)
-            if served_elsewhere is None:
-                await self.upcoming.prepare(slot, version, executor, trust_cache)
-            else:
-                # A Challenger that becomes the Champion is loaded and checked already.
-                self.upcoming.adopt(slot, served_elsewhere.prepared)
+        wanted = VersionId(version, source or await self._find_source(slot, version))
+        # One that is withdrawn is loaded anew.
+        loaded = [one for one in self.slots.of_model(slot.model) if not one.withdrawn]
+        served_elsewhere = next((one for one in loaded if one.id == wanted), None)
+        if served_elsewhere is None:
+            await self._prepare(slot, wanted, executor)
+        elif all(one.slot != slot or one.id != wanted for one in loaded):
+            # A Challenger that becomes the Champion is loaded and checked already.
+            self.upcoming.adopt(slot, served_elsewhere.prepared)
         return (time.perf_counter() - started) * 1e3
 
-    async def activate(self, slot: SlotKey, version: str, steered: bool = True) -> Swap:
+    async def _prepare(self, slot: SlotKey, wanted: VersionId, executor: Executor | None) -> None:
+        try:
+            await self.upcoming.prepare(slot, wanted, executor)
+        except PrepareFailed as error:
+            if error.step != DOWNLOAD:
+                self.suspect_engine()
+            raise
+
+    async def _find_source(self, slot: SlotKey, version: str) -> str:
+        """Ask the registry where the files of a version lie. Raises PrepareFailed."""
+        try:
+            return (await self._registry.get_version(slot.model, version)).source
+        except MeshError as error:
+            failed = prepare_error(error, DOWNLOAD)
+            self.upcoming.refuse(slot, VersionId(version, ""), failed, DOWNLOAD)
+            raise failed from error
+
+    async def activate(
+        self, slot: SlotKey, version: str, source: str = "", steered: bool = True
+    ) -> Swap:
         """Serve a prepared version; does nothing when the slot serves it already.
 
-        `steered` is True when the control plane asked for this version; then the restorer leaves
-        the slot alone. Raises FailedPrecondition when the version is neither prepared nor serving.
+        With an empty `source` the version of this number that is prepared is meant, else the one
+        that serves. `steered` is True when the control plane asked for this version; then the
+        restorer leaves the slot alone. Raises FailedPrecondition when the version is neither
+        prepared nor serving.
         """
         served = self.slots.served(slot)
-        if served is not None and served.version == version:
+        prepared = self.upcoming.take(slot, version, source)
+        if prepared is not None:
+            swap = self.slots.swap(slot, prepared)
+        elif served is not None and served.id == VersionId(version, source or served.id.source):
             swap = Swap(0.0, version, 0)
         else:
-            prepared = self.upcoming.take(slot, version)
-            if prepared is None:
-                raise FailedPrecondition(
-                    f"version {version} of {slot.model} is not prepared as {slot.alias} here"
-                )
-            swap = self.slots.swap(slot, prepared)
+            raise FailedPrecondition(
+                f"version {version} of {slot.model} is not prepared as {slot.alias} here"
+            )
         if steered:
             self._steered.add(slot)
-        await self._settle(slot.model)
+        await self._kept.settle(slot.model)
         return swap
 
     def is_steered(self, slot: SlotKey) -> bool:
-        """Whether the control plane has activated a version of this slot since the start."""
+        """Whether the control plane has set this slot since the start."""
         return slot in self._steered
 
-    def abort(self, slot: SlotKey, version: str) -> None:
+    async def abort(
+        self, slot: SlotKey, version: str, source: str = "", removed: bool = False
+    ) -> None:
         """Drop a version that is prepared, or that the Challenger's slot serves.
 
-        Does nothing for any other version. After its Challenger is dropped, a model is answered by
-        its Champion.
+        Does nothing for any other version; an empty `source` stands for any. A model without its
+        Challenger is answered by its Champion. When the model was `removed`, a Champion that serves
+        goes as well, and the replica keeps nothing of a model that no slot serves.
         """
-        self.upcoming.drop(slot, version)
+        self.upcoming.drop(slot, version, source)
         served = self.slots.served(slot)
-        if slot.role == CHALLENGER and served is not None and served.version == version:
+        serves = served is not None and served.id == VersionId(version, source or served.id.source)
+        if serves and (removed or slot.role == CHALLENGER):
             self.slots.retire(slot)
+        if removed:
+            # The restorer may have read the registry before.
+            self._steered.add(slot)
+            self._unserved.forget(slot.model)
+            await self._kept.settle(slot.model)
 
-    async def _settle(self, model: str) -> None:
-        """Remember which versions are served, and remove old versions of `model` from the cache."""
-        async with self._remembering:
-            served = self.slots.all_served()
-            serving = {
-                version.slot.model: version.version
-                for version in served
-                if version.slot.role == CHAMPION
-            }
-            in_use = {version.version for version in served if version.slot.model == model}
-            in_use.update(self.upcoming.versions(model))
-            try:
-                await asyncio.to_thread(self._remembered.write, serving)
-                await asyncio.to_thread(self._cache.prune, model, in_use)
-            except OSError as error:
-                # The swap is done; only a start without MLflow would not know of it.
-                log.error("cannot write to the state folder", extra={"why": str(error)})
+    async def forget_all_but(self, registered: Collection[str]) -> None:
+        """Keep nothing of models that the registry does not have: they were removed meanwhile."""
+        await self._kept.forget_all_but(registered)

@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from inference_svc.serving.replica import Replica
 from inference_svc.serving.slots import SlotKey
 from inference_svc.versions.cache import ModelSource
+from inference_svc.versions.identity import VersionId
 from inference_svc.versions.remembered_versions import RememberedVersions
 from service_kit.errors import MeshError
 from service_kit.model_registry.records import SERVING
@@ -32,7 +33,7 @@ class Restorer:
         self._remembered = remembered
         self._first_pause_s = first_pause_s
         self._registry_seen = False
-        self._missing: dict[str, str] = {}
+        self._missing: dict[str, VersionId] = {}
 
     async def restore(self, executor: Executor) -> None:
         """Load the versions that the registry says are served.
@@ -56,7 +57,8 @@ class Restorer:
             elif self._missing:
                 await self._load(dict(self._missing), None)
 
-    async def _read_registry(self) -> dict[str, str] | None:
+    async def _read_registry(self) -> dict[str, VersionId] | None:
+        """Return the served versions by model, without their sources; None: MLflow is away."""
         try:
             models = await self._source.list_models()
         except (MeshError, LookupError, ValueError) as error:
@@ -64,10 +66,16 @@ class Restorer:
                 "cannot read from MLflow which versions are served", extra={"why": str(error)}
             )
             return None
+        if not self._registry_seen:
+            await self._replica.forget_all_but({model.name for model in models})
         self._registry_seen = True
-        return {model.name: model.aliases[SERVING] for model in models if SERVING in model.aliases}
+        return {
+            model.name: VersionId(model.aliases[SERVING], source="")
+            for model in models
+            if SERVING in model.aliases
+        }
 
-    async def _load(self, wanted: dict[str, str], executor: Executor | None) -> None:
+    async def _load(self, wanted: dict[str, VersionId], executor: Executor | None) -> None:
         self._missing = {}
         for name, version in wanted.items():
             try:
@@ -76,17 +84,17 @@ class Restorer:
                 self._missing[name] = version
                 log.error(
                     "model not loaded, will try again",
-                    extra={"model": name, "version": version, "why": str(error)},
+                    extra={"model": name, "version": version.number, "why": str(error)},
                 )
 
-    async def _load_one(self, slot: SlotKey, version: str, executor: Executor | None) -> None:
+    async def _load_one(self, slot: SlotKey, version: VersionId, executor: Executor | None) -> None:
         if self._overtaken(slot):
             return
-        await self._replica.prepare(slot, version, executor, trust_cache=not self._registry_seen)
+        await self._replica.prepare(slot, version.number, version.source, executor)
         if self._overtaken(slot):
-            self._replica.abort(slot, version)
+            await self._replica.abort(slot, version.number)
         else:
-            await self._replica.activate(slot, version, steered=False)
+            await self._replica.activate(slot, version.number, version.source, steered=False)
 
     def _overtaken(self, slot: SlotKey) -> bool:
         """Whether the control plane has set this slot since the registry was read."""

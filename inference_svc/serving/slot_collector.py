@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -40,9 +40,13 @@ class SlotCollector(Collector):
             "Mirrored texts by whether Challenger and Champion agree.",
             labels=(*LABELS, "outcome"),
         )
+        withdrawn = GaugeMetricFamily(
+            "mesh_withdrawn_version", "1 while a served version does not answer.", labels=LABELS
+        )
         for served in self._slots.all_served():
             stats = served.stats
             labels = (served.slot.model, served.slot.alias, served.version)
+            withdrawn.add_metric(labels, 1.0 if served.withdrawn else 0.0)
             answers.add_metric(labels, stats.answered)
             failures.add_metric(labels, stats.failed)
             seconds.add_metric(labels, _buckets(stats.latency), stats.latency_ms / 1e3)
@@ -51,7 +55,7 @@ class SlotCollector(Collector):
             if stats.compared:
                 compared.add_metric((*labels, "agreed"), stats.agreed)
                 compared.add_metric((*labels, "disagreed"), stats.disagreed)
-        yield from (answers, failures, seconds, texts, compared)
+        yield from (answers, failures, seconds, texts, compared, withdrawn)
 
 
 def _buckets(counts: Sequence[int]) -> list[tuple[str, float]]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from inference_svc.metrics import exported as metrics
 from inference_svc.metrics.answer_counts import AnswerCounts
+from inference_svc.versions.identity import VersionId
 from inference_svc.versions.preparer import PreparedVersion
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ class ServedVersion:
     first_answer_at: datetime | None = None
     in_flight: int = 0
     retired: bool = False
+    withdrawn: str = ""
+    """Why it does not answer now; empty: it answers."""
     stats: AnswerCounts = field(init=False)
 
     def __post_init__(self) -> None:
@@ -47,8 +50,13 @@ class ServedVersion:
 
     @property
     def version(self) -> str:
-        """Version in the registry."""
+        """Number of the version in the registry."""
         return self.prepared.info.version
+
+    @property
+    def id(self) -> VersionId:
+        """Which version of the model it is."""
+        return self.prepared.info.id
 
 
 @dataclass(frozen=True)
@@ -78,11 +86,12 @@ class Slots:
 
     def serving(self, model: str, version: str) -> ServedVersion | None:
         """This version of a model, if a slot of any role serves it."""
-        for role in ROLES:
-            served = self._served.get(SlotKey(model, role))
-            if served is not None and served.version == version:
-                return served
-        return None
+        return next((one for one in self.of_model(model) if one.version == version), None)
+
+    def of_model(self, model: str) -> list[ServedVersion]:
+        """Every served version of a model, Champion first."""
+        keys = (SlotKey(model, role) for role in ROLES)
+        return [served for key in keys if (served := self._served.get(key)) is not None]
 
     def all_served(self) -> list[ServedVersion]:
         """Every served version, ordered by model, Champion first."""

@@ -51,6 +51,10 @@ class UnservedModels:
             )
         return FailedPrecondition(f"no version of {name} is promoted yet: train one first")
 
+    def forget(self, name: str) -> None:
+        """Ask the registry again the next time that a caller names this model."""
+        self._remembered.pop(name, None)
+
     async def _find(self, name: str) -> RegisteredModel | None:
         async with self._lookups:
             remembered = self._remembered.get(name)

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
-from service_kit.errors import Unavailable
+from inference_svc.versions.identity import VersionId, VersionInfo
+from service_kit.errors import Aborted
 from service_kit.model_registry.records import ModelVersion, RegisteredModel
 
 log = logging.getLogger(__name__)
@@ -37,17 +38,6 @@ class ModelSource(Protocol):
 
 
 @dataclass(frozen=True)
-class VersionInfo:
-    """Identity of a version; `source` tells two versions of the same number apart."""
-
-    name: str
-    version: str
-    run_id: str
-    batch_id: str
-    source: str
-
-
-@dataclass(frozen=True)
 class CachedVersion:
     """A version on disk. `fresh` is True when it was downloaded by this call."""
 
@@ -57,7 +47,10 @@ class CachedVersion:
 
 
 class ModelCache:
-    """Versions under `<root>/<model>/<version>/`. Used by one preparation at a time."""
+    """Versions under `<root>/<model>/<number>-<digest of the source>/`.
+
+    Used by one preparation at a time.
+    """
 
     def __init__(self, root: Path, keep_versions: int) -> None:
         self._root = root
@@ -70,67 +63,84 @@ class ModelCache:
             for leftover in self._root.glob(pattern):
                 shutil.rmtree(leftover)
 
-    async def fetch(
-        self, source: ModelSource, name: str, version: str, trust: bool = False
-    ) -> CachedVersion:
+    async def fetch(self, registry: ModelSource, name: str, wanted: VersionId) -> CachedVersion:
         """Return a version; it is downloaded unless it is in the cache.
 
-        A cached version is taken only after the registry has confirmed that it is still the same.
-        With `trust`, or while the registry is away, it is taken without that. Raises NotFound,
+        Raises Aborted when the number belongs to a version with another source by now, NotFound,
         Unavailable.
         """
-        cached = self._read(name, version)
-        if cached and trust:
-            return cached
-        try:
-            registered = await source.get_version(name, version)
-        except Unavailable:
-            if cached:
-                return cached
-            raise
-        info = VersionInfo(name, version, registered.run_id, registered.batch_id, registered.source)
-        if cached and cached.info == info:
-            return cached
-        return await self._download(source, info)
+        cached = self._read(name, wanted)
+        return cached or await self._download(registry, name, wanted)
 
-    async def _download(self, source: ModelSource, info: VersionInfo) -> CachedVersion:
-        folder = self._folder(info.name, info.version)
+    async def _download(self, registry: ModelSource, name: str, wanted: VersionId) -> CachedVersion:
+        info = await _registered(registry, name, wanted)
+        folder = self.folder(name, wanted)
         folder.parent.mkdir(parents=True, exist_ok=True)
         incoming = folder.with_name(folder.name + _INCOMING)
-        await source.download(info.name, info.version, incoming)
+        await registry.download(name, wanted.number, incoming)
+        # The registry finds the files by the number, which may belong to another version by now.
+        await _registered(registry, name, wanted)
         (incoming / _INFO_FILE).write_text(json.dumps(asdict(info)))
-        self.discard(info.name, info.version)
+        self.discard(name, wanted)
         incoming.rename(folder)
         return CachedVersion(info, folder, fresh=True)
 
-    def discard(self, name: str, version: str) -> None:
+    def discard(self, name: str, version: VersionId) -> None:
         """Remove a version, if it is in the cache."""
-        folder = self._folder(name, version)
-        if folder.exists():
-            # Renamed first, so that a folder with a version's name is always complete.
-            doomed = folder.with_name(folder.name + ".old" + _INCOMING)
-            folder.rename(doomed)
-            shutil.rmtree(doomed)
+        _remove(self.folder(name, version))
 
-    def prune(self, name: str, in_use: Collection[str]) -> None:
+    def prune(self, name: str, in_use: Collection[VersionId]) -> None:
         """Remove all but the newest versions of a model; versions in use stay."""
+        if not (self._root / name).exists():
+            return
+        used = {version.folder for version in in_use}
         folders = [path for path in (self._root / name).iterdir() if not path.suffix]
         folders.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for folder in folders[self._keep_versions :]:
-            if folder.name not in in_use:
-                self.discard(name, folder.name)
-                log.info("removed from the cache", extra={"model": name, "version": folder.name})
+            if folder.name not in used:
+                _remove(folder)
+                log.info("removed from the cache", extra={"model": name, "folder": folder.name})
 
-    def _read(self, name: str, version: str) -> CachedVersion | None:
-        folder = self._folder(name, version)
+    def forget(self, name: str) -> None:
+        """Remove every version of a model, and its folder."""
+        if (self._root / name).exists():
+            shutil.rmtree(self._root / name)
+            log.info("removed from the cache", extra={"model": name})
+
+    def models(self) -> set[str]:
+        """Names of the models of which a version is kept, or was."""
+        return {path.name for path in self._root.iterdir() if path.is_dir()}
+
+    def folder(self, name: str, version: VersionId) -> Path:
+        """The folder of a version."""
+        return self._root / name / version.folder
+
+    def _read(self, name: str, version: VersionId) -> CachedVersion | None:
+        folder = self.folder(name, version)
         try:
             info = VersionInfo(**json.loads((folder / _INFO_FILE).read_text()))
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError):
+        except (OSError, ValueError, TypeError):
             log.warning("unreadable in the cache", extra={"folder": str(folder)})
             return None
-        return CachedVersion(info, folder, fresh=False)
+        return CachedVersion(info, folder, fresh=False) if info.id == version else None
 
-    def _folder(self, name: str, version: str) -> Path:
-        return self._root / name / version
+
+async def _registered(registry: ModelSource, name: str, wanted: VersionId) -> VersionInfo:
+    """Return what the registry says about a version. Raises Aborted when it is another one."""
+    found = await registry.get_version(name, wanted.number)
+    if found.source != wanted.source:
+        raise Aborted(
+            f"version {wanted.number} of {name} has its files at {found.source!r} now, not at "
+            f"{wanted.source!r}: the model was deleted and made anew"
+        )
+    return VersionInfo(name, wanted.number, found.run_id, found.batch_id, found.source)
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        # Renamed first, so that a folder with a version's name is always complete.
+        doomed = folder.with_name(folder.name + ".old" + _INCOMING)
+        folder.rename(doomed)
+        shutil.rmtree(doomed)

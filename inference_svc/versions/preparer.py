@@ -22,8 +22,9 @@ from inference_svc.model.model_files import (
     read_spec,
 )
 from inference_svc.model.text_tokenizer import Tokenizers
-from inference_svc.versions.cache import CachedVersion, ModelCache, ModelSource, VersionInfo
+from inference_svc.versions.cache import CachedVersion, ModelCache, ModelSource
 from inference_svc.versions.golden_check import check_golden_set
+from inference_svc.versions.identity import VersionId, VersionInfo
 from inference_svc.versions.progress import Dropped, Progress
 from service_kit.errors import Aborted, MeshError, Unavailable
 
@@ -36,6 +37,8 @@ PREPARE_FAILED = "PREPARE_FAILED"
 # 50 ms. Later the first run of any other shape costs 3 to 10 ms more than its next ones, which does
 # not pay for running it here.
 _FIRST_SHAPES = ((1, 32), (2, 64), (8, 64))
+# Versions that were unusable right after their download, of which this many are remembered.
+_MOST_UNUSABLE = 64
 
 
 class PrepareFailed(Aborted):
@@ -58,6 +61,13 @@ class PrepareUnavailable(Unavailable, PrepareFailed):
         return [*Unavailable.details(self), *PrepareFailed.details(self)]
 
 
+def prepare_error(error: MeshError, step: str) -> PrepareFailed:
+    """Return the error of a step that failed because of `error`."""
+    if isinstance(error, Unavailable):
+        return PrepareUnavailable(str(error), step, error.retry_after_s)
+    return PrepareFailed(str(error), step)
+
+
 @dataclass(frozen=True, eq=False)
 class PreparedVersion:
     """A version in memory that has passed its golden set."""
@@ -76,11 +86,10 @@ class Preparer:
         self._engine = engine
         self._open_source = open_source
         self._tokenizers = Tokenizers()
+        self._unusable: set[tuple[str, VersionId]] = set()
         self._one_at_a_time = threading.Lock()
 
-    def prepare(
-        self, name: str, version: str, progress: Progress, trust_cache: bool = False
-    ) -> PreparedVersion:
+    def prepare(self, name: str, version: VersionId, progress: Progress) -> PreparedVersion:
         """Return the version, ready to answer; `progress` is updated at each step.
 
         Raises PrepareFailed, PrepareUnavailable when another try may succeed, or Dropped.
@@ -90,43 +99,50 @@ class Preparer:
             started = time.monotonic()
             outcome = "failed"
             try:
-                prepared = self._prepare(name, version, progress, trust_cache)
+                prepared = self._prepare(name, version, progress)
                 outcome = "ready"
                 return prepared
             finally:
                 metrics.PREPARE_SECONDS.labels(outcome).observe(time.monotonic() - started)
 
-    def _prepare(
-        self, name: str, version: str, progress: Progress, trust_cache: bool
-    ) -> PreparedVersion:
+    def _prepare(self, name: str, version: VersionId, progress: Progress) -> PreparedVersion:
         with _step(DOWNLOAD, progress):
-            cached = progress.run(self._fetch(name, version, trust_cache))
-        with _step(GOLDEN_SET, progress):
-            spec = read_spec(cached.folder)
-        with _step(LOAD, progress), self._discarded_if_broken(cached):
-            model = self._load(cached.folder, spec)
-        with _step(WARM_UP, progress):
-            _warm_up(model)
-        with _step(GOLDEN_SET, progress):
-            check_golden_set(model)
+            cached = progress.run(self._fetch(name, version))
+        with self._discarded_if_broken(cached):
+            with _step(GOLDEN_SET, progress):
+                spec = read_spec(cached.folder)
+            with _step(LOAD, progress):
+                model = self._load(cached.folder, spec)
+            with _step(WARM_UP, progress):
+                _warm_up(model)
+            with _step(GOLDEN_SET, progress):
+                check_golden_set(model)
         return PreparedVersion(cached.info, model)
 
-    async def _fetch(self, name: str, version: str, trust_cache: bool) -> CachedVersion:
+    async def _fetch(self, name: str, version: VersionId) -> CachedVersion:
         source = self._open_source()
         try:
-            return await self._cache.fetch(source, name, version, trust_cache)
+            return await self._cache.fetch(source, name, version)
         finally:
             await source.close()
 
     @contextmanager
     def _discarded_if_broken(self, cached: CachedVersion) -> Iterator[None]:
-        """Remove a cached version that cannot be loaded, so that the next try downloads it."""
+        """Remove a cached version that is unusable, so that the next try downloads it.
+
+        A file may have been damaged on this disk. It has not been when the version was refused, as
+        for want of memory, or when it was unusable right after its download too.
+        """
+        key = cached.info.name, cached.info.id
         try:
             yield
-        except Exception:
-            if not cached.fresh:
-                self._cache.discard(cached.info.name, cached.info.version)
+        except PrepareFailed as error:
+            if cached.fresh:
+                self._unusable = {*list(self._unusable)[-_MOST_UNUSABLE:], key}
+            elif key not in self._unusable and not isinstance(error.__cause__, MeshError):
+                self._cache.discard(*key)
             raise
+        self._unusable.discard(key)
 
     def _load(self, folder: Path, spec: ModelSpec) -> LoadedModel:
         return LoadedModel(
@@ -146,9 +162,9 @@ def _step(step: str, progress: Progress) -> Iterator[None]:
         yield
     except (Dropped, PrepareFailed):
         raise
-    except Unavailable as error:
-        raise PrepareUnavailable(str(error), step, error.retry_after_s) from error
-    except (MeshError, InvalidModel) as error:
+    except MeshError as error:
+        raise prepare_error(error, step) from error
+    except InvalidModel as error:
         raise PrepareFailed(str(error), step) from error
     except Exception as error:
         log.exception("preparation failed", extra={"step": step})

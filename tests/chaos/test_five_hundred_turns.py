@@ -21,6 +21,7 @@ import psutil
 import pytest
 
 from inference_svc.versions.cache import ModelCache
+from inference_svc.versions.identity import VersionId
 from service_kit.database import Database, apply_schema
 from service_kit.model_registry import promotion
 from service_kit.model_registry.promotion import Promotions
@@ -144,8 +145,10 @@ class StubAirflow(MemoryAirflow):
         async for seen in self.actions.watch(job.id):
             job = seen
         assert job.state is State.SUCCEEDED, job
-        await self.cache.fetch(self.registry, model, job.version)
-        self.cache.prune(model, {job.version})
+        source = (await self.registry.get_version(model, job.version)).source
+        version = VersionId(job.version, source)
+        await self.cache.fetch(self.registry, model, version)
+        self.cache.prune(model, {version})
         self.end(run.id, RunState.SUCCEEDED)
 
 

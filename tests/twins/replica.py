@@ -129,6 +129,12 @@ class FakeRegistry:
         self.folders[(name, version)] = folder
         self.models.setdefault(name, {}).update(dict.fromkeys(aliases, version))
 
+    def remove(self, name: str) -> None:
+        """Delete a model with its versions, so that the next one of its name starts at 1 again."""
+        del self.models[name]
+        for key in [key for key in self.folders if key[0] == name]:
+            del self.folders[key]
+
     def _check(self) -> None:
         if self.away:
             raise Unavailable("MLflow is away")
@@ -165,7 +171,8 @@ class FakeRegistry:
 class SteeredClassifier:
     """Gives every text "good" with 0.75.
 
-    While `go` is not set, batches wait; a batch with the token id `fails_on` fails.
+    While `go` is not set, batches wait. A batch with the token id `fails_on` or of more than
+    `most_texts` texts fails, and with `lost` every batch does.
     """
 
     engine = "steered"
@@ -176,12 +183,18 @@ class SteeredClassifier:
         self.go.set()
         self.started = threading.Semaphore(0)
         self.fails_on = fails_on
+        self.most_texts = 10_000
+        self.lost: Exception | None = None
         self.batches: list[IntArray] = []
 
     def run(self, ids: IntArray, mask: IntArray) -> FloatArray:
         self.batches.append(ids)
         self.started.release()
         assert self.go.wait(10)
+        if self.lost is not None:
+            raise self.lost
+        if len(ids) > self.most_texts:
+            raise RuntimeError("CUDA out of memory")
         if self.fails_on is not None and (ids == self.fails_on).any():
             raise RuntimeError("the engine broke")
         return np.tile(np.array([[0.25, 0.75]], np.float32), (len(ids), 1))
@@ -204,6 +217,7 @@ class SteeredEngine:
     def __init__(self) -> None:
         self.loaded: list[SteeredClassifier] = []
         self.fail_with: Exception | None = None
+        self.lost: Exception | None = None
         self.released = 0
 
     def enter_thread(self, computes: bool) -> None:
@@ -214,6 +228,10 @@ class SteeredEngine:
             raise self.fail_with
         self.loaded.append(SteeredClassifier())
         return self.loaded[-1]
+
+    def check(self) -> None:
+        if self.lost is not None:
+            raise self.lost
 
     def release_memory(self) -> None:
         self.released += 1

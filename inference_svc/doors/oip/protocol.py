@@ -39,7 +39,8 @@ class OpenInference:
         """Return the served version that is to answer; `version` "" means the one in the role.
 
         Raises InvalidArgument for a name that no model can have, NotFound for a version that is
-        not served here, and the error of Replica.why_unserved for a model that is not.
+        not served here, the error of Replica.why_unserved for a model that is not, and ModelFailed
+        for one that is withdrawn.
         """
         try:
             check_model_name(model)
@@ -49,13 +50,12 @@ class OpenInference:
         served = slots.answering(SlotKey(model, role))
         if served is None:
             raise await self._replica.why_unserved(model)
-        if not version:
-            return served
-        named = slots.serving(model, version)
+        named = slots.serving(model, version) if version else served
         if named is None:
             raise NotFound(
                 f"version {version[:60]!r} of {model} is not served here; {served.version} is"
             )
+        self._replica.check_answers(named)
         return named
 
     async def is_ready(self, model: str, version: str) -> bool:

@@ -20,6 +20,7 @@ from mesh.v1 import predict_pb2 as pb
 from mesh.v1 import predict_pb2_grpc, replica_pb2, replica_pb2_grpc
 from service_kit.interceptor import STATUS_DETAILS_KEY
 from service_kit.server import GrpcServer
+from tests.integration.replica.breakable import BreakableEngine, Breaks
 from tests.twins.replica import LABELS, FakeRegistry, write_golden, write_model
 
 
@@ -47,7 +48,9 @@ class Client:
 class Replica:
     """A replica whose server a test may start and stop."""
 
-    def __init__(self, state_dir: Path, registry: FakeRegistry) -> None:
+    def __init__(
+        self, state_dir: Path, registry: FakeRegistry, breaks: Breaks | None = None
+    ) -> None:
         self.settings = InferenceSettings(
             replica_id="replica-1",
             state_dir=state_dir,
@@ -57,12 +60,18 @@ class Replica:
             max_stream_requests=4,
         )
         self.registry = registry
+        self.breaks = breaks
+        self.exit_codes: list[int] = []
         self.server: GrpcServer | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Client]:
         engine = create_engine("auto", "cpu", "auto", threads=1)
-        service = InferenceService(self.settings, engine, lambda: self.registry)
+        if self.breaks is not None:
+            engine = BreakableEngine(engine, self.breaks)
+        service = InferenceService(
+            self.settings, engine, lambda: self.registry, self.exit_codes.append
+        )
         async with GrpcServer(service, self.settings, REFLECTED) as server:
             self.server = server
             async with aio.insecure_channel(server.address) as channel:

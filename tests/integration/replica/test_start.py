@@ -1,5 +1,7 @@
 """A replica that starts: without MLflow, without models, and with a model that is broken."""
 
+import asyncio
+import threading
 from pathlib import Path
 
 import grpc
@@ -54,3 +56,38 @@ async def test_replica_without_models_serves(tmp_path: Path) -> None:
         assert health.status == health_pb2.HealthCheckResponse.SERVING
         error = await failure(client.ask("a"))
         assert error.details() == "there is no model reviews; served here: none"
+
+
+class SlowRegistry(FakeRegistry):
+    """A registry whose downloads of `slow` do not end before `go` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+
+    async def download(self, name: str, version: str, target: Path) -> None:
+        while name == "slow" and not self.go.is_set():
+            await asyncio.sleep(0.01)
+        await super().download(name, version, target)
+
+
+async def test_a_download_that_does_not_end_does_not_keep_the_replica_from_serving(
+    tmp_path: Path, models: dict[str, Path]
+) -> None:
+    registry = SlowRegistry()
+    for name in ("reviews", "slow"):
+        registry.add(name, "1", models["1"], SERVING)
+    replica = Replica(tmp_path, registry)
+    replica.settings.restore_timeout_s = 3
+    async with replica.running() as client:
+        health = await client.health.Check(health_pb2.HealthCheckRequest())
+        assert health.status == health_pb2.HealthCheckResponse.SERVING
+        assert (await client.ask("a")).model.version == "1"
+        error = await failure(client.ask("a", model="slow"))
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        registry.go.set()
+
+        async def loaded() -> bool:
+            return len((await client.state()).slots) == 2
+
+        await until(loaded)

@@ -14,6 +14,7 @@ from inference_svc.serving.slots import CHALLENGER, ServedVersion, SlotKey, Slot
 from inference_svc.serving.unserved_models import UnservedModels
 from inference_svc.serving.upcoming_versions import UpcomingVersions
 from inference_svc.versions.cache import ModelCache
+from inference_svc.versions.golden_check import check_still_works
 from inference_svc.versions.preparer import Preparer
 from inference_svc.versions.remembered_versions import RememberedVersions
 from service_kit.model_registry.records import SERVING
@@ -62,11 +63,12 @@ class Parts:
         preparer = Preparer(self.cache, self.engine, lambda: registry)
         self.upcoming = UpcomingVersions(preparer, executor, lambda: self.freed.append(None))
         self.slots = Slots(lambda: self.freed.append(None))
-        self.batcher = Batcher(TextQueue(64, BatchLimits(256, 8)), lambda: None)
+        self.batcher = Batcher(TextQueue(64, BatchLimits(256, 8)), lambda: None, check_still_works)
         self.replica = Replica(
             self.slots,
             self.upcoming,
             self.batcher,
+            registry,
             UnservedModels(registry, timeout_s=1),
             self.cache,
             self.remembered,

@@ -16,13 +16,14 @@ from inference_svc.batching.job import Classified, Lane
 from inference_svc.batching.text_queue import MANY_TEXTS, TextQueue
 from inference_svc.engines.base import FloatArray, IntArray
 from inference_svc.model.loaded_model import LoadedModel
+from inference_svc.versions.golden_check import check_still_works
 from tests.twins.replica import SteeredClassifier, steered_model, until, until_admitted
 from tests.unit.inference.batching.jobs import LIMITS
 
 
 @asynccontextmanager
 async def batcher(max_texts: int = 64, limits: BatchLimits = LIMITS) -> AsyncIterator[Batcher]:
-    running = Batcher(TextQueue(max_texts, limits), lambda: None)
+    running = Batcher(TextQueue(max_texts, limits), lambda: None, check_still_works)
     running.start()
     try:
         yield running

@@ -1,15 +1,13 @@
 """Which waiting texts make a batch, and the shapes that batches have."""
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
 from inference_svc.batching.cutting import BATCH_OVERHEAD_TOKENS, BatchLimits, cut_batch
 from inference_svc.model.loaded_model import LoadedModel
 from inference_svc.model.shapes import padded_texts, padded_tokens
-from tests.twins.replica import SteeredClassifier, steered_model
-from tests.unit.inference.batching.jobs import LIMITS, make_job, queued
+from tests.unit.inference.batching.jobs import make_job, queued
 
 
 def test_batch_holds_the_oldest_text_and_those_nearest_in_length(
@@ -53,13 +51,3 @@ def test_batches_have_few_distinct_shapes(
 def test_padding_never_goes_beyond_what_the_model_takes() -> None:
     assert padded_tokens(61, max_tokens=62) == 62
     assert padded_tokens(9, max_tokens=512) == 16
-
-
-def test_batch_never_mixes_models(
-    loop: asyncio.AbstractEventLoop, model: LoadedModel, tmp_path: Path
-) -> None:
-    other = steered_model(tmp_path / "other", SteeredClassifier())
-    texts = queued(make_job(loop, model), [3, 3]) + queued(make_job(loop, other), [3, 3])
-    batch = cut_batch(texts, LIMITS)
-    assert len(batch.texts) == 2
-    assert batch.model is model

@@ -16,9 +16,15 @@ from hypothesis.stateful import (
     rule,
 )
 
-from inference_svc.batching.admission import BACKGROUND_SHARE, BULK_SHARE, NO_TIME_S
+from inference_svc.batching.admission import (
+    BACKGROUND_SHARE,
+    BULK_SHARE,
+    MODEL_TIMES_FREE,
+    NO_TIME_S,
+)
 from inference_svc.batching.job import Batch, Job, Lane
 from inference_svc.batching.text_queue import MANY_TEXTS, MOST_TEXTS, TextQueue
+from inference_svc.model.loaded_model import LoadedModel
 from service_kit.errors import DeadlineTooShort, Exhausted, Unavailable
 from tests.twins.replica import Clock, SteeredClassifier, steered_model
 from tests.unit.inference.batching.jobs import LIMITS, put
@@ -50,7 +56,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.held: dict[Job, int] = {}
         """Texts of each admitted job that neither were computed nor left."""
         self.arrived: list[Job] = []
-        self.untokenized: deque[Job] = deque()
+        self.untokenized: dict[LoadedModel, deque[Job]] = {}
+        """By model; the first one's turn is next."""
         self.waiting: dict[Job, set[int]] = {}
         self.ended: set[Job] = set()
         self.closed = False
@@ -79,7 +86,9 @@ class QueueMachine(RuleBasedStateMachine):
         job = Job(self.models[model], ["good"] * texts, lane, until, answer)
         before = len(self.queue)
         lane_held = before if lane is Lane.INTERACTIVE else self.lane_held(lane)
+        own = sum(count for held, count in self.held.items() if held.model is job.model)
         fits = texts <= min(ROOM[lane] - lane_held, MAX_TEXTS - before)
+        fits = fits and own <= MODEL_TIMES_FREE * (MAX_TEXTS - before)
         try:
             self.queue.admit(job)
         except DeadlineTooShort:
@@ -102,12 +111,16 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def announce(self) -> None:
         self.queue.announce()
-        self.untokenized.extend(self.arrived)
+        self.see_arrived()
+
+    def see_arrived(self) -> None:
+        for job in self.arrived:
+            self.untokenized.setdefault(job.model, deque()).append(job)
         self.arrived.clear()
 
     @property
     def many(self) -> bool:
-        texts = sum(len(job.texts) for job in self.untokenized)
+        texts = sum(len(job.texts) for jobs in self.untokenized.values() for job in jobs)
         return texts >= MANY_TEXTS and not self.closed
 
     @precondition(lambda self: self.many)
@@ -123,9 +136,13 @@ class QueueMachine(RuleBasedStateMachine):
         return self.check_untokenized(work)
 
     def check_untokenized(self, jobs: list[Job] | None) -> list[Job]:
-        """Those that wait longest, and no more of them than are tokenised together."""
+        """The oldest of the model whose turn it is, no more than are tokenised together."""
         assert jobs
-        assert jobs == [self.untokenized.popleft() for _ in jobs]
+        model = next(iter(self.untokenized))
+        waiting = self.untokenized.pop(model)
+        assert jobs == [waiting.popleft() for _ in jobs]
+        if waiting:
+            self.untokenized[model] = waiting
         assert sum(len(job.texts) for job in jobs[:-1]) < MOST_TEXTS
         return jobs
 
@@ -174,6 +191,20 @@ class QueueMachine(RuleBasedStateMachine):
             untokenized = not job.tokens
             self.held[job] -= self.held[job] if untokenized else len(left)
 
+    @rule(model=st.integers(0, 1))
+    def refuse_a_model_for_a_moment(self, model: int) -> None:
+        """As when its computations fail: all its jobs end, and later ones are taken in again."""
+        refused = self.models[model]
+        live = {job for job in self.held if job.model is refused} - self.ended
+        ended = self.queue.refuse(refused, "it fails")
+        assert len(ended) == len(set(ended))
+        assert set(ended) == live
+        for job in live:
+            self.ended.add(job)
+            left = self.waiting.pop(job, set())
+            self.held[job] -= len(left) if job.tokens else self.held[job]
+        self.queue.accept(refused)
+
     @rule(seconds=st.floats(0, 5))
     def wait(self, seconds: float) -> None:
         self.clock.now += seconds
@@ -184,8 +215,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.closed = True
         self.queue.close()
         assert self.queue.many_untokenized() is None
-        self.untokenized.extend(self.arrived)
-        self.arrived.clear()
+        self.see_arrived()
 
     @precondition(lambda self: self.closed and not self.untokenized and not any(self.held.values()))
     @rule()
@@ -198,9 +228,9 @@ class QueueMachine(RuleBasedStateMachine):
         for lane in Lane:
             held = self.lane_held(lane)
             assert held == self.queue.admission.held[lane] <= ROOM[lane]
-            cost = self.queue.admission.work[lane]
-            assert cost >= 0
-            assert (cost == 0) == (held == 0)
+            work = self.queue.admission.work[lane]
+            assert all(cost > 0 for cost in work.values())
+            assert bool(work) == bool(held)
             waiting = sum(len(left) for job, left in self.waiting.items() if job.lane is lane)
             assert self.queue.tokenized_texts(lane) == waiting
 

@@ -4,8 +4,11 @@ import gc
 import weakref
 from pathlib import Path
 
-from inference_svc.model.text_tokenizer import Tokenizers
-from tests.twins.replica import write_tokenizer
+import pytest
+from tokenizers import Tokenizer
+
+from inference_svc.model.text_tokenizer import TextTokenizer, Tokenizers, Tokens
+from tests.twins.replica import MAX_TOKENS, write_tokenizer
 
 
 def test_versions_with_equal_tokenizers_share_one(tmp_path: Path) -> None:
@@ -21,3 +24,19 @@ def test_versions_with_equal_tokenizers_share_one(tmp_path: Path) -> None:
     del first
     gc.collect()
     assert reference() is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["good " * 6_000, " " * 30_000 + "bad", "x" * 30_000, "good" + " " * 2_000 + "bad " * 20, "a"],
+)
+def test_a_long_text_gives_the_tokens_of_the_whole_though_less_is_read(
+    tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "tokenizer.json"
+    write_tokenizer(path)
+    whole = Tokenizer.from_file(str(path))
+    whole.enable_truncation(MAX_TOKENS)
+    expected = whole.encode(text)
+    short = TextTokenizer(path, MAX_TOKENS).encode(["film", text])[1]
+    assert short == Tokens(expected.ids, bool(expected.overflowing))

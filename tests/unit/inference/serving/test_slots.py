@@ -27,7 +27,7 @@ async def test_a_challenger_that_becomes_the_champion_is_not_loaded_again(parts:
     await parts.reload("2")
     assert parts.version() == "2"
     assert len(parts.engine.loaded) == 2
-    parts.replica.abort(TRIAL, "2")
+    await parts.replica.abort(TRIAL, "2")
     assert (await parts.replica.predict(REVIEWS, ["good"])).served.slot == REVIEWS
 
 
@@ -35,7 +35,7 @@ async def test_a_challenger_that_is_aborted_leaves_the_champion_to_answer(parts:
     await parts.reload("1")
     await parts.reload("2", TRIAL)
     assert (await parts.replica.predict(TRIAL, ["good"])).served.version == "2"
-    parts.replica.abort(TRIAL, "3")
+    await parts.replica.abort(TRIAL, "3")
     assert (await parts.replica.predict(TRIAL, ["good"])).served.version == "2"
-    parts.replica.abort(TRIAL, "2")
+    await parts.replica.abort(TRIAL, "2")
     assert (await parts.replica.predict(TRIAL, ["good"])).served.version == "1"

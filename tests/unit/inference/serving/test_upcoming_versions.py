@@ -51,7 +51,7 @@ async def test_abort_stops_a_running_download(tmp_path: Path, executor: Executor
     parts = Parts(tmp_path / "state", registry, executor)
     call = asyncio.create_task(parts.replica.prepare(REVIEWS, "1"))
     assert await asyncio.to_thread(registry.downloading.wait, 10)
-    parts.replica.abort(REVIEWS, "1")
+    await parts.replica.abort(REVIEWS, "1")
     with pytest.raises(Aborted, match="aborted"):
         await call
     assert await asyncio.to_thread(registry.cancelled.wait, 10)
