@@ -7,6 +7,12 @@ from collections.abc import Sequence
 from service_kit.errors import InvalidArgument
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+# All headers of a request together, names and values in bytes, with its path; every door refuses more.
+MAX_HEADER_BYTES = 16 * 1024
+MAX_HEADERS = 100
+# Services take a little more, since Envoy adds a dozen headers, and gRPC counts 32 bytes more for
+# each header.
+MAX_HEADER_BYTES_BEHIND_ENVOY = MAX_HEADER_BYTES + 8 * 1024
 MAX_TEXTS = 1024
 MAX_TEXT_CHARACTERS = 32_768
 MAX_LABEL_CHARACTERS = 128

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from prometheus_client import start_http_server
 
 from service_kit.interceptor import ServiceInterceptor
+from service_kit.limits import MAX_HEADER_BYTES_BEHIND_ENVOY
 from service_kit.logs import configure_logging
 from service_kit.settings import ServiceSettings
 
@@ -27,6 +28,10 @@ SERVER_OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", _TRANSPORT_LIMIT_BYTES),
     ("grpc.max_send_message_length", _TRANSPORT_LIMIT_BYTES),
     ("grpc.so_reuseport", 0),
+    # Between these two, 8 and 16 KiB by default, grpcio refuses calls at random. Equal limits leave
+    # no such range.
+    ("grpc.max_metadata_size", MAX_HEADER_BYTES_BEHIND_ENVOY),
+    ("grpc.absolute_max_metadata_size", MAX_HEADER_BYTES_BEHIND_ENVOY),
     # Without these two, grpcio would answer Envoy's keepalive pings with GOAWAY.
     ("grpc.http2.min_ping_interval_without_data_ms", 2_000),
     ("grpc.keepalive_permit_without_calls", 1),

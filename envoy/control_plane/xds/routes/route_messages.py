@@ -3,6 +3,8 @@
 The transcoder runs before the router, so JSON calls match the gRPC paths too.
 """
 
+from collections.abc import Iterator
+
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
 from envoy_data_plane.envoy.config.core.v3 import (
     HeaderValue,
@@ -14,6 +16,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
 from envoy_data_plane.envoy.config.route.v3 import (
     DirectResponseAction,
     FilterConfig,
+    HeaderMatcher,
     HedgePolicy,
     RetryPolicy,
     RetryPolicyRetryBackOff,
@@ -46,6 +49,7 @@ from control_plane.topology import MeshTopology, Split
 from control_plane.xds.basics import names
 from control_plane.xds.basics.messages import always, seconds
 from control_plane.xds.routes import route_rules
+from control_plane.xds.routes.known_paths import HEALTH_PATH
 from control_plane.xds.routes.route_rules import Rule
 
 # A stream in which nothing moves for an hour has been abandoned.
@@ -55,6 +59,9 @@ _IDLE_MARGIN_S = 30.0
 _NUM_RETRIES = 3
 # Added to the contract's limit of a body for the bytes that its encoding adds.
 _BUFFER_MARGIN_BYTES = 1024 * 1024
+# Switches on a filter that is disabled elsewhere.
+_ON = Any.pack(FilterConfig(config=Any()))
+_HEAD = HeaderMatcher(name=":method", string_match=StringMatcher(exact="HEAD"))
 _CHALLENGERS = {
     names.CHAMPION: names.CHALLENGER,
     names.CHAMPION_UNARY: names.CHALLENGER_UNARY,
@@ -72,17 +79,25 @@ def virtual_host(topology: MeshTopology) -> VirtualHost:
     )
 
 
-def json_route(max_body_bytes: int, models_told_apart: bool) -> Route:
-    """The route that a JSON call matches before it is transcoded.
+def json_routes(max_body_bytes: int, models_told_apart: bool) -> Iterator[Route]:
+    """The routes that a JSON call matches before it is transcoded, and a question for the health.
 
-    It answers no call: it decides which filters see the call's body.
+    They answer no call: they decide which filters see it.
     """
     filters = _bounded(max_body_bytes)
+    filters |= _model_filters() if models_told_apart else {}
+    head = {names.HEAD: _ON}
+    yield _filtered("head health", RouteMatch(path=HEALTH_PATH, headers=[_HEAD]), head)
+    yield _filtered("head", RouteMatch(prefix="/v1/", headers=[_HEAD]), filters | head)
+    yield _filtered("json", RouteMatch(prefix="/v1/"), filters)
+
+
+def _filtered(name: str, match: RouteMatch, filters: dict[str, Any]) -> Route:
     return Route(
-        name="json",
-        match=RouteMatch(prefix="/v1/"),
+        name=name,
+        match=match,
         direct_response=DirectResponseAction(status=404),
-        typed_per_filter_config=filters | (_model_filters() if models_told_apart else {}),
+        typed_per_filter_config=filters,
     )
 
 
@@ -123,8 +138,7 @@ def split_route(rule: Rule, max_body_bytes: int, model: str, split: Split) -> Ro
 
 def _model_filters() -> dict[str, Any]:
     """Switch on the filters that find out which model a call asks for."""
-    on = Any.pack(FilterConfig(config=Any()))
-    return {names.FIELD_EXTRACTION: on, names.LUA: on}
+    return {names.FIRST_MESSAGE: _ON, names.FIELD_EXTRACTION: _ON, names.LUA: _ON}
 
 
 def _asks_for(model: str, field: str) -> MetadataMatcher:
@@ -219,7 +233,7 @@ def _cors(origins: tuple[str, ...]) -> dict[str, Any]:
         return {}
     policy = CorsPolicy(
         allow_origin_string_match=[_origin(origin) for origin in origins],
-        allow_methods="GET, POST, PUT, OPTIONS",
+        allow_methods="DELETE, GET, HEAD, OPTIONS, POST, PUT",
         allow_headers="content-type, x-grpc-web, x-user-agent, grpc-timeout, x-mesh-key",
         expose_headers="grpc-status, grpc-message, grpc-status-details-bin, x-request-id",
         max_age="86400",

@@ -6,15 +6,16 @@ so each route is encoded once.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from envoy_data_plane.envoy.config.route.v3 import Route, RouteAction, RouteConfiguration
 
 from control_plane.topology import MeshTopology, Split
 from control_plane.xds.basics import names
 from control_plane.xds.basics.wire import field
+from control_plane.xds.routes.refusals import refusals
 from control_plane.xds.routes.route_messages import (
-    json_route,
+    json_routes,
     split_route,
     virtual_host,
     whole_route,
@@ -72,7 +73,7 @@ def route_table(
 
     `unary`: every replica takes unary calls over HTTP/1.1.
     """
-    routes = [_json(topology, bool(splits))]
+    routes = [*_refusals(), *_json(topology, bool(splits))]
     for rule in rules_over_http1() if unary else RULES:
         if rule.model_field:
             routes += [_split(rule, topology, model, split) for model, split in splits]
@@ -85,9 +86,15 @@ def _host(topology: MeshTopology) -> bytes:
     return bytes(virtual_host(topology))
 
 
+@cache
+def _refusals() -> tuple[EncodedRoute, ...]:
+    return tuple(map(EncodedRoute.of, refusals()))
+
+
 @lru_cache(maxsize=4)
-def _json(topology: MeshTopology, models_told_apart: bool) -> EncodedRoute:
-    return EncodedRoute.of(json_route(topology.limits.max_body_bytes, models_told_apart))
+def _json(topology: MeshTopology, models_told_apart: bool) -> tuple[EncodedRoute, ...]:
+    routes = json_routes(topology.limits.max_body_bytes, models_told_apart)
+    return tuple(map(EncodedRoute.of, routes))
 
 
 @lru_cache(maxsize=64)
