@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from service_kit.errors import InvalidArgument
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
-# All headers of a request together, names and values in bytes, with its path; every door refuses more.
+# Names and values of all headers of a request together, its path too; every door refuses more.
 MAX_HEADER_BYTES = 16 * 1024
 MAX_HEADERS = 100
 # Services take a little more, since Envoy adds a dozen headers, and gRPC counts 32 bytes more for

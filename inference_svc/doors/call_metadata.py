@@ -1,6 +1,7 @@
 """Reads a call's metadata: its deadline, and how Envoy routed it."""
 
 import time
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from inference_svc.serving.slots import CHAMPION, ROLES
@@ -26,7 +27,14 @@ def routing(context: Context) -> Routing:
 
     Raises InvalidArgument for a role that does not exist.
     """
-    metadata = dict(context.invocation_metadata() or ())
+    return routing_in(dict(context.invocation_metadata() or ()))
+
+
+def routing_in(metadata: Mapping[str, str | bytes]) -> Routing:
+    """Return how Envoy routed a call with this metadata, or these headers of HTTP.
+
+    Raises InvalidArgument for a role that does not exist.
+    """
     role = str(metadata.get(ROLE_HEADER, CHAMPION))
     if role not in ROLES:
         raise InvalidArgument(ROLE_HEADER, f"is one of {', '.join(ROLES)}")

@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import web
 from grpc import StatusCode
 
+from inference_svc.doors import call_metadata
 from inference_svc.doors.oip.json_bodies import read_request, write_answer
 from inference_svc.doors.oip.protocol import EXTENSIONS, SERVER_NAME, SERVER_VERSION, OpenInference
 from inference_svc.doors.oip.tensors import INPUT, Tensor, output_tensor
@@ -134,7 +135,10 @@ class OpenInferenceHttp:
     async def _infer(self, call: _Call, request: web.BaseRequest) -> web.Response:
         body = await _body(request)
         infer = read_request(body, request.headers.get(JSON_LENGTH))
-        answer = await self._inference.infer(call.model, call.version, infer.texts)
+        routing = call_metadata.routing_in(request.headers)
+        answer = await self._inference.infer(
+            call.model, call.version, infer.texts, routing.role, mirrored=routing.mirrored
+        )
         head: dict[str, object] = {
             "model_name": call.model,
             "model_version": answer.served.version,

@@ -72,7 +72,7 @@ def listener(topology: MeshTopology) -> Listener:
             override_stream_error_on_invalid_http_message=True,
             connection_keepalive=KeepaliveSettings(
                 interval=seconds(KEEPALIVE_INTERVAL_S), timeout=seconds(KEEPALIVE_TIMEOUT_S)
-            )
+            ),
         ),
         # Before routing, so that the headers that a route adds stay.
         early_header_mutation_extensions=[_without_envoys_headers()],

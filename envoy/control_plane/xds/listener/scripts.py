@@ -9,6 +9,10 @@ from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
 from control_plane.xds.routes.known_paths import STREAMS_OVER_GET
 from service_kit.limits import MAX_HEADER_BYTES, MAX_HEADERS
 
+# Headers that Envoy adds before its filters see a request, such as x-forwarded-for and
+# x-request-id, and the four pseudo headers.
+_ENVOYS_HEADERS = 12
+
 # The codec's limits are above these, since over HTTP/2 it cannot answer: it resets the stream or
 # ends the connection. The pseudo headers of HTTP/2 count too, so that the path does.
 _HEADER_LIMIT = """
@@ -71,7 +75,7 @@ _ROUTE_AGAIN = "function envoy_on_request(handle) handle:clearRouteCache() end"
 
 def header_limit() -> Lua:
     """Answer 431 when a request has more headers than every door takes."""
-    return _lua(_HEADER_LIMIT.format(bytes=MAX_HEADER_BYTES, count=MAX_HEADERS))
+    return _lua(_HEADER_LIMIT.format(bytes=MAX_HEADER_BYTES, count=MAX_HEADERS + _ENVOYS_HEADERS))
 
 
 def head() -> Lua:

@@ -10,7 +10,6 @@ from envoy_data_plane.envoy.config.route.v3 import (
     HeaderMatcher,
     Route,
     RouteMatch,
-    RouteMatchConnectMatcher,
 )
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
 from envoy_data_plane.google.protobuf import Any
@@ -28,7 +27,6 @@ def refusals() -> Iterator[Route]:
     for paths in known_paths():
         yield _allowed(paths)
         yield _wrong_method(paths)
-    yield _no_proxy()
     for pattern in grpc_paths():
         yield _not_grpc(pattern)
     yield _encoded()
@@ -43,14 +41,8 @@ def _wrong_method(paths: KnownPaths) -> Route:
     match = RouteMatch(
         safe_regex=_regex(paths.pattern), headers=[_method_is(*paths.methods, but=True)]
     )
-    text = f"this path takes {' or '.join(paths.methods)}"
+    text = f"this path takes {', '.join(paths.methods)}"
     return _answer(f"method not {_allow(paths)}", match, 405, text, {"allow": _allow(paths)})
-
-
-def _no_proxy() -> Route:
-    match = RouteMatch(connect_matcher=RouteMatchConnectMatcher())
-    text = "CONNECT is for proxies, and this is none"
-    return _answer("connect", match, 405, text, {"allow": "DELETE, GET, HEAD, OPTIONS, POST, PUT"})
 
 
 def _not_grpc(pattern: str) -> Route:

@@ -39,6 +39,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import (
     ListMatcher,
     MetadataMatcher,
     MetadataMatcherPathSegment,
+    RegexMatcher,
     StringMatcher,
     ValueMatcher,
 )
@@ -65,6 +66,8 @@ _HEAD = HeaderMatcher(name=":method", string_match=StringMatcher(exact="HEAD"))
 _CHALLENGERS = {
     names.CHAMPION: names.CHALLENGER,
     names.CHAMPION_UNARY: names.CHALLENGER_UNARY,
+    # One cluster of two roles: no limit and no number is kept of the Challenger's part of it.
+    names.CHAMPION_HTTP: names.CHAMPION_HTTP,
 }
 
 
@@ -116,8 +119,11 @@ def split_route(rule: Rule, max_body_bytes: int, model: str, split: Split) -> Ro
     assert route.match is not None
     assert action is not None
     route.name = f"{route.name} of {model}"
-    route.match.dynamic_metadata = [_asks_for(model, rule.model_field)]
-    route.typed_per_filter_config.update(_model_filters())
+    if rule.model_in_path:
+        route.match = RouteMatch(safe_regex=RegexMatcher(regex=rule.model_in_path.format(model)))
+    else:
+        route.match.dynamic_metadata = [_asks_for(model, rule.model_field)]
+        route.typed_per_filter_config.update(_model_filters())
     action.cluster = None
     challenger = _CHALLENGERS[rule.cluster]
     action.weighted_clusters = WeightedCluster(

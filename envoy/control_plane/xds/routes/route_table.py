@@ -75,7 +75,7 @@ def route_table(
     """
     routes = [*_refusals(), *_json(topology, bool(splits))]
     for rule in rules_over_http1() if unary else RULES:
-        if rule.model_field:
+        if rule.is_split:
             routes += [_split(rule, topology, model, split) for model, split in splits]
         routes.append(_whole(rule, topology, bool(splits and rule.model_field)))
     return RouteTable(names.ROUTES, _host(topology), tuple(routes))
