@@ -63,6 +63,12 @@ _BUFFER_MARGIN_BYTES = 1024 * 1024
 # Switches on a filter that is disabled elsewhere.
 _ON = Any.pack(FilterConfig(config=Any()))
 _HEAD = HeaderMatcher(name=":method", string_match=StringMatcher(exact="HEAD"))
+_COMPRESSED = HeaderMatcher(
+    name="grpc-encoding",
+    string_match=StringMatcher(safe_regex=RegexMatcher(regex="(identity)?")),
+    invert_match=True,
+    treat_missing_header_as_empty=True,
+)
 _CHALLENGERS = {
     names.CHAMPION: names.CHALLENGER,
     names.CHAMPION_UNARY: names.CHALLENGER_UNARY,
@@ -109,6 +115,18 @@ def whole_route(rule: Rule, max_body_bytes: int, models_told_apart: bool) -> Rou
     route = _route(rule, max_body_bytes)
     if models_told_apart:
         route.typed_per_filter_config.update(_model_filters())
+    return route
+
+
+def compressed_route(rule: Rule, max_body_bytes: int) -> Route:
+    """A rule's route for messages that gRPC compressed, while any model's traffic is split.
+
+    Envoy cannot read the model's name in them and would refuse them, so the Champion answers.
+    """
+    route = _route(rule, max_body_bytes)
+    assert route.match is not None
+    route.name = f"{route.name}, compressed"
+    route.match.headers = [_COMPRESSED]
     return route
 
 

@@ -15,6 +15,7 @@ from control_plane.xds.basics import names
 from control_plane.xds.basics.wire import field
 from control_plane.xds.routes.refusals import refusals
 from control_plane.xds.routes.route_messages import (
+    compressed_route,
     json_routes,
     split_route,
     virtual_host,
@@ -77,6 +78,8 @@ def route_table(
     for rule in rules_over_http1() if unary else RULES:
         if rule.is_split:
             routes += [_split(rule, topology, model, split) for model, split in splits]
+        if splits and rule.model_field:
+            routes.append(_compressed(rule, topology))
         routes.append(_whole(rule, topology, bool(splits and rule.model_field)))
     return RouteTable(names.ROUTES, _host(topology), tuple(routes))
 
@@ -100,6 +103,11 @@ def _json(topology: MeshTopology, models_told_apart: bool) -> tuple[EncodedRoute
 @lru_cache(maxsize=64)
 def _whole(rule: Rule, topology: MeshTopology, models_told_apart: bool) -> EncodedRoute:
     return EncodedRoute.of(whole_route(rule, topology.limits.max_body_bytes, models_told_apart))
+
+
+@lru_cache(maxsize=64)
+def _compressed(rule: Rule, topology: MeshTopology) -> EncodedRoute:
+    return EncodedRoute.of(compressed_route(rule, topology.limits.max_body_bytes))
 
 
 @lru_cache(maxsize=256)
