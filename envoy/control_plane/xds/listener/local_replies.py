@@ -39,9 +39,12 @@ from control_plane.topology import Limits
 from control_plane.xds.basics.messages import struct
 from control_plane.xds.listener.reply_table import (
     EXHAUSTED,
+    FOREIGN,
     FULL,
+    NO_CLUSTER,
     NO_ROUTE,
     OVER_GRPC,
+    PERMISSION_DENIED,
     TOO_MUCH,
     UNKNOWN,
     UNNAMED,
@@ -63,11 +66,23 @@ def local_reply_config(limits: Limits) -> LocalReplyConfig:
     over_http = [_mapper(reply, _contract_body(reply), _over_http()) for reply in table]
     return LocalReplyConfig(
         mappers=[
+            _foreign_preflight(),
             *(*open_inference, _any_other({"error": UNNAMED}, _of_v2())),
             *(*over_http, _any_other(_contract_body(Reply(0, UNKNOWN, UNNAMED)), _over_http())),
             *(_no_such_method(), _too_much_over_grpc()),
             *(_over_grpc(reply) for reply in OVER_GRPC),
         ]
+    )
+
+
+def _foreign_preflight() -> ResponseMapper:
+    """Refuse a preflight that the filter of CORS did not answer."""
+    options = HeaderMatcher(name=":method", string_match=StringMatcher(exact="OPTIONS"))
+    asks = AccessLogFilter(header_filter=HeaderFilter(header=options))
+    return ResponseMapper(
+        filter=_all_of([_status(404), asks, _because(NO_CLUSTER)]),
+        status_code=403,
+        body_format_override=_json(_contract_body(Reply(403, PERMISSION_DENIED, FOREIGN))),
     )
 
 

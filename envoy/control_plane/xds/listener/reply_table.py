@@ -7,12 +7,14 @@ from service_kit.limits import MAX_HEADER_BYTES, MAX_HEADERS
 
 UNKNOWN = 2
 _INVALID_ARGUMENT = 3
+PERMISSION_DENIED = 7
 EXHAUSTED = 8
 _UNIMPLEMENTED = 12
 # Envoy's response flags.
 NO_ROUTE = "NR"
 TOO_LATE = "UMSDR"
 TOO_MUCH = "UO"
+FOREIGN = "origin: pages of this origin may not call; the operator of the mesh can allow it"
 FULL = "the mesh has as much to do as it can; try again a little later"
 TOO_MANY_HEADERS = (
     f"headers: are more than {MAX_HEADERS} or, with the path, longer than {MAX_HEADER_BYTES:,} "
@@ -42,6 +44,9 @@ class Reply:
     """The answer applies only when Envoy's reason, its response code details, begins like this;
     empty: with any reason."""
 
+
+# The reason of the routes that decide only which filters see a call (routes/route_messages.py).
+NO_CLUSTER = "cluster_not_found"
 
 # What Envoy refuses before it has a whole request, and so without a text of its own or with the
 # name of the status only. The reasons are the names that Envoy's access log has for them.
@@ -81,6 +86,7 @@ _UNREADABLE = (
     ),
     Reply(404, 5, "there is nothing at this path", why="absolute_path_rejected"),
     Reply(404, 5, "there is nothing at this path", why="missing_path"),
+    Reply(404, 5, "there is nothing at this path", why=NO_CLUSTER),
     Reply(426, 3, "HTTP/1.0 and later are taken", as_http=400),
     Reply(501, 12, "transfer-encoding: only chunked is taken", why="http1."),
 )

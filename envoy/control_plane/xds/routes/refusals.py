@@ -41,7 +41,7 @@ def _wrong_method(paths: KnownPaths) -> Route:
     match = RouteMatch(
         safe_regex=_regex(paths.pattern), headers=[_method_is(*paths.methods, but=True)]
     )
-    text = f"this path takes {', '.join(paths.methods)}"
+    text = f"send {' or '.join(paths.methods)}"
     return _answer(f"method not {_allow(paths)}", match, 405, text, {"allow": _allow(paths)})
 
 

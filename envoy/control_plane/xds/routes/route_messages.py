@@ -14,7 +14,6 @@ from envoy_data_plane.envoy.config.core.v3 import (
     RuntimeFractionalPercent,
 )
 from envoy_data_plane.envoy.config.route.v3 import (
-    DirectResponseAction,
     FilterConfig,
     HeaderMatcher,
     HedgePolicy,
@@ -23,6 +22,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
     RetryPolicyRetryHostPredicate,
     Route,
     RouteAction,
+    RouteActionClusterNotFoundResponseCode,
     RouteActionHashPolicy,
     RouteActionHashPolicyHeader,
     RouteActionMaxStreamDuration,
@@ -63,6 +63,11 @@ _BUFFER_MARGIN_BYTES = 1024 * 1024
 # Switches on a filter that is disabled elsewhere.
 _ON = Any.pack(FilterConfig(config=Any()))
 _HEAD = HeaderMatcher(name=":method", string_match=StringMatcher(exact="HEAD"))
+_OPTIONS = HeaderMatcher(name=":method", string_match=StringMatcher(exact="OPTIONS"))
+_PREFLIGHT = [
+    HeaderMatcher(name=name, present_match=True)
+    for name in ("origin", "access-control-request-method")
+]
 _COMPRESSED = HeaderMatcher(
     name="grpc-encoding",
     string_match=StringMatcher(safe_regex=RegexMatcher(regex="(identity)?")),
@@ -88,14 +93,15 @@ def virtual_host(topology: MeshTopology) -> VirtualHost:
     )
 
 
-def json_routes(max_body_bytes: int, models_told_apart: bool) -> Iterator[Route]:
-    """The routes that a JSON call matches before it is transcoded, and a question for the health.
+def early_routes(max_body_bytes: int, models_told_apart: bool) -> Iterator[Route]:
+    """The routes that a call matches before a filter has answered or transcoded it.
 
     They answer no call: they decide which filters see it.
     """
     filters = _bounded(max_body_bytes)
     filters |= _model_filters() if models_told_apart else {}
     head = {names.HEAD: _ON}
+    yield _filtered("preflight", RouteMatch(prefix="/", headers=[_OPTIONS, *_PREFLIGHT]), {})
     yield _filtered("head health", RouteMatch(path=HEALTH_PATH, headers=[_HEAD]), head)
     yield _filtered("head", RouteMatch(prefix="/v1/", headers=[_HEAD]), filters | head)
     yield _filtered("json", RouteMatch(prefix="/v1/"), filters)
@@ -105,7 +111,12 @@ def _filtered(name: str, match: RouteMatch, filters: dict[str, Any]) -> Route:
     return Route(
         name=name,
         match=match,
-        direct_response=DirectResponseAction(status=404),
+        # The filter of CORS ignores routes that lead to no cluster. This one leads to the cluster
+        # that a header names, which no request has, since Envoy removes it from what clients send.
+        route=RouteAction(
+            cluster_header=names.ROLE_HEADER,
+            cluster_not_found_response_code=RouteActionClusterNotFoundResponseCode.NOT_FOUND,
+        ),
         typed_per_filter_config=filters,
     )
 

@@ -16,7 +16,7 @@ from control_plane.xds.basics.wire import field
 from control_plane.xds.routes.refusals import refusals
 from control_plane.xds.routes.route_messages import (
     compressed_route,
-    json_routes,
+    early_routes,
     split_route,
     virtual_host,
     whole_route,
@@ -74,7 +74,8 @@ def route_table(
 
     `unary`: every replica takes unary calls over HTTP/1.1.
     """
-    routes = [*_refusals(), *_json(topology, bool(splits))]
+    preflight, *others = _early(topology, bool(splits))
+    routes = [preflight, *_refusals(), *others]
     for rule in rules_over_http1() if unary else RULES:
         if rule.is_split:
             routes += [_split(rule, topology, model, split) for model, split in splits]
@@ -95,8 +96,8 @@ def _refusals() -> tuple[EncodedRoute, ...]:
 
 
 @lru_cache(maxsize=4)
-def _json(topology: MeshTopology, models_told_apart: bool) -> tuple[EncodedRoute, ...]:
-    routes = json_routes(topology.limits.max_body_bytes, models_told_apart)
+def _early(topology: MeshTopology, models_told_apart: bool) -> tuple[EncodedRoute, ...]:
+    routes = early_routes(topology.limits.max_body_bytes, models_told_apart)
     return tuple(map(EncodedRoute.of, routes))
 
 
