@@ -62,6 +62,7 @@ _NUM_RETRIES = 3
 _BUFFER_MARGIN_BYTES = 1024 * 1024
 # Switches on a filter that is disabled elsewhere.
 _ON = Any.pack(FilterConfig(config=Any()))
+_OFF = Any.pack(FilterConfig(disabled=True))
 _HEAD = HeaderMatcher(name=":method", string_match=StringMatcher(exact="HEAD"))
 _OPTIONS = HeaderMatcher(name=":method", string_match=StringMatcher(exact="OPTIONS"))
 _PREFLIGHT = [
@@ -101,7 +102,8 @@ def early_routes(max_body_bytes: int, models_told_apart: bool) -> Iterator[Route
     filters = _bounded(max_body_bytes)
     filters |= _model_filters() if models_told_apart else {}
     head = {names.HEAD: _ON}
-    yield _filtered("preflight", RouteMatch(prefix="/", headers=[_OPTIONS, *_PREFLIGHT]), {})
+    preflight = RouteMatch(prefix="/", headers=[_OPTIONS, *_PREFLIGHT])
+    yield _filtered("preflight", preflight, {names.TRANSCODER: _OFF})
     yield _filtered("head health", RouteMatch(path=HEALTH_PATH, headers=[_HEAD]), head)
     yield _filtered("head", RouteMatch(prefix="/v1/", headers=[_HEAD]), filters | head)
     yield _filtered("json", RouteMatch(prefix="/v1/"), filters)
@@ -231,7 +233,7 @@ def _route(rule: Rule, max_body_bytes: int) -> Route:
         retry_policy=_retry_policy(rule),
         hedge_policy=HedgePolicy(hedge_on_per_try_timeout=True) if rule.hedged else None,
     )
-    as_it_is = {names.TRANSCODER: Any.pack(FilterConfig(disabled=True)), **_bounded(max_body_bytes)}
+    as_it_is = {names.TRANSCODER: _OFF, **_bounded(max_body_bytes)}
     return Route(
         name=rule.path.strip("/"),
         match=RouteMatch(prefix=rule.path) if prefix else RouteMatch(path=rule.path),
