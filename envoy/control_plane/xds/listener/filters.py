@@ -28,6 +28,7 @@ from control_plane.topology import Limits
 from control_plane.xds.basics import names
 from control_plane.xds.basics.messages import percent
 from control_plane.xds.listener import scripts
+from control_plane.xds.listener.header_limit import header_limit
 from control_plane.xds.routes.known_paths import HEALTH_PATH, descriptor
 
 
@@ -37,7 +38,7 @@ def http_filters(limits: Limits) -> list[HttpFilter]:
         HttpFilter(name=names.CORS, typed_config=Any.pack(Cors())),
         HttpFilter(name="envoy.filters.http.grpc_web", typed_config=Any.pack(GrpcWeb())),
         # After gRPC-Web, which gives its refusal the form that such a client reads.
-        HttpFilter(name=names.HEADER_LIMIT, typed_config=Any.pack(scripts.header_limit())),
+        HttpFilter(name=names.HEADER_LIMIT, typed_config=Any.pack(header_limit())),
         # Routes switch this on for HEAD alone.
         HttpFilter(name=names.HEAD, typed_config=Any.pack(scripts.head()), disabled=True),
         HttpFilter(name="envoy.filters.http.health_check", typed_config=Any.pack(_health())),

@@ -48,6 +48,10 @@ class Reply:
 # The reason of the routes that decide only which filters see a call (routes/route_messages.py).
 NO_CLUSTER = "cluster_not_found"
 
+# Name of the policy that refuses too many headers (header_limit.py), and Envoy's reason with it.
+HEADER_POLICY = "headers"
+_DENIED = f"rbac_access_denied_matched_policy[{HEADER_POLICY}]"
+
 # What Envoy refuses before it has a whole request, and so without a text of its own or with the
 # name of the status only. The reasons are the names that Envoy's access log has for them.
 _UNREADABLE = (
@@ -93,7 +97,7 @@ _UNREADABLE = (
 
 # What Envoy's own way from HTTP statuses to codes of gRPC would call UNKNOWN or INTERNAL.
 OVER_GRPC = (
-    Reply(431, _INVALID_ARGUMENT, TOO_MANY_HEADERS),
+    Reply(403, _INVALID_ARGUMENT, TOO_MANY_HEADERS, why=_DENIED),
     Reply(400, _INVALID_ARGUMENT, "path: cannot be read", why="path_normalization_failed"),
     Reply(400, _INVALID_ARGUMENT, "the call is not one whole message and cannot be read"),
     Reply(404, _UNIMPLEMENTED, "there is no such method"),
@@ -110,6 +114,7 @@ def replies(limits: Limits) -> tuple[Reply, ...]:
         *_UNREADABLE,
         Reply(400, 3),
         Reply(401, 16),
+        Reply(403, _INVALID_ARGUMENT, TOO_MANY_HEADERS, as_http=431, why=_DENIED),
         Reply(403, 7),
         Reply(404, 5, "there is nothing at this path", flag=NO_ROUTE),
         Reply(404, 5),

@@ -7,25 +7,6 @@ from envoy_data_plane.envoy.config.core.v3 import DataSource
 from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
 
 from control_plane.xds.routes.known_paths import STREAMS_OVER_GET
-from service_kit.limits import MAX_HEADER_BYTES, MAX_HEADERS
-
-# Headers that Envoy adds before its filters see a request, such as x-forwarded-for and
-# x-request-id, and the four pseudo headers.
-_ENVOYS_HEADERS = 12
-
-# The codec's limits are above these, since over HTTP/2 it cannot answer: it resets the stream or
-# ends the connection. The pseudo headers of HTTP/2 count too, so that the path does.
-_HEADER_LIMIT = """
-function envoy_on_request(handle)
-  local bytes, count = 0, 0
-  for name, value in pairs(handle:headers()) do
-    bytes, count = bytes + #name + #value, count + 1
-    if bytes > {bytes} or count > {count} then
-      return handle:respond({{[":status"] = "431"}}, "")
-    end
-  end
-end
-"""
 
 # Everything behind this filter sees GET. The HTTP/1.1 codec knows from the request line that the
 # answer has no content, and adds no chunks; the pieces of the body are emptied here. A stream is
@@ -73,11 +54,6 @@ end
 
 # Before the first message came, only the path was known.
 _ROUTE_AGAIN = "function envoy_on_request(handle) handle:clearRouteCache() end"
-
-
-def header_limit() -> Lua:
-    """Answer 431 when a request has more headers than every door takes."""
-    return _lua(_HEADER_LIMIT.format(bytes=MAX_HEADER_BYTES, count=MAX_HEADERS + _ENVOYS_HEADERS))
 
 
 def head() -> Lua:
