@@ -36,8 +36,8 @@ HEADERS_TIMEOUT_S = 10.0
 KEEPALIVE_INTERVAL_S = 30.0
 KEEPALIVE_TIMEOUT_S = 20.0
 # Up to these limits a request with too many headers is read, so that it gets an answer that says so
-# (header_limit.py). Above them the HTTP/2 codec can only reset its stream, and above CODEC_HEADER_KB in
-# one header only end the connection.
+# (header_limit.py). Above them the HTTP/2 codec can only reset its stream; one header that alone is
+# above CODEC_HEADER_KB ends the connection.
 CODEC_HEADER_KB = 256
 CODEC_HEADERS = 1000
 _MANAGER = "envoy.filters.network.http_connection_manager"
