@@ -1,10 +1,9 @@
 """What the strict check of JSON costs Envoy.
 
 `python -m bench.doors.json_check`: two Envoys, one with the check and one without, stand before the
-same service without a model and get the same loads in turn. The difference is the check's: CPU time of
-Envoy for a request of one text and for bodies of 8 MiB, and how long a small request waits at most
-while such bodies pass.
-"""
+same service without a model and get the same loads in turn. The difference is the check's: CPU time
+of Envoy for a request of one text and for bodies of 8 MiB, and how long a small request waits at
+most while such bodies pass.
 
 import asyncio
 import json

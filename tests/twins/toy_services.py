@@ -31,6 +31,7 @@ TrainBase: Any = train_pb2_grpc.TrainServiceServicer
 ReloadBase: Any = reload_pb2_grpc.ReloadServiceServicer
 DataBase: Any = data_pb2_grpc.DataServiceServicer
 
+DETAIL_BYTES = 12_000
 PREDICT = "/mesh.v1.PredictService/Predict"
 REPLICA = ("mesh.v1.PredictService",)
 PUBLIC = (
@@ -102,6 +103,13 @@ class ToyTrain(TrainBase):  # type: ignore[misc]
             raise self.failures.pop(0)
         return train_pb2.TrainingJob(id="1", state=train_pb2.TRAINING_STATE_QUEUED)
 
+    async def GetTraining(
+        self, request: train_pb2.GetTrainingRequest, context: Context
+    ) -> train_pb2.TrainingJob:
+        if request.id == "unknown":
+            raise NotFound("there is no training 'unknown'")
+        return train_pb2.TrainingJob(id=request.id, state=train_pb2.TRAINING_STATE_RUNNING)
+
     async def WatchTraining(
         self, request: train_pb2.WatchTrainingRequest, context: Context
     ) -> AsyncIterator[train_pb2.TrainingJob]:
@@ -111,11 +119,13 @@ class ToyTrain(TrainBase):  # type: ignore[misc]
 
 
 class ToyReload(ReloadBase):  # type: ignore[misc]
-    """Never succeeds."""
+    """Never succeeds; the error of the model `wordy` has DETAIL_BYTES of details."""
 
     async def Reload(
         self, request: reload_pb2.ReloadRequest, context: Context
     ) -> reload_pb2.ReloadResponse:
+        if request.model == "wordy":
+            raise Aborted("failed", "PREPARE_FAILED", step="a" * DETAIL_BYTES)
         raise Aborted(
             "replica r1 failed at warm-up", "PREPARE_FAILED", replica="r1", step="warm-up"
         )

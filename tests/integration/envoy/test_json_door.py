@@ -85,8 +85,6 @@ async def test_a_body_of_the_limit_is_taken(mesh: ToyMesh) -> None:
     ("method", "path"),
     [
         ("GET", "/nope"),
-        ("GET", PREDICT),
-        ("DELETE", "/v1/fleet"),
         ("POST", "/v1/models/reviews:foo"),
         ("POST", "/mesh.v1.ReplicaService/GetState"),
     ],

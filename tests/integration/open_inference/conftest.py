@@ -22,13 +22,15 @@ from tests.real_parts.envoy import RunningEnvoy, running_envoy
 from tests.real_parts.postgres import free_port
 from tests.twins.replica import FakeRegistry, SteeredEngine, write_steered_version
 
-# All calls for `films` go to the Challenger.
-SPLITS = (("films", Split(0, 100)),)
+# All calls for `films` go to the Challenger, half of those for `plays`, and copies of all calls for
+# `songs`.
+SPLITS = (("films", Split(0, 100)), ("plays", Split(50, 50)), ("songs", Split(100, 0, 100)))
+MODELS = ("reviews", *(model for model, _ in SPLITS))
 
 
 @dataclass
 class OneReplica:
-    """A replica that serves two models, and the Envoy before it."""
+    """A replica that serves a few models, and the Envoy before it."""
 
     server: GrpcServer
     envoy: RunningEnvoy
@@ -44,9 +46,9 @@ async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OneRep
     registry = FakeRegistry()
     for version in ("1", "2"):
         files = write_steered_version(folder / version)
-        for model in ("reviews", "films"):
+        for model in MODELS:
             registry.add(model, version, files)
-    for model in ("reviews", "films"):
+    for model in MODELS:
         registry.models[model] = {CHAMPION: "1", SERVING: "1"}
     registry.models["news"] = {}
     settings = InferenceSettings(
@@ -61,7 +63,8 @@ async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OneRep
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(GrpcServer(service, settings, REFLECTED))
         address = Address.parse(server.address)
-        await serve_challenger(server.address, "films", "2")
+        for model, _ in SPLITS:
+            await serve_challenger(server.address, model, "2")
         topology = MeshTopology(
             (address,),
             training=Address("127.0.0.1", 1),

@@ -91,13 +91,13 @@ async def test_only_served_models_and_versions_are_ready(mesh: OneReplica) -> No
         assert (await mesh.http.get(f"{path}/ready")).is_success is ready
 
 
-async def test_a_split_models_calls_reach_its_challenger_by_grpc(mesh: OneReplica) -> None:
+async def test_a_split_models_calls_reach_its_challenger(mesh: OneReplica) -> None:
     answer = await mesh.stub.ModelInfer(request(b"a", model="films"), timeout=5)
     assert (answer.model_version, answer.parameters["alias"].string_param) == ("2", "Challenger")
     named = await mesh.stub.ModelInfer(request(b"a", model="films", model_version="1"), timeout=5)
     assert named.model_version == "1"
     over_http = await mesh.http.post("/v2/models/films/infer", json=BODY)
-    assert over_http.json()["model_version"] == "1"
+    assert over_http.json()["model_version"] == "2"
 
 
 async def test_the_access_log_tells_who_answered(mesh: OneReplica) -> None:
@@ -110,7 +110,7 @@ async def test_the_access_log_tells_who_answered(mesh: OneReplica) -> None:
     names = ("model", "version", "alias", "replica")
     assert [[logged[i][name] for name in names] for i in ids] == [
         ["films", "2", "Challenger", "replica-1"],
-        ["films", "1", "Champion", "replica-1"],
+        ["films", "2", "Challenger", "replica-1"],
         [""] * 4,
     ]
 

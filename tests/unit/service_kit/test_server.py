@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from mesh.v1 import predict_pb2, predict_pb2_grpc
 from service_kit.errors import Exhausted
 from service_kit.interceptor import STATUS_DETAILS_KEY
-from service_kit.limits import check_texts
+from service_kit.limits import MAX_HEADER_BYTES, check_texts
 from service_kit.probe import is_serving
 from service_kit.server import GrpcServer
 from service_kit.settings import ServiceSettings
@@ -177,3 +177,17 @@ async def test_reflection_lists_the_services(channel: aio.Channel, version: str)
         answer: Any = await call.read()
     listed = {service.name for service in answer.list_services_response.service}
     assert {"mesh.v1.PredictService", "grpc.health.v1.Health"} <= listed
+
+
+async def test_headers_that_envoy_lets_through_are_taken_every_time() -> None:
+    settings = ServiceSettings(port=0, drain_seconds=0, grace_seconds=0)
+    metadata = (("x-large", "a" * (MAX_HEADER_BYTES - 100)),)
+    async with (
+        GrpcServer(_Service(), settings) as server,
+        aio.insecure_channel(server.address) as channel,
+    ):
+        stub: Any = predict_pb2_grpc.PredictServiceStub(channel)
+        request = predict_pb2.PredictRequest(texts=["a"])
+        for _ in range(50):
+            answer = await stub.Predict(request, timeout=10, metadata=metadata)
+            assert answer.replica == "here"

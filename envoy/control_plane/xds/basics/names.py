@@ -40,6 +40,9 @@ CORS = "envoy.filters.http.cors"
 FIELD_EXTRACTION = "envoy.filters.http.grpc_field_extraction"
 LUA = "envoy.filters.http.lua"
 JSON_CHECK = "mesh.json_check"
+HEADER_LIMIT = "mesh.header_limit"
+HEAD = "mesh.head"
+FIRST_MESSAGE = "mesh.first_message"
 # Headers that only Envoy sets: which slot of the replica answers, and that the request is a copy,
 # whose answer nobody reads.
 ROLE_HEADER = "x-mesh-role"

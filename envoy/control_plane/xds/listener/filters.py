@@ -1,7 +1,5 @@
 """The HTTP filters, in the order in which a request passes them."""
 
-from importlib.resources import files
-
 from envoy_data_plane.envoy.config.core.v3 import DataSource
 from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
 from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer
@@ -33,8 +31,9 @@ from control_plane.xds.basics import names
 from control_plane.xds.basics.messages import percent
 from control_plane.xds.basics.wire import field
 from control_plane.xds.json_check.script import script
-
-HEALTH_PATH = "/healthz"
+from control_plane.xds.listener import scripts
+from control_plane.xds.listener.header_limit import header_limit
+from control_plane.xds.routes.known_paths import HEALTH_PATH, descriptor
 
 
 def http_filters(limits: Limits) -> list[HttpFilter]:
@@ -42,6 +41,10 @@ def http_filters(limits: Limits) -> list[HttpFilter]:
     return [
         HttpFilter(name=names.CORS, typed_config=Any.pack(Cors())),
         HttpFilter(name="envoy.filters.http.grpc_web", typed_config=Any.pack(GrpcWeb())),
+        # After gRPC-Web, which gives its refusal the form that such a client reads.
+        HttpFilter(name=names.HEADER_LIMIT, typed_config=Any.pack(header_limit())),
+        # Routes switch this on for HEAD alone.
+        HttpFilter(name=names.HEAD, typed_config=Any.pack(scripts.head()), disabled=True),
         HttpFilter(name="envoy.filters.http.health_check", typed_config=Any.pack(_health())),
         # Routes switch the next two on for JSON alone. The check stands before the buffer, so that
         # it reads a large body piece by piece.
@@ -49,23 +52,21 @@ def http_filters(limits: Limits) -> list[HttpFilter]:
         # The buffer limits the whole body; the transcoder limits only the part of it that it holds.
         HttpFilter(name=names.BUFFER, typed_config=Any.pack(_body(limits)), disabled=True),
         HttpFilter(name=names.TRANSCODER, typed_config=Any.pack(_transcoder(limits))),
-        # Routes switch the next two on for questions about health, and while any model's traffic is
-        # split.
+        # Routes switch the next three on for questions about health, and while any model's traffic
+        # is split.
+        HttpFilter(
+            name=names.FIRST_MESSAGE, typed_config=Any.pack(scripts.first_message()), disabled=True
+        ),
         HttpFilter(
             name=names.FIELD_EXTRACTION, typed_config=Any.pack(_model_name()), disabled=True
         ),
-        HttpFilter(name=names.LUA, typed_config=Any.pack(_choose_route_again()), disabled=True),
+        HttpFilter(name=names.LUA, typed_config=Any.pack(scripts.route_again()), disabled=True),
         HttpFilter(name="envoy.filters.http.grpc_stats", typed_config=Any.pack(_stats())),
         HttpFilter(
             name="envoy.filters.http.router",
             typed_config=Any.pack(Router(suppress_envoy_headers=True)),
         ),
     ]
-
-
-def descriptor() -> bytes:
-    """Return the descriptor set of every public service."""
-    return files("mesh").joinpath("descriptor.pb").read_bytes()
 
 
 def _body(limits: Limits) -> Buffer:
@@ -75,9 +76,10 @@ def _body(limits: Limits) -> Buffer:
 def _health() -> HealthCheck:
     """Answer 200 at /healthz while any replica is healthy, for balancers and containers."""
     path = HeaderMatcher(name=":path", string_match=StringMatcher(exact=HEALTH_PATH))
+    get = HeaderMatcher(name=":method", string_match=StringMatcher(exact="GET"))
     return HealthCheck(
         pass_through_mode=False,
-        headers=[path],
+        headers=[path, get],
         cluster_min_healthy_percentages={names.CHAMPION: percent(1)},
     )
 
@@ -117,12 +119,6 @@ def _model_name() -> GrpcFieldExtractionConfig:
             for method, name in fields
         },
     )
-
-
-def _choose_route_again() -> Lua:
-    """Choose the route again: before the first message came, only the path was known."""
-    code = "function envoy_on_request(handle) handle:clearRouteCache() end"
-    return Lua(default_source_code=DataSource(inline_string=code))
 
 
 def _json_check() -> Lua:

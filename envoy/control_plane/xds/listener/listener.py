@@ -2,6 +2,7 @@
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
 from envoy_data_plane.envoy.config.core.v3 import (
+    Http1ProtocolOptions,
     Http2ProtocolOptions,
     HttpProtocolOptions,
     KeepaliveSettings,
@@ -34,6 +35,11 @@ HEADERS_TIMEOUT_S = 10.0
 # Pings find a client whose machine vanished; Envoy then frees its streams.
 KEEPALIVE_INTERVAL_S = 30.0
 KEEPALIVE_TIMEOUT_S = 20.0
+# Up to these limits a request with too many headers is read, so that it gets an answer that says so
+# (header_limit.py). Above them the HTTP/2 codec can only reset its stream; one header that alone is
+# above CODEC_HEADER_KB ends the connection.
+CODEC_HEADER_KB = 256
+CODEC_HEADERS = 1000
 _MANAGER = "envoy.filters.network.http_connection_manager"
 
 
@@ -53,11 +59,20 @@ def listener(topology: MeshTopology) -> Listener:
         preserve_external_request_id=True,
         always_set_request_id_in_response=True,
         request_headers_timeout=seconds(HEADERS_TIMEOUT_S),
-        common_http_protocol_options=HttpProtocolOptions(idle_timeout=seconds(IDLE_CONNECTION_S)),
+        max_request_headers_kb=CODEC_HEADER_KB,
+        common_http_protocol_options=HttpProtocolOptions(
+            idle_timeout=seconds(IDLE_CONNECTION_S), max_headers_count=CODEC_HEADERS
+        ),
+        http_protocol_options=Http1ProtocolOptions(
+            accept_http_10=True, default_host_for_http_10=SERVER_NAME
+        ),
         http2_protocol_options=Http2ProtocolOptions(
+            max_header_field_size_kb=CODEC_HEADER_KB,
+            # One malformed request ends its own stream and not the connection with all the others.
+            override_stream_error_on_invalid_http_message=True,
             connection_keepalive=KeepaliveSettings(
                 interval=seconds(KEEPALIVE_INTERVAL_S), timeout=seconds(KEEPALIVE_TIMEOUT_S)
-            )
+            ),
         ),
         # Before routing, so that the headers that a route adds stay.
         early_header_mutation_extensions=[_without_envoys_headers()],

@@ -5,7 +5,6 @@ A gRPC client gets the form that it understands: a status and a plain message.
 
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import ceil
 
 from envoy_data_plane.envoy.config.accesslog.v3 import (
@@ -13,6 +12,7 @@ from envoy_data_plane.envoy.config.accesslog.v3 import (
     AndFilter,
     ComparisonFilter,
     ComparisonFilterOp,
+    ExtensionFilter,
     HeaderFilter,
     OrFilter,
     ResponseFlagFilter,
@@ -27,69 +27,37 @@ from envoy_data_plane.envoy.config.core.v3 import (
     SubstitutionFormatString,
 )
 from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
+from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     LocalReplyConfig,
     ResponseMapper,
 )
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
+from envoy_data_plane.google.protobuf import Any
 
 from control_plane.topology import Limits
 from control_plane.xds.basics.messages import struct
 from control_plane.xds.json_check.reply import refused_json
+from control_plane.xds.listener.reply_table import (
+    EXHAUSTED,
+    FOREIGN,
+    FULL,
+    NO_CLUSTER,
+    NO_ROUTE,
+    OVER_GRPC,
+    PERMISSION_DENIED,
+    TOO_MUCH,
+    UNKNOWN,
+    UNNAMED,
+    Reply,
+    replies,
+)
 from service_kit.errors import Exhausted
 
-_EXHAUSTED = 8
-# Envoy's response flags.
-NO_ROUTE = "NR"
-TOO_LATE = "UMSDR"
-TOO_MUCH = "UO"
-FULL = "the mesh has as much to do as it can; try again a little later"
 # After this time, seconds, the calls that were let in are answered.
 RETRY_S = 0.5
-# The text of the filter, router or codec that refused the request.
-_ENVOYS_TEXT = "%LOCAL_REPLY_BODY%"
-
-
-@dataclass(frozen=True)
-class Reply:
-    """The answer to clients for one HTTP status that Envoy itself gives."""
-
-    http: int
-    code: int
-    """gRPC code, as a number."""
-
-    message: str = _ENVOYS_TEXT
-    flag: str = ""
-    """The answer applies only with this response flag; empty: with any."""
-
-    as_http: int | None = None
-    """HTTP status to send instead; None: the same one."""
-
-
-def replies(limits: Limits) -> tuple[Reply, ...]:
-    """Return the table of answers; the first one that matches applies."""
-    too_large = f"body: is larger than the limit of {limits.max_body_bytes:,} bytes"
-    too_late = "the call outlasted its deadline or the limit of its method"
-    return (
-        Reply(400, 3),
-        Reply(401, 16),
-        Reply(403, 7),
-        Reply(404, 5, "there is nothing at this path", flag=NO_ROUTE),
-        Reply(404, 5),
-        Reply(405, 12),
-        Reply(408, 4, too_late, flag=TOO_LATE, as_http=504),
-        Reply(408, 4),
-        Reply(413, 3, too_large),
-        Reply(415, 3),
-        Reply(429, 8),
-        Reply(431, 3, "the headers are larger than the limit"),
-        Reply(500, 13),
-        Reply(501, 12),
-        Reply(502, 14),
-        Reply(503, _EXHAUSTED, FULL, flag=TOO_MUCH, as_http=429),
-        Reply(503, 14),
-        Reply(504, 4),
-    )
+# A format that stands for no text: a header that no request has.
+_NOTHING = "%REQ(x-mesh-nothing)%"
 
 
 def local_reply_config(limits: Limits) -> LocalReplyConfig:
@@ -100,9 +68,53 @@ def local_reply_config(limits: Limits) -> LocalReplyConfig:
     return LocalReplyConfig(
         mappers=[
             refused_json(),
-            *(*open_inference, *over_http),
+            _foreign_preflight(),
+            *(*open_inference, _any_other({"error": UNNAMED}, _of_v2())),
+            *(*over_http, _any_other(_contract_body(Reply(0, UNKNOWN, UNNAMED)), _over_http())),
             *(_no_such_method(), _too_much_over_grpc()),
+            *(_over_grpc(reply) for reply in OVER_GRPC),
         ]
+    )
+
+
+def _foreign_preflight() -> ResponseMapper:
+    """Refuse a preflight that the filter of CORS did not answer."""
+    options = HeaderMatcher(name=":method", string_match=StringMatcher(exact="OPTIONS"))
+    asks = AccessLogFilter(header_filter=HeaderFilter(header=options))
+    return ResponseMapper(
+        filter=_all_of([_status(404), asks, _because(NO_CLUSTER)]),
+        status_code=403,
+        body_format_override=_json(_contract_body(Reply(403, PERMISSION_DENIED, FOREIGN))),
+    )
+
+
+def _any_other(
+    body: Mapping[str, str | int | list[str]], requests: AccessLogFilter
+) -> ResponseMapper:
+    """Give words to an error that the table does not have."""
+    is_error = _status(400, ComparisonFilterOp.GE)
+    return ResponseMapper(
+        filter=AccessLogFilter(and_filter=AndFilter(filters=[is_error, requests])),
+        body_format_override=_json(body),
+    )
+
+
+def _over_grpc(reply: Reply) -> ResponseMapper:
+    """Answer gRPC and gRPC-Web with a code that Envoy would not derive from the HTTP status.
+
+    The answer to gRPC-Web looks like one of gRPC until the filter of gRPC-Web has seen it.
+    """
+    return ResponseMapper(
+        filter=_all_of(_conditions(reply)),
+        status_code=200,
+        headers_to_add=_headers(
+            {"grpc-status": str(reply.code), "grpc-message": reply.message.replace("%", "%%")}
+        ),
+        body_format_override=SubstitutionFormatString(
+            text_format_source=DataSource(inline_string=_NOTHING),
+            omit_empty_values=True,
+            content_type="application/grpc",
+        ),
     )
 
 
@@ -133,10 +145,14 @@ def _exhausted() -> list[HeaderValueOption]:
     """Return headers that say RESOURCE_EXHAUSTED with a retry delay, over gRPC and HTTP."""
     status = Exhausted(FULL, RETRY_S).status().SerializeToString()
     headers = {
-        "grpc-status": str(_EXHAUSTED),
+        "grpc-status": str(EXHAUSTED),
         "grpc-status-details-bin": b64encode(status).decode().rstrip("="),
         "retry-after": str(ceil(RETRY_S)),
     }
+    return _headers(headers)
+
+
+def _headers(headers: Mapping[str, str]) -> list[HeaderValueOption]:
     return [
         HeaderValueOption(
             header=HeaderValue(key=name, value=value),
@@ -154,16 +170,41 @@ def _mapper(
     reply: Reply, body: Mapping[str, str | int | list[str]], requests: AccessLogFilter
 ) -> ResponseMapper:
     """Map a reply to `body`, for these requests."""
-    conditions = [_status(reply.http), requests]
-    if reply.flag:
-        conditions.append(_flag(reply.flag))
     return ResponseMapper(
-        filter=AccessLogFilter(and_filter=AndFilter(filters=conditions)),
+        filter=_all_of([*_conditions(reply), requests]),
         status_code=reply.as_http,
         headers_to_add=_exhausted() if reply.flag == TOO_MUCH else [],
-        body_format_override=SubstitutionFormatString(
-            json_format=struct(body), content_type="application/json"
-        ),
+        body_format_override=_json(body),
+    )
+
+
+def _json(body: Mapping[str, str | int | list[str]]) -> SubstitutionFormatString:
+    return SubstitutionFormatString(json_format=struct(body), content_type="application/json")
+
+
+def _conditions(reply: Reply) -> list[AccessLogFilter]:
+    conditions = [_status(reply.http)]
+    if reply.flag:
+        conditions.append(_flag(reply.flag))
+    if reply.why:
+        conditions.append(_because(reply.why))
+    return conditions
+
+
+def _all_of(conditions: list[AccessLogFilter]) -> AccessLogFilter:
+    if len(conditions) == 1:
+        return conditions[0]
+    return AccessLogFilter(and_filter=AndFilter(filters=conditions))
+
+
+def _because(why: str) -> AccessLogFilter:
+    """Match replies whose reason begins like this."""
+    expression = f"response.code_details.startsWith('{why}')"
+    return AccessLogFilter(
+        extension_filter=ExtensionFilter(
+            name="envoy.access_loggers.extension_filters.cel",
+            typed_config=Any.pack(ExpressionFilter(expression=expression)),
+        )
     )
 
 
@@ -171,9 +212,9 @@ def _flag(flag: str) -> AccessLogFilter:
     return AccessLogFilter(response_flag_filter=ResponseFlagFilter(flags=[flag]))
 
 
-def _status(code: int) -> AccessLogFilter:
+def _status(code: int, op: ComparisonFilterOp = ComparisonFilterOp.EQ) -> AccessLogFilter:
     value = RuntimeUInt32(default_value=code, runtime_key="mesh.none")
-    comparison = ComparisonFilter(op=ComparisonFilterOp.EQ, value=value)
+    comparison = ComparisonFilter(op=op, value=value)
     return AccessLogFilter(status_code_filter=StatusCodeFilter(comparison=comparison))
 
 

@@ -3,6 +3,8 @@
 The transcoder runs before the router, so JSON calls match the gRPC paths too.
 """
 
+from collections.abc import Iterator
+
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
 from envoy_data_plane.envoy.config.core.v3 import (
     HeaderValue,
@@ -12,14 +14,15 @@ from envoy_data_plane.envoy.config.core.v3 import (
     RuntimeFractionalPercent,
 )
 from envoy_data_plane.envoy.config.route.v3 import (
-    DirectResponseAction,
     FilterConfig,
+    HeaderMatcher,
     HedgePolicy,
     RetryPolicy,
     RetryPolicyRetryBackOff,
     RetryPolicyRetryHostPredicate,
     Route,
     RouteAction,
+    RouteActionClusterNotFoundResponseCode,
     RouteActionHashPolicy,
     RouteActionHashPolicyHeader,
     RouteActionMaxStreamDuration,
@@ -36,6 +39,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import (
     ListMatcher,
     MetadataMatcher,
     MetadataMatcherPathSegment,
+    RegexMatcher,
     StringMatcher,
     ValueMatcher,
 )
@@ -46,6 +50,7 @@ from control_plane.topology import MeshTopology, Split
 from control_plane.xds.basics import names
 from control_plane.xds.basics.messages import always, seconds
 from control_plane.xds.routes import route_rules
+from control_plane.xds.routes.known_paths import HEALTH_PATH
 from control_plane.xds.routes.route_rules import Rule
 
 # A stream in which nothing moves for an hour has been abandoned.
@@ -57,9 +62,24 @@ _NUM_RETRIES = 3
 _BUFFER_MARGIN_BYTES = 1024 * 1024
 # Switches on a filter that is disabled elsewhere.
 _ON = Any.pack(FilterConfig(config=Any()))
+_OFF = Any.pack(FilterConfig(disabled=True))
+_HEAD = HeaderMatcher(name=":method", string_match=StringMatcher(exact="HEAD"))
+_OPTIONS = HeaderMatcher(name=":method", string_match=StringMatcher(exact="OPTIONS"))
+_PREFLIGHT = [
+    HeaderMatcher(name=name, present_match=True)
+    for name in ("origin", "access-control-request-method")
+]
+_COMPRESSED = HeaderMatcher(
+    name="grpc-encoding",
+    string_match=StringMatcher(safe_regex=RegexMatcher(regex="(identity)?")),
+    invert_match=True,
+    treat_missing_header_as_empty=True,
+)
 _CHALLENGERS = {
     names.CHAMPION: names.CHALLENGER,
     names.CHAMPION_UNARY: names.CHALLENGER_UNARY,
+    # One cluster of two roles: no limit and no number is kept of the Challenger's part of it.
+    names.CHAMPION_HTTP: names.CHAMPION_HTTP,
 }
 
 
@@ -74,17 +94,32 @@ def virtual_host(topology: MeshTopology) -> VirtualHost:
     )
 
 
-def json_route(max_body_bytes: int, models_told_apart: bool) -> Route:
-    """The route that a JSON call matches before it is transcoded.
+def early_routes(max_body_bytes: int, models_told_apart: bool) -> Iterator[Route]:
+    """The routes that a call matches before a filter has answered or transcoded it.
 
-    It answers no call: it decides which filters see the call's body.
+    They answer no call: they decide which filters see it.
     """
     filters = _bounded(max_body_bytes) | {names.JSON_CHECK: _ON}
+    filters |= _model_filters() if models_told_apart else {}
+    head = {names.HEAD: _ON}
+    preflight = RouteMatch(prefix="/", headers=[_OPTIONS, *_PREFLIGHT])
+    yield _filtered("preflight", preflight, {names.TRANSCODER: _OFF})
+    yield _filtered("head health", RouteMatch(path=HEALTH_PATH, headers=[_HEAD]), head)
+    yield _filtered("head", RouteMatch(prefix="/v1/", headers=[_HEAD]), filters | head)
+    yield _filtered("json", RouteMatch(prefix="/v1/"), filters)
+
+
+def _filtered(name: str, match: RouteMatch, filters: dict[str, Any]) -> Route:
     return Route(
-        name="json",
-        match=RouteMatch(prefix="/v1/"),
-        direct_response=DirectResponseAction(status=404),
-        typed_per_filter_config=filters | (_model_filters() if models_told_apart else {}),
+        name=name,
+        match=match,
+        # The filter of CORS ignores routes that lead to no cluster. This one leads to the cluster
+        # that a header names, which no request has, since Envoy removes it from what clients send.
+        route=RouteAction(
+            cluster_header=names.ROLE_HEADER,
+            cluster_not_found_response_code=RouteActionClusterNotFoundResponseCode.NOT_FOUND,
+        ),
+        typed_per_filter_config=filters,
     )
 
 
@@ -96,6 +131,18 @@ def whole_route(rule: Rule, max_body_bytes: int, models_told_apart: bool) -> Rou
     return route
 
 
+def compressed_route(rule: Rule, max_body_bytes: int) -> Route:
+    """A rule's route for messages that gRPC compressed, while any model's traffic is split.
+
+    Envoy cannot read the model's name in them and would refuse them, so the Champion answers.
+    """
+    route = _route(rule, max_body_bytes)
+    assert route.match is not None
+    route.name = f"{route.name}, compressed"
+    route.match.headers = [_COMPRESSED]
+    return route
+
+
 def split_route(rule: Rule, max_body_bytes: int, model: str, split: Split) -> Route:
     """A rule's route for one model whose traffic is split."""
     route = _route(rule, max_body_bytes)
@@ -103,8 +150,11 @@ def split_route(rule: Rule, max_body_bytes: int, model: str, split: Split) -> Ro
     assert route.match is not None
     assert action is not None
     route.name = f"{route.name} of {model}"
-    route.match.dynamic_metadata = [asks_for(model, rule.model_field)]
-    route.typed_per_filter_config.update(_model_filters())
+    if rule.model_in_path:
+        route.match = RouteMatch(safe_regex=RegexMatcher(regex=rule.model_in_path.format(model)))
+    else:
+        route.match.dynamic_metadata = [asks_for(model, rule.model_field)]
+        route.typed_per_filter_config.update(_model_filters())
     action.cluster = None
     challenger = _CHALLENGERS[rule.cluster]
     action.weighted_clusters = WeightedCluster(
@@ -125,7 +175,7 @@ def split_route(rule: Rule, max_body_bytes: int, model: str, split: Split) -> Ro
 
 def _model_filters() -> dict[str, Any]:
     """Switch on the filters that find out which model, or which health, a call asks for."""
-    return {names.FIELD_EXTRACTION: _ON, names.LUA: _ON}
+    return {names.FIRST_MESSAGE: _ON, names.FIELD_EXTRACTION: _ON, names.LUA: _ON}
 
 
 def asks_for(name: str, field: str) -> MetadataMatcher:
@@ -184,7 +234,7 @@ def _route(rule: Rule, max_body_bytes: int) -> Route:
         retry_policy=_retry_policy(rule),
         hedge_policy=HedgePolicy(hedge_on_per_try_timeout=True) if rule.hedged else None,
     )
-    as_it_is = {names.TRANSCODER: Any.pack(FilterConfig(disabled=True)), **_bounded(max_body_bytes)}
+    as_it_is = {names.TRANSCODER: _OFF, **_bounded(max_body_bytes)}
     return Route(
         name=rule.path.strip("/"),
         match=RouteMatch(prefix=rule.path) if prefix else RouteMatch(path=rule.path),
@@ -221,7 +271,7 @@ def _cors(origins: tuple[str, ...]) -> dict[str, Any]:
         return {}
     policy = CorsPolicy(
         allow_origin_string_match=[_origin(origin) for origin in origins],
-        allow_methods="GET, POST, PUT, OPTIONS",
+        allow_methods="DELETE, GET, HEAD, OPTIONS, POST, PUT",
         allow_headers="content-type, x-grpc-web, x-user-agent, grpc-timeout, x-mesh-key",
         expose_headers="grpc-status, grpc-message, grpc-status-details-bin, x-request-id",
         max_age="86400",

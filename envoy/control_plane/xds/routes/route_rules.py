@@ -52,6 +52,10 @@ class Rule:
     unary: bool = False
     """Envoy sends these calls over HTTP/1.1 when every replica takes unary calls that way."""
 
+    model_in_path: str = ""
+    """Regular expression of the paths whose calls a split divides, with {} for the model; empty:
+    there are none, or the model's name is in the message."""
+
     predicts: bool = False
     """A caller waits for the engine's work, so Envoy limits how many of these calls are in flight
     (topology.Limits)."""
@@ -60,6 +64,11 @@ class Rule:
     def hedged(self) -> bool:
         """A call that waits long is sent to another replica as well; the first answer counts."""
         return self.cluster == names.CHAMPION_UNARY
+
+    @property
+    def is_split(self) -> bool:
+        """Whether a model's split divides these calls."""
+        return bool(self.model_field or self.model_in_path)
 
     @property
     def model_field(self) -> str:
@@ -107,6 +116,8 @@ RULES = (
         PREDICT_S,
         _ANYWHERE_ELSE_HTTP,
         transcoded=False,
+        mirrored=True,
+        model_in_path="/v2/models/{}(/versions/[^/]+)?/infer",
         predicts=True,
     ),
 )

@@ -6,7 +6,7 @@ so each route is encoded once.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from envoy_data_plane.envoy.config.route.v3 import Route, RouteAction, RouteConfiguration
 
@@ -14,8 +14,10 @@ from control_plane.topology import MeshTopology, Split
 from control_plane.xds.basics import names
 from control_plane.xds.basics.wire import field
 from control_plane.xds.routes.health_routes import health_routes
+from control_plane.xds.routes.refusals import refusals
 from control_plane.xds.routes.route_messages import (
-    json_route,
+    compressed_route,
+    early_routes,
     split_route,
     virtual_host,
     whole_route,
@@ -73,10 +75,13 @@ def route_table(
 
     `unary`: every replica takes unary calls over HTTP/1.1.
     """
-    routes = [_json(topology, bool(splits))]
+    preflight, *others = _early(topology, bool(splits))
+    routes = [preflight, *_refusals(), *others]
     for rule in rules_over_http1() if unary else RULES:
-        if rule.model_field:
+        if rule.is_split:
             routes += [_split(rule, topology, model, split) for model, split in splits]
+        if splits and rule.model_field:
+            routes.append(_compressed(rule, topology))
         health = _health(rule, topology)
         routes += health
         routes.append(_whole(rule, topology, bool(health or (splits and rule.model_field))))
@@ -88,9 +93,15 @@ def _host(topology: MeshTopology) -> bytes:
     return bytes(virtual_host(topology))
 
 
+@cache
+def _refusals() -> tuple[EncodedRoute, ...]:
+    return tuple(map(EncodedRoute.of, refusals()))
+
+
 @lru_cache(maxsize=4)
-def _json(topology: MeshTopology, models_told_apart: bool) -> EncodedRoute:
-    return EncodedRoute.of(json_route(topology.limits.max_body_bytes, models_told_apart))
+def _early(topology: MeshTopology, models_told_apart: bool) -> tuple[EncodedRoute, ...]:
+    routes = early_routes(topology.limits.max_body_bytes, models_told_apart)
+    return tuple(map(EncodedRoute.of, routes))
 
 
 @lru_cache(maxsize=64)
@@ -101,6 +112,10 @@ def _whole(rule: Rule, topology: MeshTopology, models_told_apart: bool) -> Encod
 @lru_cache(maxsize=64)
 def _health(rule: Rule, topology: MeshTopology) -> tuple[EncodedRoute, ...]:
     return tuple(map(EncodedRoute.of, health_routes(rule, topology.limits.max_body_bytes)))
+
+
+def _compressed(rule: Rule, topology: MeshTopology) -> EncodedRoute:
+    return EncodedRoute.of(compressed_route(rule, topology.limits.max_body_bytes))
 
 
 @lru_cache(maxsize=256)

@@ -55,8 +55,10 @@ def test_unary_calls_go_over_http1_when_every_replica_takes_them() -> None:
     split = frozenset({"champion-unary", "challenger-unary"})
     assert leads_elsewhere == {
         "mesh.v1.PredictService/Predict": {"champion-unary"},
+        "mesh.v1.PredictService/Predict, compressed": {"champion-unary"},
         "mesh.v1.PredictService/Predict of reviews": split,
         "inference.GRPCInferenceService/ModelInfer": {"champion-unary"},
+        "inference.GRPCInferenceService/ModelInfer, compressed": {"champion-unary"},
         "inference.GRPCInferenceService/ModelInfer of reviews": split,
     }
 

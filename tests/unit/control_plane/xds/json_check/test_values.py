@@ -152,10 +152,9 @@ scalars = st.one_of(
     st.text(max_size=8).filter(lambda text: text.isascii()),
     st.sampled_from(["PROMOTION_AUTO", "PROMOTION_CHALLENGER_ONLY", "reviews", "2", "1.5"]),
 )
-names = st.sampled_from(
-    "model texts allScores all_scores id examples text label params epochs learningRate promotion "
-    "requestId seed x".split()
-)
+FIELDS = ("model", "texts", "allScores", "all_scores", "id", "examples", "text", "label", "params")
+MORE_FIELDS = ("epochs", "learningRate", "promotion", "requestId", "seed", "x")
+names = st.sampled_from([*FIELDS, *MORE_FIELDS])
 values = st.recursive(
     scalars,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),

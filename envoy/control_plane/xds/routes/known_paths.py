@@ -1,0 +1,131 @@
+"""The paths that the mesh answers over HTTP, and the methods that each of them takes.
+
+They come from the HTTP annotations of the contract, and from what Envoy and the replicas answer
+beside it.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from google.api import annotations_pb2, http_pb2
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
+from control_plane.xds.basics import names
+
+HEALTH_PATH = "/healthz"
+# Templates of the paths that no annotation names.
+_OTHERS: Mapping[str, str] = {
+    HEALTH_PATH: "GET",
+    "/v2": "GET",
+    "/v2/": "GET",
+    "/v2/health/live": "GET",
+    "/v2/health/ready": "GET",
+    "/v2/models/{model}": "GET",
+    "/v2/models/{model}/ready": "GET",
+    "/v2/models/{model}/infer": "POST",
+    "/v2/models/{model}/versions/{version}": "GET",
+    "/v2/models/{model}/versions/{version}/ready": "GET",
+    "/v2/models/{model}/versions/{version}/infer": "POST",
+}
+_GRPC_SERVICES = (
+    *names.PUBLIC_SERVICES,
+    names.OPEN_INFERENCE_SERVICE,
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+)
+# Envoy limits an expression to 100 steps, and no character takes more than one.
+_MOST_CHARACTERS = 80
+_VARIABLE = re.compile(r"{[a-z_]+}")
+
+
+@dataclass(frozen=True)
+class KnownPaths:
+    """Paths that take the same methods."""
+
+    methods: tuple[str, ...]
+    """HEAD goes with GET; OPTIONS is left out, since every path takes it."""
+
+    pattern: str
+    """Regular expression that matches each of these paths whole, without its query."""
+
+
+def descriptor() -> bytes:
+    """Return the descriptor set of every public service."""
+    return files("mesh").joinpath("descriptor.pb").read_bytes()
+
+
+@cache
+def known_paths() -> tuple[KnownPaths, ...]:
+    """Return every path over HTTP, by the methods that it takes."""
+    methods_of = defaultdict(set, {template: {verb} for template, verb in _OTHERS.items()})
+    for verb, template, _ in _annotated():
+        methods_of[template].add(verb)
+    templates_of: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for template, methods in methods_of.items():
+        also = {"HEAD"} if "GET" in methods else set()
+        templates_of[tuple(sorted(methods | also))].append(template)
+    grouped = [
+        KnownPaths(methods, pattern)
+        for methods, templates in sorted(templates_of.items())
+        for pattern in _joined([_pattern(template) for template in sorted(templates)])
+    ]
+    return (*grouped, *(KnownPaths(("POST",), pattern) for pattern in grpc_paths()))
+
+
+def grpc_paths() -> Iterator[str]:
+    """Yield regular expressions of the paths of every public gRPC method."""
+    for services in _joined(map(re.escape, _GRPC_SERVICES)):
+        yield f"/({services})/[^/]+"
+
+
+def _joined(patterns: Iterable[str]) -> Iterator[str]:
+    """Join patterns into few expressions that Envoy takes: it refuses long ones."""
+    joined = ""
+    for pattern in patterns:
+        if joined and len(joined) + len(pattern) > _MOST_CHARACTERS:
+            yield joined
+            joined = ""
+        joined = f"{joined}|{pattern}" if joined else pattern
+    yield joined
+
+
+def _annotated() -> Iterator[tuple[str, str, bool]]:
+    """Yield method, template and whether the answer is a stream, of every annotated path."""
+    for file in FileDescriptorSet.FromString(descriptor()).file:
+        for service in file.service:
+            for method in service.method:
+                rule = method.options.Extensions[annotations_pb2.http]
+                for verb, template in _paths(rule):
+                    yield verb, template, method.server_streaming
+
+
+def _paths(rule: http_pb2.HttpRule) -> Iterator[tuple[str, str]]:
+    verb = rule.WhichOneof("pattern")
+    if verb:
+        yield verb.upper(), getattr(rule, verb)
+    for binding in rule.additional_bindings:
+        yield from _paths(binding)
+
+
+def _pattern(template: str) -> str:
+    """Return the regular expression of a template such as /v1/models/{model}:predict.
+
+    A colon begins the name of a custom method, so it is no part of a variable.
+    """
+    return "[^/:]+".join(map(re.escape, _VARIABLE.split(template)))
+
+
+def _verbs_of_streams() -> Iterator[str]:
+    for verb, template, is_stream in _annotated():
+        if verb == "GET" and is_stream:
+            yield template[template.rindex(":") :]
+
+
+STREAMS_OVER_GET = tuple(_verbs_of_streams())
+"""Ends of paths whose answer to GET is a stream, such as `:watch`; without it the path is the
+thing that is watched."""
