@@ -4,6 +4,7 @@
 same service without a model and get the same loads in turn. The difference is the check's: CPU time
 of Envoy for a request of one text and for bodies of 8 MiB, and how long a small request waits at
 most while such bodies pass.
+"""
 
 import asyncio
 import json

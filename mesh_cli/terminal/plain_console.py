@@ -22,8 +22,9 @@ class PlainConsole(Console):
 
     def render_str(self, text: str, *, style: Any = "", **options: Any) -> Text:
         """Return the text as it is. rich calls this for every string that it prints."""
-        kept = {name: options.get(name) for name in ("justify", "overflow")}
-        return Text("\n".join(visible(line) for line in text.split("\n")), style=style, **kept)
+        shown = "\n".join(visible(line) for line in text.split("\n"))
+        justify, overflow = options.get("justify"), options.get("overflow")
+        return Text(shown, style=style, justify=justify, overflow=overflow)
 
 
 def visible(text: str) -> str:
