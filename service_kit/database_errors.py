@@ -41,6 +41,7 @@ _TEXTS_AT_CONNECT = {
 # Errors of these classes end the session or befall the whole server, so they are no fault of the
 # statement: lost connections, resources, operator intervention, system errors, rolled back.
 _OUTAGE_CLASSES = ("08", "53", "57", "58", "40")
+_CONFLICTS = ("40001", "40P01")
 _OUTAGES = ("25006", "55P03", "55006")
 
 
@@ -56,7 +57,7 @@ DEFAULT_TIMEOUTS = Timeouts()
 
 
 class BrokenOff(Unavailable):
-    """PostgreSQL is there, but it ended the work because a statement or a lock took too long."""
+    """PostgreSQL is there, but it ended the work: it took too long, or another was in its way."""
 
 
 def is_outage(error: psycopg2.Error) -> bool:
@@ -85,6 +86,8 @@ def unavailable(
         limit = f"it waited {timeouts.lock_ms / 1000:g} s for a lock that another session holds"
     elif isinstance(error, QueryCanceled):
         limit = f"a statement of it may take {timeouts.statement_ms / 1000:g} s"
+    elif error.pgcode in _CONFLICTS:
+        return BrokenOff(f"{_trouble(error)}: {action} changed nothing, so try again")
     else:
         return Unavailable(_trouble(error))
     return BrokenOff(

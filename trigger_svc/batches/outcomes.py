@@ -16,6 +16,7 @@ from trigger_svc.database.queries import QUERIES
 
 REGISTRY_TIMEOUT_S = 3.0  # for the versions of all batches of one call together
 KEPT_OUTCOMES = 10_000
+_FAILED = ("FAILED", "CANCELLED")
 _REGISTRY_CALLS = 8  # to MLflow at the same time, for one call
 
 
@@ -25,6 +26,10 @@ class Outcome:
 
     training_id: str = ""
     version: str = ""
+    training_error: str = ""
+    """Why the job failed; empty unless it did."""
+    trained: bool = False
+    """The job has succeeded."""
     reloaded_at: datetime | None = None
     first_answer_at: datetime | None = None
 
@@ -74,7 +79,10 @@ class BatchOutcomes:
             if cursor.fetchone() != (True,):
                 return {}
             cursor.execute(QUERIES["find_jobs"], {"ids": ids})
-            return {name: Outcome(job, version) for name, job, version in cursor.fetchall()}
+            return {
+                name: Outcome(job, version, error if state in _FAILED else "", state == "SUCCEEDED")
+                for name, job, version, state, error in cursor.fetchall()
+            }
 
         return await self._database.run(work, "reading training jobs") if ids else {}
 

@@ -1,7 +1,7 @@
 """Examples that callers send: their checks, and the spool that PostgreSQL's COPY reads."""
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -10,6 +10,7 @@ from service_kit.errors import InvalidArgument
 from service_kit.limits import MAX_EXAMPLES, check_label, check_text
 
 SPLITS = ("train", "test")
+MAX_DELETED_TEXTS = 1_000
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _IN_MEMORY_BYTES = 8 * 1024 * 1024  # a larger spool is a file on disk
 
@@ -39,6 +40,16 @@ def check_example_count(examples: int) -> None:
         raise InvalidArgument(
             "examples", f"has {examples:,} examples; send at most {MAX_EXAMPLES:,} a message"
         )
+
+
+def check_texts_to_delete(texts: Sequence[str]) -> None:
+    """Raise InvalidArgument unless there are 1 to 1,000 texts that PostgreSQL can compare with."""
+    if not 1 <= len(texts) <= MAX_DELETED_TEXTS:
+        raise InvalidArgument(
+            "texts", f"has {len(texts):,} texts; send 1 to {MAX_DELETED_TEXTS:,} a request"
+        )
+    for index, text in enumerate(texts):
+        _without_nul(text, f"texts[{index}]")
 
 
 def _without_nul(value: str, field: str) -> str:
