@@ -246,12 +246,12 @@ async def test_batches_show_their_job_and_version(
     query(
         postgres_url,
         "CREATE TABLE mesh.training_jobs"
-        " (id text, request_id text, model text, state text, version text)",
+        " (id text, request_id text, model text, state text, version text, error text)",
     )
     query(
         postgres_url,
         "INSERT INTO mesh.training_jobs"
-        " VALUES ('job-1', 'retrain__reviews__1', 'reviews', 'SUCCEEDED', '3')",
+        " VALUES ('job-1', 'retrain__reviews__1', 'reviews', 'SUCCEEDED', '3', '')",
     )
     (batch,) = await client.list_batches("reviews")
     assert (batch.training_id, batch.version) == ("job-1", "3")
