@@ -14,7 +14,7 @@ from trigger_svc.database.queries import QUERIES
 from trigger_svc.database.timeouts import CALLER
 from trigger_svc.dataset.answered_requests import Answer, answer_once
 from trigger_svc.dataset.model_gate import ModelGate
-from trigger_svc.dataset.model_tables import check_model_exists
+from trigger_svc.dataset.model_tables import check_model_exists, check_model_is_known
 from trigger_svc.dataset.staged_rows import told_errors
 
 
@@ -101,7 +101,7 @@ class BatchRequests:
 
         def work(cursor: Cursor) -> BatchPage:
             if model:
-                check_model_exists(cursor, model)
+                check_model_is_known(cursor, model)
             cursor.execute(QUERIES["find_batches"], values)
             batches = [batch_of(row) for row in cursor.fetchall()]
             more = len(batches) > size

@@ -14,6 +14,13 @@ def check_model_exists(cursor: Cursor, model: str) -> None:
         raise NotFound(f"no model {model!r}: import rows first: mesh import {model} FILE.csv")
 
 
+def check_model_is_known(cursor: Cursor, model: str) -> None:
+    """Raise NotFound unless the model exists, with or without its training table."""
+    cursor.execute(QUERIES["is_registered"], {"model": model})
+    if one_row(cursor) == (False,):
+        check_model_exists(cursor, model)
+
+
 def ensure_model_table(cursor: Cursor, model: str) -> bool:
     """Make the model's table and triggers unless they exist; return whether the table is new.
 

@@ -21,6 +21,7 @@ from trigger_svc.dataset.examples import Example, Spool
 # for by inserting parts of the rows again, if there are no more than these.
 SEARCHED_ROWS = 10_000
 _SHOWN_CHARACTERS = 300
+_SEQUENCE_ENDED = "2200H"  # sequences are not set back, so inserting again tells nothing
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def insert_staged(cursor: Cursor, model: str, source: str) -> tuple[SplitCounts,
     except psycopg2.Error as error:
         if is_outage(error):
             raise
-        index = _refused_index(cursor, insert, source, total)
+        index = _refused_index(cursor, insert, source, total, error)
         place = "the rows" if index is None else f"examples[{index}]"
         raise FailedPrecondition(
             f"training.{model} refuses {place}: {_reason(error)}; nothing was added"
@@ -113,12 +114,14 @@ def _insert(cursor: Cursor, insert: sql.Composed, source: str, end: int) -> tupl
     return train, test, ids
 
 
-def _refused_index(cursor: Cursor, insert: sql.Composed, source: str, total: int) -> int | None:
+def _refused_index(
+    cursor: Cursor, insert: sql.Composed, source: str, total: int, error: psycopg2.Error
+) -> int | None:
     """Return the index of the first row that the table refuses; None when that cannot be told."""
     cursor.execute("ROLLBACK TO SAVEPOINT before_rows")
     cursor.execute(QUERIES["rows_begun"])
     begun = int(one_row(cursor)[0])
-    if begun < total:
+    if begun < total or error.pgcode == _SEQUENCE_ENDED:
         # PostgreSQL was at this row; at none when a trigger refused the statement as a whole.
         return begun - 1 if begun else None
     if total > SEARCHED_ROWS:

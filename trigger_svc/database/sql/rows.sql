@@ -12,8 +12,8 @@ SELECT method, model, answer FROM mesh.requests WHERE id = %(id)s
 SELECT EXISTS (SELECT FROM mesh.models WHERE name = %(model)s)
    AND to_regclass('training.' || quote_ident(%(model)s)) IS NOT NULL
 
--- name: has_table
-SELECT to_regclass('training.' || quote_ident(%(model)s)) IS NOT NULL
+-- name: is_registered
+SELECT EXISTS (SELECT FROM mesh.models WHERE name = %(model)s)
 
 -- name: create_model
 -- A model that was removed before goes on with its batches' numbers: Airflow and the training jobs
@@ -23,12 +23,6 @@ SELECT %(model)s, coalesce(
     (SELECT next_batch FROM mesh.forgotten_models WHERE name = %(model)s), 1
 )
 ON CONFLICT DO NOTHING
-
--- name: installed_triggers
-SELECT count(*) FROM pg_trigger
-WHERE tgrelid = to_regclass('training.' || quote_ident(%(model)s))
-  AND tgname IN ('mesh_after_insert', 'mesh_after_update', 'mesh_after_delete',
-                 'mesh_after_truncate')
 
 -- name: unregistered_models
 SELECT name FROM mesh.models WHERE NOT registered ORDER BY name
