@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 # Seconds between two turns while the bridge is awake, that is, while writers do not wake it.
 LOOK_S = 0.1
 # The pause between two turns is at least this many times as long as the last scan of the outbox
-# took, so that a long outbox is not read without a pause.
+# took, so that a long outbox is not read without a pause; likewise for the looks at the tables.
 _PAUSE_PER_SCAN = 20
 # After a turn with at least BUSY_ROWS rows, more rows are likely: for BUSY_S seconds the bridge
 # stays awake, and it looks every BUSY_LOOK_S seconds only, to leave the processors to the writers.
@@ -133,6 +133,7 @@ class Bridge:
         """Look at the tables every WATCH_S seconds, beside the turns, which it never delays."""
         failing = False
         while True:
+            begin = time.monotonic()
             try:
                 await self._watch.look()
                 failing = False
@@ -142,7 +143,8 @@ class Bridge:
                 failing = True
             except Exception:
                 log.exception("the look at the tables failed; it goes on")
-            await asyncio.sleep(WATCH_S)
+            took_s = time.monotonic() - begin
+            await asyncio.sleep(max(WATCH_S, took_s * _PAUSE_PER_SCAN))
 
     async def _clean_up(self) -> None:
         if time.monotonic() >= self._clean_up_at:

@@ -56,12 +56,12 @@ class BatchRequests:
                 assert batch is not None
                 return {"batch": batch.id}
 
-            with told_errors(model):
-                answer = answer_once(cursor, request_id, "Trigger", model, seal_now)
+            answer = answer_once(cursor, request_id, "Trigger", model, seal_now)
             return read_batch(cursor, answer["batch"])
 
         async with self._gate.enter(model):
-            return await self._database.run(work, f"sealing a batch of {model}", CALLER)
+            with told_errors(model):
+                return await self._database.run(work, f"sealing a batch of {model}", CALLER)
 
     async def retry(self, model: str, batch: str, request_id: str) -> Batch:
         """Send a failed or refused batch again; an empty `batch` means the model's newest of those.

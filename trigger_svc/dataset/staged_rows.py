@@ -34,7 +34,7 @@ class SplitCounts:
 
 @contextmanager
 def told_errors(model: str) -> Iterator[None]:
-    """Raise FailedPrecondition where a statement does not fit the model's table."""
+    """Raise FailedPrecondition where a statement, or the COMMIT, does not fit the model's table."""
     try:
         yield
     except psycopg2.Error as error:

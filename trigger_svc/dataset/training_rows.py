@@ -145,8 +145,7 @@ class TrainingRows:
                 cursor.execute(QUERIES["cover"], {"model": model, "ids": ids})
                 return answer
 
-            with told_errors(model):
-                answer = answer_once(cursor, request_id, "ImportExamples", model, load)
+            answer = answer_once(cursor, request_id, "ImportExamples", model, load)
             return ImportResult(
                 rows=SplitCounts(answer["train"], answer["test"]),
                 batch=read_batch(cursor, answer["batch"]) if answer["batch"] else None,
@@ -154,7 +153,8 @@ class TrainingRows:
             )
 
         async with self._import_gate.enter(model):
-            return await self._imports.run(work, f"the import into {model}", IMPORT)
+            with told_errors(model):
+                return await self._imports.run(work, f"the import into {model}", IMPORT)
 
     async def counts(self, model: str) -> DatasetCounts:
         """Count the rows of a model. Raises NotFound."""
@@ -183,12 +183,9 @@ class TrainingRows:
     async def _run(
         self, model: str, work: Callable[[Cursor], T], action: str, timeouts: Timeouts
     ) -> T:
-        def told(cursor: Cursor) -> T:
-            with told_errors(model):
-                return work(cursor)
-
         async with self._gate.enter(model):
-            return await self._database.run(told, action, timeouts)
+            with told_errors(model):
+                return await self._database.run(work, action, timeouts)
 
 
 def _count_labels(cursor: Cursor, model: str) -> tuple[dict[str, SplitCounts], bool]:

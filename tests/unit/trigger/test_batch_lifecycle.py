@@ -1,107 +1,22 @@
 """The life of batches, with a store and an Airflow in memory and a clock that the test turns."""
 
 import asyncio
-import random
-from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 
-import psycopg2
 import pytest
 
-from service_kit.database import BrokenOff
 from service_kit.errors import Unavailable
-from trigger_svc.batches.batch import Batch, BatchReason, BatchState, OpenBatch, batch_id
-from trigger_svc.batches.sealing import ModelWork, SealPolicy, Waiting
-from trigger_svc.bridge.airflow import KEY, Refused, Run, RunState
-from trigger_svc.bridge.airflow_memory import MemoryAirflow
-from trigger_svc.bridge.backoff import LONGEST_S
+from tests.unit.trigger.lifecycle_world import FIRST, World
+from trigger_svc.batches.batch import BatchState, batch_id
+from trigger_svc.batches.sealing import Waiting
+from trigger_svc.bridge.airflow import KEY, Refused, RunState
 from trigger_svc.bridge.batch_lifecycle import (
     IDLE_S,
     LONGEST_POLL_S,
     LOOK_S,
     POLL_S,
-    BatchLifecycle,
     wait_for_all,
 )
-
-POLICY = SealPolicy(rows=100, quiet_s=2.0, age_s=60.0)
-FIRST = batch_id("reviews", 1)
-
-
-class MemoryStore:
-    """A BatchStore with one model, "reviews"."""
-
-    def __init__(self) -> None:
-        self.waiting: Waiting | None = None
-        self.batches: dict[str, OpenBatch] = {}
-        self.ends: dict[str, tuple[BatchState, str]] = {}
-        self.deferrals: list[str] = []
-        self.locked = False
-        self.seal_error: Exception | None = None
-        self.troubles: dict[str, dict[str, str]] = {}
-
-    def add_batch(self, number: int, state: BatchState = BatchState.SEALED, key: str = "") -> None:
-        name = batch_id("reviews", number)
-        self.batches[name] = OpenBatch(name, "reviews", 5, BatchReason.MANUAL, state, key)
-
-    async def scan(self) -> list[ModelWork]:
-        first = next(iter(self.batches.values()), None)
-        if self.waiting is None and first is None:
-            return []
-        return [ModelWork("reviews", POLICY, self.waiting, first)]
-
-    async def seal(self, model: str, reason: BatchReason) -> Batch | None:
-        if self.seal_error is not None:
-            raise self.seal_error
-        if self.locked:
-            return None
-        assert self.waiting is not None
-        rows, self.waiting = self.waiting.rows, None
-        self.add_batch(len(self.batches) + len(self.ends) + 1)
-        name = next(reversed(self.batches))
-        return Batch(name, model, rows, reason, BatchState.SEALED, datetime.now(UTC))
-
-    async def replace(self, batch: str, model: str, skip: int, error: str) -> None:
-        number = int(batch.rpartition("__")[2]) + skip
-        self.ends[batch] = (BatchState.FAILED, error.format(batch=batch_id(model, number)))
-        key = self.batches.pop(batch).key
-        self.add_batch(number, key=key)
-
-    async def note_troubles(self, kind: str, troubles: Mapping[str, str]) -> None:
-        self.troubles[kind] = dict(troubles)
-
-    async def mark_accepted(self, batch: str) -> None:
-        self.batches[batch] = replace(self.batches[batch], state=BatchState.RUNNING)
-
-    async def mark_deferred(self, batch: str, error: str) -> None:
-        self.deferrals.append(error)
-
-    async def mark_refused(self, batch: str, error: str) -> None:
-        self.ends[batch] = (BatchState.DEAD, error)
-        del self.batches[batch]
-
-    async def mark_ended(self, batch: str, state: BatchState, error: str) -> None:
-        self.ends[batch] = (state, error)
-        del self.batches[batch]
-
-
-class World:
-    """The lifecycle with its store, its Airflow and its clock."""
-
-    def __init__(self) -> None:
-        self.store, self.airflow, self.now = MemoryStore(), MemoryAirflow(), 0.0
-        self.lifecycle = BatchLifecycle(
-            self.store, self.airflow, lambda: self.now, random.Random(1)
-        )
-
-    async def turns(self, seconds: float) -> None:
-        """Take every turn that is due within the next `seconds` of the clock."""
-        end = self.now + seconds
-        while self.now <= end:
-            turn = await self.lifecycle.turn()
-            self.now += max(turn.due_in, 0.001)
-        self.now = end
 
 
 @pytest.fixture
@@ -270,84 +185,3 @@ async def test_a_long_run_is_asked_about_less_often(
     world.store.batches[FIRST] = replace(world.store.batches[FIRST], running_s=age_s)
     world.airflow.states[FIRST] = RunState.ACTIVE
     assert (await world.lifecycle.turn()).due_in == pytest.approx(pause_s)
-
-
-async def test_a_model_whose_rows_cannot_be_sealed_is_passed_over_with_growing_pauses(
-    world: World,
-) -> None:
-    world.store.waiting = Waiting(5, 3.0, 3.0)
-    world.store.seal_error = BrokenOff("its table is locked")
-    pauses = []
-    for _ in range(6):
-        turn = await world.lifecycle.turn()
-        pauses.append(turn.due_in)
-        world.now += turn.due_in
-    assert pauses[0] < 0.3
-    assert pauses[-1] > 3.0
-    assert "its table is locked" in world.store.troubles["seal"]["reviews"]
-    world.store.seal_error = None
-    await world.turns(LONGEST_S)
-    assert world.store.troubles["seal"] == {}
-    assert world.airflow.posts == [FIRST]
-
-
-async def test_an_error_of_the_table_itself_is_a_trouble_of_its_model_too(world: World) -> None:
-    world.store.waiting = Waiting(5, 3.0, 3.0)
-    world.store.seal_error = psycopg2.errors.UndefinedColumn("no column")
-    await world.lifecycle.turn()
-    assert "UndefinedColumn" in world.store.troubles["seal"]["reviews"]
-
-
-async def test_a_run_of_the_same_id_that_is_another_batchs_does_not_count_as_this_one(
-    world: World,
-) -> None:
-    for number in range(1, 6):
-        name = batch_id("reviews", number)
-        world.airflow.runs[name] = Run(name, {KEY: "before the restore"})
-        world.airflow.states[name] = RunState.SUCCEEDED
-    world.store.add_batch(1, key="after it")
-    await world.turns(1)
-    # 1, 2 and 4 are taken, and each time the number moves on twice as far.
-    eighth = batch_id("reviews", 8)
-    assert world.airflow.runs[eighth].key == "after it"
-    assert list(world.store.ends) == [batch_id("reviews", number) for number in (1, 2, 4)]
-    state, error = world.store.ends[batch_id("reviews", 4)]
-    assert state is BatchState.FAILED
-    assert f"batch {eighth} has the rows now" in error
-
-
-async def test_an_answer_that_got_lost_is_told_from_another_batchs_run(world: World) -> None:
-    world.airflow.runs[FIRST] = Run(FIRST, {KEY: "mine"})
-    world.airflow.states[FIRST] = RunState.ACTIVE
-    world.store.add_batch(1, key="mine")
-    await world.lifecycle.turn()
-    assert world.store.ends == {}
-    assert world.store.batches[FIRST].state is BatchState.RUNNING
-
-
-async def test_the_run_of_another_batch_does_not_end_a_running_one_as_a_success(
-    world: World,
-) -> None:
-    world.airflow.runs[FIRST] = Run(FIRST, {KEY: "another"})
-    world.airflow.states[FIRST] = RunState.SUCCEEDED
-    world.store.add_batch(1, BatchState.RUNNING, key="mine")
-    await world.lifecycle.turn()
-    assert world.store.ends[FIRST] == (BatchState.FAILED, "the run was deleted in Airflow")
-
-
-async def test_a_paused_dag_is_told_while_a_batch_waits_for_it(world: World) -> None:
-    world.store.add_batch(1)
-    world.airflow.paused = True
-    await world.turns(10)
-    assert "the DAG is paused in Airflow" in world.store.troubles["dag"]["reviews"]
-    world.airflow.paused = False
-    await world.turns(2 * LONGEST_POLL_S)
-    assert world.store.troubles["dag"] == {}
-
-
-async def test_the_task_that_failed_is_named(world: World) -> None:
-    world.store.add_batch(1, BatchState.RUNNING)
-    world.airflow.states[FIRST] = RunState.FAILED
-    world.airflow.broken_tasks = ["Switch_Latest_Model"]
-    await world.lifecycle.turn()
-    assert "the run failed in Switch_Latest_Model" in world.store.ends[FIRST][1]
