@@ -6,13 +6,21 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from dataclasses import replace
 
+import grpc
 import psycopg2
 import pytest
+from grpc import aio
 
 from mesh import errors
 from mesh.client import AsyncMeshClient
-from mesh.v1 import batch_pb2
-from tests.real_parts.trigger_service import examples, query, running_trigger, until
+from mesh.v1 import batch_pb2, data_pb2, data_pb2_grpc
+from tests.real_parts.trigger_service import (
+    examples,
+    query,
+    running_trigger,
+    serving_trigger,
+    until,
+)
 from trigger_svc.bridge.airflow_memory import MemoryAirflow
 from trigger_svc.database.timeouts import CALLER
 from trigger_svc.dataset import training_rows
@@ -103,6 +111,25 @@ async def test_the_statement_of_a_caller_who_left_is_cancelled(
     question.cancel()
     await until(given_up)
     await asyncio.gather(question, return_exceptions=True)
+
+
+@pytest.mark.usefixtures("locked", "patient")
+async def test_the_statement_of_a_call_whose_deadline_has_passed_is_cancelled(
+    postgres_url: str,
+) -> None:
+    async with (
+        serving_trigger(postgres_url, MemoryAirflow()) as address,
+        aio.insecure_channel(address) as channel,
+    ):
+        stub = data_pb2_grpc.DataServiceStub(channel)
+        with pytest.raises(aio.AioRpcError) as caught:
+            await stub.GetDataset(data_pb2.GetDatasetRequest(model="locked"), timeout=0.5)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+        async def given_up() -> bool:
+            return query(postgres_url, AT_WORK) == [(0,)]
+
+        await until(given_up)
 
 
 @pytest.mark.usefixtures("locked")

@@ -186,8 +186,13 @@ WHERE outbox.model = %(model)s AND pg_class.oid = outbox.table_id
   AND pg_class.relname <> outbox.model AND pg_class.relnamespace = 'training'::regnamespace
 
 -- name: cover
--- Notes that the rows with these ids came through the triggers.
-UPDATE mesh.models SET covered = covered + %(ids)s::int8multirange WHERE name = %(model)s
+-- Notes that the rows with these ids came through the triggers. Where nobody can look at the table
+-- for long, the ranges become one, so that they do not grow without a limit.
+UPDATE mesh.models
+SET covered = %(ids)s::int8multirange + CASE
+    WHEN (SELECT count(*) FROM unnest(covered)) <= 20000 THEN covered
+    ELSE int8multirange(range_merge(covered)) END
+WHERE name = %(model)s
 
 -- name: has_rows
 SELECT EXISTS (
