@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from service_kit.errors import InvalidArgument
+from service_kit.errors import InvalidArgument, Unavailable
 from service_kit.limits import MAX_EXAMPLES, check_label, check_text
 
 SPLITS = ("train", "test")
@@ -70,12 +70,21 @@ class Spool:
         self.count = 0
 
     def add(self, examples: Iterable[Example]) -> None:
-        """Check and append examples. Raises InvalidArgument for a bad example or too many bytes."""
+        """Check and append examples.
+
+        Raises InvalidArgument for a bad example or too many bytes, Unavailable when the disk of the
+        spool is full.
+        """
         for example in examples:
             check_example(example, self.count)
             fields = (str(self.count), example.text, example.label, example.split)
             line = "\t".join(field.translate(_ESCAPES) for field in fields) + "\n"
-            self._file.write(line.encode())
+            try:
+                self._file.write(line.encode())
+            except OSError as error:
+                raise Unavailable(
+                    f"the trigger service cannot keep the import on its disk: {error.strerror}"
+                ) from error
             self.count += 1
         if self._file.tell() > self._max_bytes:
             raise InvalidArgument(
