@@ -27,7 +27,7 @@ from trigger_svc.dataset.staged_rows import (
 T = TypeVar("T")
 
 # A table of at most so many bytes is counted; of a larger one, so many blocks are sampled.
-COUNTED_BYTES = 256 * 1024**2
+COUNTED_BYTES = 128 * 1024**2
 SAMPLED_BLOCKS = 4_000
 
 API_SOURCE = "api"
