@@ -4,9 +4,9 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,20 +17,36 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.extensions import parse_dsn
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_fixed
 
+from service_kit.database_errors import (
+    DEFAULT_TIMEOUTS,
+    RETRY_AFTER_TIMEOUT_S,
+    BrokenOff,
+    Timeouts,
+    is_lost_connection,
+    is_outage,
+    unavailable,
+)
 from service_kit.errors import Unavailable
+
+__all__ = [
+    "DEFAULT_TIMEOUTS",
+    "RETRY_AFTER_TIMEOUT_S",
+    "BrokenOff",
+    "Database",
+    "Timeouts",
+    "apply_schema",
+    "connect",
+    "unavailable",
+    "until_available",
+]
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 5
-# PostgreSQL ends a statement that takes longer, and a wait for a lock that takes longer.
-STATEMENT_TIMEOUT_MS = 30_000
-LOCK_TIMEOUT_MS = 10_000
 # A schema may rewrite a table or build an index.
 SCHEMA_STATEMENT_TIMEOUT_MS = 600_000
-# Callers should come back after this many seconds when a statement or a lock took too long.
-RETRY_AFTER_TIMEOUT_S = 5.0
 # A half-open connection is noticed after about 20 s instead of hours.
 _KEEPALIVE: dict[str, Any] = {
     "keepalives": 1,
@@ -39,17 +55,6 @@ _KEEPALIVE: dict[str, Any] = {
     "keepalives_count": 2,
     "tcp_user_timeout": 20_000,
 }
-
-
-@dataclass(frozen=True)
-class Timeouts:
-    """Milliseconds after which PostgreSQL ends a statement, or a statement's wait for one lock."""
-
-    statement_ms: int = STATEMENT_TIMEOUT_MS
-    lock_ms: int = LOCK_TIMEOUT_MS
-
-
-DEFAULT_TIMEOUTS = Timeouts()
 
 
 def connect(url: str, application_name: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> Connection:
@@ -74,34 +79,19 @@ def connect(url: str, application_name: str, timeouts: Timeouts = DEFAULT_TIMEOU
         raise unavailable(error) from error
 
 
-def unavailable(
-    error: psycopg2.Error, action: str = "the statement", timeouts: Timeouts = DEFAULT_TIMEOUTS
-) -> Unavailable:
-    """Return the caller's error for an OperationalError or InterfaceError.
-
-    `action` names the work for the caller, for example "counting the rows of reviews", and
-    `timeouts` are those that the work ran with.
-    """
-    if isinstance(error, LockNotAvailable):
-        limit = f"it waited {timeouts.lock_ms / 1000:g} s for a lock that another session holds"
-    elif isinstance(error, QueryCanceled):
-        limit = f"a statement of it may take {timeouts.statement_ms / 1000:g} s"
-    else:
-        lines = str(error).strip().splitlines()
-        return Unavailable(f"PostgreSQL is away: {lines[0] if lines else type(error).__name__}")
-    return Unavailable(
-        f"PostgreSQL broke off {action} ({error.diag.message_primary}): {limit}; nothing was"
-        f" changed, so try again in {RETRY_AFTER_TIMEOUT_S:g} s",
-        RETRY_AFTER_TIMEOUT_S,
-    )
-
-
 class Database:
-    """Runs functions over a cursor, each in one transaction, in `threads` threads at most."""
+    """Runs functions over a cursor, each in one transaction, in `threads` threads at most.
 
-    def __init__(self, url: str, application_name: str, threads: int = 4) -> None:
+    With `cancels`, the statement of a caller that was cancelled is cancelled too, and its
+    transaction rolled back. Without it, the transaction ends as if somebody still waited.
+    """
+
+    def __init__(
+        self, url: str, application_name: str, threads: int = 4, cancels: bool = False
+    ) -> None:
         self.url = url
         self.application_name = application_name
+        self._cancels = cancels
         self._local = threading.local()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="postgres")
         self._open: set[Connection] = set()
@@ -117,32 +107,41 @@ class Database:
         `action` names the work in errors, for example "counting the rows of reviews". `timeouts`
         hold for this transaction; give longer ones for long work.
 
-        Raises Unavailable when a statement or its wait for a lock took too long, or PostgreSQL is
-        away; then nothing was committed. When the connection broke during COMMIT, the caller
-        cannot know whether it was, so `work` has to be idempotent.
+        Raises Unavailable when PostgreSQL is away or in trouble, and BrokenOff, an Unavailable,
+        when a statement or its wait for a lock took too long; then nothing was committed. When the
+        connection broke during COMMIT, the caller cannot know whether it was, so `work` has to be
+        idempotent. Other errors of a statement are raised as psycopg2.Error.
         """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, self._run, work, action, timeouts)
+        call = _Call()
+        try:
+            return await loop.run_in_executor(self._pool, self._run, call, work, action, timeouts)
+        except asyncio.CancelledError:
+            if self._cancels:
+                loop.run_in_executor(None, call.leave)
+            raise
 
-    def _run(self, work: Callable[[Cursor], T], action: str, timeouts: Timeouts) -> T:
+    def _run(
+        self, call: "_Call", work: Callable[[Cursor], T], action: str, timeouts: Timeouts
+    ) -> T:
         reused = getattr(self._local, "connection", None) is not None
         try:
             try:
-                return self._attempt(work, timeouts)
-            except (QueryCanceled, LockNotAvailable):
-                raise
-            except (psycopg2.OperationalError, psycopg2.InterfaceError):
-                if not reused:
+                return self._attempt(call, work, timeouts)
+            except psycopg2.Error as error:
+                if not reused or not is_lost_connection(error):
                     raise
                 # The connection may have died while it was idle: try once more on a new one.
-                return self._attempt(work, timeouts)
-        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-            raise unavailable(error, action, timeouts) from error
+                return self._attempt(call, work, timeouts)
+        except psycopg2.Error as error:
+            if is_outage(error):
+                raise unavailable(error, action, timeouts) from error
+            raise
 
-    def _attempt(self, work: Callable[[Cursor], T], timeouts: Timeouts) -> T:
+    def _attempt(self, call: "_Call", work: Callable[[Cursor], T], timeouts: Timeouts) -> T:
         connection = self._connection()
         try:
-            with connection, connection.cursor() as cursor:
+            with call.on(connection), connection, connection.cursor() as cursor:
                 if timeouts != DEFAULT_TIMEOUTS:
                     cursor.execute(
                         "SET LOCAL statement_timeout = %s; SET LOCAL lock_timeout = %s",
@@ -154,6 +153,10 @@ class Database:
         except (psycopg2.OperationalError, psycopg2.InterfaceError):
             self._drop(connection)
             raise
+        finally:
+            if call.left:
+                # A late cancellation must not hit the next call's statement.
+                self._drop(connection)
 
     def _connection(self) -> Connection:
         connection: Connection | None = getattr(self._local, "connection", None)
@@ -173,6 +176,38 @@ class Database:
         await asyncio.to_thread(self._pool.shutdown)
         for connection in tuple(self._open):
             connection.close()
+
+
+class _Call:
+    """One call of Database.run: knows the connection that works for it, to cancel it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+        self.left = False
+        """Set when nobody waits for the result any more."""
+
+    @contextmanager
+    def on(self, connection: Connection) -> Iterator[None]:
+        """Work on `connection`. Raises QueryCanceled when nobody waits any more."""
+        with self._lock:
+            if self.left:
+                raise QueryCanceled("nobody waits for the result any more")
+            self._connection = connection
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._connection = None
+
+    def leave(self) -> None:
+        """Cancel the statement that runs for this call, if one does."""
+        with self._lock:
+            self.left = True
+            if self._connection is not None:
+                # When PostgreSQL cannot be reached, the statement ends with the connection.
+                with suppress(psycopg2.Error):
+                    self._connection.cancel()
 
 
 async def apply_schema(database: Database, name: str, *scripts: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from grpc import aio
 
-from mesh.v1 import data_pb2_grpc
+from mesh.v1 import data_pb2_grpc, model_rows_pb2_grpc
 from service_kit.database import Database, apply_schema
 from service_kit.model_registry.registry import Registry
 from trigger_svc.batches.outcomes import BatchOutcomes
@@ -16,12 +16,18 @@ from trigger_svc.bridge.airflow import Airflow
 from trigger_svc.bridge.airflow_http import HttpAirflow
 from trigger_svc.bridge.bridge import Bridge
 from trigger_svc.dataset.batch_requests import BatchRequests
+from trigger_svc.dataset.model_gate import ModelGate
 from trigger_svc.dataset.model_registration import ModelRegistration
 from trigger_svc.dataset.training_rows import TrainingRows
-from trigger_svc.servicer import DataServicer
+from trigger_svc.servicer import DataServicer, ModelRowsServicer
 from trigger_svc.settings import TriggerSettings
 
 CALLERS_THREADS = 8
+# Of these, the calls about one model take two at most; sixteen more wait, for 10 s at most.
+CALLS_OF_A_MODEL = 2
+WAITING_CALLS = 16
+CALLERS_WAIT_S = 10.0
+IMPORT_THREADS = 4
 BRIDGE_THREADS = 4
 _SQL = Path(str(resources.files("trigger_svc.database") / "sql"))
 SCHEMA = (_SQL / "schema.sql", _SQL / "outbox_triggers.sql")
@@ -30,15 +36,15 @@ SCHEMA = (_SQL / "schema.sql", _SQL / "outbox_triggers.sql")
 class TriggerService:
     """A service_kit.server.Service. Tests pass an `airflow` of their own."""
 
-    names: Sequence[str] = ("mesh.v1.DataService",)
+    names: Sequence[str] = ("mesh.v1.DataService", "mesh.v1.ModelRowsService")
 
     def __init__(self, settings: TriggerSettings, airflow: Airflow | None = None) -> None:
         self._settings = settings
-        self._database = Database(settings.database_url, "mesh-trigger", CALLERS_THREADS)
+        url = settings.database_url
+        self._database = Database(url, "mesh-trigger", CALLERS_THREADS, cancels=True)
+        self._imports = Database(url, "mesh-trigger-imports", IMPORT_THREADS, cancels=True)
         # Threads and connections that callers' slow questions cannot take from the bridge.
-        self._bridge_database = Database(
-            settings.database_url, "mesh-bridge-batches", BRIDGE_THREADS
-        )
+        self._bridge_database = Database(url, "mesh-bridge-batches", BRIDGE_THREADS)
         self._registry = Registry(settings.mlflow_url)
         self._airflow = airflow or HttpAirflow(settings)
         self._registration = ModelRegistration(self._database, self._registry)
@@ -46,16 +52,19 @@ class TriggerService:
         self._tasks: list[asyncio.Task[None]] = []
 
     def register(self, server: aio.Server) -> None:
-        """Add DataService to `server`."""
+        """Add DataService and ModelRowsService to `server`."""
+        gate = ModelGate(CALLS_OF_A_MODEL, WAITING_CALLS, CALLERS_WAIT_S)
+        rows = TrainingRows(self._database, self._imports, gate)
         servicer = DataServicer(
-            TrainingRows(self._database),
-            BatchRequests(self._database),
+            rows,
+            BatchRequests(self._database, gate),
             BatchOutcomes(self._database, self._registry),
             self._settings.state_dir,
             self._settings.import_max_bytes,
             on_import=self._registration.wake,
         )
         data_pb2_grpc.add_DataServiceServicer_to_server(servicer, server)
+        model_rows_pb2_grpc.add_ModelRowsServiceServicer_to_server(ModelRowsServicer(rows), server)
 
     async def startup(self) -> None:
         """Create the tables, waiting for PostgreSQL, and start the bridge."""
@@ -77,4 +86,5 @@ class TriggerService:
         await self._airflow.close()
         await self._registry.close()
         await self._bridge_database.close()
+        await self._imports.close()
         await self._database.close()

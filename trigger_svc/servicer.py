@@ -6,18 +6,18 @@ from pathlib import Path
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from mesh.v1 import data_pb2, data_pb2_grpc
+from mesh.v1 import batch_pb2, data_pb2, data_pb2_grpc, model_rows_pb2, model_rows_pb2_grpc
 from service_kit.errors import InvalidArgument
 from service_kit.interceptor import Context
 from service_kit.limits import check_model_name, check_request_id
-from trigger_svc.batches.batch import Batch
+from service_kit.page_tokens import check_page_size
+from trigger_svc.batches.batch import Batch, BatchState
 from trigger_svc.batches.outcomes import BatchOutcomes, Outcome
-from trigger_svc.dataset.batch_requests import BatchRequests
+from trigger_svc.dataset.batch_requests import BatchRequests, Trouble
 from trigger_svc.dataset.examples import Example, Spool, check_example_count
-from trigger_svc.dataset.training_rows import DatasetCounts, SplitCounts, TrainingRows
+from trigger_svc.dataset.staged_rows import SplitCounts
+from trigger_svc.dataset.training_rows import DatasetCounts, TrainingRows
 
-DEFAULT_LIMIT = 100
-MAX_LIMIT = 1_000
 MAX_SOURCE_CHARACTERS = 1_024
 
 
@@ -83,6 +83,15 @@ class DataServicer(data_pb2_grpc.DataServiceServicer):
             created=imported.created,
         )
 
+    async def DeleteExamples(
+        self, request: data_pb2.DeleteExamplesRequest, context: Context
+    ) -> data_pb2.DeleteExamplesResponse:
+        """Delete the rows with these texts."""
+        model = check_model_name(request.model)
+        request_id = check_request_id(request.request_id)
+        deleted = await self._rows.delete(model, request.texts, request_id)
+        return data_pb2.DeleteExamplesResponse(model=model, deleted=deleted, request_id=request_id)
+
     async def GetDataset(
         self, request: data_pb2.GetDatasetRequest, context: Context
     ) -> data_pb2.Dataset:
@@ -109,19 +118,35 @@ class DataServicer(data_pb2_grpc.DataServiceServicer):
     ) -> data_pb2.ListBatchesResponse:
         """List the newest batches of a model, or of all."""
         model = check_model_name(request.model) if request.model else ""
-        if not 0 <= request.limit <= MAX_LIMIT:
-            raise InvalidArgument("limit", f"is {request.limit}; it may be 0 to {MAX_LIMIT:,}")
-        batches = await self._batches.newest(
-            model, request.limit or DEFAULT_LIMIT, request.unresolved
-        )
-        outcomes = await self._outcomes.of(batches)
-        return data_pb2.ListBatchesResponse(
-            batches=[_batch(batch, outcomes.get(batch.id, Outcome())) for batch in batches]
+        limit = check_page_size(request.limit, "limit")
+        size = check_page_size(request.page_size) if request.page_size else limit
+        page = await self._batches.page(model, size, request.page_token, request.unresolved)
+        outcomes = await self._outcomes.of(page.batches)
+        troubles = await self._batches.troubles(model)
+        return batch_pb2.ListBatchesResponse(
+            batches=[_batch(batch, outcomes.get(batch.id, Outcome())) for batch in page.batches],
+            next_page_token=page.next_page_token,
+            troubles=[_trouble(trouble) for trouble in troubles],
         )
 
     async def _with_outcome(self, batch: Batch) -> data_pb2.Batch:
         outcomes = await self._outcomes.of([batch])
         return _batch(batch, outcomes.get(batch.id, Outcome()))
+
+
+class ModelRowsServicer(model_rows_pb2_grpc.ModelRowsServiceServicer):
+    """How the control plane ends the rows of a model that is removed."""
+
+    def __init__(self, rows: TrainingRows) -> None:
+        self._rows = rows
+
+    async def Forget(
+        self, request: model_rows_pb2.ForgetRequest, context: Context
+    ) -> model_rows_pb2.ForgetResponse:
+        """End the loop of a model."""
+        model = check_model_name(request.model)
+        known, dropped = await self._rows.forget(model, request.with_rows)
+        return model_rows_pb2.ForgetResponse(known=known, rows_removed=dropped)
 
 
 def _header(message: data_pb2.ImportExamplesRequest) -> data_pb2.ImportHeader:
@@ -155,7 +180,26 @@ def _dataset(model: str, counts: DatasetCounts) -> data_pb2.Dataset:
         ],
         pending_rows=counts.pending_rows,
         last_batch_id=counts.last_batch_id,
+        estimated=counts.estimated,
+        unbatched_rows=counts.unbatched_rows,
     )
+
+
+def _trouble(trouble: Trouble) -> batch_pb2.ModelTrouble:
+    return batch_pb2.ModelTrouble(
+        model=trouble.model, message=trouble.message, since=_timestamp(trouble.since)
+    )
+
+
+def _error(batch: Batch, outcome: Outcome) -> str:
+    """Return the reason of a failed batch: the training job's own one, where that failed."""
+    if batch.state is not BatchState.FAILED or not batch.posted_at:
+        return batch.error
+    if outcome.training_error:
+        return f"the training failed: {outcome.training_error}"
+    if outcome.trained:
+        return f"its training succeeded, and then {batch.error}"
+    return batch.error
 
 
 def _batch(batch: Batch, outcome: Outcome) -> data_pb2.Batch:
@@ -171,7 +215,7 @@ def _batch(batch: Batch, outcome: Outcome) -> data_pb2.Batch:
         version=outcome.version,
         reloaded_at=_timestamp(outcome.reloaded_at),
         first_answer_at=_timestamp(outcome.first_answer_at),
-        error=batch.error,
+        error=_error(batch, outcome),
         accepted_at=_timestamp(batch.posted_at),
         ended_at=_timestamp(batch.ended_at),
         retries=batch.retries,

@@ -1,4 +1,4 @@
-"""Verbs about rows and turns of the loop: import, add, dataset, trigger, retry, batches."""
+"""Verbs about rows and turns of the loop: import, add, delete, dataset, trigger, retry, batches."""
 
 import re
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ from mesh_cli.verbs import context
 from mesh_cli.verbs.arguments import Model
 
 _BATCH = re.compile(r"retrain__(?P<model>[a-z][a-z0-9_]*)__[0-9]+")
+_ROW = re.compile(r"examples\[(?P<index>[0-9]+)\]")
 Wait = Annotated[bool, typer.Option("--wait", help="Follow the turn of the loop to its end.")]
 
 
@@ -27,6 +28,7 @@ def register(app: typer.Typer) -> None:
     """Add the verbs to the command."""
     app.command("import")(import_rows)
     app.command()(add)
+    app.command()(delete)
     app.command()(dataset)
     app.command()(trigger)
     app.command()(retry)
@@ -105,7 +107,7 @@ def _send(
                 source=file.name if file else source,
                 no_train=no_train,
             )
-        except call_errors.InvalidArgument as error:
+        except (call_errors.InvalidArgument, call_errors.FailedPrecondition) as error:
             raise BadInput(_with_line(error, rows, file, test)) from None
 
 
@@ -117,15 +119,14 @@ def _examples(rows: list[Row], progress: Progress) -> Iterator[data_pb2.Example]
 
 
 def _with_line(
-    error: call_errors.InvalidArgument, rows: list[Row], file: Path | None, test: Path | None
+    error: call_errors.MeshError, rows: list[Row], file: Path | None, test: Path | None
 ) -> str:
     """The error's message; with the file and the line when it names a row by its index."""
-    for name in error.fields:
-        index = name.removeprefix("examples[").partition("]")[0]
-        if file and name.startswith("examples[") and index.isdecimal():
-            row = rows[int(index)]
-            path = test if test and row.split == "test" else file
-            return f"{path}, line {row.line}: {error}"
+    named = _ROW.search(str(error))
+    if file and named and int(named["index"]) < len(rows):
+        row = rows[int(named["index"])]
+        path = test if test and row.split == "test" else file
+        return f"{path}, line {row.line}: {error}"
     return str(error)
 
 
@@ -149,6 +150,24 @@ def add(
         console.print(f"added {answer.added} row to {model}")
 
 
+def delete(
+    model: Model,
+    texts: Annotated[list[str], typer.Argument(help="The texts, exactly as in the rows.")],
+    json: Json = False,
+) -> None:
+    """Delete every row of a model that has one of these texts.
+
+    Versions keep what they have learned from it; the next training does without it.
+    Example: `mesh delete reviews "My name is Ann."`
+    """
+    with context.client() as client:
+        answer = client.delete_examples(model, texts)
+    if json:
+        output.print_json(answer)
+    else:
+        console.print(f"deleted {answer.deleted} rows of {model}")
+
+
 def dataset(model: Model, json: Json = False) -> None:
     """Count the rows of a model.
 
@@ -162,7 +181,14 @@ def dataset(model: Model, json: Json = False) -> None:
     rows = [(label.label, label.train, label.test) for label in answer.labels]
     rows.append(("all", answer.rows.train, answer.rows.test))
     output.print_table("", ("label", "train", "test"), rows)
+    if answer.estimated:
+        console.print("estimated from a sample: the table is too large to be counted")
     console.print(f"{answer.pending_rows} rows wait for the next batch")
+    if answer.unbatched_rows:
+        text = (
+            f"{answer.unbatched_rows} more came past the table's triggers: `mesh trigger {model}`"
+        )
+        console.print(text)
 
 
 def trigger(model: Model, wait: Wait = False, json: Json = False) -> None:
@@ -223,9 +249,10 @@ def batches(
     Example: `mesh batches reviews`
     """
     with context.client() as client:
-        listed = client.list_batches(model, limit=limit)
+        page = client.list_batches_page(model, page_size=limit)
+    listed = page.batches
     if json:
-        output.print_json(listed)
+        output.print_json(list(listed))
         return
     output.print_table(
         "",
@@ -244,6 +271,8 @@ def batches(
             for batch in listed
         ),
     )
+    for trouble in page.troubles:
+        console.print(f"{trouble.model}: {trouble.message}")
 
 
 def _print_batch(batch: data_pb2.Batch) -> None:

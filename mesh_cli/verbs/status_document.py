@@ -7,7 +7,7 @@ from typing import Any
 
 from mesh.client import MeshClient
 from mesh.errors import MeshError
-from mesh.v1 import data_pb2, reload_pb2
+from mesh.v1 import batch_pb2, reload_pb2
 from mesh_cli.deployments.deployment import Deployment
 from mesh_cli.errors import NotUp
 from mesh_cli.local.local_secrets import AIRFLOW_USER
@@ -20,17 +20,21 @@ def document(mesh: Deployment) -> dict[str, Any]:
     statuses = mesh.statuses()
     models: list[dict[str, str]] = []
     batches: list[dict[str, Any]] = []
+    troubles: list[dict[str, str]] = []
     # A part that is away leaves these lists empty; `parts` says which one it is.
     with suppress(NotUp), MeshClient(mesh.address) as client:
         with suppress(MeshError):
             models = _models(client)
         with suppress(MeshError):
-            batches = _unresolved_batches(client)
+            page = client.list_batches_page(unresolved=True)
+            batches = [_unresolved(batch) for batch in page.batches]
+            troubles = [_trouble(trouble) for trouble in page.troubles]
     return {
         "healthy": all(status.healthy for status in statuses),
         "parts": [asdict(status) for status in statuses],
         "models": models,
         "batches": batches,
+        "troubles": troubles,
         "ports": mesh.ports(),
         "home": mesh.home,
         **doors(mesh),
@@ -71,6 +75,9 @@ def print_document(status: Mapping[str, Any]) -> None:
             ("batch", "state", "rows", "error"),
             ((b["id"], b["state"], b["rows"], b["error"]) for b in status["batches"]),
         )
+    for trouble in status["troubles"]:
+        text = f"{trouble['model']}: {trouble['message']} (since {trouble['since']})"
+        console.print(text, highlight=False, markup=False)
     print_doors(status)
 
 
@@ -96,18 +103,21 @@ def _models(client: MeshClient) -> list[dict[str, str]]:
     ]
 
 
-def _unresolved_batches(client: MeshClient) -> list[dict[str, Any]]:
-    """Batches that Airflow refused, or whose run failed with no later batch of their model."""
-    return [
-        {
-            "id": batch.id,
-            "model": batch.model,
-            "state": "dead" if batch.state == data_pb2.BATCH_STATE_DEAD else "failed",
-            "rows": batch.rows,
-            "error": batch.error,
-        }
-        for batch in client.list_batches(unresolved=True)
-    ]
+def _unresolved(batch: batch_pb2.Batch) -> dict[str, Any]:
+    """A batch that Airflow refused, or whose run failed with no later batch of its model."""
+    return {
+        "id": batch.id,
+        "model": batch.model,
+        "state": "dead" if batch.state == batch_pb2.BATCH_STATE_DEAD else "failed",
+        "rows": batch.rows,
+        "error": batch.error,
+    }
+
+
+def _trouble(trouble: batch_pb2.ModelTrouble) -> dict[str, str]:
+    """Why the rows of a model do not get on."""
+    since = trouble.since.ToDatetime().isoformat(sep=" ", timespec="seconds")
+    return {"model": trouble.model, "message": trouble.message, "since": since}
 
 
 def _alias(model: reload_pb2.FleetModel) -> str:

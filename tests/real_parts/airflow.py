@@ -44,7 +44,7 @@ class RunningAirflow:
             token = client.post("/auth/token", json=login).raise_for_status().json()["access_token"]
             headers = {"Authorization": f"Bearer {token}"}
             return client.request(
-                method, f"/api/v2/dags/{DAG_ID}/{path}", headers=headers, json=body
+                method, f"/api/v2/dags/{DAG_ID}/{path}".rstrip("/"), headers=headers, json=body
             )
 
     def task_states(self, run_id: str) -> dict[str, str]:
@@ -72,6 +72,10 @@ class RunningAirflow:
     def delete_run(self, run_id: str) -> None:
         """Delete a run."""
         self._change("DELETE", f"dagRuns/{run_id}")
+
+    def pause(self, paused: bool) -> None:
+        """Pause the DAG, or let it go on."""
+        self._change("PATCH", "", {"is_paused": paused})
 
     def _change(self, method: str, path: str, body: object = None) -> None:
         """Call until the answer is no server error, for at most 30 s.

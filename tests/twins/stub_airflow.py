@@ -47,6 +47,7 @@ class StubAirflow:
     """How many posts named a run that existed already; each was answered with 409."""
     faults: int = 0
     _questions: dict[str, int] = field(default_factory=dict)
+    _confs: dict[str, object] = field(default_factory=dict)
     _token: int = 0
 
     @property
@@ -62,18 +63,22 @@ class StubAirflow:
         if token != f"Bearer {self._token}":
             return 401, {"detail": "Invalid JWT token"}
         run = path.partition(f"/{_RUNS}/")[2]
+        if method == "GET" and not run:
+            return 200, {"is_paused": False}
         if method == "GET":
             return self._state(run)
         if run.endswith("/clear"):
             self._questions[run.removesuffix("/clear")] = 0
             return 200, {}
-        return self._create(json.loads(body)["dag_run_id"])
+        return self._create(**json.loads(body))
 
-    def _create(self, run: str) -> tuple[int, object]:
+    def _create(self, dag_run_id: str, conf: object, **_: object) -> tuple[int, object]:
+        run = dag_run_id
         if run in self._questions:
             self.repeats += 1
             return 409, {"detail": {"reason": "Unique constraint violation"}}
         self._questions[run] = 0
+        self._confs[run] = conf
         self.created_at.append(time.perf_counter())
         self.created.append(run)
         return 200, {"dag_run_id": run, "state": "queued"}
@@ -82,7 +87,8 @@ class StubAirflow:
         if run not in self._questions:
             return 404, {"detail": "not found"}
         self._questions[run] += 1
-        return 200, {"state": "success" if self._questions[run] > self.polls else "running"}
+        state = "success" if self._questions[run] > self.polls else "running"
+        return 200, {"state": state, "conf": self._confs[run]}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one connection until it is closed or a fault cuts it."""

@@ -34,6 +34,7 @@ class StubMesh(
         self.reloads: list[reload_pb2.ReloadRequest] = []
         self.canaries: dict[str, reload_pb2.Canary] = {}
         self.calls: list[Any] = []
+        self.troubles: list[data_pb2.ModelTrouble] = []
         self.replicas: Callable[[], list[reload_pb2.Replica]] = list
 
     def GetDataset(
@@ -43,6 +44,18 @@ class StubMesh(
         return data_pb2.Dataset(
             model=request.model, rows=data_pb2.SplitCounts(train=train, test=20)
         )
+
+    def DeleteExamples(
+        self, request: data_pb2.DeleteExamplesRequest, context: grpc.ServicerContext
+    ) -> data_pb2.DeleteExamplesResponse:
+        self.calls.append(request)
+        return data_pb2.DeleteExamplesResponse(model=request.model, deleted=len(request.texts))
+
+    def ListBatches(
+        self, request: data_pb2.ListBatchesRequest, context: grpc.ServicerContext
+    ) -> data_pb2.ListBatchesResponse:
+        self.calls.append(request)
+        return data_pb2.ListBatchesResponse(troubles=self.troubles)
 
     def Retry(
         self, request: data_pb2.RetryRequest, context: grpc.ServicerContext

@@ -39,6 +39,9 @@ class Batch:
     ended_at: datetime | None = None
     retries: int = 0
     error: str = ""
+    key: str = ""
+    """Tells this batch from another of the same id; see mesh.batches.key."""
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class OpenBatch:
     rows: int
     reason: BatchReason
     state: BatchState
+    key: str = ""
+    """Tells this batch from another of the same id; see mesh.batches.key."""
     retries: int = 0
     """How many times callers had it sent again."""
     running_s: float = 0.0

@@ -16,6 +16,7 @@ from trigger_svc.database.queries import QUERIES
 
 REGISTRY_TIMEOUT_S = 3.0  # for the versions of all batches of one call together
 KEPT_OUTCOMES = 10_000
+_FAILED = ("FAILED", "CANCELLED")
 _REGISTRY_CALLS = 8  # to MLflow at the same time, for one call
 
 
@@ -25,6 +26,10 @@ class Outcome:
 
     training_id: str = ""
     version: str = ""
+    training_error: str = ""
+    """Why the job failed; empty unless it did."""
+    trained: bool = False
+    """The job has succeeded."""
     reloaded_at: datetime | None = None
     first_answer_at: datetime | None = None
 
@@ -35,21 +40,25 @@ class BatchOutcomes:
     def __init__(self, database: Database, registry: Registry) -> None:
         self._database = database
         self._registry = registry
-        # Outcomes with both times, by batch id: they never change again.
-        self._complete: dict[str, Outcome] = {}
+        # Outcomes with both times, by batch id and key: they never change again.
+        self._complete: dict[tuple[str, str], Outcome] = {}
 
     async def of(self, batches: Iterable[Batch]) -> Mapping[str, Outcome]:
         """Return the outcomes of these batches that have a training job, by batch id.
 
         Raises Unavailable when PostgreSQL is away; while MLflow is away, times are left out.
         """
-        models = {batch.id: batch.model for batch in batches}
-        ids = list(models)
-        complete = {name: self._complete[name] for name in ids if name in self._complete}
+        wanted = {batch.id: batch for batch in batches}
+        ids = list(wanted)
+        complete = {
+            batch.id: self._complete[batch.id, batch.key]
+            for batch in wanted.values()
+            if (batch.id, batch.key) in self._complete
+        }
         jobs = await self._jobs([name for name in ids if name not in complete])
         limit = asyncio.Semaphore(_REGISTRY_CALLS)
         tasks = {
-            name: asyncio.create_task(self._with_times(limit, models[name], outcome))
+            name: asyncio.create_task(self._with_times(limit, wanted[name].model, outcome))
             for name, outcome in jobs.items()
             if outcome.version
         }
@@ -60,12 +69,12 @@ class BatchOutcomes:
             await asyncio.gather(*late, return_exceptions=True)
         timed = {name: task.result() for name, task in tasks.items() if not task.cancelled()}
         self._complete |= {
-            name: outcome
+            (name, wanted[name].key): outcome
             for name, outcome in timed.items()
             if outcome.reloaded_at and outcome.first_answer_at
         }
-        for name in list(self._complete)[:-KEPT_OUTCOMES]:
-            del self._complete[name]
+        for oldest in list(self._complete)[:-KEPT_OUTCOMES]:
+            del self._complete[oldest]
         return complete | jobs | timed
 
     async def _jobs(self, ids: list[str]) -> dict[str, Outcome]:
@@ -74,7 +83,10 @@ class BatchOutcomes:
             if cursor.fetchone() != (True,):
                 return {}
             cursor.execute(QUERIES["find_jobs"], {"ids": ids})
-            return {name: Outcome(job, version) for name, job, version in cursor.fetchall()}
+            return {
+                name: Outcome(job, version, error if state in _FAILED else "", state == "SUCCEEDED")
+                for name, job, version, state, error in cursor.fetchall()
+            }
 
         return await self._database.run(work, "reading training jobs") if ids else {}
 

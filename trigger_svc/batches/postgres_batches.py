@@ -7,11 +7,11 @@ from typing import Any
 from psycopg2.extensions import cursor as Cursor
 
 from service_kit.database import Database
-from trigger_svc.batches.batch import Batch, BatchReason, BatchState, OpenBatch
-from trigger_svc.batches.batch_sql import seal_waiting_rows
+from trigger_svc.batches.batch import Batch, BatchReason, BatchState, OpenBatch, batch_id
+from trigger_svc.batches.batch_sql import replace_batch, seal_waiting_rows
 from trigger_svc.batches.sealing import ModelWork, SealPolicy, Waiting
 from trigger_svc.database.queries import QUERIES, one_row
-from trigger_svc.database.timeouts import WHOLE_TABLE
+from trigger_svc.database.timeouts import SEALING
 from trigger_svc.settings import TriggerSettings
 
 KEEP_BATCHES = 100  # the newest of each model that stay, whatever their age
@@ -64,6 +64,7 @@ class PostgresBatches:
         """Seal the waiting rows of `model`.
 
         None when another transaction holds the model, a batch of it is open, or no rows are left.
+        Raises BrokenOff when the model's table is locked.
         """
         epoch = self._epoch
 
@@ -77,7 +78,7 @@ class PostgresBatches:
                 return None
             return seal_waiting_rows(cursor, model, reason)
 
-        return await self._database.run(work, f"sealing a batch of {model}", WHOLE_TABLE)
+        return await self._database.run(work, f"sealing a batch of {model}", SEALING)
 
     async def mark_accepted(self, batch: str) -> None:
         """Record that Airflow has a run for this batch."""
@@ -90,6 +91,37 @@ class PostgresBatches:
     async def mark_refused(self, batch: str, error: str) -> None:
         """Record that Airflow will never take the batch."""
         await self._mark("batch_refused", batch, error=error)
+
+    async def replace(self, batch: str, model: str, skip: int, error: str) -> None:
+        """Give the rows of a SEALED batch to a new one whose number lies `skip` further.
+
+        The old batch ends as FAILED with `error`, in which `{batch}` becomes the new one's id.
+        """
+        epoch = self._epoch
+
+        def work(cursor: Cursor) -> None:
+            _check_leads(cursor, epoch)
+            cursor.execute(QUERIES["lock_model"], {"model": model})
+            row = cursor.fetchone()
+            if row is not None:
+                number = row[0] + skip - 1
+                text = error.format(batch=batch_id(model, number))
+                replace_batch(cursor, batch, model, number, text)
+
+        await self._database.run(work, f"giving the rows of {batch} to a new batch")
+
+    async def note_troubles(self, kind: str, troubles: Mapping[str, str]) -> None:
+        """Let these be the troubles of this kind, by model; others of the kind have ended."""
+        epoch = self._epoch
+
+        def work(cursor: Cursor) -> None:
+            _check_leads(cursor, epoch)
+            cursor.execute(QUERIES["end_troubles"], {"kind": kind, "models": list(troubles)})
+            for model, message in troubles.items():
+                values = {"kind": kind, "model": model, "message": message}
+                cursor.execute(QUERIES["note_trouble"], values)
+
+        await self._database.run(work, "noting troubles")
 
     async def mark_ended(self, batch: str, state: BatchState, error: str) -> None:
         """Record that the run of this batch has ended."""
@@ -130,12 +162,12 @@ def _open_batch(
     rows: int,
     reason: str,
     state: str,
+    key: str,
     retries: int,
     running_s: Decimal | None,
 ) -> OpenBatch:
-    return OpenBatch(
-        name, model, rows, BatchReason(reason), BatchState(state), retries, _seconds(running_s or 0)
-    )
+    since = _seconds(running_s or 0)
+    return OpenBatch(name, model, rows, BatchReason(reason), BatchState(state), key, retries, since)
 
 
 def _check_leads(cursor: Cursor, epoch: int) -> None:

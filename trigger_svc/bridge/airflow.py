@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
+KEY = "batch_key"  # in a run's configuration
+
 
 class RunState(Enum):
     """The state of a DAG run."""
@@ -22,9 +24,23 @@ class Run:
     id: str
     conf: dict[str, Any]
 
+    @property
+    def key(self) -> str:
+        """Tells this run from another of the same id; runs of earlier releases have none."""
+        return key_of(self.conf)
+
+
+class Foreign(Exception):
+    """Airflow has a run of this id that is another batch's."""
+
 
 class Refused(Exception):
     """Airflow will never take this run; the message says why."""
+
+
+def key_of(conf: object) -> str:
+    """Return the key in the configuration of a run, "" when it has none."""
+    return str(conf.get(KEY, "")) if isinstance(conf, dict) else ""
 
 
 class Airflow(Protocol):
@@ -34,13 +50,19 @@ class Airflow(Protocol):
     """
 
     async def start_run(self, run: Run) -> None:
-        """Start the run unless it exists already. Raises Refused."""
+        """Start the run unless it exists already. Raises Refused, Foreign."""
 
     async def restart_run(self, run_id: str) -> None:
         """Run all tasks of a run that has ended again. Raises Refused."""
 
-    async def run_state(self, run_id: str) -> RunState:
-        """Return the state of the run."""
+    async def run_state(self, run_id: str, key: str) -> RunState:
+        """Return the state of the run. Raises Foreign when the run has another key."""
+
+    async def failed_tasks(self, run_id: str) -> list[str]:
+        """Return the ids of the run's tasks that failed."""
+
+    async def is_paused(self) -> bool:
+        """Return whether the DAG is paused: then its runs wait."""
 
     async def close(self) -> None:
         """Close the connections."""

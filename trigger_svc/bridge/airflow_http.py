@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from service_kit.errors import Unavailable
-from trigger_svc.bridge.airflow import Refused, Run, RunState
+from trigger_svc.bridge.airflow import Foreign, Refused, Run, RunState, key_of
 from trigger_svc.settings import TriggerSettings
 
 REQUEST_TIMEOUT_S = 30.0  # after a cold start the first calls took 10 s on two busy cores
@@ -26,7 +26,8 @@ class HttpAirflow:
         self, settings: TriggerSettings, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
         self._settings = settings
-        self._runs = f"/api/v2/dags/{settings.dag_id}/dagRuns"
+        self._dag = f"/api/v2/dags/{settings.dag_id}"
+        self._runs = f"{self._dag}/dagRuns"
         self._token = ""
         self._logging_in = asyncio.Lock()
         self._http = httpx.AsyncClient(
@@ -38,12 +39,16 @@ class HttpAirflow:
         await self._http.aclose()
 
     async def start_run(self, run: Run) -> None:
-        """Start the run unless it exists already. Raises Refused or Unavailable."""
+        """Start the run unless it exists already. Raises Refused, Foreign or Unavailable."""
         body = {"dag_run_id": run.id, "logical_date": None, "conf": run.conf}
         response = await self._call("POST", self._runs, json=body)
-        # 409: an earlier attempt, whose answer got lost, has started the run.
         if response.status_code != 409:
             _check_accepted(response)
+        # 409: a run of this id exists. It is this one when an earlier attempt, whose answer got
+        # lost, has started it; but an id that was given twice, because the database was restored,
+        # names another batch's run.
+        elif await self.run_state(run.id, run.key) is RunState.GONE:
+            raise Unavailable(f"Airflow has just deleted the run {run.id}")
 
     async def restart_run(self, run_id: str) -> None:
         """Run all tasks of a run that has ended again. Raises Refused or Unavailable."""
@@ -52,14 +57,30 @@ class HttpAirflow:
         body = {"dry_run": False, "only_failed": False}
         _check_accepted(await self._call("POST", f"{self._runs}/{run_id}/clear", json=body))
 
-    async def run_state(self, run_id: str) -> RunState:
-        """Return the state of the run. Raises Unavailable."""
+    async def run_state(self, run_id: str, key: str) -> RunState:
+        """Return the state of the run. Raises Foreign or Unavailable."""
         response = await self._call("GET", f"{self._runs}/{run_id}")
         if response.status_code == 404:
             return RunState.GONE
-        if not response.is_success:
-            raise Unavailable(f"Airflow answered {response.status_code}: {_detail(response)}")
+        _check_answered(response)
+        if key_of(_document(response).get("conf")) != key:
+            raise Foreign(run_id)
         return _STATES.get(_field(response, "state"), RunState.ACTIVE)
+
+    async def failed_tasks(self, run_id: str) -> list[str]:
+        """Return the ids of the run's tasks that failed. Raises Unavailable."""
+        response = await self._call("GET", f"{self._runs}/{run_id}/taskInstances")
+        _check_answered(response)
+        tasks = _document(response).get("task_instances") or []
+        return [str(task.get("task_id")) for task in tasks if task.get("state") == "failed"]
+
+    async def is_paused(self) -> bool:
+        """Return whether the DAG is paused. Raises Unavailable."""
+        response = await self._call("GET", self._dag)
+        if response.status_code == 404:
+            return False  # Airflow has not read the file of the DAG yet
+        _check_answered(response)
+        return bool(_document(response).get("is_paused"))
 
     async def _call(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         token = await self._renewed("")
@@ -97,6 +118,11 @@ class HttpAirflow:
         return _field(response, "access_token")
 
 
+def _check_answered(response: httpx.Response) -> None:
+    if not response.is_success:
+        raise Unavailable(f"Airflow answered {response.status_code}: {_detail(response)}")
+
+
 def _check_accepted(response: httpx.Response) -> None:
     if response.is_success:
         return
@@ -120,10 +146,17 @@ def _password(settings: TriggerSettings) -> str:
     return passwords.get(settings.airflow_user, "")
 
 
+def _document(response: httpx.Response) -> dict[str, Any]:
+    try:
+        return dict(response.json())
+    except (ValueError, TypeError) as error:
+        raise Unavailable(f"the answer is not one of Airflow's: {response.text[:60]!r}") from error
+
+
 def _field(response: httpx.Response, name: str) -> str:
     try:
-        return str(response.json()[name])
-    except (ValueError, KeyError, TypeError) as error:
+        return str(_document(response)[name])
+    except KeyError as error:
         raise Unavailable(f"the answer is not one of Airflow's: {response.text[:60]!r}") from error
 
 

@@ -10,6 +10,7 @@ from prometheus_client import Gauge
 from service_kit.database import Database
 from service_kit.errors import Unavailable
 from trigger_svc.batches.postgres_batches import PostgresBatches, Superseded
+from trigger_svc.batches.table_watch import TableWatch
 from trigger_svc.bridge.airflow import Airflow
 from trigger_svc.bridge.batch_lifecycle import BatchLifecycle, Turn
 from trigger_svc.bridge.bridge_session import BridgeSession
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 # Seconds between two turns while the bridge is awake, that is, while writers do not wake it.
 LOOK_S = 0.1
 # The pause between two turns is at least this many times as long as the last scan of the outbox
-# took, so that a long outbox is not read without a pause.
+# took, so that a long outbox is not read without a pause; likewise for the looks at the tables.
 _PAUSE_PER_SCAN = 20
 # After a turn with at least BUSY_ROWS rows, more rows are likely: for BUSY_S seconds the bridge
 # stays awake, and it looks every BUSY_LOOK_S seconds only, to leave the processors to the writers.
@@ -33,6 +34,10 @@ LIVENESS_S = 10.0  # seconds between two checks whether the session still lives
 STANDBY_S = 1.0
 RECONNECT_S = 1.0
 CLEAN_UP_S = 3600.0
+# Seconds between two looks at the training tables themselves.
+WATCH_S = 10.0
+# Seconds between two turns where PREPARE TRANSACTION is possible: there, writers wake nobody.
+PREPARED_LOOK_S = 1.0
 
 LEADS = Gauge("mesh_bridge_leads", "1 while this process's bridge is the one at work.")
 
@@ -44,6 +49,7 @@ class Bridge:
         self._url = database.url
         self._batches = PostgresBatches(database, settings)
         self._lifecycle = BatchLifecycle(self._batches, airflow)
+        self._watch = TableWatch(database, self._batches)
         self._clean_up_at = 0.0
 
     async def run(self) -> None:
@@ -77,6 +83,15 @@ class Bridge:
         self._batches.write_as(session.epoch)
         LEADS.set(1)
         log.info("bridge at work")
+        watching = asyncio.create_task(self._watch_tables(), name="table watch")
+        try:
+            await self._work(session)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _work(self, session: BridgeSession) -> None:
+        longest = PREPARED_LOOK_S if await session.can_prepare() else LIVENESS_S
         # The bridge before this one may have been awake when a transaction that is still open
         # wrote its rows, and then that transaction wakes nobody.
         fence: int | None = await session.fence()
@@ -100,7 +115,7 @@ class Bridge:
                 else:
                     pause = min(pause, FENCE_S)
             await self._clean_up()
-            if not await session.wait(min(pause, LIVENESS_S)):
+            if not await session.wait(min(pause, longest)):
                 await session.check()
 
     async def _turn(self, session: BridgeSession) -> Turn:
@@ -113,6 +128,23 @@ class Bridge:
         finally:
             turn.cancel()
             await asyncio.gather(turn, return_exceptions=True)
+
+    async def _watch_tables(self) -> None:
+        """Look at the tables every WATCH_S seconds, beside the turns, which it never delays."""
+        failing = False
+        while True:
+            begin = time.monotonic()
+            try:
+                await self._watch.look()
+                failing = False
+            except (Unavailable, Superseded) as error:
+                if not failing:
+                    log.warning("tables are not looked at", extra={"why": str(error)})
+                failing = True
+            except Exception:
+                log.exception("the look at the tables failed; it goes on")
+            took_s = time.monotonic() - begin
+            await asyncio.sleep(max(WATCH_S, took_s * _PAUSE_PER_SCAN))
 
     async def _clean_up(self) -> None:
         if time.monotonic() >= self._clean_up_at:

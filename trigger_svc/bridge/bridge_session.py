@@ -87,6 +87,10 @@ class BridgeSession:
         """Return the lowest id that the next transaction can get."""
         return int(str(await self._execute(QUERIES["next_transaction"])))
 
+    async def can_prepare(self) -> bool:
+        """Return whether writers may use PREPARE TRANSACTION, which allows no NOTIFY."""
+        return str(await self._execute("SHOW max_prepared_transactions")) != "0"
+
     async def check(self) -> None:
         """Make sure that the session still lives."""
         await self._execute("SELECT 1")

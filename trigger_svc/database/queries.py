@@ -1,4 +1,4 @@
-"""SQL by name: `sql/queries.sql` holds the statements, each under a line `-- name: …`."""
+"""SQL by name: these files of `sql` hold statements, each under a line `-- name: …`."""
 
 import re
 from importlib import resources
@@ -20,18 +20,22 @@ def _split(text: str) -> dict[str, str]:
     return dict(zip(parts[1::2], map(str.strip, parts[2::2]), strict=True))
 
 
-QUERIES = _split(read("queries.sql"))
+QUERIES = _split("\n".join(map(read, ("batches.sql", "rows.sql", "tables.sql"))))
 _MODEL_TABLE = read("training_table.sql")
 
 
-def of_model(name: str, model: str) -> sql.Composed:
-    """Return the query `name` with the training table of `model` in place of `{table}`."""
-    return sql.SQL(QUERIES[name]).format(table=sql.Identifier(model))
+def of_model(name: str, model: str, **identifiers: str) -> sql.Composed:
+    """Return the query `name` with the training table of `model` in place of `{table}`.
+
+    Other names in braces are replaced by `identifiers`.
+    """
+    quoted = {key: sql.Identifier(value) for key, value in identifiers.items()}
+    return sql.SQL(QUERIES[name]).format(table=sql.Identifier(model), **quoted)
 
 
 def model_table(model: str) -> sql.Composed:
     """Return the script that creates the training table of `model` and its triggers."""
-    return sql.SQL(_MODEL_TABLE).format(table=sql.Identifier(model), model=sql.Literal(model))
+    return sql.SQL(_MODEL_TABLE).format(table=sql.Identifier(model))
 
 
 def one_row(cursor: Cursor) -> tuple[Any, ...]:

@@ -1,15 +1,16 @@
 """Examples that callers send: their checks, and the spool that PostgreSQL's COPY reads."""
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from service_kit.errors import InvalidArgument
+from service_kit.errors import InvalidArgument, Unavailable
 from service_kit.limits import MAX_EXAMPLES, check_label, check_text
 
 SPLITS = ("train", "test")
+MAX_DELETED_TEXTS = 1_000
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _IN_MEMORY_BYTES = 8 * 1024 * 1024  # a larger spool is a file on disk
 
@@ -41,6 +42,16 @@ def check_example_count(examples: int) -> None:
         )
 
 
+def check_texts_to_delete(texts: Sequence[str]) -> None:
+    """Raise InvalidArgument unless there are 1 to 1,000 texts that PostgreSQL can compare with."""
+    if not 1 <= len(texts) <= MAX_DELETED_TEXTS:
+        raise InvalidArgument(
+            "texts", f"has {len(texts):,} texts; send 1 to {MAX_DELETED_TEXTS:,} a request"
+        )
+    for index, text in enumerate(texts):
+        _without_nul(text, f"texts[{index}]")
+
+
 def _without_nul(value: str, field: str) -> str:
     if "\0" in value:
         raise InvalidArgument(field, "has a NUL character, which PostgreSQL cannot store")
@@ -59,12 +70,21 @@ class Spool:
         self.count = 0
 
     def add(self, examples: Iterable[Example]) -> None:
-        """Check and append examples. Raises InvalidArgument for a bad example or too many bytes."""
+        """Check and append examples.
+
+        Raises InvalidArgument for a bad example or too many bytes, Unavailable when the disk of the
+        spool is full.
+        """
         for example in examples:
             check_example(example, self.count)
             fields = (str(self.count), example.text, example.label, example.split)
             line = "\t".join(field.translate(_ESCAPES) for field in fields) + "\n"
-            self._file.write(line.encode())
+            try:
+                self._file.write(line.encode())
+            except OSError as error:
+                raise Unavailable(
+                    f"the trigger service cannot keep the import on its disk: {error.strerror}"
+                ) from error
             self.count += 1
         if self._file.tell() > self._max_bytes:
             raise InvalidArgument(

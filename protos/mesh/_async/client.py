@@ -11,6 +11,7 @@ from mesh._async.transport import BulkStream, Channel, Requests, call, open_chan
 from mesh._shared import calls
 from mesh.errors import from_rpc_error, from_status
 from mesh.v1 import (
+    batch_pb2,
     data_pb2,
     data_pb2_grpc,
     predict_pb2,
@@ -228,6 +229,15 @@ class AsyncMeshClient:
         messages = calls.imports(model, examples, source, no_train, request_id)
         return await call(self._data.ImportExamples, messages, timeout_s)
 
+    async def delete_examples(
+        self, model: str, texts: Sequence[str], *, request_id: str = ""
+    ) -> data_pb2.DeleteExamplesResponse:
+        """Delete every row whose text is one of these, exactly; 1 to 1,000 texts."""
+        request = data_pb2.DeleteExamplesRequest(
+            model=model, texts=texts, request_id=calls.new_id(request_id)
+        )
+        return await call(self._data.DeleteExamples, request)
+
     async def get_dataset(self, model: str) -> data_pb2.Dataset:
         """The row counts of a model."""
         return await call(self._data.GetDataset, data_pb2.GetDatasetRequest(model=model))
@@ -253,5 +263,22 @@ class AsyncMeshClient:
 
         `unresolved`: only those that nothing but `retry` moves on.
         """
-        request = data_pb2.ListBatchesRequest(model=model, limit=limit, unresolved=unresolved)
+        request = batch_pb2.ListBatchesRequest(model=model, limit=limit, unresolved=unresolved)
         return list((await call(self._data.ListBatches, request)).batches)
+
+    async def list_batches_page(
+        self,
+        model: str = "",
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+        unresolved: bool = False,
+    ) -> batch_pb2.ListBatchesResponse:
+        """A page of `list_batches`, with the models whose rows do not get on.
+
+        The next page's `page_token` is `next_page_token` of this one; empty: there is no other.
+        """
+        request = batch_pb2.ListBatchesRequest(
+            model=model, page_size=page_size, page_token=page_token, unresolved=unresolved
+        )
+        return await call(self._data.ListBatches, request)

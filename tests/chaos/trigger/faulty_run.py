@@ -146,7 +146,7 @@ def check(url: str, seed: int, ledger: Ledger, stub: StubAirflow, totals: Totals
     batches_of = memberships(url)
     sealed = sum(statements for _, _, _, statements, _ in batches)
     lost = [row for row, writes in ledger.rows.items() if not batches_of[row]]
-    doubled = [row for row, count in batches_of.items() if count > ledger.rows[row]]
+    doubled = [row for row, count in batches_of.items() if count > ledger.named[row]]
     if lost or sealed < ledger.statements:
         totals.lost.append(f"seed {seed}: {lost}, {sealed} of {ledger.statements} statements")
     if doubled or sealed > ledger.statements:

@@ -21,6 +21,8 @@ class Ledger:
     """Committed statements for each of which the outbox gets an entry."""
     rows: Counter[tuple[str, int]] = field(default_factory=Counter)
     """How many committed statements wrote the row, by model and id."""
+    named: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """How many outbox entries may name the row: they wrote it, or rows on both sides of it."""
     deletable: list[tuple[str, int]] = field(default_factory=list)
     """Rows that the writer may delete. It never deletes the first row of a statement: when all rows
     of a batch are deleted before it is sealed, no batch is made, and nothing could be compared."""
@@ -41,6 +43,8 @@ def write(url: str, dice: random.Random, ledger: Ledger, pauses: Iterator[float]
             connection.commit()
             ledger.statements += bool(wrote)
             ledger.rows.update((model, row) for row in wrote)
+            between = range(min(wrote), max(wrote) + 1) if wrote else ()
+            ledger.named.update((model, row) for row in between)
             ledger.deletable += [(model, row) for row in wrote[1:]]
             ledger.deleted.update((model, row) for row in deleted)
 

@@ -95,7 +95,8 @@ class StoppingAirflow(StubAirflow):
 
     def answer(self, method: str, path: str, token: str, body: bytes) -> tuple[int, object]:
         answer = super().answer(method, path, token, body)
-        if self.stop and method == self.method and answer[0] == 200:
+        of_a_run = "/dagRuns" in path
+        if self.stop and of_a_run and method == self.method and answer[0] == 200:
             self.stop.process.send_signal(signal.SIGSTOP)
             self.stop = None
             self.reached.set()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import closing
+from urllib.parse import urlsplit
 
 import psycopg2
 import pytest
@@ -17,6 +18,7 @@ from service_kit.database import (
     until_available,
 )
 from service_kit.errors import MeshError, Unavailable
+from tests.real_parts.postgres import execute
 
 NOWHERE = "postgresql://127.0.0.1:1/none"
 SHORT = Timeouts(statement_ms=150, lock_ms=50)
@@ -149,3 +151,79 @@ async def test_waiting_for_a_part_can_be_cancelled() -> None:
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("53100", "PostgreSQL's disk is full"),
+        ("53200", "PostgreSQL is out of memory"),
+        ("53300", "PostgreSQL has no connection left"),
+        ("25006", "PostgreSQL takes no writes"),
+        ("57P03", "PostgreSQL is starting, stopping or recovering"),
+    ],
+)
+async def test_troubles_of_the_server_are_called_by_their_names(
+    database: Database, code: str, text: str
+) -> None:
+    def fail(cursor: Cursor) -> None:
+        cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION 'why' USING ERRCODE = '{code}'; END $$")
+
+    with pytest.raises(Unavailable, match=rf"{text}.*\(why\)"):
+        await database.run(fail)
+    assert await database.run(backend)
+
+
+async def test_an_error_of_the_statement_itself_is_no_outage(database: Database) -> None:
+    def exceed(cursor: Cursor) -> None:
+        cursor.execute("DO $$ BEGIN RAISE EXCEPTION 'too long' USING ERRCODE = '54000'; END $$")
+
+    with pytest.raises(psycopg2.OperationalError, match="too long"):
+        await database.run(exceed)
+
+
+async def test_a_server_without_free_connections_says_so(
+    postgres_url: str, postgres_server: str
+) -> None:
+    execute(postgres_server, "CREATE ROLE mesh_test_few LOGIN PASSWORD 'few' CONNECTION LIMIT 0")
+    parts = urlsplit(postgres_url)
+    url = parts._replace(netloc=f"mesh_test_few:few@{parts.hostname}:{parts.port}").geturl()
+    made = Database(url, "test", threads=1)
+    try:
+        with pytest.raises(Unavailable, match="PostgreSQL has no connection left"):
+            await made.run(backend)
+    finally:
+        await made.close()
+        execute(postgres_server, "DROP ROLE mesh_test_few")
+
+
+async def test_the_statement_of_a_caller_who_left_is_cancelled_and_hits_no_other_call(
+    postgres_url: str,
+) -> None:
+    made = Database(postgres_url, "test", threads=1, cancels=True)
+    for _ in range(5):
+        sleeping = asyncio.create_task(made.run(sleep_long))
+        waiting = asyncio.create_task(made.run(sleep_long))
+        await until_active(postgres_url)
+        waiting.cancel()
+        sleeping.cancel()
+        async with asyncio.timeout(20):
+            assert await made.run(backend)
+        await asyncio.gather(sleeping, waiting, return_exceptions=True)
+    await made.close()
+
+
+async def until_active(url: str) -> None:
+    """Wait until a statement sleeps in the database."""
+
+    def sleeps() -> bool:
+        with closing(connect(url, "watch")) as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE wait_event = 'PgSleep' AND datname = current_database()"
+            )
+            return cursor.fetchone() == (1,)
+
+    async with asyncio.timeout(20):
+        while not await asyncio.to_thread(sleeps):
+            await asyncio.sleep(0.02)

@@ -9,7 +9,7 @@ from mesh.client import AsyncMeshClient
 from mesh.v1 import data_pb2
 from tests.real_parts.airflow import BINARY, RunningAirflow, running_airflow
 from tests.real_parts.postgres import execute, with_database
-from tests.real_parts.trigger_service import examples, running_trigger, until
+from tests.real_parts.trigger_service import examples, query, running_trigger, until
 from tests.twins.stub_mesh import StubMesh, running_stub_mesh
 from tests.twins.webhook import SECRET, ThreadedWebhook, running_webhook
 
@@ -175,3 +175,48 @@ async def test_a_run_that_was_deleted_frees_the_model(
             return batch.state == data_pb2.BATCH_STATE_FAILED and "was deleted" in batch.error
 
         await until(freed, RUN_S)
+
+
+async def test_a_paused_dag_is_told_and_its_run_goes_on_afterwards(
+    client: AsyncMeshClient, airflow: RunningAirflow
+) -> None:
+    airflow.pause(True)
+    try:
+        await client.import_examples("patient", examples(10))
+
+        async def told() -> bool:
+            page = await client.list_batches_page("patient")
+            return any("the DAG is paused in Airflow" in item.message for item in page.troubles)
+
+        await until(told, RUN_S)
+    finally:
+        airflow.pause(False)
+
+    async def succeeded() -> bool:
+        page = await client.list_batches_page("patient")
+        return page.batches[0].state == data_pb2.BATCH_STATE_SUCCEEDED and not page.troubles
+
+    await until(succeeded, RUN_S)
+
+
+async def test_a_run_from_before_a_restore_is_told_from_the_batchs_own(
+    client: AsyncMeshClient, airflow: RunningAirflow, postgres_url: str
+) -> None:
+    await ends(client, ["restored"])
+    query(postgres_url, "DELETE FROM mesh.batches WHERE model = 'restored'")
+    query(postgres_url, "UPDATE mesh.models SET next_batch = 1 WHERE name = 'restored'")
+    await client.import_examples("restored", examples(20, prefix="new"))
+
+    async def succeeded() -> bool:
+        newest = (await client.list_batches("restored"))[0]
+        return (newest.id, newest.state) == (
+            "retrain__restored__2",
+            data_pb2.BATCH_STATE_SUCCEEDED,
+        )
+
+    await until(succeeded, RUN_S)
+
+
+async def test_a_failed_run_names_its_task(client: AsyncMeshClient) -> None:
+    (failed,) = (await ends(client, ["rowless"])).values()
+    assert failed.error == "the run failed in Training_Data_Update: see its log in Airflow"

@@ -183,6 +183,18 @@ async def test_rows_imported_with_no_train_start_nothing(
     assert airflow.posts == []
 
 
+async def test_an_import_with_no_train_takes_its_own_entry_and_no_other(
+    postgres_url: str, airflow: MemoryAirflow
+) -> None:
+    async with running_trigger(postgres_url, airflow, seal_quiet_ms=60_000) as client:
+        await client.import_examples("reviews", examples(10), no_train=True)
+        # Another writer's row, whose id lies between those of the next import.
+        query(postgres_url, "INSERT INTO training.reviews (text, label) VALUES ('x', 'a')")
+        query(postgres_url, "UPDATE mesh.outbox SET row_ids = '{[14,15)}'")
+        await client.import_examples("reviews", examples(10, prefix="more"), no_train=True)
+        assert query(postgres_url, "SELECT row_ids::text FROM mesh.outbox") == [("{[14,15)}",)]
+
+
 async def test_a_dataset_counts_rows_labels_and_waiting_rows(
     postgres_url: str, airflow: MemoryAirflow
 ) -> None:
@@ -246,12 +258,12 @@ async def test_batches_show_their_job_and_version(
     query(
         postgres_url,
         "CREATE TABLE mesh.training_jobs"
-        " (id text, request_id text, model text, state text, version text)",
+        " (id text, request_id text, model text, state text, version text, error text)",
     )
     query(
         postgres_url,
         "INSERT INTO mesh.training_jobs"
-        " VALUES ('job-1', 'retrain__reviews__1', 'reviews', 'SUCCEEDED', '3')",
+        " VALUES ('job-1', 'retrain__reviews__1', 'reviews', 'SUCCEEDED', '3', '')",
     )
     (batch,) = await client.list_batches("reviews")
     assert (batch.training_id, batch.version) == ("job-1", "3")
@@ -263,14 +275,3 @@ async def test_limits_are_named(client: AsyncMeshClient) -> None:
         await client.list_batches("reviews", limit=1_001)
     with pytest.raises(errors.InvalidArgument, match="not a model name"):
         await client.import_examples("Reviews", examples(1))
-
-
-async def test_a_hundred_thousand_rows_are_one_outbox_row(
-    client: AsyncMeshClient, postgres_url: str
-) -> None:
-    answer = await client.import_examples("reviews", examples(100_000))
-    assert answer.rows.train + answer.rows.test == 100_000
-    assert query(postgres_url, "SELECT rows, statements, row_ids::text FROM mesh.batches") == [
-        (80_000, 1, "{[1,100001)}")
-    ]
-    assert query(postgres_url, "SELECT count(*) FROM mesh.outbox") == [(0,)]

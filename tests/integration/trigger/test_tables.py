@@ -211,3 +211,32 @@ async def test_two_models_do_not_mix(url: str) -> None:
 async def test_an_unknown_split_is_refused(url: str) -> None:
     with pytest.raises(psycopg2.errors.CheckViolation):
         query(url, "INSERT INTO training.reviews (text, label, split) VALUES ('x', 'a', 'dev')")
+
+
+async def test_a_database_of_an_earlier_release_is_brought_up_to_date(url: str) -> None:
+    for table, columns in (
+        ("outbox", ("table_id",)),
+        ("batches", ("key",)),
+        ("models", ("looked_to", "covered", "unbatched_rows")),
+    ):
+        for column in columns:
+            query(url, f"ALTER TABLE mesh.{table} DROP COLUMN {column}")
+    query(url, "DROP TABLE mesh.troubles, mesh.forgotten_models")
+    query(
+        url,
+        "CREATE OR REPLACE TRIGGER mesh_after_insert AFTER INSERT ON training.reviews"
+        " REFERENCING NEW TABLE AS new_rows"
+        " FOR EACH STATEMENT EXECUTE FUNCTION mesh.after_write('reviews')",
+    )
+    query(
+        url,
+        "INSERT INTO mesh.outbox (model, op, row_count, row_ids)"
+        " VALUES ('reviews', 'INSERT', 1, '{[1,2)}')",
+    )
+    database = Database(url, "test")
+    for _ in range(2):
+        await apply_schema(database, "trigger", *SCHEMA)
+    await database.close()
+    query(url, INSERT + "VALUES ('x', 'a')")
+    assert outbox(url) == [("INSERT", 1, "{[1,2)}")] * 2
+    assert query(url, "SELECT name, unbatched_rows FROM mesh.models") == [("reviews", 0)]

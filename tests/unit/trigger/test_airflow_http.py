@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from service_kit.errors import Unavailable
-from trigger_svc.bridge.airflow import Refused, Run, RunState
+from trigger_svc.bridge.airflow import KEY, Foreign, Refused, Run, RunState
 from trigger_svc.bridge.airflow_http import HttpAirflow
 from trigger_svc.settings import TriggerSettings
 
@@ -51,8 +51,50 @@ async def test_a_run_is_posted_under_its_id_with_no_logical_date() -> None:
     }
 
 
-async def test_a_run_that_is_there_already_is_accepted() -> None:
-    await client(FakeAirflow(httpx.Response(409, json={"detail": {}}))).start_run(RUN)
+async def test_a_run_that_is_there_already_is_accepted_when_it_is_the_same_batchs() -> None:
+    there = httpx.Response(409, json={"detail": {}})
+    mine = httpx.Response(200, json={"state": "running", "conf": {KEY: "mine"}})
+    run = Run(RUN.id, {KEY: "mine"})
+    await client(FakeAirflow(there, mine)).start_run(run)
+    with pytest.raises(Foreign):
+        await client(FakeAirflow(there, mine)).start_run(RUN)
+    with pytest.raises(Foreign):
+        await client(FakeAirflow(mine)).run_state(RUN.id, "another")
+
+
+@pytest.mark.parametrize("conf", [None, {}, {"model": "reviews"}])
+async def test_a_run_of_an_earlier_release_has_no_key(conf: dict[str, str] | None) -> None:
+    fake = FakeAirflow(httpx.Response(200, json={"state": "running", "conf": conf}))
+    assert await client(fake).run_state(RUN.id, "") is RunState.ACTIVE
+    with pytest.raises(Foreign):
+        await client(fake).run_state(RUN.id, "mine")
+
+
+async def test_a_run_that_was_deleted_meanwhile_is_posted_again_later() -> None:
+    fake = FakeAirflow(httpx.Response(409, json={"detail": {}}), httpx.Response(404))
+    with pytest.raises(Unavailable, match="has just deleted"):
+        await client(fake).start_run(RUN)
+
+
+@pytest.mark.parametrize(
+    ("answer", "paused"),
+    [
+        (httpx.Response(200, json={"is_paused": True}), True),
+        (httpx.Response(200, json={"is_paused": False}), False),
+        (httpx.Response(404, json={"detail": "not parsed yet"}), False),
+    ],
+)
+async def test_a_paused_dag_is_seen(answer: httpx.Response, paused: bool) -> None:
+    fake = FakeAirflow(answer)
+    assert await client(fake).is_paused() is paused
+    assert fake.calls[0].url.path == "/api/v2/dags/machine-learning-training-pipeline"
+
+
+async def test_the_tasks_that_failed_are_read() -> None:
+    tasks = [{"task_id": "Train_Model", "state": "failed"}, {"task_id": "Notify", "state": None}]
+    fake = FakeAirflow(httpx.Response(200, json={"task_instances": tasks}))
+    assert await client(fake).failed_tasks(RUN.id) == ["Train_Model"]
+    assert fake.calls[0].url.path.endswith(f"/dagRuns/{RUN.id}/taskInstances")
 
 
 async def test_a_run_begins_again_with_all_its_tasks() -> None:
@@ -134,7 +176,7 @@ async def test_something_else_at_airflows_address_is_unavailable() -> None:
     ],
 )
 async def test_each_state_of_a_run_is_understood(answer: httpx.Response, state: RunState) -> None:
-    assert await client(FakeAirflow(answer)).run_state(RUN.id) is state
+    assert await client(FakeAirflow(answer)).run_state(RUN.id, "") is state
 
 
 @pytest.mark.parametrize("text", ['{"admin": "from file"}', "from file\n"])

@@ -1,90 +1,22 @@
 """The life of batches, with a store and an Airflow in memory and a clock that the test turns."""
 
 import asyncio
-import random
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 
 from service_kit.errors import Unavailable
-from trigger_svc.batches.batch import Batch, BatchReason, BatchState, OpenBatch, batch_id
-from trigger_svc.batches.sealing import ModelWork, SealPolicy, Waiting
-from trigger_svc.bridge.airflow import Refused, RunState
-from trigger_svc.bridge.airflow_memory import MemoryAirflow
+from tests.unit.trigger.lifecycle_world import FIRST, World
+from trigger_svc.batches.batch import BatchState, batch_id
+from trigger_svc.batches.sealing import Waiting
+from trigger_svc.bridge.airflow import KEY, Refused, RunState
 from trigger_svc.bridge.batch_lifecycle import (
     IDLE_S,
     LONGEST_POLL_S,
     LOOK_S,
     POLL_S,
-    BatchLifecycle,
     wait_for_all,
 )
-
-POLICY = SealPolicy(rows=100, quiet_s=2.0, age_s=60.0)
-FIRST = batch_id("reviews", 1)
-
-
-class MemoryStore:
-    """A BatchStore with one model, "reviews"."""
-
-    def __init__(self) -> None:
-        self.waiting: Waiting | None = None
-        self.batches: dict[str, OpenBatch] = {}
-        self.ends: dict[str, tuple[BatchState, str]] = {}
-        self.deferrals: list[str] = []
-        self.locked = False
-
-    def add_batch(self, number: int, state: BatchState = BatchState.SEALED) -> None:
-        name = batch_id("reviews", number)
-        self.batches[name] = OpenBatch(name, "reviews", 5, BatchReason.MANUAL, state)
-
-    async def scan(self) -> list[ModelWork]:
-        first = next(iter(self.batches.values()), None)
-        if self.waiting is None and first is None:
-            return []
-        return [ModelWork("reviews", POLICY, self.waiting, first)]
-
-    async def seal(self, model: str, reason: BatchReason) -> Batch | None:
-        if self.locked:
-            return None
-        assert self.waiting is not None
-        rows, self.waiting = self.waiting.rows, None
-        self.add_batch(len(self.batches) + len(self.ends) + 1)
-        name = next(reversed(self.batches))
-        return Batch(name, model, rows, reason, BatchState.SEALED, datetime.now(UTC))
-
-    async def mark_accepted(self, batch: str) -> None:
-        self.batches[batch] = replace(self.batches[batch], state=BatchState.RUNNING)
-
-    async def mark_deferred(self, batch: str, error: str) -> None:
-        self.deferrals.append(error)
-
-    async def mark_refused(self, batch: str, error: str) -> None:
-        self.ends[batch] = (BatchState.DEAD, error)
-        del self.batches[batch]
-
-    async def mark_ended(self, batch: str, state: BatchState, error: str) -> None:
-        self.ends[batch] = (state, error)
-        del self.batches[batch]
-
-
-class World:
-    """The lifecycle with its store, its Airflow and its clock."""
-
-    def __init__(self) -> None:
-        self.store, self.airflow, self.now = MemoryStore(), MemoryAirflow(), 0.0
-        self.lifecycle = BatchLifecycle(
-            self.store, self.airflow, lambda: self.now, random.Random(1)
-        )
-
-    async def turns(self, seconds: float) -> None:
-        """Take every turn that is due within the next `seconds` of the clock."""
-        end = self.now + seconds
-        while self.now <= end:
-            turn = await self.lifecycle.turn()
-            self.now += max(turn.due_in, 0.001)
-        self.now = end
 
 
 @pytest.fixture
@@ -107,7 +39,7 @@ async def test_rows_that_are_not_due_yet_are_looked_at_again_soon(world: World) 
 async def test_a_sealed_batch_is_posted_in_the_same_turn(world: World) -> None:
     world.store.waiting = Waiting(5, 3.0, 3.0)
     await world.lifecycle.turn()
-    conf = {"model": "reviews", "batch_id": FIRST, "reason": "QUIET", "rows": 5}
+    conf = {"model": "reviews", "batch_id": FIRST, "reason": "QUIET", "rows": 5, KEY: ""}
     assert world.airflow.runs[FIRST].conf == conf
     assert world.store.batches[FIRST].state is BatchState.RUNNING
 

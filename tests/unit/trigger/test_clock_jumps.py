@@ -1,11 +1,12 @@
 """The life of batches while the database's clock is set forward and back, by up to an hour.
 
-That clock times waiting rows, as in `queries.sql`. The bridge has a clock of its own too, which
+That clock times waiting rows, as in `batches.sql`. The bridge has a clock of its own too, which
 nobody sets, but it forgets how long rows have waited when it is started again.
 """
 
 import asyncio
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -55,6 +56,8 @@ class WallClockStore:
         name = f"retrain__{model}__{len(self.sealed)}"
         return Batch(name, model, rows, reason, BatchState.SEALED, datetime.now(UTC))
 
+    async def replace(self, batch: str, model: str, skip: int, error: str) -> None: ...
+    async def note_troubles(self, kind: str, troubles: Mapping[str, str]) -> None: ...
     async def mark_accepted(self, batch: str) -> None: ...
     async def mark_deferred(self, batch: str, error: str) -> None: ...
     async def mark_refused(self, batch: str, error: str) -> None: ...

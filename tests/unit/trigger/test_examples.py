@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service_kit.errors import InvalidArgument
+from service_kit.errors import InvalidArgument, Unavailable
 from trigger_svc.dataset.examples import Example, Spool, check_example_count
 
 LIMIT = 1_000
@@ -42,6 +42,15 @@ def test_a_spool_is_bounded(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="at most 1,000 bytes"):
         spool.add([Example("x" * LIMIT, "a")])
     spool.close()
+
+
+def test_a_full_disk_is_called_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool(None, LIMIT)
+    spool.close()
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        monkeypatch.setattr(spool, "_file", full)
+        with pytest.raises(Unavailable, match="on its disk: No space left on device"):
+            spool.add([Example("x", "a")])
 
 
 def test_a_message_has_at_most_ten_thousand_examples() -> None:

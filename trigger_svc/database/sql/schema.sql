@@ -13,15 +13,40 @@ CREATE TABLE IF NOT EXISTS mesh.models (
     next_batch     integer NOT NULL DEFAULT 1,
     -- Whether the service has seen the registered model in MLflow.
     registered     boolean NOT NULL DEFAULT false,
-    created_at     timestamptz NOT NULL DEFAULT now()
+    created_at     timestamptz NOT NULL DEFAULT now(),
+    -- The search for rows that came past the triggers: ids below looked_to were looked at, ids in
+    -- covered (above it) came through the triggers, unbatched_rows were found and are in no batch.
+    looked_to      bigint,
+    covered        int8multirange NOT NULL DEFAULT '{}',
+    unbatched_rows bigint NOT NULL DEFAULT 0
+);
+
+-- Models that were removed: the batches of a new model of the same name go on counting.
+CREATE TABLE IF NOT EXISTS mesh.forgotten_models (
+    name        text PRIMARY KEY,
+    next_batch  integer NOT NULL
+);
+
+-- Why the rows of a model do not get on, one row for each kind of trouble that lasts.
+CREATE TABLE IF NOT EXISTS mesh.troubles (
+    model    text NOT NULL,
+    kind     text NOT NULL,
+    message  text NOT NULL,
+    since    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (model, kind)
 );
 
 CREATE TABLE IF NOT EXISTS mesh.batches (
     id          text PRIMARY KEY,
+    -- Goes along to Airflow. A run of the same id with another key is not this batch's: the
+    -- database was restored, or the model was removed and made anew. Batches of earlier releases
+    -- and their runs have none.
+    key         text NOT NULL DEFAULT '',
     model       text NOT NULL REFERENCES mesh.models,
     number      integer NOT NULL,
     rows        integer NOT NULL,
-    -- The number of outbox entries that the batch took, and the ids of the rows that they named.
+    -- The number of outbox entries that the batch took, and ranges that the ids of their rows lie
+    -- in. The ranges only bound a search: rows of other batches may lie between.
     statements  integer NOT NULL DEFAULT 0,
     row_ids     int8multirange NOT NULL DEFAULT '{}',
     reason      text NOT NULL CHECK (reason IN ('COUNT', 'QUIET', 'AGE', 'MANUAL', 'IMPORT')),
@@ -57,7 +82,9 @@ CREATE TABLE IF NOT EXISTS mesh.outbox (
     op          text NOT NULL,
     row_count   bigint NOT NULL,
     row_ids     int8multirange NOT NULL,
-    created_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+    created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- The table's identity, which a renamed table keeps.
+    table_id    oid
 );
 
 -- In releases without mesh.removals, taken entries stayed in the outbox.
@@ -75,6 +102,23 @@ BEGIN
             ADD COLUMN row_ids int8multirange NOT NULL DEFAULT '{}',
             ADD COLUMN queued_at timestamptz NOT NULL DEFAULT clock_timestamp(),
             ADD COLUMN retries integer NOT NULL DEFAULT 0;
+    END IF;
+END
+$$;
+
+-- Columns that later releases added. Each ALTER TABLE runs once: it waits for every transaction
+-- that has the table open.
+DO $$
+BEGIN
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute WHERE attrelid = 'mesh.outbox'::regclass AND attname = 'table_id'
+    ) THEN
+        ALTER TABLE mesh.outbox ADD COLUMN table_id oid;
+        ALTER TABLE mesh.batches ADD COLUMN key text NOT NULL DEFAULT '';
+        ALTER TABLE mesh.models
+            ADD COLUMN looked_to bigint,
+            ADD COLUMN covered int8multirange NOT NULL DEFAULT '{}',
+            ADD COLUMN unbatched_rows bigint NOT NULL DEFAULT 0;
     END IF;
 END
 $$;

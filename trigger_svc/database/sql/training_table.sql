@@ -1,8 +1,11 @@
 -- The training table of one model and its triggers. This script is idempotent.
 CREATE TABLE IF NOT EXISTS training.{table} (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    text        text NOT NULL,
-    label       text NOT NULL,
+    -- The same limits as for rows that come over the API.
+    text        text NOT NULL
+                CONSTRAINT text_has_at_most_32768_characters CHECK (char_length(text) <= 32768),
+    label       text NOT NULL
+                CONSTRAINT label_has_at_most_128_characters CHECK (char_length(label) <= 128),
     split       text NOT NULL DEFAULT 'train' CHECK (split IN ('train', 'test')),
     source      text NOT NULL DEFAULT 'sql',
     created_at  timestamptz NOT NULL DEFAULT now()
@@ -10,15 +13,15 @@ CREATE TABLE IF NOT EXISTS training.{table} (
 
 CREATE OR REPLACE TRIGGER mesh_after_insert AFTER INSERT ON training.{table}
     REFERENCING NEW TABLE AS new_rows
-    FOR EACH STATEMENT EXECUTE FUNCTION mesh.after_write({model});
+    FOR EACH STATEMENT EXECUTE FUNCTION mesh.after_write();
 
 CREATE OR REPLACE TRIGGER mesh_after_update AFTER UPDATE ON training.{table}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
-    FOR EACH STATEMENT EXECUTE FUNCTION mesh.after_write({model});
+    FOR EACH STATEMENT EXECUTE FUNCTION mesh.after_write();
 
 CREATE OR REPLACE TRIGGER mesh_after_delete AFTER DELETE ON training.{table}
     REFERENCING OLD TABLE AS old_rows
-    FOR EACH STATEMENT EXECUTE FUNCTION mesh.after_delete({model});
+    FOR EACH STATEMENT EXECUTE FUNCTION mesh.after_delete();
 
 CREATE OR REPLACE TRIGGER mesh_after_truncate AFTER TRUNCATE ON training.{table}
-    FOR EACH STATEMENT EXECUTE FUNCTION mesh.after_truncate({model});
+    FOR EACH STATEMENT EXECUTE FUNCTION mesh.after_truncate();

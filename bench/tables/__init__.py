@@ -1,0 +1,1 @@
+"""Measurements of large training tables."""
