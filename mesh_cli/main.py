@@ -7,7 +7,7 @@ import typer
 
 from mesh import errors as call_errors
 from mesh_cli.errors import CliError, exit_code_of
-from mesh_cli.interrupts import Terminated, end_by_exception
+from mesh_cli.terminal.interrupts import Terminated, end_by_exception
 from mesh_cli.terminal.output import errors
 from mesh_cli.verbs import (
     bench_verb,

@@ -12,13 +12,13 @@ from typing import Any
 
 from mesh_cli.deployments.deployment import PartStatus
 from mesh_cli.errors import CliError
-from mesh_cli.interrupts import uninterrupted
 from mesh_cli.local import airflow, postgres
 from mesh_cli.local.home import MeshHome, MeshSettings, write_private
 from mesh_cli.local.local_secrets import LocalSecrets
 from mesh_cli.local.parts import Part, Parts, internal_names, replica_names
 from mesh_cli.local.ports import internal_ports, require_free
 from mesh_cli.local.process_manager import RUN_ID_VARIABLE, ProcessManager, stop_leftovers
+from mesh_cli.terminal.interrupts import uninterrupted
 
 UP_TIMEOUT_S = 240.0
 POLL_S = 0.25

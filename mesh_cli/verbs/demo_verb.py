@@ -16,9 +16,9 @@ from mesh.errors import MeshError, NotFound
 from mesh.v1 import data_pb2, train_pb2
 from mesh_cli.deployments.deployment import Deployment
 from mesh_cli.errors import CliError
-from mesh_cli.interrupts import uninterrupted
 from mesh_cli.rows.csv_files import Columns, Row, read_rows
 from mesh_cli.terminal import output, training_progress
+from mesh_cli.terminal.interrupts import uninterrupted
 from mesh_cli.terminal.output import Json, console
 from mesh_cli.verbs import context
 from mesh_cli.verbs.status_document import doors, print_doors

@@ -9,9 +9,9 @@ import typer
 
 from mesh_cli.deployments.deployment import Report, Scaled
 from mesh_cli.errors import EXIT_FAILED, BadInput
-from mesh_cli.interrupts import uninterrupted
 from mesh_cli.local.scale import MAX_REPLICAS
 from mesh_cli.terminal import output
+from mesh_cli.terminal.interrupts import uninterrupted
 from mesh_cli.terminal.output import Json, console
 from mesh_cli.verbs import context, status_document
 

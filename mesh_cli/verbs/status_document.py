@@ -77,7 +77,7 @@ def print_document(status: Mapping[str, Any]) -> None:
         )
     for trouble in status["troubles"]:
         text = f"{trouble['model']}: {trouble['message']} (since {trouble['since']})"
-        console.print(text, highlight=False, markup=False)
+        console.print(text)
     print_doors(status)
 
 
