@@ -51,14 +51,18 @@ class ActivateResponse(_message.Message):
     def __init__(self, swap_ms: _Optional[float] = ..., from_version: _Optional[str] = ..., drained_requests: _Optional[int] = ...) -> None: ...
 
 class AbortRequest(_message.Message):
-    __slots__ = ("model", "version", "role")
+    __slots__ = ("model", "version", "role", "source", "removed")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     role: _reload_pb2.ModelRole
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., role: _Optional[_Union[_reload_pb2.ModelRole, str]] = ...) -> None: ...
+    source: str
+    removed: bool
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., role: _Optional[_Union[_reload_pb2.ModelRole, str]] = ..., source: _Optional[str] = ..., removed: bool = ...) -> None: ...
 
 class AbortResponse(_message.Message):
     __slots__ = ()
