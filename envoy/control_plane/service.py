@@ -10,6 +10,8 @@ from control_plane.canary.canaries import Canaries
 from control_plane.canary.judge import Judge, Rules
 from control_plane.canary.live_numbers import FleetNumbers
 from control_plane.canary.seams import CanaryParts
+from control_plane.changes.answer_store import SCHEMA as ANSWERS
+from control_plane.changes.answer_store import PostgresAnswers
 from control_plane.changes.model_locks import ModelLocks
 from control_plane.changes.version_marks import Marks
 from control_plane.fleet.connections import ReplicaConnections
@@ -19,7 +21,9 @@ from control_plane.fleet.fleet_view import FleetView
 from control_plane.fleet.grpc_replica import GrpcReplica
 from control_plane.fleet.version_change import Timings
 from control_plane.models.catalog import Catalog
+from control_plane.models.sourced_registry import SourcedRegistry
 from control_plane.reload.coordinator import ReloadCoordinator
+from control_plane.reload.pending_switches import PendingSwitches
 from control_plane.reload.repairs import Repairs
 from control_plane.reload.upkeep import Upkeep
 from control_plane.servicer import ReloadServicer
@@ -31,7 +35,6 @@ from control_plane.xds import DiscoveryServer
 from mesh.v1 import reload_pb2_grpc
 from service_kit.database import Database, apply_schema
 from service_kit.model_registry.promotion import SCHEMA, Promotions
-from service_kit.model_registry.registry import Registry
 
 
 class ControlPlane:
@@ -42,8 +45,9 @@ class ControlPlane:
     def __init__(self, settings: ControlPlaneSettings) -> None:
         timings = Timings(prepare_s=settings.prepare_seconds)
         locks = ModelLocks()
-        self._registry = Registry(settings.mlflow_url)
-        self._database = Database(settings.database_url, "control-plane", threads=1)
+        self._registry = SourcedRegistry(settings.mlflow_url)
+        self._database = Database(settings.database_url, "control-plane", threads=2)
+        answers = PostgresAnswers(self._database)
         self._fleet = Fleet(
             ReplicaConnections(discover(settings.replicas, settings.replicas_file), GrpcReplica)
         )
@@ -64,12 +68,21 @@ class ControlPlane:
             timings,
             catalog,
             targets,
+            answers,
         )
+        self._switches = PendingSwitches(self._coordinator.close_gap)
         self._upkeep = Upkeep(
-            self._fleet, catalog, locks, self._repairs, marks, targets, settings.upkeep_seconds
+            self._fleet,
+            catalog,
+            locks,
+            self._repairs,
+            marks,
+            targets,
+            self._switches,
+            settings.upkeep_seconds,
         )
         self._traffic = TrafficControl(
-            self._registry, catalog, self._fleet, locks, targets, timings
+            self._registry, catalog, self._fleet, locks, targets, timings, answers
         )
         self._canaries = Canaries(
             CanaryParts(
@@ -82,7 +95,11 @@ class ControlPlane:
             )
         )
         self._servicer = ReloadServicer(
-            self._coordinator, FleetView(self._fleet, catalog), self._traffic, self._canaries
+            self._coordinator,
+            FleetView(self._fleet, catalog),
+            self._traffic,
+            self._canaries,
+            self._switches,
         )
         self._background: list[asyncio.Task[None]] = []
 
@@ -92,7 +109,7 @@ class ControlPlane:
 
     async def startup(self) -> None:
         # Nothing is waited for: Reload needs neither PostgreSQL nor a complete fleet.
-        schema = apply_schema(self._database, "control plane", SCHEMA)
+        schema = apply_schema(self._database, "control plane", SCHEMA, ANSWERS)
         self._background = [
             asyncio.create_task(schema),
             asyncio.create_task(self._upkeep.run()),
@@ -108,6 +125,7 @@ class ControlPlane:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._canaries.close()
+        await self._switches.close()
         await self._coordinator.close()
         await self._traffic.close()
         await self._repairs.close()

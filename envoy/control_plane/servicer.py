@@ -9,6 +9,7 @@ from control_plane.canary.record import Plan
 from control_plane.canary.view import canary_message
 from control_plane.fleet.fleet_view import FleetView, view_fleet
 from control_plane.reload.coordinator import ReloadCoordinator, ReloadResult
+from control_plane.reload.pending_switches import PendingSwitches
 from control_plane.topology import Split
 from control_plane.traffic.traffic_control import TrafficControl
 from mesh.v1 import reload_pb2, reload_pb2_grpc
@@ -26,7 +27,9 @@ class ReloadServicer(reload_pb2_grpc.ReloadServiceServicer):
         fleet: FleetView,
         traffic: TrafficControl,
         canaries: Canaries,
+        switches: PendingSwitches,
     ) -> None:
+        self._switches = switches
         self._coordinator = coordinator
         self._fleet = fleet
         self._traffic = traffic
@@ -47,7 +50,7 @@ class ReloadServicer(reload_pb2_grpc.ReloadServiceServicer):
     async def GetFleet(
         self, request: reload_pb2.GetFleetRequest, context: Context
     ) -> reload_pb2.Fleet:
-        return view_fleet(*await self._fleet.look())
+        return view_fleet(*await self._fleet.look(), self._switches.why)
 
     async def GetTraffic(
         self, request: reload_pb2.GetTrafficRequest, context: Context

@@ -20,7 +20,8 @@ from psycopg2.errors import LockNotAvailable
 from psycopg2.extensions import connection as Connection
 
 from service_kit.database import Timeouts, connect, unavailable
-from service_kit.errors import Aborted, Unavailable
+from service_kit.errors import Aborted, NotFound, Unavailable
+from service_kit.model_registry.promoted import TAG_PROMOTED, promoted_tag
 from service_kit.model_registry.records import (
     CHALLENGER,
     CHAMPION,
@@ -51,12 +52,26 @@ class Promotions:
         self._database_url = database_url
         self._registry = registry
 
-    async def promote(self, model: str, version: str, expected_champion: str) -> Promoted:
+    async def promote(
+        self,
+        model: str,
+        version: str,
+        expected_champion: str,
+        *,
+        serve: bool = False,
+        source: str = "",
+        expected_source: str = "",
+    ) -> Promoted:
         """Make `version` the Champion if `expected_champion` (empty: none) is still the Champion.
 
-        Raises Aborted when another version became Champion meanwhile.
+        `serve`: the fleet is to serve it, which the control plane sees to when nobody else does.
+        `source` and `expected_source`, when they are known, are those of the two versions: a model
+        that was deleted and made anew has other versions of the same numbers.
+
+        Raises Aborted when another version became Champion meanwhile, or the model was made anew.
         """
         async with self._locked(model) as (lock, registered):
+            await self._check_source(model, version, source)
             champion = registered.aliases.get(CHAMPION, "")
             if champion == version and lock.champion not in ("", version, expected_champion):
                 await self._put_back(lock)
@@ -68,8 +83,14 @@ class Promotions:
                     reason="CHAMPION_CHANGED",
                     champion=champion,
                 )
+            if expected_champion and champion == expected_champion:
+                await self._check_source(model, expected_champion, expected_source)
             if expected_champion and expected_champion != version:
                 await self._set(lock, PREVIOUS, expected_champion)
+            noted = promoted_tag(registered, version, serve)
+            if noted != registered.tags.get(TAG_PROMOTED):
+                await lock.check()
+                await self._registry.tag_model(model, TAG_PROMOTED, noted)
             await self._set(lock, CHAMPION, version)
             if registered.aliases.get(CHALLENGER) == version:
                 await self._registry.delete_alias(model, CHALLENGER)
@@ -105,6 +126,21 @@ class Promotions:
         async with self._locked(model) as (lock, _):
             await self._set(lock, CHALLENGER, version)
 
+    async def _check_source(self, model: str, version: str, source: str) -> None:
+        """Raise Aborted unless the version has this source, as far as that is known."""
+        if not source:
+            return
+        try:
+            found = await self._registry.get_version(model, version)
+        except NotFound:
+            found = None
+        if found is None or found.source != source:
+            raise Aborted(
+                f"{model} was deleted or renamed in MLflow and made anew, so version {version} of "
+                "it is another one now: train again",
+                reason="MODEL_REPLACED",
+            )
+
     async def _set(self, lock: "_Lock", alias: str, version: str) -> None:
         await lock.check()
         await self._registry.set_alias(lock.model, alias, version)
@@ -126,7 +162,9 @@ class Promotions:
         connection = await asyncio.to_thread(connect, self._database_url, "promotion", TIMEOUTS)
         try:
             lock = await asyncio.to_thread(_Lock, connection, model)
-            yield lock, await registered_model(self._registry, model)
+            registered = await registered_model(self._registry, model)
+            await asyncio.to_thread(lock.belongs_to, registered)
+            yield lock, registered
             await asyncio.to_thread(connection.commit)
         except LockNotAvailable as error:
             raise unavailable(error, f"moving the aliases of {model}", TIMEOUTS) from error
@@ -146,12 +184,26 @@ class _Lock:
             "INSERT INTO mesh.promotions (model) VALUES (%s) ON CONFLICT DO NOTHING", (model,)
         )
         self._cursor.execute(
-            "SELECT champion, previous, epoch FROM mesh.promotions WHERE model = %s FOR UPDATE",
+            "SELECT champion, previous, epoch, created_at FROM mesh.promotions"
+            " WHERE model = %s FOR UPDATE",
             (model,),
         )
         row = self._cursor.fetchone()
         assert row is not None
         self.recorded = Promoted(str(row[0]), str(row[1]), int(row[2]))
+        self._created_at = int(row[3])
+
+    def belongs_to(self, registered: RegisteredModel) -> None:
+        """Forget what was recorded of an earlier model of the same name."""
+        if self._created_at == registered.created_at:
+            return
+        if self._created_at:
+            self.recorded = Promoted("", "", self.recorded.epoch)
+        self._cursor.execute(
+            "UPDATE mesh.promotions SET champion = %s, previous = %s, created_at = %s"
+            " WHERE model = %s",
+            (self.champion, self.previous, registered.created_at, self.model),
+        )
 
     @property
     def champion(self) -> str:

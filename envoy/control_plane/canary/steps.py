@@ -136,7 +136,11 @@ class CanarySteps:
         await self._save()
         try:
             await self._patiently(
-                self._parts.promotions.promote, canary.model, canary.version, canary.champion
+                self._parts.promotions.promote,
+                canary.model,
+                canary.version,
+                canary.champion,
+                serve=True,
             )
         except Aborted as error:
             raise _Ended(str(error)) from error

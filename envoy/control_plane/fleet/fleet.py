@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from control_plane.fleet.connections import ReplicaConnections
 from control_plane.fleet.replica_client import ReplicaClient, ReplicaError, ReplicaState, SlotState
+from service_kit.model_registry.records import VersionRef
 
 STATE_TIMEOUT_S = 2.0
 
@@ -43,7 +44,7 @@ class Member:
         """Return the version of a model that it answers with; empty: none."""
         return self.state.serves(model) if self.state else ""
 
-    def lacks(self, serving: Mapping[str, str]) -> str:
+    def lacks(self, serving: Mapping[str, VersionRef]) -> str:
         """Say why it is not eligible; empty: it is. `serving`: the fleet's version by model."""
         if self.state is None:
             return f"does not answer: {self.why_away}"
@@ -51,19 +52,21 @@ class Member:
             return "is shutting down"
         if not self.state.serving:
             return "is starting"
-        for model, version in sorted(serving.items()):
-            if self.serves(model) != version:
-                return f"{model}: {self._instead(model, version)}, the fleet serves {version}"
+        for model, ref in sorted(serving.items()):
+            if not self.state.serving_ref(model).same(ref):
+                return f"{model}: {self._instead(model, ref)}, the fleet serves {ref.version}"
         return ""
 
-    def _instead(self, model: str, version: str) -> str:
+    def _instead(self, model: str, ref: VersionRef) -> str:
+        assert self.state is not None
         served = self.serves(model)
         now = f"serves version {served}" if served else "serves none"
-        assert self.state is not None
+        if served == ref.version:
+            now += " of an earlier model of this name"
         for slot in self.state.slots:
-            if (slot.model, slot.version) == (model, version):
+            if slot.model == model and slot.ref.same(ref):
                 step = f" at {slot.step}" if slot.step else ""
-                return f"{now}, version {version} is {slot.state.name}{step}"
+                return f"{now}, version {ref.version} is {slot.state.name}{step}"
         return now
 
 
@@ -86,10 +89,10 @@ class Fleet:
         members = await asyncio.gather(*(self._member(r, timeout_s) for r in replicas))
         return sorted(members, key=lambda member: (member.name, member.address))
 
-    def last_step(self, address: str, model: str, version: str) -> str:
+    def last_step(self, address: str, model: str, ref: VersionRef) -> str:
         """Return the step of a preparation when the replica was last asked; empty: unknown."""
         state = self._last.get(address)
-        return state.step(model, version) if state else ""
+        return state.step(model, ref) if state else ""
 
     async def close(self) -> None:
         """Close every connection."""
@@ -105,13 +108,13 @@ class Fleet:
         return Member(replica, state, state.replica or replica.address)
 
 
-def preparing(member: Member, model: str, version: str) -> bool:
+def preparing(member: Member, model: str, ref: VersionRef) -> bool:
     """Return whether the replica is making this version ready already."""
     return bool(
         member.state
-        and version
+        and ref
         and any(
-            (slot.model, slot.version, slot.state) == (model, version, SlotState.PREPARING)
+            slot.model == model and slot.state is SlotState.PREPARING and slot.ref.same(ref)
             for slot in member.state.slots
         )
     )

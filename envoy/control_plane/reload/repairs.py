@@ -11,7 +11,7 @@ from control_plane.fleet.version_change import Timings
 from control_plane.models.registry_protocol import ModelRegistry
 from control_plane.models.stored_split import stored_split_of
 from service_kit.errors import Unavailable
-from service_kit.model_registry.records import SERVING, RegisteredModel
+from service_kit.model_registry.records import SERVING, RegisteredModel, VersionRef
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +67,8 @@ class Repairs:
 
     async def _repair(self, replica: ReplicaClient, model: str, backoff: _Backoff) -> None:
         try:
-            for role, version in (await self._diagnose(replica, model)).items():
-                await self._bring(replica, model, version, role)
+            for role, ref in (await self._diagnose(replica, model)).items():
+                await self._bring(replica, model, ref, role)
             backoff.failures = 0
         except (ReplicaError, Unavailable) as error:
             backoff.failures += 1
@@ -77,7 +77,7 @@ class Repairs:
             extra = {"replica": replica.address, "model": model, "why": str(error)}
             log.warning("not repaired yet", extra=extra)
 
-    async def _diagnose(self, replica: ReplicaClient, model: str) -> dict[Role, str]:
+    async def _diagnose(self, replica: ReplicaClient, model: str) -> dict[Role, VersionRef]:
         """Drop the versions that the replica should not have; return the missing ones by slot.
 
         The upkeep's look may be out of date, so this reads the registry and the replica again,
@@ -87,34 +87,33 @@ class Repairs:
         async with self._locks.of(model):
             registered = await self._registry.find_model(model)
             state = await replica.state(STATE_TIMEOUT_S)
-            for role, version in wanted_versions(registered).items():
+            for role, ref in wanted_versions(registered).items():
                 ready = state.version(model, SlotState.READY, role)
-                if ready not in ("", version):
+                if ready and not ready.same(ref):
                     await replica.abort(model, ready, role, self._timings.abort_s)
-                served = state.serves(model, role)
-                if version and served != version:
-                    missing[role] = version
-                elif served and not version and role is Role.CHALLENGER:
+                served = state.serving_ref(model, role)
+                if ref and not served.same(ref):
+                    missing[role] = ref
+                elif served and not ref and role is Role.CHALLENGER:
                     await replica.abort(model, served, role, self._timings.abort_s)
         return missing
 
-    async def _bring(self, replica: ReplicaClient, model: str, version: str, role: Role) -> None:
+    async def _bring(
+        self, replica: ReplicaClient, model: str, ref: VersionRef, role: Role
+    ) -> None:
         timings = self._timings
         try:
-            await replica.prepare(model, version, role, timings.prepare_s)
-            await replica.activate(model, version, role, timings.activate_s)
+            await replica.prepare(model, ref, role, timings.prepare_s)
+            await replica.activate(model, ref, role, timings.activate_s)
         except asyncio.CancelledError:
-            await replica.abort(model, version, role, timings.abort_s)
+            await replica.abort(model, ref, role, timings.abort_s)
             raise
-        extra = {"replica": replica.address, "model": model, "version": version}
+        extra = {"replica": replica.address, "model": model, "version": ref.version}
         log.info("replica repaired", extra=extra | {"role": role.name})
 
 
-def wanted_versions(model: RegisteredModel | None) -> dict[Role, str]:
+def wanted_versions(model: RegisteredModel | None) -> dict[Role, VersionRef]:
     """Return the version that each slot of a replica is to serve; empty: none."""
     if model is None:
-        return {Role.CHAMPION: "", Role.CHALLENGER: ""}
-    return {
-        Role.CHAMPION: model.aliases.get(SERVING, ""),
-        Role.CHALLENGER: stored_split_of(model).version,
-    }
+        return {Role.CHAMPION: VersionRef(), Role.CHALLENGER: VersionRef()}
+    return {Role.CHAMPION: model.aliased(SERVING), Role.CHALLENGER: stored_split_of(model).ref}

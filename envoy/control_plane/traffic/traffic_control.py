@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
+from control_plane.changes.answer_store import AnswerStore
 from control_plane.changes.answered_requests import AnsweredRequests
 from control_plane.changes.model_locks import ModelLocks
 from control_plane.fleet.fleet import Fleet, Member
@@ -20,6 +21,7 @@ from service_kit.model_registry.records import (
     CHALLENGER,
     SERVING,
     RegisteredModel,
+    VersionRef,
     registered_model,
 )
 
@@ -37,6 +39,7 @@ class TrafficControl:
         locks: ModelLocks,
         targets: EnvoyTargets,
         timings: Timings,
+        answers: AnswerStore,
     ) -> None:
         self._registry = registry
         self._catalog = catalog
@@ -44,7 +47,7 @@ class TrafficControl:
         self._locks = locks
         self._targets = targets
         self._timings = timings
-        self._requests = AnsweredRequests[Split]()
+        self._requests = AnsweredRequests("traffic", answers, asdict, lambda it: Split(**it))
 
     async def get(self, model: str) -> Split:
         """Return the split that is in force: a Challenger that no replica serves gets nothing.
@@ -63,8 +66,12 @@ class TrafficControl:
         _check_split(split)
         if not request_id:
             return await self._set(model, split)
+        cached = self._catalog.find(model)
         return await self._requests.once(
-            request_id, (model, split), lambda: self._set(model, split)
+            request_id,
+            f"traffic {model} {split.champion} {split.challenger} {split.mirror_percent}",
+            lambda: self._set(model, split),
+            str(cached.created_at) if cached else None,
         )
 
     async def close(self) -> None:
@@ -83,9 +90,9 @@ class TrafficControl:
                 await asyncio.gather(registry_read, return_exceptions=True)
         self._targets.update(self._catalog.latest or await self._catalog.read(), members)
         await self._targets.settled()
-        if before.version and before.version != after.version:
+        if before.ref and not before.ref.same(after.ref):
             # Envoy sends no request to that version any more.
-            await abort_all(model, before.version, members, Role.CHALLENGER, self._timings.abort_s)
+            await abort_all(model, before.ref, members, Role.CHALLENGER, self._timings.abort_s)
         log.info("traffic split", extra={"model": model, "version": after.version} | asdict(split))
         return split
 
@@ -114,10 +121,10 @@ class TrafficControl:
     ) -> bool:
         """Return whether every replica serves the wanted Challenger already."""
         try:
-            version = _wanted(registered, split).version
+            ref = _wanted(registered, split).ref
         except FailedPrecondition:
             return False
-        return _on_all(members, registered.name, version)
+        return _on_all(members, registered.name, ref)
 
     async def _move(
         self,
@@ -165,7 +172,7 @@ class TrafficControl:
             await self._record(registered, wanted)
             self._catalog.note(_with(registered, wanted))
 
-        change = VersionChange(self._fleet, self._timings, model, wanted.version, Role.CHALLENGER)
+        change = VersionChange(self._fleet, self._timings, model, wanted.ref, Role.CHALLENGER)
         moved = await change.run(present, commit)
         if all(part.from_version == part.to_version for part in moved):
             return members
@@ -175,12 +182,14 @@ class TrafficControl:
         await self._registry.tag_model(registered.name, TAG_TRAFFIC, wanted.tag())
 
 
-def _on_all(members: Sequence[Member], model: str, challenger: str) -> bool:
+def _on_all(members: Sequence[Member], model: str, challenger: VersionRef) -> bool:
     """Return whether every replica serves this Challenger; with an empty version: True."""
     if not challenger:
         return True
-    served = {m.state.serves(model, Role.CHALLENGER) if m.state else "" for m in members}
-    return served == {challenger}
+    return bool(members) and all(
+        m.state is not None and m.state.serving_ref(model, Role.CHALLENGER).same(challenger)
+        for m in members
+    )
 
 
 def _with(registered: RegisteredModel, wanted: StoredSplit) -> RegisteredModel:
@@ -195,7 +204,7 @@ def _wanted(registered: RegisteredModel, split: Split) -> StoredSplit:
     return StoredSplit(split, _challenger(registered)) if split.tries_challenger else NO_SPLIT
 
 
-def _challenger(registered: RegisteredModel) -> str:
+def _challenger(registered: RegisteredModel) -> VersionRef:
     name = registered.name
     version = registered.aliases.get(CHALLENGER, "")
     serving = registered.aliases.get(SERVING, "")
@@ -205,7 +214,7 @@ def _challenger(registered: RegisteredModel) -> str:
         raise FailedPrecondition(
             f"{name} has no Challenger: train one with PROMOTION_CHALLENGER_ONLY, or set the alias"
         )
-    return version
+    return registered.ref(version)
 
 
 def _check_split(split: Split) -> None:

@@ -1,8 +1,12 @@
 """In-memory twins of the parts around the control plane: replica, registry, demotions, Envoy."""
 
 import asyncio
+import json
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
+from control_plane.changes.answer_store import StoredAnswer
 from control_plane.changes.model_locks import ModelLocks
 from control_plane.changes.version_marks import Marks
 from control_plane.fleet.fleet import Fleet
@@ -19,6 +23,7 @@ from control_plane.fleet.replica_client import (
 from control_plane.fleet.version_change import Timings
 from control_plane.models.catalog import Catalog
 from control_plane.reload.coordinator import ReloadCoordinator
+from control_plane.reload.pending_switches import PendingSwitches
 from control_plane.reload.repairs import Repairs
 from control_plane.reload.upkeep import Upkeep
 from control_plane.topology import Address, MeshTopology
@@ -26,7 +31,14 @@ from control_plane.traffic.envoy_targets import EnvoyTargets
 from control_plane.traffic.traffic_control import TrafficControl
 from service_kit.errors import Aborted, NotFound, Unavailable
 from service_kit.model_registry.promotion import Promoted
-from service_kit.model_registry.records import CHAMPION, PREVIOUS, ModelVersion, RegisteredModel
+from service_kit.model_registry.promoted import TAG_PROMOTED, promoted_tag
+from service_kit.model_registry.records import (
+    CHAMPION,
+    PREVIOUS,
+    ModelVersion,
+    RegisteredModel,
+    VersionRef,
+)
 
 QUICK = Timings(prepare_s=1, activate_s=0.2, forward_s=0.5, abort_s=0.2, record_s=0.3, pause_s=0.01)
 KILLED = "killed"
@@ -34,7 +46,10 @@ TOPOLOGY = MeshTopology((), Address("t", 1), Address("d", 1), Address("c", 1))
 
 
 class TwinReplica:
-    """Acts as a replica without models. A test makes it fail at a step."""
+    """Acts as a replica without models. A test makes it fail at a step.
+
+    A version is its number, or `NUMBER@SOURCE` when the replica knows the source.
+    """
 
     def __init__(self, name: str, **serving: str) -> None:
         self.name = name
@@ -66,12 +81,12 @@ class TwinReplica:
     async def state(self, timeout_s: float) -> ReplicaState:
         self._answer()
         slots = [
-            Slot(model, version, SlotState.SERVING, first_answer_at=self.first_answers.get(version))
+            _slot(model, version, SlotState.SERVING, first_answer_at=self.first_answers.get(version))
             for model, version in self.serving.items()
         ]
-        slots += [Slot(model, version, SlotState.READY) for model, version in self.ready.items()]
+        slots += [_slot(model, version, SlotState.READY) for model, version in self.ready.items()]
         slots += [
-            Slot(model, version, SlotState.SERVING, Role.CHALLENGER)
+            _slot(model, version, SlotState.SERVING, Role.CHALLENGER)
             for model, version in self.challengers.items()
         ]
         if self.step:
@@ -80,8 +95,9 @@ class TwinReplica:
             self.name, "cpu", tuple(slots), http_port=self.http_port, unary_port=self.unary_port
         )
 
-    async def prepare(self, model: str, version: str, role: Role, timeout_s: float) -> Prepared:
+    async def prepare(self, model: str, ref: VersionRef, role: Role, timeout_s: float) -> Prepared:
         self._answer()
+        version = _text(ref)
         self.calls.append(f"prepare {version}")
         self.preparing.set()
         if self.gate:
@@ -95,8 +111,11 @@ class TwinReplica:
             self.ready[model] = version
         return Prepared(12.0)
 
-    async def activate(self, model: str, version: str, role: Role, timeout_s: float) -> Activated:
+    async def activate(
+        self, model: str, ref: VersionRef, role: Role, timeout_s: float
+    ) -> Activated:
         self._answer()
+        version = _text(ref)
         self.calls.append(f"activate {version}")
         if self.killed_by_activate:
             self.kill()
@@ -114,13 +133,18 @@ class TwinReplica:
             self.serving[model] = version
         return Activated(0.1, before, 3)
 
-    async def abort(self, model: str, version: str, role: Role, timeout_s: float) -> None:
+    async def abort(
+        self, model: str, ref: VersionRef, role: Role, timeout_s: float, removed: bool = False
+    ) -> None:
         self._answer()
+        version = _text(ref)
         self.calls.append(f"abort {version}")
-        if role is Role.CHALLENGER and self.challengers.get(model) == version:
-            del self.challengers[model]
-        elif self.ready.get(model) == version:
-            del self.ready[model]
+        slots = [self.challengers] if role is Role.CHALLENGER else [self.ready]
+        if removed and role is Role.CHAMPION:
+            slots.append(self.serving)
+        for slot in slots:
+            if slot.get(model) == version:
+                del slot[model]
 
     async def close(self) -> None:
         return
@@ -130,6 +154,15 @@ class TwinReplica:
             raise ReplicaAway("connection refused")
 
 
+def _text(ref: VersionRef) -> str:
+    return f"{ref.version}@{ref.source}" if ref.source else ref.version
+
+
+def _slot(model: str, text: str, state: SlotState, *role: Role, **fields: Any) -> Slot:
+    version, _, source = text.partition("@")
+    return Slot(model, version, state, *role, source=source, **fields)
+
+
 class TwinRegistry:
     """A registry with one model."""
 
@@ -137,6 +170,8 @@ class TwinRegistry:
         self.model = "reviews"
         self.aliases = dict(aliases)
         self.model_tags: dict[str, str] = {}
+        self.sources: dict[str, str] = {}
+        self.created_at = 1
         self.tags: dict[str, dict[str, str]] = {str(n + 1): {} for n in range(3)}
         self.up = True
         self.refused_calls = 0
@@ -150,7 +185,24 @@ class TwinRegistry:
         self._answer()
         if name != self.model:
             return None
-        return RegisteredModel(name, dict(self.aliases), dict(self.model_tags))
+        return RegisteredModel(
+            name,
+            dict(self.aliases),
+            dict(self.model_tags),
+            dict(self.sources),
+            self.created_at,
+        )
+
+    def replace(self, created_at: int, sources: dict[str, str], **aliases: str) -> None:
+        """Delete the model and make it anew with other versions."""
+        self.created_at, self.sources, self.aliases = created_at, sources, dict(aliases)
+        self.model_tags, self.tags = {}, {version: {} for version in sources}
+
+    def promote(self, version: str, serve: bool) -> None:
+        """Make a version the Champion as service_kit.model_registry.promotion does."""
+        model = RegisteredModel(self.model, dict(self.aliases), dict(self.model_tags))
+        self.model_tags[TAG_PROMOTED] = promoted_tag(model, version, serve)
+        self.aliases[CHAMPION] = version
 
     async def list_models(self) -> list[RegisteredModel]:
         found = await self.find_model(self.model)
@@ -160,7 +212,8 @@ class TwinRegistry:
         self._answer()
         if name != self.model or version not in self.tags:
             raise NotFound("no such version")
-        return ModelVersion(name, version, "run", "", dict(self.tags[version]))
+        source = self.sources.get(version, "")
+        return ModelVersion(name, version, "run", source, dict(self.tags[version]))
 
     async def set_alias(self, name: str, alias: str, version: str) -> None:
         self._answer()
@@ -204,6 +257,27 @@ class TwinDemotions:
         return Promoted(previous, expected_champion, self.count)
 
 
+class TwinAnswers:
+    """An AnswerStore in memory."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, str], StoredAnswer] = {}
+        self.up = True
+
+    async def find(self, kind: str, request_id: str) -> StoredAnswer | None:
+        self._answer()
+        return self.kept.get((kind, request_id))
+
+    async def keep(self, kind: str, request_id: str, answer: StoredAnswer) -> None:
+        self._answer()
+        plain = json.loads(json.dumps(answer.answer))
+        self.kept[(kind, request_id)] = replace(answer, answer=plain)
+
+    def _answer(self) -> None:
+        if not self.up:
+            raise Unavailable("PostgreSQL is away")
+
+
 class TwinEnvoy:
     """Takes every configuration."""
 
@@ -239,6 +313,7 @@ class TwinMesh:
         self.registry = registry
         self.replicas = replicas
         self.demotions = TwinDemotions(registry)
+        self.answers = TwinAnswers()
         self.now = 0.0
         self.start()
 
@@ -261,12 +336,21 @@ class TwinMesh:
             QUICK,
             self.catalog,
             self.targets,
+            self.answers,
         )
+        self.switches = PendingSwitches(self.coordinator.close_gap, grace_s=0)
         self.upkeep = Upkeep(
-            self.fleet, self.catalog, locks, self.repairs, marks, self.targets, 0.01
+            self.fleet,
+            self.catalog,
+            locks,
+            self.repairs,
+            marks,
+            self.targets,
+            self.switches,
+            0.01,
         )
         self.traffic = TrafficControl(
-            self.registry, self.catalog, self.fleet, locks, self.targets, QUICK
+            self.registry, self.catalog, self.fleet, locks, self.targets, QUICK, self.answers
         )
 
     @property
@@ -275,11 +359,11 @@ class TwinMesh:
         return [replica.serving.get("reviews", "") for replica in self.replicas]
 
     async def settle(self) -> None:
-        """Run the upkeep and its repairs until they are done."""
+        """Run the upkeep, its repairs and its switches until they are done."""
         await self.upkeep.look()
         async with asyncio.timeout(60):
-            while self.repairs.running:
-                await asyncio.gather(*self.repairs.running)
+            while running := [*self.repairs.running, *self.switches.running]:
+                await asyncio.gather(*running)
         await self.upkeep.look()
 
 
