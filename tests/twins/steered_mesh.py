@@ -18,6 +18,7 @@ from service_kit.server import GrpcServer
 from tests.real_parts.envoy import RunningEnvoy, running_envoy
 from tests.real_parts.mlflow_server import create_versions, forget_models
 from tests.real_parts.postgres import free_port
+from tests.real_parts.waiting import until_async
 from tests.twins.toy_replica import SteeredReplica, replica_server
 from tests.twins.toy_services import stop_at_once
 
@@ -43,10 +44,11 @@ class SteeredMesh:
         (version,) = await create_versions(self.mlflow_url, model, 1)
         return version
 
-    async def promoted(self, model: str, *expected: str) -> str:
-        """Register and promote a version over `expected`."""
+    async def promoted(self, model: str, *expected: str, serve: bool = False) -> str:
+        """Register and promote a version over `expected`; `serve`: the fleet is to serve it."""
         version = await self.new_version(model)
-        await self.promotions.promote(model, version, expected[0] if expected else "")
+        champion = expected[0] if expected else ""
+        await self.promotions.promote(model, version, champion, serve=serve)
         return version
 
     async def served(self, model: str) -> str:
@@ -76,6 +78,17 @@ class SteeredMesh:
         self.killed.append(asyncio.create_task(stop_at_once(self.servers[number])))
         # The call that does this never ends.
         await asyncio.Event().wait()
+
+    async def restart(self) -> None:
+        """End the control plane and start another one at the same address."""
+        await self.control.__aexit__()
+        self.control = GrpcServer(ControlPlane(self.settings), self.settings)
+        await self.control.__aenter__()
+
+        async def answers() -> bool:
+            return (await self.http.get("/fleet")).is_success
+
+        await until_async(answers)
 
     async def split(self, model: str, champion: int, challenger: int, mirror: int = 0) -> None:
         """Set the traffic of a model."""

@@ -23,6 +23,9 @@ class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
         self.name = name
         self.serving: dict[str, str] = {}
         self.ready: dict[str, str] = {}
+        self.sources: dict[tuple[str, str], str] = {}
+        """Source of the version of a model in a slot ("serving", "ready"), as the caller named it."""
+
         self.challengers: dict[str, str] = {}
         self.mirrored: Counter[str] = Counter()
         self.first_answer_at: datetime | None = None
@@ -42,6 +45,7 @@ class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
             raise Aborted(message, "PREPARE_FAILED", step=self.fail_at)
         if request.role != reload_pb2.MODEL_ROLE_CHALLENGER:
             self.ready[request.model] = request.version
+            self.sources[(request.model, "ready")] = request.source
         return replica_pb2.PrepareResponse(prepare_ms=5)
 
     async def Activate(
@@ -55,10 +59,12 @@ class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
             self.challengers[request.model] = request.version
             return replica_pb2.ActivateResponse()
         before = self.serving.get(request.model, "")
-        if before != request.version:
+        source = self.sources.get((request.model, "serving"))
+        if (before, source) != (request.version, request.source):
             if self.ready.pop(request.model, "") != request.version:
                 raise FailedPrecondition("not prepared")
             self.serving[request.model] = request.version
+            self.sources[(request.model, "serving")] = request.source
         return replica_pb2.ActivateResponse(swap_ms=0.5, from_version=before, drained_requests=1)
 
     async def Abort(
@@ -68,6 +74,9 @@ class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
         if request.role == reload_pb2.MODEL_ROLE_CHALLENGER:
             slot = self.challengers
         slot.pop(request.model, None)
+        if request.removed:
+            self.serving.pop(request.model, None)
+            self.sources.pop((request.model, "serving"), None)
         return replica_pb2.AbortResponse()
 
     async def GetState(
@@ -93,6 +102,7 @@ class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
             role=reload_pb2.MODEL_ROLE_CHAMPION,
             version=self.serving[model],
             state=reload_pb2.MODEL_STATE_SERVING,
+            source=self.sources.get((model, "serving"), ""),
         )
         if self.first_answer_at:
             slot.first_answer_at.FromDatetime(self.first_answer_at.astimezone(UTC))

@@ -70,7 +70,15 @@ class Canaries:
             version, champion = _sides(registered)
             now = self._parts.clock.now()
             canary = Canary(
-                request_id, model, version, champion, plan, now, now, reason="it begins"
+                request_id,
+                model,
+                version,
+                champion,
+                plan,
+                now,
+                now,
+                reason="it begins",
+                created_at=registered.created_at,
             )
             # The canary is recorded before it does anything, so it is resumed after a crash.
             await self._parts.registry.tag_model(model, TAG_CANARY, canary.to_json())
@@ -79,10 +87,12 @@ class Canaries:
 
     async def get(self, model: str) -> Canary:
         """Return the latest canary of a model. Raises NotFound when there was none."""
-        steps = self._steps.get(model)
-        if steps is not None:
-            return steps.canary
-        latest = self._latest(await registered_model(self._parts.registry, model))
+        try:
+            latest = self._latest(await registered_model(self._parts.registry, model))
+        except Unavailable:
+            if model not in self._steps:
+                raise
+            return self._steps[model].canary
         if latest is None:
             raise NotFound(f"{model} has had no canary")
         return latest
@@ -97,7 +107,9 @@ class Canaries:
             if canary.state not in (CanaryState.RUNNING, CanaryState.PAUSED):
                 return canary
             await self._cancel(model)
-            steps = self._steps.get(model) or CanarySteps(self._parts, canary)
+            steps = self._steps.get(model)
+            if steps is None or steps.canary.created_at != canary.created_at:
+                steps = CanarySteps(self._parts, canary)
             if steps.canary.state in (CanaryState.RUNNING, CanaryState.PAUSED):
                 step = f"step {canary.step + 1} of {len(canary.plan.steps)}"
                 await steps.end(CanaryState.STOPPED, f"stopped at {step}, as asked")
@@ -129,7 +141,9 @@ class Canaries:
 
     def _latest(self, registered: RegisteredModel) -> Canary | None:
         steps = self._steps.get(registered.name)
-        return steps.canary if steps is not None else _recorded(registered)
+        if steps is not None and steps.canary.concerns(registered):
+            return steps.canary
+        return _recorded(registered)
 
 
 def _recorded(model: RegisteredModel) -> Canary | None:

@@ -44,7 +44,7 @@ class Member:
         """Return the version of a model that it answers with; empty: none."""
         return self.state.serves(model) if self.state else ""
 
-    def lacks(self, serving: Mapping[str, VersionRef]) -> str:
+    def lacks(self, serving: Mapping[str, str]) -> str:
         """Say why it is not eligible; empty: it is. `serving`: the fleet's version by model."""
         if self.state is None:
             return f"does not answer: {self.why_away}"
@@ -52,21 +52,19 @@ class Member:
             return "is shutting down"
         if not self.state.serving:
             return "is starting"
-        for model, ref in sorted(serving.items()):
-            if not self.state.serving_ref(model).same(ref):
-                return f"{model}: {self._instead(model, ref)}, the fleet serves {ref.version}"
+        for model, version in sorted(serving.items()):
+            if self.serves(model) != version:
+                return f"{model}: {self._instead(model, version)}, the fleet serves {version}"
         return ""
 
-    def _instead(self, model: str, ref: VersionRef) -> str:
-        assert self.state is not None
+    def _instead(self, model: str, version: str) -> str:
         served = self.serves(model)
         now = f"serves version {served}" if served else "serves none"
-        if served == ref.version:
-            now += " of an earlier model of this name"
+        assert self.state is not None
         for slot in self.state.slots:
-            if slot.model == model and slot.ref.same(ref):
+            if (slot.model, slot.version) == (model, version):
                 step = f" at {slot.step}" if slot.step else ""
-                return f"{now}, version {ref.version} is {slot.state.name}{step}"
+                return f"{now}, version {version} is {slot.state.name}{step}"
         return now
 
 

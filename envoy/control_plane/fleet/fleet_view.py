@@ -1,7 +1,7 @@
 """The fleet, in the messages of the contract."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from control_plane.fleet.fleet import Fleet, Member
 from control_plane.fleet.gone_models import gone_models, gone_versions
@@ -15,6 +15,7 @@ from service_kit.model_registry.records import (
     PREVIOUS,
     SERVING,
     RegisteredModel,
+    VersionRef,
 )
 
 
@@ -44,6 +45,7 @@ def view_fleet(
     none has.
     """
     serving = {m.name: m.aliased(SERVING) for m in models if m.aliases.get(SERVING)}
+    numbers = {name: ref.version for name, ref in serving.items()}
     names = {model.name for model in models}
     versions = gone_versions(names, members)
     shown = [_model(model, why_not_yet(model.name)) for model in models]
@@ -53,8 +55,19 @@ def view_fleet(
     ]
     return reload_pb2.Fleet(
         models=sorted(shown, key=lambda model: model.name),
-        replicas=[_replica(member, member.lacks(serving)) for member in members],
+        replicas=[
+            _replica(member, member.lacks(numbers) or _outdated(member, serving))
+            for member in members
+        ],
     )
+
+
+def _outdated(member: Member, serving: Mapping[str, VersionRef]) -> str:
+    """Name a model whose replaced namesake the replica still serves; empty: there is none."""
+    for model, ref in sorted(serving.items()):
+        if member.state and not member.state.serving_ref(model).same(ref):
+            return f"{model}: serves version {ref.version} of an earlier model of this name"
+    return ""
 
 
 def _model(model: RegisteredModel, why_not_yet: str) -> reload_pb2.FleetModel:

@@ -135,7 +135,10 @@ class TwinPromotions:
         self._registry = registry
         self.count = 0
 
-    async def promote(self, model: str, version: str, expected_champion: str) -> Promoted:
+    async def promote(
+        self, model: str, version: str, expected_champion: str, *, serve: bool = True
+    ) -> Promoted:
+        assert serve, "the fleet is to serve what a canary promotes"
         aliases = self._registry.aliases
         if aliases[CHAMPION] not in (version, expected_champion):
             raise Aborted("another version became the Champion")
