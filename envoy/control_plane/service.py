@@ -26,6 +26,10 @@ from control_plane.reload.coordinator import ReloadCoordinator
 from control_plane.reload.pending_switches import PendingSwitches
 from control_plane.reload.repairs import Repairs
 from control_plane.reload.upkeep import Upkeep
+from control_plane.removal.model_removal import ModelRemoval, RemovalParts
+from control_plane.removal.other_services import GrpcServices
+from control_plane.removal.removed_models import SCHEMA as REMOVALS
+from control_plane.removal.removed_models import PostgresRemovals, RemovedModels
 from control_plane.servicer import ReloadServicer
 from control_plane.settings import ControlPlaneSettings
 from control_plane.traffic.envoy_targets import EnvoyTargets
@@ -51,7 +55,8 @@ class ControlPlane:
         self._fleet = Fleet(
             ReplicaConnections(discover(settings.replicas, settings.replicas_file), GrpcReplica)
         )
-        self._repairs = Repairs(self._registry, locks, timings)
+        removed = RemovedModels(PostgresRemovals(self._database))
+        self._repairs = Repairs(self._registry, locks, timings, removed.removed)
         marks, catalog = Marks(self._registry), Catalog(self._registry)
         self._discovery = DiscoveryServer()
         targets = EnvoyTargets(
@@ -94,12 +99,29 @@ class ControlPlane:
                 Judge(Rules(canary_p_value=settings.canary_p_value)),
             )
         )
+        self._services = GrpcServices(settings.training, settings.trigger)
+        self._removal = ModelRemoval(
+            RemovalParts(
+                self._registry,
+                self._services,
+                removed,
+                answers,
+                self._fleet,
+                catalog,
+                targets,
+                locks,
+                self._repairs,
+                self._canaries.forget,
+                timings,
+            )
+        )
         self._servicer = ReloadServicer(
             self._coordinator,
             FleetView(self._fleet, catalog),
             self._traffic,
             self._canaries,
             self._switches,
+            self._removal,
         )
         self._background: list[asyncio.Task[None]] = []
 
@@ -109,11 +131,12 @@ class ControlPlane:
 
     async def startup(self) -> None:
         # Nothing is waited for: Reload needs neither PostgreSQL nor a complete fleet.
-        schema = apply_schema(self._database, "control plane", SCHEMA, ANSWERS)
+        schema = apply_schema(self._database, "control plane", SCHEMA, ANSWERS, REMOVALS)
         self._background = [
             asyncio.create_task(schema),
             asyncio.create_task(self._upkeep.run()),
             asyncio.create_task(self._canaries.resume()),
+            asyncio.create_task(self._removal.resume()),
         ]
 
     async def drain(self) -> None:
@@ -126,9 +149,11 @@ class ControlPlane:
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._canaries.close()
         await self._switches.close()
+        await self._removal.close()
         await self._coordinator.close()
         await self._traffic.close()
         await self._repairs.close()
         await self._fleet.close()
+        await self._services.close()
         await self._registry.close()
         await self._database.close()

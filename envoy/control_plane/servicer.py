@@ -1,5 +1,6 @@
 """ReloadService: checks and translates messages, and nothing else."""
 
+from dataclasses import asdict
 from typing import Any
 
 from grpc import aio
@@ -10,6 +11,7 @@ from control_plane.canary.view import canary_message
 from control_plane.fleet.fleet_view import FleetView, view_fleet
 from control_plane.reload.coordinator import ReloadCoordinator, ReloadResult
 from control_plane.reload.pending_switches import PendingSwitches
+from control_plane.removal.model_removal import ModelRemoval
 from control_plane.topology import Split
 from control_plane.traffic.traffic_control import TrafficControl
 from mesh.v1 import reload_pb2, reload_pb2_grpc
@@ -28,7 +30,9 @@ class ReloadServicer(reload_pb2_grpc.ReloadServiceServicer):
         traffic: TrafficControl,
         canaries: Canaries,
         switches: PendingSwitches,
+        removal: ModelRemoval,
     ) -> None:
+        self._removal = removal
         self._switches = switches
         self._coordinator = coordinator
         self._fleet = fleet
@@ -46,6 +50,13 @@ class ReloadServicer(reload_pb2_grpc.ReloadServiceServicer):
     ) -> reload_pb2.ReloadResponse:
         model, request_id = check_model_name(request.model), check_request_id(request.request_id)
         return _response(await self._coordinator.rollback(model, request_id))
+
+    async def RemoveModel(
+        self, request: reload_pb2.RemoveModelRequest, context: Context
+    ) -> reload_pb2.RemoveModelResponse:
+        model, request_id = check_model_name(request.model), check_request_id(request.request_id)
+        removed = await self._removal.remove(model, request.with_rows, request_id)
+        return reload_pb2.RemoveModelResponse(**asdict(removed))
 
     async def GetFleet(
         self, request: reload_pb2.GetFleetRequest, context: Context

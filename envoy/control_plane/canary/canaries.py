@@ -116,6 +116,12 @@ class Canaries:
             self._steps[model] = steps
             return steps.canary
 
+    async def forget(self, model: str) -> None:
+        """Stop working on the canary of a model that is removed, and forget it."""
+        async with self._locks.of(model):
+            await self._cancel(model)
+            self._steps.pop(model, None)
+
     async def close(self) -> None:
         """Stop working on every canary; the next control plane goes on with them."""
         await asyncio.gather(*(self._cancel(model) for model in list(self._tasks)))

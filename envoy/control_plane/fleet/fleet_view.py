@@ -53,8 +53,9 @@ def view_fleet(
         reload_pb2.FleetModel(name=name, serving_version=versions[name], detail=detail)
         for name, detail in gone_models(names, members).items()
     ]
+    shown.sort(key=lambda model: model.name)
     return reload_pb2.Fleet(
-        models=sorted(shown, key=lambda model: model.name),
+        models=shown,
         replicas=[
             _replica(member, member.lacks(numbers) or _outdated(member, serving))
             for member in members

@@ -169,9 +169,7 @@ class VersionChange:
     async def _prepare_again(self, member: Member) -> None:
         """Prepare once more: a replica that restarted has lost the version that it prepared."""
         try:
-            await member.client.prepare(
-                self._model, self._ref, self._role, self._timings.forward_s
-            )
+            await member.client.prepare(self._model, self._ref, self._role, self._timings.forward_s)
         except ReplicaError as error:
             extra = self._extra(member) | {"why": str(error)}
             log.warning("not prepared again yet", extra=extra)

@@ -32,7 +32,8 @@ class Gap:
 
 def gap_of(model: RegisteredModel) -> Gap | None:
     """Return the gap of a model; None: the fleet serves the Champion, or nothing was promoted."""
-    name, serving, champion = model.name, *map(model.aliases.get, (SERVING, CHAMPION))
+    name, serving = model.name, model.aliases.get(SERVING, "")
+    champion = model.aliases.get(CHAMPION, "")
     if not champion:
         return _without_champion(model, serving)
     if serving == champion:

@@ -225,9 +225,7 @@ class ReloadCoordinator:
         # Replicas that could not activate the version lose their traffic before the caller is
         # answered, so from then on only the new version answers.
         after = await self._fleet.members()
-        self._targets.update(
-            await self._catalog.read(), after, now_serving={model: target.version}
-        )
+        self._targets.update(await self._catalog.read(), after, now_serving={model: target.version})
         await self._targets.settled()
         if not any(replica.current for replica in replicas):
             raise Unavailable(

@@ -3,10 +3,17 @@ another version, or were left behind by a change that was broken off."""
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from control_plane.changes.model_locks import ModelLocks
-from control_plane.fleet.replica_client import ReplicaClient, ReplicaError, Role, SlotState
+from control_plane.fleet.replica_client import (
+    ReplicaClient,
+    ReplicaError,
+    ReplicaState,
+    Role,
+    SlotState,
+)
 from control_plane.fleet.version_change import Timings
 from control_plane.models.registry_protocol import ModelRegistry
 from control_plane.models.stored_split import stored_split_of
@@ -30,7 +37,15 @@ class _Backoff:
 class Repairs:
     """Runs at most one repair for each replica and model, with growing pauses while it fails."""
 
-    def __init__(self, registry: ModelRegistry, locks: ModelLocks, timings: Timings) -> None:
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        locks: ModelLocks,
+        timings: Timings,
+        removed: Callable[[str, VersionRef], bool] = lambda model, ref: False,
+    ) -> None:
+        """`removed(model, ref)`: the version belongs to a model that was removed."""
+        self._removed = removed
         self._registry = registry
         self._locks = locks
         self._timings = timings
@@ -51,6 +66,10 @@ class Repairs:
         task = asyncio.create_task(self._repair(replica, model, backoff))
         self._tasks[key] = task
         task.add_done_callback(lambda _: self._tasks.pop(key, None))
+
+    def is_removed(self, model: str, ref: VersionRef) -> bool:
+        """Return whether a version belongs to a model that was removed."""
+        return self._removed(model, ref)
 
     async def stop(self, model: str) -> None:
         """Cancel the repairs of a model: the whole fleet is about to change."""
@@ -87,6 +106,9 @@ class Repairs:
         async with self._locks.of(model):
             registered = await self._registry.find_model(model)
             state = await replica.state(STATE_TIMEOUT_S)
+            if registered is None:
+                await self._drop(replica, model, state)
+                return {}
             for role, ref in wanted_versions(registered).items():
                 ready = state.version(model, SlotState.READY, role)
                 if ready and not ready.same(ref):
@@ -98,9 +120,15 @@ class Repairs:
                     await replica.abort(model, served, role, self._timings.abort_s)
         return missing
 
-    async def _bring(
-        self, replica: ReplicaClient, model: str, ref: VersionRef, role: Role
-    ) -> None:
+    async def _drop(self, replica: ReplicaClient, model: str, state: ReplicaState) -> None:
+        """Drop all that the replica has of a model that was removed."""
+        for slot in state.slots:
+            if slot.model == model and self._removed(model, slot.ref):
+                await replica.abort(model, slot.ref, slot.role, self._timings.abort_s, removed=True)
+                extra = {"replica": replica.address, "model": model, "version": slot.version}
+                log.info("removed model dropped", extra=extra)
+
+    async def _bring(self, replica: ReplicaClient, model: str, ref: VersionRef, role: Role) -> None:
         timings = self._timings
         try:
             await replica.prepare(model, ref, role, timings.prepare_s)
@@ -112,8 +140,6 @@ class Repairs:
         log.info("replica repaired", extra=extra | {"role": role.name})
 
 
-def wanted_versions(model: RegisteredModel | None) -> dict[Role, VersionRef]:
+def wanted_versions(model: RegisteredModel) -> dict[Role, VersionRef]:
     """Return the version that each slot of a replica is to serve; empty: none."""
-    if model is None:
-        return {Role.CHAMPION: VersionRef(), Role.CHALLENGER: VersionRef()}
     return {Role.CHAMPION: model.aliased(SERVING), Role.CHALLENGER: stored_split_of(model).ref}

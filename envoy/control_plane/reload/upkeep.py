@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 from control_plane.changes.model_locks import ModelLocks
@@ -95,6 +95,16 @@ class Upkeep:
                 if _needs_repair(member, model):
                     self._repairs.ensure(member.client, model.name)
             await self._note(model.name, serving, healthy)
+        self._drop_removed({model.name for model in models}, healthy)
+
+    def _drop_removed(self, registered: Collection[str], members: Sequence[Member]) -> None:
+        """Have replicas that were away when a model was removed drop it."""
+        for member in members:
+            for slot in member.state.slots if member.state else ():
+                if slot.model in registered or self._locks.taken(slot.model):
+                    continue
+                if self._repairs.is_removed(slot.model, slot.ref):
+                    self._repairs.ensure(member.client, slot.model)
 
     async def _note(self, model: str, ref: VersionRef, members: Sequence[Member]) -> None:
         if any(member.state and member.state.serving_ref(model).same(ref) for member in members):

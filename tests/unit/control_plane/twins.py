@@ -81,7 +81,9 @@ class TwinReplica:
     async def state(self, timeout_s: float) -> ReplicaState:
         self._answer()
         slots = [
-            _slot(model, version, SlotState.SERVING, first_answer_at=self.first_answers.get(version))
+            _slot(
+                model, version, SlotState.SERVING, first_answer_at=self.first_answers.get(version)
+            )
             for model, version in self.serving.items()
         ]
         slots += [_slot(model, version, SlotState.READY) for model, version in self.ready.items()]
@@ -158,9 +160,11 @@ def _text(ref: VersionRef) -> str:
     return f"{ref.version}@{ref.source}" if ref.source else ref.version
 
 
-def _slot(model: str, text: str, state: SlotState, *role: Role, **fields: Any) -> Slot:
+def _slot(
+    model: str, text: str, state: SlotState, role: Role = Role.CHAMPION, **fields: Any
+) -> Slot:
     version, _, source = text.partition("@")
-    return Slot(model, version, state, *role, source=source, **fields)
+    return Slot(model, version, state, role, source=source, **fields)
 
 
 class TwinRegistry:
@@ -178,12 +182,14 @@ class TwinRegistry:
         self.refused_aliases = 0
         """Writes of aliases that are still to fail."""
 
+        self.deleted = False
+        self.refused_deletions = 0
         self.hold_tags: asyncio.Event | None = None
         """Event until which no tag of the model is written; None: there is nothing to wait for."""
 
     async def find_model(self, name: str) -> RegisteredModel | None:
         self._answer()
-        if name != self.model:
+        if name != self.model or self.deleted:
             return None
         return RegisteredModel(
             name,
@@ -197,6 +203,7 @@ class TwinRegistry:
         """Delete the model and make it anew with other versions."""
         self.created_at, self.sources, self.aliases = created_at, sources, dict(aliases)
         self.model_tags, self.tags = {}, {version: {} for version in sources}
+        self.deleted = False
 
     def promote(self, version: str, serve: bool) -> None:
         """Make a version the Champion as service_kit.model_registry.promotion does."""
@@ -214,6 +221,22 @@ class TwinRegistry:
             raise NotFound("no such version")
         source = self.sources.get(version, "")
         return ModelVersion(name, version, "run", source, dict(self.tags[version]))
+
+    async def list_versions(self, name: str) -> list[ModelVersion]:
+        self._answer()
+        return [await self.get_version(name, version) for version in self.tags]
+
+    async def delete_version(self, version: ModelVersion) -> None:
+        self._answer()
+        if self.refused_deletions:
+            self.refused_deletions -= 1
+            raise Unavailable("MLflow answered 503")
+        del self.tags[version.version]
+
+    async def delete_model(self, name: str) -> None:
+        self._answer()
+        assert not self.tags, "its versions and their files go first"
+        self.deleted = True
 
     async def set_alias(self, name: str, alias: str, version: str) -> None:
         self._answer()
@@ -245,8 +268,12 @@ class TwinDemotions:
         self.registry = registry
         self.failure: Exception | None = None
         self.count = 0
+        self.hold: asyncio.Event | None = None
+        """Event until which no demotion goes on; None: there is nothing to wait for."""
 
     async def demote(self, model: str, expected_champion: str, previous: str) -> Promoted:
+        if self.hold:
+            await self.hold.wait()
         if self.failure:
             raise self.failure
         aliases = self.registry.aliases

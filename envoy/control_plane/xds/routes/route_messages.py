@@ -219,7 +219,7 @@ def _cors(origins: tuple[str, ...]) -> dict[str, Any]:
         return {}
     policy = CorsPolicy(
         allow_origin_string_match=[_origin(origin) for origin in origins],
-        allow_methods="GET, POST, PUT, OPTIONS",
+        allow_methods="GET, POST, PUT, DELETE, OPTIONS",
         allow_headers="content-type, x-grpc-web, x-user-agent, grpc-timeout, x-mesh-key",
         expose_headers="grpc-status, grpc-message, grpc-status-details-bin, x-request-id",
         max_age="86400",

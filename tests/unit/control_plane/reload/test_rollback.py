@@ -53,7 +53,9 @@ async def test_the_same_request_after_a_restart_does_not_roll_back_twice() -> No
     assert mesh.served == ["1", "1"]
 
 
-async def test_the_same_request_after_a_restart_does_not_roll_back_twice_without_its_answer() -> None:
+async def test_the_same_request_after_a_restart_does_not_roll_back_twice_without_its_answer() -> (
+    None
+):
     mesh = mesh_with_a_previous_champion()
     await mesh.coordinator.rollback("reviews", "a")
     mesh.answers.kept.clear()
