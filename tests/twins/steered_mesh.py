@@ -19,6 +19,7 @@ from tests.real_parts.envoy import RunningEnvoy, running_envoy
 from tests.real_parts.mlflow_server import create_versions, forget_models
 from tests.real_parts.postgres import free_port
 from tests.real_parts.waiting import until_async
+from tests.twins.toy_jobs_and_rows import JobsAndRows, jobs_and_rows_server
 from tests.twins.toy_replica import SteeredReplica, replica_server
 from tests.twins.toy_services import stop_at_once
 
@@ -36,6 +37,7 @@ class SteeredMesh:
     envoy: RunningEnvoy
     settings: ControlPlaneSettings
     control: GrpcServer
+    services: JobsAndRows
     killed: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def new_version(self, model: str) -> str:
@@ -108,12 +110,14 @@ async def steered_mesh(
     await forget_models(mlflow_url)
     replicas = [SteeredReplica(f"r{number}") for number in range(1, size + 1)]
     async with AsyncExitStack() as stack:
+        services = JobsAndRows()
+        others = await stack.enter_async_context(jobs_and_rows_server(services))
         servers = [await stack.enter_async_context(replica_server(r)) for r in replicas]
         settings = ControlPlaneSettings(
             port=free_port(),
             replicas=tuple(server.address for server in servers),
-            training="127.0.0.1:1",
-            trigger="127.0.0.1:1",
+            training=others.address,
+            trigger=others.address,
             envoy_port=free_port(),
             mlflow_url=mlflow_url,
             database_url=postgres_url,
@@ -147,6 +151,7 @@ async def steered_mesh(
             envoy,
             settings,
             control,
+            services,
         )
         try:
             yield mesh

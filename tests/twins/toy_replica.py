@@ -24,7 +24,7 @@ class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
         self.serving: dict[str, str] = {}
         self.ready: dict[str, str] = {}
         self.sources: dict[tuple[str, str], str] = {}
-        """Source of the version of a model in a slot ("serving", "ready"), as the caller named it."""
+        """Source of the version of a model in a slot ("serving", "ready")."""
 
         self.challengers: dict[str, str] = {}
         self.mirrored: Counter[str] = Counter()

@@ -12,8 +12,8 @@ def gone_models(registered: Collection[str], members: Sequence[Member]) -> dict[
     Call it only with names that MLflow has answered: a registry that is away has lost nothing.
     """
     return {
-        model: f"MLflow has no model {model} any more: it was deleted or renamed there. Replicas go "
-        f"on answering with version {version}; `mesh train {model}` makes it anew, and "
+        model: f"MLflow has no model {model} any more: it was deleted or renamed there. Replicas "
+        f"go on answering with version {version}; `mesh train {model}` makes it anew, and "
         f"`mesh remove {model}` unloads it"
         for model, version in sorted(gone_versions(registered, members).items())
     }

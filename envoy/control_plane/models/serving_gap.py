@@ -43,14 +43,14 @@ def gap_of(model: RegisteredModel) -> Gap | None:
     if chosen.how == RELOAD:
         return Gap(
             GapKind.PINNED,
-            f"version {serving} was chosen by a Reload with a version, so it stays although version "
-            f"{champion} is the Champion; `mesh reload {name}` serves the Champion",
+            f"version {serving} was chosen by a Reload with a version, so it stays although "
+            f"version {champion} is the Champion; `mesh reload {name}` serves the Champion",
         )
     if chosen.how == ROLLBACK:
         return Gap(
             GapKind.ROLLBACK,
-            f"a rollback to version {serving} was broken off before version {champion} ceased to be "
-            "the Champion; the control plane completes it",
+            f"a rollback to version {serving} was broken off before version {champion} ceased to "
+            "be the Champion; the control plane completes it",
         )
     if promotion is None:
         return Gap(

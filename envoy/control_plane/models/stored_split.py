@@ -3,7 +3,7 @@ control plane's process."""
 
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from control_plane.topology import ALL_TO_THE_CHAMPION, Split
 from service_kit.model_registry.records import SERVING, RegisteredModel, VersionRef
@@ -18,7 +18,7 @@ class StoredSplit:
     """The split that was set, and the version that is the Challenger in it; empty: none."""
 
     split: Split = ALL_TO_THE_CHAMPION
-    ref: VersionRef = VersionRef()
+    ref: VersionRef = field(default_factory=VersionRef)
 
     @property
     def version(self) -> str:

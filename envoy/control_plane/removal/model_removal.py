@@ -172,8 +172,8 @@ class ModelRemoval:
                     await asyncio.sleep(PAUSE_S)
         except TimeoutError:
             raise Unavailable(
-                f"a training of {model} was cancelled and has not ended within {JOBS_END_S:g} s, so "
-                "the model is not removed yet; the same request goes on with it",
+                f"a training of {model} was cancelled and has not ended within {JOBS_END_S:g} s, "
+                "so the model is not removed yet; the same request goes on with it",
                 5.0,
             ) from None
 

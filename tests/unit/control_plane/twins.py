@@ -1,336 +1,43 @@
-"""In-memory twins of the parts around the control plane: replica, registry, demotions, Envoy."""
+"""A control plane over in-memory twins of the parts around it."""
 
 import asyncio
-import json
-from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
-from control_plane.changes.answer_store import StoredAnswer
 from control_plane.changes.model_locks import ModelLocks
 from control_plane.changes.version_marks import Marks
 from control_plane.fleet.fleet import Fleet
-from control_plane.fleet.replica_client import (
-    Activated,
-    Prepared,
-    ReplicaAway,
-    ReplicaState,
-    Role,
-    Slot,
-    SlotState,
-    StepFailed,
-)
 from control_plane.fleet.version_change import Timings
 from control_plane.models.catalog import Catalog
 from control_plane.reload.coordinator import ReloadCoordinator
 from control_plane.reload.pending_switches import PendingSwitches
 from control_plane.reload.repairs import Repairs
 from control_plane.reload.upkeep import Upkeep
-from control_plane.topology import Address, MeshTopology
 from control_plane.traffic.envoy_targets import EnvoyTargets
 from control_plane.traffic.traffic_control import TrafficControl
-from service_kit.errors import Aborted, NotFound, Unavailable
-from service_kit.model_registry.promotion import Promoted
-from service_kit.model_registry.promoted import TAG_PROMOTED, promoted_tag
-from service_kit.model_registry.records import (
-    CHAMPION,
-    PREVIOUS,
-    ModelVersion,
-    RegisteredModel,
-    VersionRef,
+from tests.unit.control_plane.twin_parts import (
+    TOPOLOGY,
+    TwinAnswers,
+    TwinDemotions,
+    TwinEnvoy,
+    TwinRegistry,
 )
+from tests.unit.control_plane.twin_replica import KILLED, TwinReplica
+
+__all__ = [
+    "KILLED",
+    "QUICK",
+    "TOPOLOGY",
+    "TwinAnswers",
+    "TwinDemotions",
+    "TwinEnvoy",
+    "TwinMesh",
+    "TwinRegistry",
+    "TwinReplica",
+    "moment",
+    "two_replicas",
+]
 
 QUICK = Timings(prepare_s=1, activate_s=0.2, forward_s=0.5, abort_s=0.2, record_s=0.3, pause_s=0.01)
-KILLED = "killed"
-TOPOLOGY = MeshTopology((), Address("t", 1), Address("d", 1), Address("c", 1))
-
-
-class TwinReplica:
-    """Acts as a replica without models. A test makes it fail at a step.
-
-    A version is its number, or `NUMBER@SOURCE` when the replica knows the source.
-    """
-
-    def __init__(self, name: str, **serving: str) -> None:
-        self.name = name
-        self.address = f"{name}:1"
-        self.serving = dict(serving)
-        self.ready: dict[str, str] = {}
-        self.challengers: dict[str, str] = {}
-        self.step = ""
-        self.http_port = self.unary_port = 0
-        self.up = True
-        self.fail_at = ""
-        self.fail_activations = 0
-        self.killed_by_activate = False
-        self.gate: asyncio.Event | None = None
-        self.preparing = asyncio.Event()
-        self.first_answers: dict[str, datetime] = {}
-        self.calls: list[str] = []
-
-    def kill(self) -> None:
-        """Die, and lose the prepared versions."""
-        self.up = False
-        self.ready.clear()
-
-    def restart(self, serving: dict[str, str]) -> None:
-        """Come back and serve these versions, by model."""
-        self.up, self.fail_at, self.killed_by_activate = True, "", False
-        self.serving, self.challengers = dict(serving), {}
-
-    async def state(self, timeout_s: float) -> ReplicaState:
-        self._answer()
-        slots = [
-            _slot(
-                model, version, SlotState.SERVING, first_answer_at=self.first_answers.get(version)
-            )
-            for model, version in self.serving.items()
-        ]
-        slots += [_slot(model, version, SlotState.READY) for model, version in self.ready.items()]
-        slots += [
-            _slot(model, version, SlotState.SERVING, Role.CHALLENGER)
-            for model, version in self.challengers.items()
-        ]
-        if self.step:
-            slots.append(Slot("reviews", "2", SlotState.PREPARING, step=self.step))
-        return ReplicaState(
-            self.name, "cpu", tuple(slots), http_port=self.http_port, unary_port=self.unary_port
-        )
-
-    async def prepare(self, model: str, ref: VersionRef, role: Role, timeout_s: float) -> Prepared:
-        self._answer()
-        version = _text(ref)
-        self.calls.append(f"prepare {version}")
-        self.preparing.set()
-        if self.gate:
-            await self.gate.wait()
-        if self.fail_at == KILLED:
-            self.kill()
-            raise ReplicaAway("connection reset")
-        if self.fail_at:
-            raise StepFailed(self.fail_at, "it broke")
-        if role is Role.CHAMPION and self.serving.get(model) != version:
-            self.ready[model] = version
-        return Prepared(12.0)
-
-    async def activate(
-        self, model: str, ref: VersionRef, role: Role, timeout_s: float
-    ) -> Activated:
-        self._answer()
-        version = _text(ref)
-        self.calls.append(f"activate {version}")
-        if self.killed_by_activate:
-            self.kill()
-            raise ReplicaAway("connection reset")
-        if self.fail_activations:
-            self.fail_activations -= 1
-            raise StepFailed("activate", "it broke")
-        if role is Role.CHALLENGER:
-            before, self.challengers[model] = self.challengers.get(model, ""), version
-            return Activated(0.1, before, 0)
-        before = self.serving.get(model, "")
-        if before != version:
-            if self.ready.pop(model, "") != version:
-                raise StepFailed("activate", f"{version} is not prepared")
-            self.serving[model] = version
-        return Activated(0.1, before, 3)
-
-    async def abort(
-        self, model: str, ref: VersionRef, role: Role, timeout_s: float, removed: bool = False
-    ) -> None:
-        self._answer()
-        version = _text(ref)
-        self.calls.append(f"abort {version}")
-        slots = [self.challengers] if role is Role.CHALLENGER else [self.ready]
-        if removed and role is Role.CHAMPION:
-            slots.append(self.serving)
-        for slot in slots:
-            if slot.get(model) == version:
-                del slot[model]
-
-    async def close(self) -> None:
-        return
-
-    def _answer(self) -> None:
-        if not self.up:
-            raise ReplicaAway("connection refused")
-
-
-def _text(ref: VersionRef) -> str:
-    return f"{ref.version}@{ref.source}" if ref.source else ref.version
-
-
-def _slot(
-    model: str, text: str, state: SlotState, role: Role = Role.CHAMPION, **fields: Any
-) -> Slot:
-    version, _, source = text.partition("@")
-    return Slot(model, version, state, role, source=source, **fields)
-
-
-class TwinRegistry:
-    """A registry with one model."""
-
-    def __init__(self, **aliases: str) -> None:
-        self.model = "reviews"
-        self.aliases = dict(aliases)
-        self.model_tags: dict[str, str] = {}
-        self.sources: dict[str, str] = {}
-        self.created_at = 1
-        self.tags: dict[str, dict[str, str]] = {str(n + 1): {} for n in range(3)}
-        self.up = True
-        self.refused_calls = 0
-        self.refused_aliases = 0
-        """Writes of aliases that are still to fail."""
-
-        self.deleted = False
-        self.refused_deletions = 0
-        self.hold_tags: asyncio.Event | None = None
-        """Event until which no tag of the model is written; None: there is nothing to wait for."""
-
-    async def find_model(self, name: str) -> RegisteredModel | None:
-        self._answer()
-        if name != self.model or self.deleted:
-            return None
-        return RegisteredModel(
-            name,
-            dict(self.aliases),
-            dict(self.model_tags),
-            dict(self.sources),
-            self.created_at,
-        )
-
-    def replace(self, created_at: int, sources: dict[str, str], **aliases: str) -> None:
-        """Delete the model and make it anew with other versions."""
-        self.created_at, self.sources, self.aliases = created_at, sources, dict(aliases)
-        self.model_tags, self.tags = {}, {version: {} for version in sources}
-        self.deleted = False
-
-    def promote(self, version: str, serve: bool) -> None:
-        """Make a version the Champion as service_kit.model_registry.promotion does."""
-        model = RegisteredModel(self.model, dict(self.aliases), dict(self.model_tags))
-        self.model_tags[TAG_PROMOTED] = promoted_tag(model, version, serve)
-        self.aliases[CHAMPION] = version
-
-    async def list_models(self) -> list[RegisteredModel]:
-        found = await self.find_model(self.model)
-        return [found] if found else []
-
-    async def get_version(self, name: str, version: str) -> ModelVersion:
-        self._answer()
-        if name != self.model or version not in self.tags:
-            raise NotFound("no such version")
-        source = self.sources.get(version, "")
-        return ModelVersion(name, version, "run", source, dict(self.tags[version]))
-
-    async def list_versions(self, name: str) -> list[ModelVersion]:
-        self._answer()
-        return [await self.get_version(name, version) for version in self.tags]
-
-    async def delete_version(self, version: ModelVersion) -> None:
-        self._answer()
-        if self.refused_deletions:
-            self.refused_deletions -= 1
-            raise Unavailable("MLflow answered 503")
-        del self.tags[version.version]
-
-    async def delete_model(self, name: str) -> None:
-        self._answer()
-        assert not self.tags, "its versions and their files go first"
-        self.deleted = True
-
-    async def set_alias(self, name: str, alias: str, version: str) -> None:
-        self._answer()
-        if self.refused_aliases:
-            self.refused_aliases -= 1
-            raise Unavailable("MLflow answered 503")
-        self.aliases[alias] = version
-
-    async def tag_version(self, name: str, version: str, key: str, value: str) -> None:
-        self._answer()
-        self.tags[version][key] = value
-
-    async def tag_model(self, name: str, key: str, value: str) -> None:
-        if self.hold_tags:
-            await self.hold_tags.wait()
-        self._answer()
-        self.model_tags[key] = value
-
-    def _answer(self) -> None:
-        if not self.up:
-            self.refused_calls += 1
-            raise Unavailable("MLflow is away")
-
-
-class TwinDemotions:
-    """Demotes in a TwinRegistry, or fails."""
-
-    def __init__(self, registry: TwinRegistry) -> None:
-        self.registry = registry
-        self.failure: Exception | None = None
-        self.count = 0
-        self.hold: asyncio.Event | None = None
-        """Event until which no demotion goes on; None: there is nothing to wait for."""
-
-    async def demote(self, model: str, expected_champion: str, previous: str) -> Promoted:
-        if self.hold:
-            await self.hold.wait()
-        if self.failure:
-            raise self.failure
-        aliases = self.registry.aliases
-        if aliases[CHAMPION] not in (expected_champion, previous):
-            raise Aborted("another Champion")
-        self.count += aliases[CHAMPION] == expected_champion
-        aliases[CHAMPION], aliases[PREVIOUS] = previous, expected_champion
-        return Promoted(previous, expected_champion, self.count)
-
-
-class TwinAnswers:
-    """An AnswerStore in memory."""
-
-    def __init__(self) -> None:
-        self.kept: dict[tuple[str, str], StoredAnswer] = {}
-        self.up = True
-
-    async def find(self, kind: str, request_id: str) -> StoredAnswer | None:
-        self._answer()
-        return self.kept.get((kind, request_id))
-
-    async def keep(self, kind: str, request_id: str, answer: StoredAnswer) -> None:
-        self._answer()
-        plain = json.loads(json.dumps(answer.answer))
-        self.kept[(kind, request_id)] = replace(answer, answer=plain)
-
-    def _answer(self) -> None:
-        if not self.up:
-            raise Unavailable("PostgreSQL is away")
-
-
-class TwinEnvoy:
-    """Takes every configuration."""
-
-    def __init__(self) -> None:
-        self.topology = TOPOLOGY
-
-    @property
-    def replicas(self) -> list[str]:
-        """Hosts that get traffic."""
-        return [address.host for address in self.topology.replicas]
-
-    @property
-    def http_listeners(self) -> list[str]:
-        """Addresses that get traffic over HTTP."""
-        return [str(address) for address in self.topology.replicas_http]
-
-    @property
-    def unary(self) -> list[str]:
-        """Addresses that get unary calls over HTTP/1.1."""
-        return [str(address) for address in self.topology.replicas_unary]
-
-    def publish(self, topology: MeshTopology) -> None:
-        self.topology = topology
-
-    async def settled(self, timeout_s: float) -> bool:
-        return True
 
 
 class TwinMesh:

@@ -1,6 +1,7 @@
 """Champion and Serving never stay apart, unless somebody wants them to."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -81,7 +82,7 @@ async def test_pauses_between_attempts_grow(monkeypatch: pytest.MonkeyPatch) -> 
     while len(tried) < 4:
         switches.look_at(model)
         await asyncio.sleep(0.001)
-    pauses = [after - before for before, after in zip(tried, tried[1:], strict=False)]
+    pauses = [after - before for before, after in pairwise(tried)]
     assert [pause >= at_least for pause, at_least in zip(pauses, (0.02, 0.04, 0.08), strict=True)]
     assert pauses[2] > pauses[0]
     assert switches.why("reviews") == "no replica answers"

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 
 from control_plane.changes.model_locks import ModelLocks
+from control_plane.changes.version_marks import Marks
 from control_plane.reload.repairs import Repairs
 from control_plane.reload.upkeep import Upkeep
-from control_plane.changes.version_marks import Marks
 from control_plane.removal.model_removal import ModelRemoval, RemovalParts
 from control_plane.removal.removed_models import Removal, RemovedModels
 from service_kit.errors import Unavailable
