@@ -1,7 +1,9 @@
 """Puts the control plane together; starts and stops its parts."""
 
 import asyncio
+import socket
 import time
+import uuid
 from collections.abc import Sequence
 
 from grpc import aio
@@ -18,10 +20,12 @@ from control_plane.fleet.connections import ReplicaConnections
 from control_plane.fleet.discovery import discover
 from control_plane.fleet.fleet import Fleet
 from control_plane.fleet.fleet_view import FleetView
-from control_plane.fleet.grpc_replica import GrpcReplica
 from control_plane.fleet.version_change import Timings
+from control_plane.leadership.fenced import FencedRegistry, FencedReplica
+from control_plane.leadership.leadership import Leadership
+from control_plane.leadership.lease import SCHEMA as LEADER
+from control_plane.leadership.lease import Holder, PostgresLease
 from control_plane.models.catalog import Catalog
-from control_plane.models.sourced_registry import SourcedRegistry
 from control_plane.reload.coordinator import ReloadCoordinator
 from control_plane.reload.pending_switches import PendingSwitches
 from control_plane.reload.repairs import Repairs
@@ -49,11 +53,24 @@ class ControlPlane:
     def __init__(self, settings: ControlPlaneSettings) -> None:
         timings = Timings(prepare_s=settings.prepare_seconds)
         locks = ModelLocks()
-        self._registry = SourcedRegistry(settings.mlflow_url)
+        # Nothing else uses this connection, so that no other work holds up a renewal.
+        self._lease_database = Database(settings.database_url, "control-plane-lease", threads=1)
+        self._leadership = Leadership(
+            PostgresLease(self._lease_database),
+            Holder(uuid.uuid4().hex, f"{socket.gethostname()}:{settings.port}"),
+            time.monotonic,
+            self._begin_to_lead,
+            self._cease_to_lead,
+        )
+        confirm = self._leadership.confirm
+        self._registry = FencedRegistry(settings.mlflow_url, confirm)
         self._database = Database(settings.database_url, "control-plane", threads=2)
         answers = PostgresAnswers(self._database)
         self._fleet = Fleet(
-            ReplicaConnections(discover(settings.replicas, settings.replicas_file), GrpcReplica)
+            ReplicaConnections(
+                discover(settings.replicas, settings.replicas_file),
+                lambda address: FencedReplica(address, confirm),
+            )
         )
         removed = RemovedModels(PostgresRemovals(self._database))
         self._repairs = Repairs(self._registry, locks, timings, removed.removed)
@@ -85,6 +102,7 @@ class ControlPlane:
             targets,
             self._switches,
             settings.upkeep_seconds,
+            lambda: self._leadership.leads,
         )
         self._traffic = TrafficControl(
             self._registry, catalog, self._fleet, locks, targets, timings, answers
@@ -122,7 +140,9 @@ class ControlPlane:
             self._canaries,
             self._switches,
             self._removal,
+            self._leadership,
         )
+        self._leading: list[asyncio.Task[None]] = []
         self._background: list[asyncio.Task[None]] = []
 
     def register(self, server: aio.Server) -> None:
@@ -130,14 +150,31 @@ class ControlPlane:
         self._discovery.register(server)
 
     async def startup(self) -> None:
-        # Nothing is waited for: Reload needs neither PostgreSQL nor a complete fleet.
-        schema = apply_schema(self._database, "control plane", SCHEMA, ANSWERS, REMOVALS)
+        # Nothing is waited for: Envoy is told of the replicas while PostgreSQL is away.
+        schema = apply_schema(self._database, "control plane", SCHEMA, ANSWERS, REMOVALS, LEADER)
         self._background = [
             asyncio.create_task(schema),
             asyncio.create_task(self._upkeep.run()),
+            asyncio.create_task(self._leadership.run()),
+        ]
+
+    async def _begin_to_lead(self) -> None:
+        self._leading = [
             asyncio.create_task(self._canaries.resume()),
             asyncio.create_task(self._removal.resume()),
         ]
+
+    async def _cease_to_lead(self) -> None:
+        """Break off every change: the control plane that leads goes on with them."""
+        for task in self._leading:
+            task.cancel()
+        await asyncio.gather(*self._leading, return_exceptions=True)
+        await self._canaries.close()
+        await self._switches.close()
+        await self._removal.close()
+        await self._coordinator.close()
+        await self._traffic.close()
+        await self._repairs.close()
 
     async def drain(self) -> None:
         """End the streams to Envoy, which goes on with the configuration that it has."""
@@ -147,13 +184,10 @@ class ControlPlane:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        await self._canaries.close()
-        await self._switches.close()
-        await self._removal.close()
-        await self._coordinator.close()
-        await self._traffic.close()
-        await self._repairs.close()
+        await self._cease_to_lead()
+        await self._leadership.release()
         await self._fleet.close()
         await self._services.close()
         await self._registry.close()
         await self._database.close()
+        await self._lease_database.close()

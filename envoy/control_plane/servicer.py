@@ -9,6 +9,7 @@ from control_plane.canary.canaries import Canaries
 from control_plane.canary.record import Plan
 from control_plane.canary.view import canary_message
 from control_plane.fleet.fleet_view import FleetView, view_fleet
+from control_plane.leadership.leadership import Leadership
 from control_plane.reload.coordinator import ReloadCoordinator, ReloadResult
 from control_plane.reload.pending_switches import PendingSwitches
 from control_plane.removal.model_removal import ModelRemoval
@@ -31,7 +32,9 @@ class ReloadServicer(reload_pb2_grpc.ReloadServiceServicer):
         canaries: Canaries,
         switches: PendingSwitches,
         removal: ModelRemoval,
+        leadership: Leadership,
     ) -> None:
+        self._leadership = leadership
         self._removal = removal
         self._switches = switches
         self._coordinator = coordinator
@@ -42,18 +45,21 @@ class ReloadServicer(reload_pb2_grpc.ReloadServiceServicer):
     async def Reload(
         self, request: reload_pb2.ReloadRequest, context: Context
     ) -> reload_pb2.ReloadResponse:
+        await self._leadership.confirm()
         model, request_id = check_model_name(request.model), check_request_id(request.request_id)
         return _response(await self._coordinator.reload(model, request.version, request_id))
 
     async def Rollback(
         self, request: reload_pb2.RollbackRequest, context: Context
     ) -> reload_pb2.ReloadResponse:
+        await self._leadership.confirm()
         model, request_id = check_model_name(request.model), check_request_id(request.request_id)
         return _response(await self._coordinator.rollback(model, request_id))
 
     async def RemoveModel(
         self, request: reload_pb2.RemoveModelRequest, context: Context
     ) -> reload_pb2.RemoveModelResponse:
+        await self._leadership.confirm()
         model, request_id = check_model_name(request.model), check_request_id(request.request_id)
         removed = await self._removal.remove(model, request.with_rows, request_id)
         return reload_pb2.RemoveModelResponse(**asdict(removed))
@@ -72,6 +78,7 @@ class ReloadServicer(reload_pb2_grpc.ReloadServiceServicer):
     async def SetTraffic(
         self, request: reload_pb2.SetTrafficRequest, context: Context
     ) -> reload_pb2.Traffic:
+        await self._leadership.confirm()
         model = check_model_name(request.model)
         request_id = check_request_id(request.request_id)
         split = Split(request.champion_weight, request.challenger_weight, request.mirror_percent)
@@ -80,6 +87,7 @@ class ReloadServicer(reload_pb2_grpc.ReloadServiceServicer):
     async def StartCanary(
         self, request: reload_pb2.StartCanaryRequest, context: Context
     ) -> reload_pb2.Canary:
+        await self._leadership.confirm()
         model, request_id = check_model_name(request.model), check_request_id(request.request_id)
         plan = Plan(tuple(request.steps), request.step_seconds, request.mirror_percent)
         return canary_message(await self._canaries.start(model, plan, request_id))
@@ -92,6 +100,7 @@ class ReloadServicer(reload_pb2_grpc.ReloadServiceServicer):
     async def StopCanary(
         self, request: reload_pb2.StopCanaryRequest, context: Context
     ) -> reload_pb2.Canary:
+        await self._leadership.confirm()
         check_request_id(request.request_id)
         return canary_message(await self._canaries.stop(check_model_name(request.model)))
 

@@ -125,6 +125,7 @@ class Canaries:
     async def close(self) -> None:
         """Stop working on every canary; the next control plane goes on with them."""
         await asyncio.gather(*(self._cancel(model) for model in list(self._tasks)))
+        self._steps.clear()
 
     async def _registered_models(self) -> list[RegisteredModel]:
         extra, sleep = {"what": "running canaries"}, self._parts.clock.sleep

@@ -14,7 +14,7 @@ from tenacity import AsyncRetrying
 from control_plane.changes.retries import retrying
 from control_plane.fleet.fleet import Fleet, Member
 from control_plane.fleet.replica_client import ReplicaAway, ReplicaError, Role, StepFailed
-from service_kit.errors import Aborted
+from service_kit.errors import Aborted, NotLeading, Unavailable
 from service_kit.model_registry.records import VersionRef
 
 log = logging.getLogger(__name__)
@@ -203,7 +203,7 @@ async def abort_all(
     async def abort(member: Member) -> None:
         try:
             await member.client.abort(model, ref, role, timeout_s, removed)
-        except ReplicaError as error:
+        except (ReplicaError, NotLeading, Unavailable) as error:
             # The upkeep drops the version when the replica answers again.
             log.warning("not aborted", extra={"replica": member.name, "why": str(error)})
 

@@ -17,7 +17,7 @@ from control_plane.fleet.replica_client import (
 from control_plane.fleet.version_change import Timings
 from control_plane.models.registry_protocol import ModelRegistry
 from control_plane.models.stored_split import stored_split_of
-from service_kit.errors import Unavailable
+from service_kit.errors import NotLeading, Unavailable
 from service_kit.model_registry.records import SERVING, RegisteredModel, VersionRef
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class Repairs:
             for role, ref in (await self._diagnose(replica, model)).items():
                 await self._bring(replica, model, ref, role)
             backoff.failures = 0
-        except (ReplicaError, Unavailable) as error:
+        except (ReplicaError, Unavailable, NotLeading) as error:
             backoff.failures += 1
             pause_s = min(MAX_PAUSE_S, 2.0 ** (backoff.failures - 1))
             backoff.until = asyncio.get_running_loop().time() + pause_s

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 
 from control_plane.changes.model_locks import ModelLocks
@@ -40,7 +40,10 @@ class Upkeep:
         targets: EnvoyTargets,
         switches: PendingSwitches,
         interval_s: float = INTERVAL_S,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`leads`: whether this control plane changes things; else it only tells Envoy."""
+        self._leads = leads
         self._targets = targets
         self._switches = switches
         self._fleet = fleet
@@ -82,6 +85,8 @@ class Upkeep:
         # A decision that was made meanwhile rests on a later look at the fleet.
         if decisions == self._targets.decisions:
             self._targets.update(models, members)
+        if not self._leads():
+            return
         # A replica that is starting restores the served versions by itself.
         healthy = [member for member in members if member.healthy]
         for model in models:

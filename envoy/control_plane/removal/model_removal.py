@@ -18,7 +18,7 @@ from control_plane.reload.repairs import Repairs
 from control_plane.removal.other_services import OtherServices
 from control_plane.removal.removed_models import Removal, RemovedModels
 from control_plane.traffic.envoy_targets import EnvoyTargets
-from service_kit.errors import NotFound, Unavailable
+from service_kit.errors import MeshError, NotFound, Unavailable
 from service_kit.model_registry.records import ModelVersion, RegisteredModel
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,9 @@ class RemovalRegistry(Protocol):
 
     async def delete_version(self, version: ModelVersion) -> None:
         """Delete a version and its files."""
+
+    async def unregister(self, name: str, version: str) -> None:
+        """Delete a version, if it exists, and leave its files."""
 
     async def delete_model(self, name: str) -> None:
         """Delete a registered model, if it exists."""
@@ -154,12 +157,23 @@ class ModelRemoval:
         await parts.end_canary(model)
         if registered is not None:
             for version in await parts.registry.list_versions(model):
-                await parts.registry.delete_version(version)
+                await self._delete(version)
             await parts.registry.delete_model(model)
         away = await self._unload(removal)
         await parts.removed.save(replace(removal, done=True))
         log.info("model removed", extra={"model": model, "versions": list(removal.versions)})
         return RemovedModel(model, removal.versions, removal.rows_removed, away)
+
+    async def _delete(self, version: ModelVersion) -> None:
+        """Delete a version; files that lie where the mesh cannot delete them stay."""
+        try:
+            await self._parts.registry.delete_version(version)
+        except Unavailable:
+            raise
+        except MeshError as error:
+            extra = {"model": version.name, "version": version.version, "why": str(error)}
+            log.warning("its files stay", extra=extra)
+            await self._parts.registry.unregister(version.name, version.version)
 
     async def _end_jobs(self, model: str) -> None:
         """Cancel the model's jobs and wait for their ends: one that goes on registers a version."""

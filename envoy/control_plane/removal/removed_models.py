@@ -49,7 +49,7 @@ class RemovalStore(Protocol):
 
 
 class RemovedModels:
-    """The removals; `load` reads them once."""
+    """The removals; `load` reads them when this control plane begins to lead."""
 
     def __init__(self, store: RemovalStore) -> None:
         self._store = store
@@ -57,8 +57,8 @@ class RemovedModels:
 
     async def load(self) -> None:
         """Read the removals. Raises Unavailable."""
-        stored = {removal.model: removal for removal in await self._store.all()}
-        self._removals = stored | self._removals
+        # Another control plane may have gone on with those that this one knows.
+        self._removals |= {removal.model: removal for removal in await self._store.all()}
 
     async def save(self, removal: Removal) -> None:
         """Keep a removal. Raises Unavailable."""

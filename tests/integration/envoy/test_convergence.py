@@ -56,7 +56,7 @@ async def test_a_pinned_version_outlives_a_restart_of_the_control_plane(mesh: St
 async def test_a_model_made_anew_answers_with_its_own_version(mesh: SteeredMesh) -> None:
     model = "twice"
     first = await mesh.served(model)
-    body = {"requestId": "retrain__twice__1"}
+    body: dict[str, object] = {"requestId": "retrain__twice__1"}
     await mesh.post(f"/models/{model}:reload", body)
     old = mesh.replicas[0].sources[(model, "serving")]
     await forget_models(mesh.mlflow_url)

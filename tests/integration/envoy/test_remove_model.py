@@ -24,7 +24,8 @@ async def test_a_model_is_removed_with_all_that_belongs_to_it(mesh: SteeredMesh)
     second = await mesh.challenged(model)
     await mesh.split(model, 50, 50)
     jobs, rows = mesh.services.jobs, mesh.services.rows
-    jobs.add("job-1", model), jobs.add("job-2", model), jobs.add("job-3", other)
+    for job, owner in (("job-1", model), ("job-2", model), ("job-3", other)):
+        jobs.add(job, owner)
     rows.models |= {model, other}
     rows.tables |= {model, other}
 

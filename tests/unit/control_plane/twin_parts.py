@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from control_plane.changes.answer_store import StoredAnswer
 from control_plane.topology import Address, MeshTopology
-from service_kit.errors import Aborted, NotFound, Unavailable
+from service_kit.errors import Aborted, MeshError, NotFound, Unavailable
 from service_kit.model_registry.promoted import TAG_PROMOTED, promoted_tag
 from service_kit.model_registry.promotion import Promoted
 from service_kit.model_registry.records import CHAMPION, PREVIOUS, ModelVersion, RegisteredModel
@@ -78,7 +78,13 @@ class TwinRegistry:
         if self.refused_deletions:
             self.refused_deletions -= 1
             raise Unavailable("MLflow answered 503")
+        if self.sources.get(version.version, "").startswith("s3:"):
+            raise MeshError("artifacts at an s3: address cannot be read")
         del self.tags[version.version]
+
+    async def unregister(self, name: str, version: str) -> None:
+        self._answer()
+        self.tags.pop(version, None)
 
     async def delete_model(self, name: str) -> None:
         self._answer()

@@ -23,6 +23,13 @@ async def test_everything_of_the_model_ends() -> None:
     assert twin.services.has_table
 
 
+async def test_a_version_whose_files_lie_elsewhere_goes_and_leaves_them() -> None:
+    twin = served_model()
+    twin.registry.replace(1, {"1": "old", "2": "s3://elsewhere"}, Champion="1", Serving="1")
+    assert (await twin.removal.remove("reviews", False, "a")).versions == ("1", "2")
+    assert await twin.registry.find_model("reviews") is None
+
+
 async def test_rows_go_when_they_are_to_go() -> None:
     twin = served_model()
     assert (await twin.removal.remove("reviews", True, "a")).rows_removed
