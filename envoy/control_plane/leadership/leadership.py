@@ -72,8 +72,8 @@ class Leadership:
             await self._ask()
         if not self.leads:
             raise NotLeading(
-                f"the control plane at {self._name()} leads, and only it changes anything: this one "
-                "takes over when that one does not answer; send the same request again"
+                f"the control plane at {self._name()} leads, and only it changes anything; this "
+                "one takes over when that one does not answer: send the same request again"
             )
 
     async def release(self) -> None:

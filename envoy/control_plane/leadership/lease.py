@@ -52,7 +52,7 @@ class PostgresLease:
         def work(cursor: Cursor) -> Holder:
             cursor.execute(
                 "INSERT INTO mesh.leader AS held (holder, address, epoch, renewed_at)"
-                " VALUES (%s, %s, 1, clock_timestamp()) ON CONFLICT (only) DO UPDATE SET"
+                " VALUES (%s, %s, 1, clock_timestamp()) ON CONFLICT (one_row) DO UPDATE SET"
                 " holder = EXCLUDED.holder, address = EXCLUDED.address,"
                 " epoch = held.epoch + (held.holder <> EXCLUDED.holder)::integer,"
                 " renewed_at = clock_timestamp() WHERE held.holder = EXCLUDED.holder"

@@ -42,6 +42,7 @@ class Process:
 
     async def leads(self) -> bool:
         """Whether it carries changes out."""
+
         return (await self.answer())[0] is grpc.StatusCode.NOT_FOUND
 
 

@@ -3,7 +3,7 @@
 CREATE SCHEMA IF NOT EXISTS mesh;
 
 CREATE TABLE IF NOT EXISTS mesh.leader (
-    only        boolean PRIMARY KEY DEFAULT true CHECK (only),
+    one_row     boolean PRIMARY KEY DEFAULT true CHECK (one_row),
     -- Id of the process.
     holder      text NOT NULL,
     -- Host and port at which it listens.
