@@ -1,6 +1,7 @@
 """Puts the control plane together; starts and stops its parts."""
 
 import asyncio
+import logging
 import socket
 import time
 import uuid
@@ -43,6 +44,8 @@ from control_plane.xds import DiscoveryServer
 from mesh.v1 import reload_pb2_grpc
 from service_kit.database import Database, apply_schema
 from service_kit.model_registry.promotion import SCHEMA, Promotions
+
+log = logging.getLogger(__name__)
 
 
 class ControlPlane:
@@ -151,12 +154,19 @@ class ControlPlane:
 
     async def startup(self) -> None:
         # Nothing is waited for: Envoy is told of the replicas while PostgreSQL is away.
-        schema = apply_schema(self._database, "control plane", SCHEMA, ANSWERS, REMOVALS, LEADER)
         self._background = [
-            asyncio.create_task(schema),
+            asyncio.create_task(self._make_tables()),
             asyncio.create_task(self._upkeep.run()),
             asyncio.create_task(self._leadership.run()),
         ]
+
+    async def _make_tables(self) -> None:
+        scripts = (SCHEMA, ANSWERS, REMOVALS, LEADER)
+        try:
+            await apply_schema(self._database, "control plane", *scripts)
+        except Exception:
+            log.exception("the control plane's tables cannot be made, so it changes nothing")
+            raise
 
     async def _begin_to_lead(self) -> None:
         self._leading = [

@@ -88,7 +88,7 @@ class Repairs:
         try:
             for role, ref in (await self._diagnose(replica, model)).items():
                 await self._bring(replica, model, ref, role)
-            backoff.failures = 0
+            self._backoffs.pop((replica.address, model), None)
         except (ReplicaError, Unavailable, NotLeading) as error:
             backoff.failures += 1
             pause_s = min(MAX_PAUSE_S, 2.0 ** (backoff.failures - 1))
