@@ -71,6 +71,8 @@ def _slots(state: ReplicaState) -> list[reload_pb2.ReplicaModel]:
             version=slot.version,
             state=f"MODEL_STATE_{slot.state.name}",
             step=slot.step,
+            run_id=slot.run_id,
+            detail=slot.detail,
         )
         for slot in ordered
     ]

@@ -74,6 +74,7 @@ class GrpcReplica:
             draining=answer.draining,
             http_port=answer.http_port,
             unary_port=answer.unary_port,
+            trouble=answer.trouble,
             serving=check.status == health_pb2.HealthCheckResponse.SERVING,
         )
 
@@ -142,6 +143,11 @@ def _slot(slot: replica_pb2.SlotState) -> Slot:
         first_answer_at=slot.first_answer_at.ToDatetime(UTC) if answered else None,
         since=slot.stats.since.ToDatetime(UTC) if slot.HasField("stats") else None,
         stats=_stats(slot.stats),
+        source=slot.source,
+        run_id=slot.run_id,
+        withdrawn=slot.withdrawn,
+        detail=slot.detail,
+        memory_bytes=slot.memory_bytes,
     )
 
 

@@ -43,6 +43,21 @@ class Slot:
     stats: SlotStats = field(default_factory=SlotStats)
     """Numbers of the requests since its activation."""
 
+    source: str = ""
+    """Where the version's files lie; empty: unknown."""
+
+    run_id: str = ""
+    """MLflow run of the version; empty: unknown."""
+
+    withdrawn: bool = False
+    """The replica does not answer for this model now."""
+
+    detail: str = ""
+    """Why it is withdrawn, or why a step failed."""
+
+    memory_bytes: int = 0
+    """Memory that the version does not share with others, bytes; 0: unknown."""
+
 
 @dataclass(frozen=True)
 class ReplicaState:
@@ -61,6 +76,9 @@ class ReplicaState:
     unary_port: int = 0
     """Port at which it takes unary calls over HTTP/1.1; 0: at none."""
 
+    trouble: str = ""
+    """Why the replica as a whole cannot compute; empty: it can."""
+
     def version(self, model: str, state: SlotState, role: Role = Role.CHAMPION) -> str:
         """Return the version of a model that is in this state; empty: none."""
         return self._versions.get((model, role, state), "")
@@ -72,6 +90,14 @@ class ReplicaState:
     def serves(self, model: str, role: Role = Role.CHAMPION) -> str:
         """Return the version of a model that answers requests; empty: none."""
         return self.version(model, SlotState.SERVING, role)
+
+    def withdrawn(self, model: str, role: Role = Role.CHAMPION) -> Slot | None:
+        """Return the slot of a model for which the replica does not answer now; None: it does."""
+        return self._withdrawn.get((model, role))
+
+    @cached_property
+    def _withdrawn(self) -> dict[tuple[str, Role], Slot]:
+        return {(slot.model, slot.role): slot for slot in self.slots if slot.withdrawn}
 
     def step(self, model: str, version: str) -> str:
         """Return the step of a version's preparation; empty: it is at none."""

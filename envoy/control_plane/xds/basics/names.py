@@ -29,6 +29,12 @@ MODEL_FIELDS = (
     (PREDICT_SERVICE, "PredictStream", "model"),
     (OPEN_INFERENCE_SERVICE, "ModelInfer", "model_name"),
 )
+# Metadata of an endpoint under which Envoy chooses among the endpoints of a cluster: the models that
+# the endpoint answers for, of those for which not every endpoint does. EVERY_MODEL stands there when
+# it answers for all of them.
+SUBSETS = "envoy.lb"
+SERVES = "serves"
+EVERY_MODEL = "*"
 
 TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
 BUFFER = "envoy.filters.http.buffer"

@@ -8,6 +8,10 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     ClusterDiscoveryType,
     ClusterEdsClusterConfig,
     ClusterLbPolicy,
+    ClusterLbSubsetConfig,
+    ClusterLbSubsetConfigLbSubsetFallbackPolicy,
+    ClusterLbSubsetConfigLbSubsetSelector,
+    ClusterLbSubsetConfigLbSubsetSelectorLbSubsetSelectorFallbackPolicy,
     ClusterLeastRequestLbConfig,
     ClusterSlowStartConfig,
     OutlierDetection,
@@ -73,6 +77,20 @@ def _discovered(cluster: Cluster) -> Cluster:
     cluster.eds_cluster_config = ClusterEdsClusterConfig(eds_config=ADS)
     # A replica that is taken out of the endpoints gets no more calls even while it is healthy.
     cluster.ignore_health_on_host_removal = True
+    # A route may ask for the replicas that answer for its model. Every other call goes to any
+    # replica.
+    cluster.lb_subset_config = ClusterLbSubsetConfig(
+        fallback_policy=ClusterLbSubsetConfigLbSubsetFallbackPolicy.ANY_ENDPOINT,
+        subset_selectors=[
+            ClusterLbSubsetConfigLbSubsetSelector(
+                keys=[names.SERVES],
+                fallback_policy=(
+                    ClusterLbSubsetConfigLbSubsetSelectorLbSubsetSelectorFallbackPolicy.NO_FALLBACK
+                ),
+            )
+        ],
+        list_as_any=True,
+    )
     cluster.least_request_lb_config = ClusterLeastRequestLbConfig(
         slow_start_config=ClusterSlowStartConfig(slow_start_window=seconds(SLOW_START_S))
     )
