@@ -40,6 +40,10 @@ PUBLIC = (
 )
 
 
+class EngineBroke(MeshError):
+    """Ends a call with INTERNAL, as the replica's EngineFailure does."""
+
+
 class ToyPredict(PredictBase):  # type: ignore[misc]
     """Labels every text with its length, and keeps the metadata and deadline of the latest call."""
 
@@ -47,6 +51,7 @@ class ToyPredict(PredictBase):  # type: ignore[misc]
         self.replica = replica
         self.calls = 0
         self.hangs = False
+        self.fails = False
         self.seconds_left: float | None = None
         self.stream_seconds_left: float | None = None
         self.metadata: dict[str, str] = {}
@@ -63,6 +68,8 @@ class ToyPredict(PredictBase):  # type: ignore[misc]
             raise NotFound("no model 'unknown' is registered")
         if request.model == "broken":
             raise Unavailable("this replica says so")
+        if self.fails or request.model == "poison":
+            raise EngineBroke("the engine broke")
         if self.hangs or request.model == "slow":
             await asyncio.sleep(30)
         predictions = [

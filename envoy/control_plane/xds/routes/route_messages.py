@@ -54,6 +54,8 @@ STREAM_IDLE_S = 3600.0
 # Added to a call's limit, so that Envoy's idle timeout never ends a call.
 _IDLE_MARGIN_S = 30.0
 _NUM_RETRIES = 3
+# HTTP statuses of the replica's HTTP door that another replica may not give.
+ENGINE_FAILED = [500]
 # Added to the contract's limit of a body for the bytes that its encoding adds.
 _BUFFER_MARGIN_BYTES = 1024 * 1024
 _CHALLENGERS = {
@@ -240,6 +242,8 @@ def _retry_policy(rule: Rule, stalled_after_s: float) -> RetryPolicy:
         retry_on=rule.retry_on,
         per_try_timeout=seconds(stalled_after_s) if rule.hedged else None,
         num_retries=_NUM_RETRIES,
+        # Only rules that name retriable-status-codes retry on these.
+        retriable_status_codes=ENGINE_FAILED,
         retry_host_predicate=[previous_hosts],
         host_selection_retry_max_attempts=5,
         retry_back_off=RetryPolicyRetryBackOff(

@@ -21,6 +21,8 @@ _ANYWHERE_ELSE = "unavailable,cancelled,reset,connect-failure,refused-stream"
 _ANOTHER_ENGINE = f"internal,{_ANYWHERE_ELSE}"
 # The same over HTTP, where the replicas answer with HTTP statuses.
 _ANYWHERE_ELSE_HTTP = "gateway-error,reset,connect-failure,refused-stream"
+# Statuses of a failing engine are those of route_messages.ENGINE_FAILED.
+_ANOTHER_ENGINE_HTTP = f"retriable-status-codes,{_ANYWHERE_ELSE_HTTP}"
 # Failures of calls that the service has not seen.
 _NOT_YET_SENT = "connect-failure,refused-stream,reset-before-request"
 # Failures of calls that the service has not carried out: it was away, or said UNAVAILABLE.
@@ -120,7 +122,7 @@ RULES = (
         "/v2/",
         names.CHAMPION_HTTP,
         PREDICT_S,
-        _ANYWHERE_ELSE_HTTP,
+        _ANOTHER_ENGINE_HTTP,
         transcoded=False,
         predicts=True,
         model_in_path="/v2/models/",
