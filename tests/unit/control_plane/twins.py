@@ -205,10 +205,11 @@ class TwinDemotions:
 
 
 class TwinEnvoy:
-    """Takes every configuration."""
+    """Takes every configuration, unless there is an obstacle."""
 
     def __init__(self) -> None:
         self.topology = TOPOLOGY
+        self.in_the_way = ""
 
     @property
     def replicas(self) -> list[str]:
@@ -228,8 +229,14 @@ class TwinEnvoy:
     def publish(self, topology: MeshTopology) -> None:
         self.topology = topology
 
-    async def settled(self, timeout_s: float) -> bool:
-        return True
+    def answering(self, model: str) -> list[str]:
+        """Hosts that get the calls for a model."""
+        partly = dict(self.topology.partly_served)
+        addresses = partly.get(model, frozenset(self.topology.replicas))
+        return sorted({address.host for address in addresses})
+
+    async def obstacle(self, timeout_s: float) -> str:
+        return self.in_the_way
 
 
 class TwinMesh:
