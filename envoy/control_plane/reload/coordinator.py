@@ -157,11 +157,17 @@ class ReloadCoordinator:
         # answered, so from then on only the new version answers.
         after = await self._fleet.members()
         self._targets.update(await self._catalog.read(), after, now_serving={model: target})
-        await self._targets.settled()
+        obstacle = await self._targets.obstacle()
         if all(replica.to_version != target for replica in replicas):
             raise Unavailable(
                 f"serving version {target} of {model} is recorded, but no replica has activated it "
                 "yet; they are brought to it as soon as they can be"
+            )
+        left_out = [r.replica for r in _ordered(replicas, members) if r.to_version != target]
+        if obstacle and left_out:
+            raise Unavailable(
+                f"version {target} of {model} serves, but {', '.join(left_out)} may go on answering "
+                f"with another one: {obstacle}"
             )
         await self._marks.once(model, target, TAG_RELOADED_AT, datetime.now(UTC))
         result = ReloadResult(model, before, target, _ordered(replicas, members))

@@ -11,7 +11,6 @@ from control_plane.fleet.fleet import Member
 from control_plane.topology import ALL_TO_THE_CHAMPION, Address, MeshTopology, Split
 from control_plane.traffic.answering_replicas import AnsweringReplicas
 from control_plane.traffic.demands import Splits, demands_of, splits_among, splits_unasked
-from service_kit.errors import Unavailable
 from service_kit.model_registry.records import RegisteredModel
 
 log = logging.getLogger(__name__)
@@ -135,18 +134,6 @@ class EnvoyTargets:
         if why:
             log.warning("the latest decision is not in force", extra={"why": why})
         return why
-
-    async def settled(self) -> bool:
-        """Wait until every Envoy has taken the latest decision; False: not in time, or refused."""
-        return not await self.obstacle()
-
-    async def enforce(self, what: str) -> None:
-        """Wait until every Envoy has taken the latest decision.
-
-        Raises Unavailable when one has not. `what` says in words what was decided.
-        """
-        if why := await self.obstacle():
-            raise Unavailable(f"{what}, but it is not in force yet: {why}")
 
     def split(self, model: str) -> Split:
         """Return the split for Envoy: a Challenger that no replica serves gets nothing."""

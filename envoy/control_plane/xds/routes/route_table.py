@@ -81,11 +81,11 @@ def route_table(topology: MeshTopology, special: SpecialModels, unary: bool) -> 
     told_apart = bool(special.models)
     routes = [_json(topology, told_apart)]
     for rule in rules_over_http1() if unary else RULES:
-        routes += [_of_model(rule, topology, model) for model in special.models if rule.tells(model)]
+        routes += [
+            _of_model(rule, topology, model) for model in special.models if rule.tells(model)
+        ]
         from_complete = special.some_are_complete and rule.asks_about_all_models
-        routes.append(
-            _whole(rule, topology, bool(told_apart and rule.model_field), from_complete)
-        )
+        routes.append(_whole(rule, topology, bool(told_apart and rule.model_field), from_complete))
     return RouteTable(names.ROUTES, _host(topology), tuple(routes))
 
 
