@@ -47,5 +47,8 @@ ROLE_HEADER = "x-mesh-role"
 MIRROR_HEADER = "x-mesh-mirror"
 CHAMPION_ROLE = "champion"
 CHALLENGER_ROLE = "challenger"
+# Header that tells a replica after how many milliseconds Envoy gives the call to another one as well
+# (service_kit/unary_over_http1/slow_calls.py).
+STALLED_HEADER = "x-mesh-stalled-after-ms"
 # Header that clients may send: requests with equal keys get answers from equal versions.
 KEY_HEADER = "x-mesh-key"

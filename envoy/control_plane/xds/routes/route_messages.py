@@ -223,6 +223,11 @@ def _route(rule: Rule, topology: MeshTopology) -> Route:
         name=rule.path.strip("/"),
         match=RouteMatch(prefix=rule.path) if prefix else RouteMatch(path=rule.path),
         route=action,
+        request_headers_to_add=(
+            [_header(names.STALLED_HEADER, str(round(topology.stalled_after_s * 1000)))]
+            if rule.hedged
+            else []
+        ),
         typed_per_filter_config={} if rule.transcoded else as_it_is,
     )
 

@@ -207,7 +207,7 @@ async def test_a_split_that_envoy_has_not_taken_is_not_called_done() -> None:
     await mesh.traffic.set("reviews", TRIAL)
     mesh.envoy.in_the_way = "no Envoy is connected to the control plane"
     with pytest.raises(
-        Unavailable, match="100/0 is recorded for reviews, .* no Envoy is connected"
+        Unavailable, match=r"100/0 is recorded for reviews, .* no Envoy is connected"
     ):
         await mesh.traffic.set("reviews", ALL_TO_THE_CHAMPION, "a")
     # An Envoy that asks for the Challenger all the same gets the Champion's answer.
