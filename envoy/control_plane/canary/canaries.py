@@ -112,8 +112,8 @@ class Canaries:
                 done, _ = await asyncio.wait({ending}, timeout=STOP_S)
                 if not done:
                     raise Unavailable(
-                        f"the canary of {model} is being stopped, but its traffic has not been given "
-                        f"to the Champion yet: MLflow or Envoy is away"
+                        f"the canary of {model} is being stopped, but the Champion does not have "
+                        "all traffic yet: MLflow or Envoy is away"
                     )
                 await ending
             return steps.canary

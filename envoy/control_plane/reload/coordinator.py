@@ -166,8 +166,8 @@ class ReloadCoordinator:
         left_out = [r.replica for r in _ordered(replicas, members) if r.to_version != target]
         if obstacle and left_out:
             raise Unavailable(
-                f"version {target} of {model} serves, but {', '.join(left_out)} may go on answering "
-                f"with another one: {obstacle}"
+                f"version {target} of {model} serves, but {', '.join(left_out)} may go on "
+                f"answering with another one: {obstacle}"
             )
         await self._marks.once(model, target, TAG_RELOADED_AT, datetime.now(UTC))
         result = ReloadResult(model, before, target, _ordered(replicas, members))

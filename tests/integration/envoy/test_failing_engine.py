@@ -16,8 +16,8 @@ from tests.twins.toy_mesh import ToyMesh, running_mesh
 
 CLIENTS = 64
 CALLS = 3000
-# A replica that fails gets some calls after each health check, every second. Half of the calls would
-# be its fair share; without outlier detection it gets nearly as many as the other one answers.
+# A replica that fails gets some calls after each health check, every second. Half of the calls
+# would be its fair share; without outlier detection it gets nearly as many as the other answers.
 MOST_AT_THE_FAILING_ONE = 0.4
 
 

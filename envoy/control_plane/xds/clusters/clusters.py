@@ -78,14 +78,15 @@ def _discovered(cluster: Cluster) -> Cluster:
     cluster.ignore_health_on_host_removal = True
     cluster.outlier_detection = outlier_detection(by_answers=True)
     # A route may ask for the replicas that answer for its model. Every other call goes to any
-    # replica.
+    # replica; so does a call whose route asks for a subset that there is not any more, since
+    # endpoints reach Envoy before the routes that go with them.
     cluster.lb_subset_config = ClusterLbSubsetConfig(
         fallback_policy=ClusterLbSubsetConfigLbSubsetFallbackPolicy.ANY_ENDPOINT,
         subset_selectors=[
             ClusterLbSubsetConfigLbSubsetSelector(
                 keys=[names.SERVES],
                 fallback_policy=(
-                    ClusterLbSubsetConfigLbSubsetSelectorLbSubsetSelectorFallbackPolicy.NO_FALLBACK
+                    ClusterLbSubsetConfigLbSubsetSelectorLbSubsetSelectorFallbackPolicy.ANY_ENDPOINT
                 ),
             )
         ],

@@ -1,8 +1,8 @@
 """When Envoy gives a host of a cluster no calls for a moment: outlier detection.
 
-A replica whose engine fails answers sooner than one that computes, so it always has the fewest calls
-and would get nearly all of them. Calls that failed are tried at another replica, and a replica that
-fails one call after the other gets none until its next health check.
+A replica whose engine fails answers sooner than one that computes, so it always has the fewest
+calls and would get nearly all of them. Calls that failed are tried at another replica, and a
+replica that fails one call after the other gets none until its next health check.
 """
 
 from envoy_data_plane.envoy.config.cluster.v3 import OutlierDetection
