@@ -81,7 +81,7 @@ class Member:
         served = self.serves(model)
         now = f"serves version {served}" if served else "serves none"
         if withdrawn := self.state.withdrawn(model):
-            now = f"does not answer ({withdrawn.detail})" if withdrawn.detail else "does not answer"
+            return f"does not answer ({withdrawn.detail or 'it gives no reason'})"
         for slot in self.state.slots:
             if (slot.model, slot.version) == (model, version):
                 step = f" at {slot.step}" if slot.step else ""

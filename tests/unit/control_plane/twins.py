@@ -21,16 +21,15 @@ from control_plane.models.catalog import Catalog
 from control_plane.reload.coordinator import ReloadCoordinator
 from control_plane.reload.repairs import Repairs
 from control_plane.reload.upkeep import Upkeep
-from control_plane.topology import Address, MeshTopology
 from control_plane.traffic.envoy_targets import EnvoyTargets
 from control_plane.traffic.traffic_control import TrafficControl
 from service_kit.errors import Aborted, NotFound, Unavailable
 from service_kit.model_registry.promotion import Promoted
 from service_kit.model_registry.records import CHAMPION, PREVIOUS, ModelVersion, RegisteredModel
+from tests.unit.control_plane.twin_envoy import TOPOLOGY, TwinEnvoy
 
 QUICK = Timings(prepare_s=1, activate_s=0.2, forward_s=0.5, abort_s=0.2, record_s=0.3, pause_s=0.01)
 KILLED = "killed"
-TOPOLOGY = MeshTopology((), Address("t", 1), Address("d", 1), Address("c", 1))
 
 
 class TwinReplica:
@@ -225,41 +224,6 @@ class TwinDemotions:
         self.count += aliases[CHAMPION] == expected_champion
         aliases[CHAMPION], aliases[PREVIOUS] = previous, expected_champion
         return Promoted(previous, expected_champion, self.count)
-
-
-class TwinEnvoy:
-    """Takes every configuration, unless there is an obstacle."""
-
-    def __init__(self) -> None:
-        self.topology = TOPOLOGY
-        self.in_the_way = ""
-
-    @property
-    def replicas(self) -> list[str]:
-        """Hosts that get traffic."""
-        return [address.host for address in self.topology.replicas]
-
-    @property
-    def http_listeners(self) -> list[str]:
-        """Addresses that get traffic over HTTP."""
-        return [str(address) for address in self.topology.replicas_http]
-
-    @property
-    def unary(self) -> list[str]:
-        """Addresses that get unary calls over HTTP/1.1."""
-        return [str(address) for address in self.topology.replicas_unary]
-
-    def publish(self, topology: MeshTopology) -> None:
-        self.topology = topology
-
-    def answering(self, model: str) -> list[str]:
-        """Hosts that get the calls for a model."""
-        partly = dict(self.topology.partly_served)
-        addresses = partly.get(model, frozenset(self.topology.replicas))
-        return sorted({address.host for address in addresses})
-
-    async def obstacle(self, timeout_s: float) -> str:
-        return self.in_the_way
 
 
 class TwinMesh:

@@ -5,13 +5,8 @@ from dataclasses import replace
 
 from control_plane.topology import Address
 from control_plane.traffic.envoy_targets import CATCH_UP_S, GRACE_S, PATIENCE_S
-from tests.unit.control_plane.twins import (
-    TOPOLOGY,
-    TwinMesh,
-    TwinRegistry,
-    TwinReplica,
-    two_replicas,
-)
+from tests.unit.control_plane.twin_envoy import TOPOLOGY
+from tests.unit.control_plane.twins import TwinMesh, TwinRegistry, TwinReplica, two_replicas
 
 
 async def test_a_replica_with_an_old_version_gets_none_of_that_models_calls() -> None:
