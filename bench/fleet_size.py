@@ -71,9 +71,9 @@ class Envoy:
             )
         return bool(responses)
 
-    async def settled(self, timeout_s: float) -> bool:
+    async def obstacle(self, timeout_s: float) -> str:
         """See Publisher."""
-        return True
+        return ""
 
 
 def fleet(replicas: int, models: int, stale: bool) -> list[Member]:

@@ -32,6 +32,7 @@ class Batcher:
             threading.Thread(target=self._run_compute, name="compute", daemon=True),
             threading.Thread(target=self._run_tokenize, name="tokenize", daemon=True),
         )
+        self._progressed_at = time.monotonic()
         self._announcing = False
         self._waiting_for_room: list[asyncio.Future[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -49,6 +50,10 @@ class Batcher:
         for thread in self._threads:
             if thread.is_alive():
                 await asyncio.to_thread(thread.join)
+
+    def progressed(self, seconds: float) -> bool:
+        """Return whether a batch has ended within this time, or there is nothing to do."""
+        return not len(self.queue) or time.monotonic() - self._progressed_at < seconds
 
     async def classify(
         self,
@@ -143,6 +148,7 @@ class Batcher:
             _account(batch, started, seconds, batch.pad_waste(computed.tokens))
         metrics.BATCH_TEXTS.observe(len(batch.texts))
         metrics.COMPUTE_SECONDS.observe(seconds)
+        self._progressed_at = time.monotonic()
         self._call_loop(self._deliver, self.queue.complete(batch, seconds))
 
     def _fail(self, jobs: Collection[Job], message: str, error: Exception) -> None:

@@ -27,6 +27,7 @@ from service_kit.interceptor import (
 )
 from service_kit.limits import MAX_MESSAGE_BYTES
 from service_kit.unary_over_http1.context import UnaryContext
+from service_kit.unary_over_http1.slow_calls import SlowCalls
 from service_kit.unary_over_http1.wire import HEAD_BYTES, HEALTH_PATH, unframed
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,8 @@ class UnaryServer:
         """Whether Envoy's health checks are answered with 200; otherwise with 503."""
 
         self.closing = False
+        self.slow_calls = SlowCalls()
+        self._watching_slow_calls: asyncio.Task[None] | None = None
         self._connections: set[UnaryConnection] = set()
         self._connection_closed = asyncio.Event()
         self._listener: asyncio.Server | None = None
@@ -85,6 +88,7 @@ class UnaryServer:
         """
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(lambda: UnaryConnection(self), host, port)
+        self._watching_slow_calls = asyncio.create_task(self.slow_calls.watch())
         chosen: int = self._listener.sockets[0].getsockname()[1]
         log.info("listening", extra={"address": f"{host}:{chosen}", "protocol": "unary gRPC"})
         return chosen
@@ -107,6 +111,8 @@ class UnaryServer:
                     await self._connection_closed.wait()
         for connection in tuple(self._connections):
             connection.abort()
+        if self._watching_slow_calls is not None:
+            self._watching_slow_calls.cancel()
 
     def connection_opened(self, connection: "UnaryConnection") -> None:
         """Count a new connection."""
@@ -200,6 +206,8 @@ class UnaryConnection(asyncio.Protocol):
     # The call.
 
     async def _answer(self, path: bytes, context: UnaryContext, body: bytes, size: int) -> None:
+        slow_calls = self._server.slow_calls
+        slow_calls.begin(self, context, self._write)
         try:
             method = self._server.methods.get(path)
             if method is None:
@@ -214,6 +222,7 @@ class UnaryConnection(asyncio.Protocol):
             log.exception("call failed", extra={"path": path.decode("latin-1")})
             self.abort()
         finally:
+            slow_calls.end(self)
             self._call = None
             if self._server.closing:
                 self.end_when_idle()

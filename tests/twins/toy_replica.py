@@ -8,7 +8,7 @@ from typing import Any
 from grpc import aio
 
 from mesh.v1 import predict_pb2, predict_pb2_grpc, reload_pb2, replica_pb2, replica_pb2_grpc
-from service_kit.errors import Aborted, FailedPrecondition
+from service_kit.errors import Aborted, FailedPrecondition, Unavailable
 from service_kit.server import GrpcServer
 from service_kit.settings import ServiceSettings
 
@@ -27,9 +27,18 @@ class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
         """Source of the version of a model in a slot ("serving", "ready")."""
 
         self.challengers: dict[str, str] = {}
+        self.withdrawn: dict[str, str] = {}
+        """Models for which it does not answer now, and why."""
+
         self.mirrored: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        """Calls by model, as Champion or Challenger."""
+
         self.first_answer_at: datetime | None = None
         self.http_port = 0
+        self.steerable = True
+        """It answers the control plane, except about its health."""
+
         self.fail_at = ""
         self.fail_activate = False
         self.when_preparing: Callable[[], Awaitable[None]] | None = None
@@ -82,6 +91,8 @@ class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
     async def GetState(
         self, request: replica_pb2.GetStateRequest, context: Context
     ) -> replica_pb2.GetStateResponse:
+        if not self.steerable:
+            raise Unavailable("the control plane cannot reach it")
         slots = [self._slot(model) for model in self.serving]
         slots += [
             replica_pb2.SlotState(
@@ -103,6 +114,8 @@ class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
             version=self.serving[model],
             state=reload_pb2.MODEL_STATE_SERVING,
             source=self.sources.get((model, "serving"), ""),
+            withdrawn=model in self.withdrawn,
+            detail=self.withdrawn.get(model, ""),
         )
         if self.first_answer_at:
             slot.first_answer_at.FromDatetime(self.first_answer_at.astimezone(UTC))
@@ -118,6 +131,9 @@ class VersionPredict(PredictBase):  # type: ignore[misc]
     async def Predict(
         self, request: predict_pb2.PredictRequest, context: Context
     ) -> predict_pb2.PredictResponse:
+        if request.model in self.replica.withdrawn:
+            raise Unavailable(f"{self.replica.name} does not answer for {request.model}")
+        self.replica.answered[request.model] += 1
         metadata = dict(context.invocation_metadata() or ())
         version, alias = self.replica.serving.get(request.model, ""), "Champion"
         if (

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Coroutine
+from typing import Any
 
 from control_plane.canary.record import Canary, CanaryState, Plan
 from control_plane.canary.seams import CanaryParts
@@ -18,6 +20,9 @@ from service_kit.model_registry.records import (
 )
 
 log = logging.getLogger(__name__)
+
+# Seconds that a caller who stops a canary waits until the Champion has all traffic.
+STOP_S = 10.0
 
 
 class Canaries:
@@ -100,7 +105,8 @@ class Canaries:
     async def stop(self, model: str) -> Canary:
         """End a canary that runs or is paused; a canary that has ended stays as it is.
 
-        Raises NotFound when there was none.
+        Raises NotFound when there was none, and Unavailable when the traffic could not be given to
+        the Champion within STOP_S seconds. It is tried again from then on.
         """
         async with self._locks.of(model):
             canary = await self.get(model)
@@ -110,10 +116,18 @@ class Canaries:
             steps = self._steps.get(model)
             if steps is None or steps.canary.created_at != canary.created_at:
                 steps = CanarySteps(self._parts, canary)
+            self._steps[model] = steps
             if steps.canary.state in (CanaryState.RUNNING, CanaryState.PAUSED):
                 step = f"step {canary.step + 1} of {len(canary.plan.steps)}"
-                await steps.end(CanaryState.STOPPED, f"stopped at {step}, as asked")
-            self._steps[model] = steps
+                reason = f"stopped at {step}, as asked"
+                ending = self._go_on(model, steps.end(CanaryState.STOPPED, reason))
+                done, _ = await asyncio.wait({ending}, timeout=STOP_S)
+                if not done:
+                    raise Unavailable(
+                        f"the canary of {model} is being stopped, but the Champion does not have "
+                        "all traffic yet: MLflow or Envoy is away"
+                    )
+                await ending
             return steps.canary
 
     async def forget(self, model: str) -> None:
@@ -136,9 +150,12 @@ class Canaries:
     def _run(self, canary: Canary) -> None:
         steps = CanarySteps(self._parts, canary)
         self._steps[canary.model] = steps
-        task = asyncio.create_task(steps.run())
-        self._tasks[canary.model] = task
+        self._go_on(canary.model, steps.run())
+
+    def _go_on(self, model: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._tasks[model] = asyncio.create_task(work)
         task.add_done_callback(_log_failure)
+        return task
 
     async def _cancel(self, model: str) -> None:
         task = self._tasks.pop(model, None)

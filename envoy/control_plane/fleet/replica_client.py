@@ -103,6 +103,14 @@ class ReplicaState:
         """Return the version that answers requests for a model; empty: none."""
         return self.version(model, SlotState.SERVING, role)
 
+    def withdrawn(self, model: str, role: Role = Role.CHAMPION) -> Slot | None:
+        """Return the slot of a model for which the replica does not answer now; None: it does."""
+        return self._withdrawn.get((model, role))
+
+    @cached_property
+    def _withdrawn(self) -> dict[tuple[str, Role], Slot]:
+        return {(slot.model, slot.role): slot for slot in self.slots if slot.withdrawn}
+
     def step(self, model: str, ref: VersionRef) -> str:
         """Return the step of a version's preparation; empty: it is at none."""
         for slot in self.slots:

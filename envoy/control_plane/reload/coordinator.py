@@ -226,11 +226,17 @@ class ReloadCoordinator:
         # answered, so from then on only the new version answers.
         after = await self._fleet.members()
         self._targets.update(await self._catalog.read(), after, now_serving={model: target.version})
-        await self._targets.settled()
+        obstacle = await self._targets.obstacle()
         if not any(replica.current for replica in replicas):
             raise Unavailable(
                 f"serving version {target.version} of {model} is recorded, but no replica has "
                 "activated it yet; they are brought to it as soon as they can be"
+            )
+        left_out = [r.replica for r in _ordered(replicas, members) if not r.current]
+        if obstacle and left_out:
+            raise Unavailable(
+                f"version {target.version} of {model} serves, but {', '.join(left_out)} may go on "
+                f"answering with another one: {obstacle}"
             )
         await self._marks.once(model, target, TAG_RELOADED_AT, datetime.now(UTC))
         result = ReloadResult(model, before, target.version, _ordered(replicas, members))

@@ -198,7 +198,8 @@ class ModelRemoval:
         members = await parts.fleet.members()
         # Envoy's routes go first: nothing is split any more.
         parts.targets.update([item for item in models if item.name != model], members)
-        await parts.targets.settled()
+        if obstacle := await parts.targets.obstacle():
+            log.warning("Envoy is not told yet", extra={"model": model, "why": obstacle})
         present = [member for member in members if member.present]
         for role, ref in {(slot.role, slot.ref) for slot in _slots(model, present)}:
             holders = [

@@ -15,6 +15,7 @@ from control_plane.models.catalog import Catalog
 from control_plane.models.registry_protocol import ModelRegistry
 from control_plane.models.stored_split import NO_SPLIT, TAG_TRAFFIC, StoredSplit, stored_split_of
 from control_plane.topology import Split
+from control_plane.traffic.demands import takes_away
 from control_plane.traffic.envoy_targets import EnvoyTargets
 from service_kit.errors import FailedPrecondition, InvalidArgument, Unavailable
 from service_kit.model_registry.records import (
@@ -60,8 +61,11 @@ class TrafficControl:
     async def set(self, model: str, split: Split, request_id: str = "") -> Split:
         """Change the split. Every replica prepares and serves the Challenger first.
 
+        A Challenger that gets less than before needs no replica for it.
+
         Raises InvalidArgument, NotFound, FailedPrecondition (no Challenger, or nothing served),
-        Aborted (a replica could not prepare the Challenger; nothing changed), Unavailable.
+        Aborted (a replica could not prepare the Challenger; nothing changed), and Unavailable when
+        it cannot be done, or is recorded and not in force yet.
         """
         _check_split(split)
         if not request_id:
@@ -89,12 +93,25 @@ class TrafficControl:
                 registry_read.cancel()
                 await asyncio.gather(registry_read, return_exceptions=True)
         self._targets.update(self._catalog.latest or await self._catalog.read(), members)
-        await self._targets.settled()
+        obstacle = await self._targets.obstacle()
         if before.ref and not before.ref.same(after.ref):
-            # Envoy sends no request to that version any more.
+            # A replica without it answers with its Champion, also when an Envoy goes on asking for
+            # the Challenger.
             await abort_all(model, before.ref, members, Role.CHALLENGER, self._timings.abort_s)
+        self._check_in_force(model, split, obstacle)
         log.info("traffic split", extra={"model": model, "version": after.version} | asdict(split))
         return split
+
+    def _check_in_force(self, model: str, split: Split, obstacle: str) -> None:
+        """Raise Unavailable unless Envoy splits the traffic as it was asked to."""
+        recorded = f"{split.champion}/{split.challenger} is recorded for {model}"
+        if obstacle:
+            raise Unavailable(f"{recorded}, but it is not in force yet: {obstacle}")
+        if self._targets.split(model) != split:
+            raise Unavailable(
+                f"{recorded}, but no replica that gets traffic serves the Challenger now; it gets "
+                "its share once one does"
+            )
 
     async def _change(
         self,
@@ -119,12 +136,18 @@ class TrafficControl:
     def _weights_alone(
         self, registered: RegisteredModel, split: Split, members: Sequence[Member]
     ) -> bool:
-        """Return whether every replica serves the wanted Challenger already."""
+        """Return whether no replica has anything to do.
+
+        Every replica serves the wanted Challenger already, or the Challenger gets no more than
+        before.
+        """
         try:
-            ref = _wanted(registered, split).ref
+            wanted = _wanted(registered, split)
         except FailedPrecondition:
             return False
-        return _on_all(members, registered.name, ref)
+        if takes_away(stored_split_of(registered), wanted):
+            return True
+        return _on_all(members, registered.name, wanted.ref)
 
     async def _move(
         self,

@@ -1,17 +1,14 @@
-"""In-memory twins of the registry, demotions, the store of answers, and Envoy."""
+"""In-memory twins of the registry, demotions and the store of answers."""
 
 import asyncio
 import json
 from dataclasses import replace
 
 from control_plane.changes.answer_store import StoredAnswer
-from control_plane.topology import Address, MeshTopology
 from service_kit.errors import Aborted, MeshError, NotFound, Unavailable
 from service_kit.model_registry.promoted import TAG_PROMOTED, promoted_tag
 from service_kit.model_registry.promotion import Promoted
 from service_kit.model_registry.records import CHAMPION, PREVIOUS, ModelVersion, RegisteredModel
-
-TOPOLOGY = MeshTopology((), Address("t", 1), Address("d", 1), Address("c", 1))
 
 
 class TwinRegistry:
@@ -156,31 +153,3 @@ class TwinAnswers:
     def _answer(self) -> None:
         if not self.up:
             raise Unavailable("PostgreSQL is away")
-
-
-class TwinEnvoy:
-    """Takes every configuration."""
-
-    def __init__(self) -> None:
-        self.topology = TOPOLOGY
-
-    @property
-    def replicas(self) -> list[str]:
-        """Hosts that get traffic."""
-        return [address.host for address in self.topology.replicas]
-
-    @property
-    def http_listeners(self) -> list[str]:
-        """Addresses that get traffic over HTTP."""
-        return [str(address) for address in self.topology.replicas_http]
-
-    @property
-    def unary(self) -> list[str]:
-        """Addresses that get unary calls over HTTP/1.1."""
-        return [str(address) for address in self.topology.replicas_unary]
-
-    def publish(self, topology: MeshTopology) -> None:
-        self.topology = topology
-
-    async def settled(self, timeout_s: float) -> bool:
-        return True

@@ -31,6 +31,11 @@ class TwinReplica:
         self.serving = dict(serving)
         self.ready: dict[str, str] = {}
         self.challengers: dict[str, str] = {}
+        self.withdrawn: dict[str, str] = {}
+        """Models for which it does not answer as Champion now, and why."""
+
+        self.withdrawn_challengers: set[str] = set()
+        self.trouble = ""
         self.step = ""
         self.http_port = self.unary_port = 0
         self.up = True
@@ -56,19 +61,35 @@ class TwinReplica:
         self._answer()
         slots = [
             _slot(
-                model, version, SlotState.SERVING, first_answer_at=self.first_answers.get(version)
+                model,
+                version,
+                SlotState.SERVING,
+                first_answer_at=self.first_answers.get(version),
+                withdrawn=model in self.withdrawn,
+                detail=self.withdrawn.get(model, ""),
             )
             for model, version in self.serving.items()
         ]
         slots += [_slot(model, version, SlotState.READY) for model, version in self.ready.items()]
         slots += [
-            _slot(model, version, SlotState.SERVING, Role.CHALLENGER)
+            _slot(
+                model,
+                version,
+                SlotState.SERVING,
+                Role.CHALLENGER,
+                withdrawn=model in self.withdrawn_challengers,
+            )
             for model, version in self.challengers.items()
         ]
         if self.step:
             slots.append(Slot("reviews", "2", SlotState.PREPARING, step=self.step))
         return ReplicaState(
-            self.name, "cpu", tuple(slots), http_port=self.http_port, unary_port=self.unary_port
+            self.name,
+            "cpu",
+            tuple(slots),
+            http_port=self.http_port,
+            unary_port=self.unary_port,
+            trouble=self.trouble,
         )
 
     async def prepare(self, model: str, ref: VersionRef, role: Role, timeout_s: float) -> Prepared:

@@ -14,13 +14,8 @@ from control_plane.reload.repairs import Repairs
 from control_plane.reload.upkeep import Upkeep
 from control_plane.traffic.envoy_targets import EnvoyTargets
 from control_plane.traffic.traffic_control import TrafficControl
-from tests.unit.control_plane.twin_parts import (
-    TOPOLOGY,
-    TwinAnswers,
-    TwinDemotions,
-    TwinEnvoy,
-    TwinRegistry,
-)
+from tests.unit.control_plane.twin_envoy import TOPOLOGY, TwinEnvoy
+from tests.unit.control_plane.twin_parts import TwinAnswers, TwinDemotions, TwinRegistry
 from tests.unit.control_plane.twin_replica import KILLED, TwinReplica
 
 __all__ = [

@@ -10,12 +10,12 @@ from functools import lru_cache
 
 from envoy_data_plane.envoy.config.route.v3 import Route, RouteAction, RouteConfiguration
 
-from control_plane.topology import MeshTopology, Split
+from control_plane.topology import MeshTopology, ModelTraffic
 from control_plane.xds.basics import names
 from control_plane.xds.basics.wire import field
 from control_plane.xds.routes.route_messages import (
     json_route,
-    split_route,
+    model_route,
     virtual_host,
     whole_route,
 )
@@ -64,19 +64,28 @@ class RouteTable:
         return field(1, self.name.encode()) + field(2, self.host + routes)
 
 
-@lru_cache(maxsize=16)
-def route_table(
-    topology: MeshTopology, splits: tuple[tuple[str, Split], ...], unary: bool
-) -> RouteTable:
-    """Build the table. `splits` are models and splits, ordered by model.
+@dataclass(frozen=True)
+class SpecialModels:
+    """The models that have routes of their own."""
 
-    `unary`: every replica takes unary calls over HTTP/1.1.
-    """
-    routes = [_json(topology, bool(splits))]
+    models: tuple[ModelTraffic, ...] = ()
+    """Ordered by name."""
+
+    some_are_complete: bool = False
+    """Not every replica answers for every model, and some do."""
+
+
+@lru_cache(maxsize=16)
+def route_table(topology: MeshTopology, special: SpecialModels, unary: bool) -> RouteTable:
+    """Build the table. `unary`: every replica takes unary calls over HTTP/1.1."""
+    told_apart = bool(special.models)
+    routes = [_json(topology, told_apart)]
     for rule in rules_over_http1() if unary else RULES:
-        if rule.model_field:
-            routes += [_split(rule, topology, model, split) for model, split in splits]
-        routes.append(_whole(rule, topology, bool(splits and rule.model_field)))
+        routes += [
+            _of_model(rule, topology, model) for model in special.models if rule.tells(model)
+        ]
+        from_complete = special.some_are_complete and rule.asks_about_all_models
+        routes.append(_whole(rule, topology, bool(told_apart and rule.model_field), from_complete))
     return RouteTable(names.ROUTES, _host(topology), tuple(routes))
 
 
@@ -91,13 +100,15 @@ def _json(topology: MeshTopology, models_told_apart: bool) -> EncodedRoute:
 
 
 @lru_cache(maxsize=64)
-def _whole(rule: Rule, topology: MeshTopology, models_told_apart: bool) -> EncodedRoute:
-    return EncodedRoute.of(whole_route(rule, topology.limits.max_body_bytes, models_told_apart))
+def _whole(
+    rule: Rule, topology: MeshTopology, models_told_apart: bool, from_complete: bool
+) -> EncodedRoute:
+    return EncodedRoute.of(whole_route(rule, topology, models_told_apart, from_complete))
 
 
-@lru_cache(maxsize=256)
-def _split(rule: Rule, topology: MeshTopology, model: str, split: Split) -> EncodedRoute:
-    return EncodedRoute.of(split_route(rule, topology.limits.max_body_bytes, model, split))
+@lru_cache(maxsize=1024)
+def _of_model(rule: Rule, topology: MeshTopology, model: ModelTraffic) -> EncodedRoute:
+    return EncodedRoute.of(model_route(rule, topology, model))
 
 
 def _targets(route: Route) -> frozenset[str]:

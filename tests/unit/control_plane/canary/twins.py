@@ -69,6 +69,8 @@ class TwinTraffic:
     def __init__(self) -> None:
         self.splits: list[Split] = []
         self.failure: MeshError | None = None
+        self.away: MeshError | None = None
+        """What every change fails with, also one that gives all traffic to the Champion."""
 
     @property
     def split(self) -> Split:
@@ -76,6 +78,8 @@ class TwinTraffic:
         return self.splits[-1] if self.splits else ALL_TO_THE_CHAMPION
 
     async def set(self, model: str, split: Split) -> Split:
+        if self.away:
+            raise self.away
         if self.failure and split != ALL_TO_THE_CHAMPION:
             raise self.failure
         self.splits.append(split)
