@@ -21,7 +21,7 @@ from psycopg2.extensions import connection as Connection
 
 from service_kit.database import Timeouts, connect, unavailable
 from service_kit.errors import Aborted, NotFound, Unavailable
-from service_kit.model_registry.promoted import TAG_PROMOTED, promoted_tag
+from service_kit.model_registry.promoted import TAG_PROMOTED, promoted_tag, promotion_of_champion
 from service_kit.model_registry.records import (
     CHALLENGER,
     CHAMPION,
@@ -94,7 +94,7 @@ class Promotions:
             await self._set(lock, CHAMPION, version)
             if registered.aliases.get(CHALLENGER) == version:
                 await self._registry.delete_alias(model, CHALLENGER)
-            return await lock.record(version, expected_champion)
+            return await lock.record(version, expected_champion, serve)
 
     async def demote(self, model: str, expected_champion: str, previous: str) -> Promoted:
         """Make `previous` the Champion again, and `expected_champion` the previous one.
@@ -141,6 +141,15 @@ class Promotions:
                 reason="MODEL_REPLACED",
             )
 
+    async def _note_again(self, lock: "_Lock", registered: RegisteredModel) -> None:
+        """Note the Champion's promotion again if a mover that lost its lock has overwritten it."""
+        champion = registered.aliases.get(CHAMPION, "")
+        if lock.serve is None or not champion or champion != lock.champion:
+            return
+        if promotion_of_champion(registered) is None:
+            noted = promoted_tag(registered, champion, lock.serve)
+            await self._registry.tag_model(lock.model, TAG_PROMOTED, noted)
+
     async def _set(self, lock: "_Lock", alias: str, version: str) -> None:
         await lock.check()
         await self._registry.set_alias(lock.model, alias, version)
@@ -164,6 +173,7 @@ class Promotions:
             lock = await asyncio.to_thread(_Lock, connection, model)
             registered = await registered_model(self._registry, model)
             await asyncio.to_thread(lock.belongs_to, registered)
+            await self._note_again(lock, registered)
             yield lock, registered
             await asyncio.to_thread(connection.commit)
         except LockNotAvailable as error:
@@ -184,7 +194,7 @@ class _Lock:
             "INSERT INTO mesh.promotions (model) VALUES (%s) ON CONFLICT DO NOTHING", (model,)
         )
         self._cursor.execute(
-            "SELECT champion, previous, epoch, created_at FROM mesh.promotions"
+            "SELECT champion, previous, epoch, created_at, serve FROM mesh.promotions"
             " WHERE model = %s FOR UPDATE",
             (model,),
         )
@@ -192,13 +202,15 @@ class _Lock:
         assert row is not None
         self.recorded = Promoted(str(row[0]), str(row[1]), int(row[2]))
         self._created_at = int(row[3])
+        self.serve: bool | None = row[4]
+        """Whether the fleet is to serve the Champion of the last epoch; None: unknown."""
 
     def belongs_to(self, registered: RegisteredModel) -> None:
         """Forget what was recorded of an earlier model of the same name."""
         if self._created_at == registered.created_at:
             return
         if self._created_at:
-            self.recorded = Promoted("", "", self.recorded.epoch)
+            self.recorded, self.serve = Promoted("", "", self.recorded.epoch), None
         self._cursor.execute(
             "UPDATE mesh.promotions SET champion = %s, previous = %s, created_at = %s"
             " WHERE model = %s",
@@ -219,15 +231,15 @@ class _Lock:
         """Raise psycopg2.OperationalError when the lock is lost with its connection."""
         await asyncio.to_thread(self._cursor.execute, "SELECT 1")
 
-    async def record(self, champion: str, previous: str) -> Promoted:
+    async def record(self, champion: str, previous: str, serve: bool | None = None) -> Promoted:
         """Write the next epoch, which holds once the transaction is committed."""
-        return await asyncio.to_thread(self._record, champion, previous)
+        return await asyncio.to_thread(self._record, champion, previous, serve)
 
-    def _record(self, champion: str, previous: str) -> Promoted:
+    def _record(self, champion: str, previous: str, serve: bool | None) -> Promoted:
         self._cursor.execute(
             "UPDATE mesh.promotions SET epoch = epoch + 1, champion = %s, previous = %s,"
-            " changed_at = now() WHERE model = %s RETURNING epoch",
-            (champion, previous, self.model),
+            " serve = %s, changed_at = now() WHERE model = %s RETURNING epoch",
+            (champion, previous, serve, self.model),
         )
         row = self._cursor.fetchone()
         assert row is not None

@@ -10,10 +10,12 @@ CREATE TABLE IF NOT EXISTS mesh.promotions (
     changed_at  timestamptz NOT NULL DEFAULT now(),
     -- When MLflow created the registered model, milliseconds since 1970; 0: not known yet. A model
     -- that was deleted there and made anew has nothing of the old one's row.
-    created_at  bigint NOT NULL DEFAULT 0
+    created_at  bigint NOT NULL DEFAULT 0,
+    -- Whether the fleet is to serve the Champion; NULL: it was no promotion that made it.
+    serve       boolean
 );
 
--- A table of an older release lacks the column. ALTER TABLE would wait for running promotions, so it
+-- A table of an older release lacks these columns. ALTER TABLE would wait for running promotions, so it
 -- is run only once.
 DO $$
 BEGIN
@@ -21,6 +23,8 @@ BEGIN
         SELECT FROM pg_attribute
         WHERE attrelid = 'mesh.promotions'::regclass AND attname = 'created_at'
     ) THEN
-        ALTER TABLE mesh.promotions ADD COLUMN created_at bigint NOT NULL DEFAULT 0;
+        ALTER TABLE mesh.promotions
+            ADD COLUMN created_at bigint NOT NULL DEFAULT 0,
+            ADD COLUMN serve boolean;
     END IF;
 END $$;

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -47,7 +48,7 @@ def test_without_a_terminal_it_wants_yes(stub_mesh: StubMesh) -> None:
 def test_on_a_terminal_it_asks(
     stub_mesh: StubMesh, monkeypatch: pytest.MonkeyPatch, answer: str, removed: bool
 ) -> None:
-    monkeypatch.setattr(remove_verb.sys, "stdin", Terminal())
+    monkeypatch.setattr(sys, "stdin", Terminal())
     monkeypatch.setattr("typer.confirm", lambda *_, **__: answer == "y" or _abort())
     try:
         remove_verb.remove("reviews", with_rows=True)
