@@ -16,7 +16,8 @@ from control_plane.reload.repairs import Repairs
 from control_plane.traffic.envoy_targets import EnvoyTargets
 from service_kit.model_registry.promotion import Promotions
 from service_kit.model_registry.registry import Registry
-from tests.unit.control_plane.twins import TOPOLOGY, TwinAnswers, TwinEnvoy, TwinReplica
+from tests.unit.control_plane.twin_envoy import TOPOLOGY, TwinEnvoy
+from tests.unit.control_plane.twins import TwinAnswers, TwinReplica
 
 
 class KilledRegistry(Registry):

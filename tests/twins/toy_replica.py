@@ -34,6 +34,9 @@ class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
         self.answered: Counter[str] = Counter()
         """Calls by model, as Champion or Challenger."""
 
+        self.refused: Counter[str] = Counter()
+        """Calls for models that it has withdrawn."""
+
         self.first_answer_at: datetime | None = None
         self.http_port = 0
         self.steerable = True
@@ -132,6 +135,7 @@ class VersionPredict(PredictBase):  # type: ignore[misc]
         self, request: predict_pb2.PredictRequest, context: Context
     ) -> predict_pb2.PredictResponse:
         if request.model in self.replica.withdrawn:
+            self.replica.refused[request.model] += 1
             raise Unavailable(f"{self.replica.name} does not answer for {request.model}")
         self.replica.answered[request.model] += 1
         metadata = dict(context.invocation_metadata() or ())

@@ -42,6 +42,17 @@ async def until_served_by(mesh: SteeredMesh, model: str, replicas: set[str]) -> 
             await asyncio.sleep(0.05)
 
 
+async def until_left_alone(mesh: SteeredMesh, number: int, model: str) -> None:
+    """Wait until a replica is not asked any more for a model that it has withdrawn."""
+    refused = mesh.replicas[number].refused
+    async with asyncio.timeout(60):
+        while True:
+            before = refused[model]
+            await served_by(mesh, model)
+            if refused[model] == before:
+                return
+
+
 async def test_a_replica_that_lacks_one_model_answers_for_the_others(mesh: SteeredMesh) -> None:
     await mesh.served("lacked")
     await mesh.served("whole")
@@ -105,13 +116,13 @@ async def test_a_split_holds_among_the_replicas_that_have_the_model(mesh: Steere
     challenger = await mesh.challenged("both")
     await mesh.split("both", 50, 50)
     mesh.replicas[2].withdrawn["both"] = "20 batches failed"
-    await until_served_by(mesh, "both", {"r1", "r2"})
-    before = mesh.replicas[2].answered["both"]
+    await until_left_alone(mesh, 2, "both")
+    before = mesh.replicas[2].refused["both"]
     async with under_load(mesh.envoy.address, "both") as load:
         await load.more(500)
     assert load.failures == []
     assert set(load.versions) == {champion, challenger}
-    assert mesh.replicas[2].answered["both"] == before
+    assert mesh.replicas[2].refused["both"] == before
 
 
 async def test_many_models_that_are_lacked_in_many_places(mesh: SteeredMesh) -> None:
@@ -121,8 +132,9 @@ async def test_many_models_that_are_lacked_in_many_places(mesh: SteeredMesh) -> 
     for number, model in enumerate(models):
         mesh.replicas[number % 3].withdrawn[model] = "20 batches failed"
     for number, model in enumerate(models):
+        await until_left_alone(mesh, number % 3, model)
         others = {"r1", "r2", "r3"} - {mesh.replicas[number % 3].name}
-        await until_served_by(mesh, model, others)
+        assert await served_by(mesh, model) == others
     stats = await mesh.envoy.stats("update_rejected")
     assert sum(stats.values()) == 0
 

@@ -1,6 +1,6 @@
 """An in-memory twin of every Envoy that the control plane configures."""
 
-from control_plane.topology import Address, MeshTopology
+from control_plane.topology import Address, MeshTopology, Split
 
 TOPOLOGY = MeshTopology((), Address("t", 1), Address("d", 1), Address("c", 1))
 
@@ -29,6 +29,10 @@ class TwinEnvoy:
 
     def publish(self, topology: MeshTopology) -> None:
         self.topology = topology
+
+    def split(self, model: str) -> Split | None:
+        """How the calls for a model are split; None: they are not."""
+        return dict(self.topology.splits).get(model)
 
     def answering(self, model: str) -> list[str]:
         """Hosts that get the calls for a model."""

@@ -119,7 +119,7 @@ def model_route(rule: Rule, topology: MeshTopology, traffic: ModelTraffic) -> Ro
     if traffic.answered_by is AnsweredBy.NONE:
         route.route, route.direct_response = None, _unserved(model)
         return route
-    if traffic.split.tries_challenger:
+    if traffic.split.tries_challenger and rule.model_field:
         _split(route.route, rule, traffic.split)
     if traffic.answered_by is AnsweredBy.SOME:
         route.route.metadata_match = _served(model)

@@ -161,9 +161,9 @@ async def test_weight_is_taken_away_although_no_replica_can_be_asked() -> None:
     mesh.now += 60
     less = Split(90, 10, 1)
     assert await mesh.traffic.set("reviews", less) == less
-    assert mesh.envoy.topology.splits == (("reviews", less),)
+    assert mesh.envoy.split("reviews") == less
     assert await mesh.traffic.set("reviews", ALL_TO_THE_CHAMPION) == ALL_TO_THE_CHAMPION
-    assert mesh.envoy.topology.splits == ()
+    assert mesh.envoy.split("reviews") is None
     assert mesh.envoy.replicas == ["r1", "r2"]
     assert await mesh.traffic.get("reviews") == ALL_TO_THE_CHAMPION
 
@@ -196,10 +196,10 @@ async def test_a_split_of_a_challenger_that_nobody_serves_is_not_called_done() -
         replica.challengers.clear()
     with pytest.raises(Unavailable, match="no replica that gets traffic serves the Challenger"):
         await mesh.traffic.set("reviews", TRIAL)
-    assert mesh.envoy.topology.splits == ()
+    assert mesh.envoy.split("reviews") is None
     # It comes into force when the replicas have the Challenger again.
     await mesh.settle()
-    assert mesh.envoy.topology.splits == (("reviews", TRIAL),)
+    assert mesh.envoy.split("reviews") == TRIAL
 
 
 async def test_a_split_that_envoy_has_not_taken_is_not_called_done() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import grpc
 import pytest
@@ -30,9 +31,9 @@ async def discovery() -> AsyncIterator[tuple[DiscoveryServer, aio.Channel]]:
     await server.stop(0)
 
 
-async def envoy(channel: aio.Channel, answers: Sequence[str | None]) -> aio.StreamStreamCall:
+async def envoy(channel: aio.Channel, answers: Sequence[str | None]) -> Any:
     """Connect as an Envoy that answers its responses with these errors; "": it accepts."""
-    stream = channel.stream_stream(
+    stream: Any = channel.stream_stream(
         f"/{SERVICE}/{METHOD}",
         request_serializer=bytes,
         response_deserializer=DiscoveryResponse.parse,

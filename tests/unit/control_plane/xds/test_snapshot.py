@@ -109,6 +109,22 @@ def test_questions_about_all_models_go_to_replicas_that_answer_for_all() -> None
     assert asked(("films", frozenset())) is None
 
 
+def test_a_model_may_be_split_and_partly_served() -> None:
+    some = frozenset({UNARY.replicas[0], UNARY.replicas_unary[0]})
+    snapshot = build_snapshot(replace(UNARY, partly_served=(("reviews", some),)))
+    (host,) = snapshot.routes[0].message().virtual_hosts
+    routes = {route.name: route.route for route in host.routes}
+    predict, over_http = (
+        routes["mesh.v1.PredictService/Predict of reviews"],
+        routes["v2 of reviews"],
+    )
+    assert predict is not None
+    assert over_http is not None
+    assert predict.weighted_clusters is not None
+    assert predict.metadata_match is not None
+    assert over_http.metadata_match == predict.metadata_match
+
+
 def test_a_model_that_no_replica_answers_for_leads_nowhere() -> None:
     snapshot = build_snapshot(replace(UNARY, partly_served=(("films", frozenset()),)))
     assert snapshot.routes[0].targets["mesh.v1.PredictService/Predict of films"] == frozenset()
