@@ -126,6 +126,11 @@ class PostgresRemovals:
                     "DELETE FROM mesh.promotions WHERE model = %s AND created_at IN (0, %s)",
                     (removal.model, removal.created_at),
                 )
+                cursor.execute(
+                    "DELETE FROM mesh.removed_models WHERE done AND removed_at < (SELECT removed_at"
+                    " FROM mesh.removed_models ORDER BY removed_at DESC OFFSET %s LIMIT 1)",
+                    (REMEMBERED - 1,),
+                )
 
         await self._run(work)
 
