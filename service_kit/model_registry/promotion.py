@@ -59,19 +59,21 @@ class Promotions:
         expected_champion: str,
         *,
         serve: bool = False,
+        run_id: str = "",
         source: str = "",
         expected_source: str = "",
     ) -> Promoted:
         """Make `version` the Champion if `expected_champion` (empty: none) is still the Champion.
 
         `serve`: the fleet is to serve it, which the control plane sees to when nobody else does.
-        `source` and `expected_source`, when they are known, are those of the two versions: a model
-        that was deleted and made anew has other versions of the same numbers.
+        `run_id` and `source` are those of the version, and `expected_source` that of the expected
+        Champion, when they are known: a model that was deleted and made anew has other versions of
+        the same numbers.
 
         Raises Aborted when another version became Champion meanwhile, or the model was made anew.
         """
         async with self._locked(model) as (lock, registered):
-            await self._check_source(model, version, source)
+            await self._check_same(model, version, run_id, source)
             champion = registered.aliases.get(CHAMPION, "")
             if champion == version and lock.champion not in ("", version, expected_champion):
                 await self._put_back(lock)
@@ -84,7 +86,7 @@ class Promotions:
                     champion=champion,
                 )
             if expected_champion and champion == expected_champion:
-                await self._check_source(model, expected_champion, expected_source)
+                await self._check_same(model, expected_champion, "", expected_source)
             if expected_champion and expected_champion != version:
                 await self._set(lock, PREVIOUS, expected_champion)
             noted = promoted_tag(registered, version, serve)
@@ -126,15 +128,19 @@ class Promotions:
         async with self._locked(model) as (lock, _):
             await self._set(lock, CHALLENGER, version)
 
-    async def _check_source(self, model: str, version: str, source: str) -> None:
-        """Raise Aborted unless the version has this source, as far as that is known."""
-        if not source:
+    async def _check_same(self, model: str, version: str, run_id: str, source: str) -> None:
+        """Raise Aborted unless the version has this run and source, as far as they are known."""
+        if not run_id and not source:
             return
         try:
             found = await self._registry.get_version(model, version)
         except NotFound:
             found = None
-        if found is None or found.source != source:
+        if (
+            found is None
+            or found.run_id != (run_id or found.run_id)
+            or (found.source != (source or found.source))
+        ):
             raise Aborted(
                 f"{model} was deleted or renamed in MLflow and made anew, so version {version} of "
                 "it is another one now: train again",

@@ -92,7 +92,9 @@ class ModelRemoval:
     async def remove(self, model: str, with_rows: bool, request_id: str) -> RemovedModel:
         """Remove a model. Raises NotFound when nobody knows it, and Unavailable."""
         return await self._requests.once(
-            request_id, f"remove {model} {with_rows}", lambda: self._remove(model, with_rows)
+            request_id,
+            f"remove {model} {with_rows}",
+            lambda: self._remove(model, with_rows, request_id),
         )
 
     async def resume(self) -> None:
@@ -113,13 +115,16 @@ class ModelRemoval:
                 log.info("a removal goes on", extra={"model": model})
                 await self._carry_out(removal)
 
-    async def _remove(self, model: str, with_rows: bool) -> RemovedModel:
+    async def _remove(self, model: str, with_rows: bool, request_id: str) -> RemovedModel:
         parts = self._parts
         async with parts.locks.of(model):
             registered = await parts.registry.find_model(model)
             slots = _slots(model, await parts.fleet.members())
             earlier = parts.removed.find(model)
             if registered is None and not slots and (earlier is None or earlier.done):
+                if earlier is not None and earlier.request_id == request_id:
+                    # It was carried to its end after its caller had been told that it failed.
+                    return RemovedModel(model, earlier.versions, earlier.rows_removed, ())
                 known, dropped = await parts.services.forget_rows(model, with_rows)
                 if not known and not dropped:
                     raise NotFound(f"there is no model {model!r}")
@@ -137,6 +142,7 @@ class ModelRemoval:
                 tuple(sorted(numbers, key=int)),
                 tuple(sorted(sources)),
                 with_rows,
+                request_id,
             )
             await parts.removed.save(removal)
             return await self._carry_out(removal)

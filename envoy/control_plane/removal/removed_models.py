@@ -30,6 +30,9 @@ class Removal:
     versions: tuple[str, ...]
     sources: tuple[str, ...]
     with_rows: bool
+    request_id: str = ""
+    """Request that asked for it."""
+
     rows_removed: bool = False
     done: bool = False
 
@@ -91,7 +94,8 @@ class PostgresRemovals:
 
         def work(cursor: Cursor) -> list[Removal]:
             cursor.execute(
-                "SELECT model, created_at, versions, sources, with_rows, rows_removed, done"
+                "SELECT model, created_at, versions, sources, with_rows, request_id,"
+                " rows_removed, done"
                 " FROM mesh.removed_models ORDER BY removed_at DESC LIMIT %s",
                 (REMEMBERED,),
             )
@@ -109,10 +113,11 @@ class PostgresRemovals:
         def work(cursor: Cursor) -> None:
             cursor.execute(
                 "INSERT INTO mesh.removed_models"
-                " (model, created_at, versions, sources, with_rows, rows_removed, done)"
-                " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (model) DO UPDATE SET"
+                " (model, created_at, versions, sources, with_rows, request_id, rows_removed, done)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (model) DO UPDATE SET"
                 " created_at = EXCLUDED.created_at, versions = EXCLUDED.versions,"
                 " sources = EXCLUDED.sources, with_rows = EXCLUDED.with_rows,"
+                " request_id = EXCLUDED.request_id,"
                 " rows_removed = EXCLUDED.rows_removed, done = EXCLUDED.done, removed_at = now()",
                 values,
             )
@@ -120,6 +125,11 @@ class PostgresRemovals:
                 cursor.execute(
                     "DELETE FROM mesh.promotions WHERE model = %s AND created_at IN (0, %s)",
                     (removal.model, removal.created_at),
+                )
+                cursor.execute(
+                    "DELETE FROM mesh.removed_models WHERE done AND removed_at < (SELECT removed_at"
+                    " FROM mesh.removed_models ORDER BY removed_at DESC OFFSET %s LIMIT 1)",
+                    (REMEMBERED - 1,),
                 )
 
         await self._run(work)

@@ -92,6 +92,8 @@ async def test_what_was_compared_with_the_old_model_is_not_promoted_in_the_new_o
     assert error.value.reason == "MODEL_REPLACED"
     with pytest.raises(Aborted, match="made anew"):
         await mesh.promotions.promote(model, old.version, "", source=old.source)
+    with pytest.raises(Aborted, match="made anew"):
+        await mesh.promotions.promote(model, old.version, "", run_id="run of the old version")
 
 
 async def test_a_deleted_champion_is_said_to_be_deleted(mesh: SteeredMesh) -> None:

@@ -9,6 +9,7 @@ CREATE TABLE IF NOT EXISTS mesh.removed_models (
     versions      text[] NOT NULL,
     sources       text[] NOT NULL,
     with_rows     boolean NOT NULL,
+    request_id    text NOT NULL,
     rows_removed  boolean NOT NULL DEFAULT false,
     done          boolean NOT NULL DEFAULT false,
     removed_at    timestamptz NOT NULL DEFAULT now()

@@ -91,6 +91,8 @@ async def test_a_removal_that_a_crash_broke_off_is_carried_to_its_end() -> None:
     await twin.removal.resume()
     assert await twin.registry.find_model("reviews") is None
     assert [replica.serving for replica in twin.replicas] == [{}, {}]
+    answer = await twin.removal.remove("reviews", True, "a")
+    assert (answer.versions, answer.rows_removed) == (("1",), True)
     with pytest.raises(NotFound):
         await twin.removal.remove("reviews", False, "b")
 
