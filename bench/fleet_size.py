@@ -25,7 +25,7 @@ from control_plane.xds.stream.resources import CDS, EDS, LDS, RDS, Encoder, Reso
 from control_plane.xds.stream.stream import AdsStream
 from service_kit.model_registry.records import SERVING, RegisteredModel
 
-SIZES = ((2, 1), (10, 5), (25, 10), (50, 20), (100, 20))
+SIZES = ((2, 1), (10, 5), (25, 10), (20, 50), (50, 20), (100, 20))
 CHANGES = 100
 NAMES = {EDS: ["champion", "challenger"], RDS: ["mesh"]}
 TOPOLOGY = MeshTopology((), Address("10.1.0.1", 1), Address("10.1.0.2", 1), Address("10.1.0.3", 1))
@@ -71,9 +71,9 @@ class Envoy:
             )
         return bool(responses)
 
-    async def settled(self, timeout_s: float) -> bool:
+    async def obstacle(self, timeout_s: float) -> str:
         """See Publisher."""
-        return True
+        return ""
 
 
 def fleet(replicas: int, models: int, stale: bool) -> list[Member]:

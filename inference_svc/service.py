@@ -214,6 +214,7 @@ class InferenceService:
         settings = self._settings
         if settings.unary_port:
             self._unary = unary_server(self._predict, self._open_inference)
+            self._unary.slow_calls.progressed = self._batcher.progressed
             await self._unary.listen(settings.host, settings.unary_port)
         if settings.http_port:
             # Importing this takes a third of a second, which a replica without this door saves.

@@ -19,6 +19,7 @@ from mesh_cli.verbs import (
     gc_verb,
     init_verb,
     model_verbs,
+    remove_verb,
     run_verbs,
     train_verbs,
 )
@@ -40,6 +41,7 @@ VERBS = (
     train_verbs,
     fleet_verbs,
     canary_verb,
+    remove_verb,
     bench_verb,
     gc_verb,
     demo_verb,

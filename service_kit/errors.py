@@ -9,6 +9,7 @@ MeshError
 ├── Exhausted            too much work: says when to try again
 ├── Unimplemented        this release cannot do that: says what it can
 ├── DeadlineTooShort     the caller's deadline cannot be met
+├── NotLeading           another control plane changes things: says which
 └── Unavailable          a part is away or too slow: says when to try again
 """
 
@@ -115,6 +116,12 @@ class Exhausted(_Retryable):
 
 class Unavailable(_Retryable):
     """A part that the request needs is away or too slow; the same request may be sent again."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+
+
+class NotLeading(_Retryable):
+    """Another control plane leads; a later attempt may reach it, or find that this one leads."""
 
     code = grpc.StatusCode.UNAVAILABLE
 

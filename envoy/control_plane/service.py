@@ -1,7 +1,10 @@
 """Puts the control plane together; starts and stops its parts."""
 
 import asyncio
+import logging
+import socket
 import time
+import uuid
 from collections.abc import Sequence
 
 from grpc import aio
@@ -10,18 +13,28 @@ from control_plane.canary.canaries import Canaries
 from control_plane.canary.judge import Judge, Rules
 from control_plane.canary.live_numbers import FleetNumbers
 from control_plane.canary.seams import CanaryParts
+from control_plane.changes.answer_store import SCHEMA as ANSWERS
+from control_plane.changes.answer_store import PostgresAnswers
 from control_plane.changes.model_locks import ModelLocks
 from control_plane.changes.version_marks import Marks
 from control_plane.fleet.connections import ReplicaConnections
 from control_plane.fleet.discovery import discover
 from control_plane.fleet.fleet import Fleet
 from control_plane.fleet.fleet_view import FleetView
-from control_plane.fleet.grpc_replica import GrpcReplica
 from control_plane.fleet.version_change import Timings
+from control_plane.leadership.fenced import FencedRegistry, FencedReplica
+from control_plane.leadership.leadership import Leadership
+from control_plane.leadership.lease import SCHEMA as LEADER
+from control_plane.leadership.lease import Holder, PostgresLease
 from control_plane.models.catalog import Catalog
 from control_plane.reload.coordinator import ReloadCoordinator
+from control_plane.reload.pending_switches import PendingSwitches
 from control_plane.reload.repairs import Repairs
 from control_plane.reload.upkeep import Upkeep
+from control_plane.removal.model_removal import ModelRemoval, RemovalParts
+from control_plane.removal.other_services import GrpcServices
+from control_plane.removal.removed_models import SCHEMA as REMOVALS
+from control_plane.removal.removed_models import PostgresRemovals, RemovedModels
 from control_plane.servicer import ReloadServicer
 from control_plane.settings import ControlPlaneSettings
 from control_plane.traffic.envoy_targets import EnvoyTargets
@@ -31,7 +44,8 @@ from control_plane.xds import DiscoveryServer
 from mesh.v1 import reload_pb2_grpc
 from service_kit.database import Database, apply_schema
 from service_kit.model_registry.promotion import SCHEMA, Promotions
-from service_kit.model_registry.registry import Registry
+
+log = logging.getLogger(__name__)
 
 
 class ControlPlane:
@@ -42,12 +56,27 @@ class ControlPlane:
     def __init__(self, settings: ControlPlaneSettings) -> None:
         timings = Timings(prepare_s=settings.prepare_seconds)
         locks = ModelLocks()
-        self._registry = Registry(settings.mlflow_url)
-        self._database = Database(settings.database_url, "control-plane", threads=1)
-        self._fleet = Fleet(
-            ReplicaConnections(discover(settings.replicas, settings.replicas_file), GrpcReplica)
+        # Nothing else uses this connection, so that no other work holds up a renewal.
+        self._lease_database = Database(settings.database_url, "control-plane-lease", threads=1)
+        self._leadership = Leadership(
+            PostgresLease(self._lease_database),
+            Holder(uuid.uuid4().hex, f"{socket.gethostname()}:{settings.port}"),
+            time.monotonic,
+            self._begin_to_lead,
+            self._cease_to_lead,
         )
-        self._repairs = Repairs(self._registry, locks, timings)
+        confirm = self._leadership.confirm
+        self._registry = FencedRegistry(settings.mlflow_url, confirm)
+        self._database = Database(settings.database_url, "control-plane", threads=2)
+        answers = PostgresAnswers(self._database)
+        self._fleet = Fleet(
+            ReplicaConnections(
+                discover(settings.replicas, settings.replicas_file),
+                lambda address: FencedReplica(address, confirm),
+            )
+        )
+        removed = RemovedModels(PostgresRemovals(self._database))
+        self._repairs = Repairs(self._registry, locks, timings, removed.removed)
         marks, catalog = Marks(self._registry), Catalog(self._registry)
         self._discovery = DiscoveryServer()
         targets = EnvoyTargets(
@@ -64,12 +93,22 @@ class ControlPlane:
             timings,
             catalog,
             targets,
+            answers,
         )
+        self._switches = PendingSwitches(self._coordinator.close_gap)
         self._upkeep = Upkeep(
-            self._fleet, catalog, locks, self._repairs, marks, targets, settings.upkeep_seconds
+            self._fleet,
+            catalog,
+            locks,
+            self._repairs,
+            marks,
+            targets,
+            self._switches,
+            settings.upkeep_seconds,
+            lambda: self._leadership.leads,
         )
         self._traffic = TrafficControl(
-            self._registry, catalog, self._fleet, locks, targets, timings
+            self._registry, catalog, self._fleet, locks, targets, timings, answers
         )
         self._canaries = Canaries(
             CanaryParts(
@@ -81,9 +120,32 @@ class ControlPlane:
                 Judge(Rules(canary_p_value=settings.canary_p_value)),
             )
         )
-        self._servicer = ReloadServicer(
-            self._coordinator, FleetView(self._fleet, catalog), self._traffic, self._canaries
+        self._services = GrpcServices(settings.training, settings.trigger)
+        self._removal = ModelRemoval(
+            RemovalParts(
+                self._registry,
+                self._services,
+                removed,
+                answers,
+                self._fleet,
+                catalog,
+                targets,
+                locks,
+                self._repairs,
+                self._canaries.forget,
+                timings,
+            )
         )
+        self._servicer = ReloadServicer(
+            self._coordinator,
+            FleetView(self._fleet, catalog),
+            self._traffic,
+            self._canaries,
+            self._switches,
+            self._removal,
+            self._leadership,
+        )
+        self._leading: list[asyncio.Task[None]] = []
         self._background: list[asyncio.Task[None]] = []
 
     def register(self, server: aio.Server) -> None:
@@ -91,13 +153,38 @@ class ControlPlane:
         self._discovery.register(server)
 
     async def startup(self) -> None:
-        # Nothing is waited for: Reload needs neither PostgreSQL nor a complete fleet.
-        schema = apply_schema(self._database, "control plane", SCHEMA)
+        # Nothing is waited for: Envoy is told of the replicas while PostgreSQL is away.
         self._background = [
-            asyncio.create_task(schema),
+            asyncio.create_task(self._make_tables()),
             asyncio.create_task(self._upkeep.run()),
-            asyncio.create_task(self._canaries.resume()),
+            asyncio.create_task(self._leadership.run()),
         ]
+
+    async def _make_tables(self) -> None:
+        scripts = (SCHEMA, ANSWERS, REMOVALS, LEADER)
+        try:
+            await apply_schema(self._database, "control plane", *scripts)
+        except Exception:
+            log.exception("the control plane's tables cannot be made, so it changes nothing")
+            raise
+
+    async def _begin_to_lead(self) -> None:
+        self._leading = [
+            asyncio.create_task(self._canaries.resume()),
+            asyncio.create_task(self._removal.resume()),
+        ]
+
+    async def _cease_to_lead(self) -> None:
+        """Break off every change: the control plane that leads goes on with them."""
+        for task in self._leading:
+            task.cancel()
+        await asyncio.gather(*self._leading, return_exceptions=True)
+        await self._canaries.close()
+        await self._switches.close()
+        await self._removal.close()
+        await self._coordinator.close()
+        await self._traffic.close()
+        await self._repairs.close()
 
     async def drain(self) -> None:
         """End the streams to Envoy, which goes on with the configuration that it has."""
@@ -107,10 +194,10 @@ class ControlPlane:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        await self._canaries.close()
-        await self._coordinator.close()
-        await self._traffic.close()
-        await self._repairs.close()
+        await self._cease_to_lead()
+        await self._leadership.release()
         await self._fleet.close()
+        await self._services.close()
         await self._registry.close()
         await self._database.close()
+        await self._lease_database.close()

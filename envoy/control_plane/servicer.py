@@ -1,5 +1,6 @@
 """ReloadService: checks and translates messages, and nothing else."""
 
+from dataclasses import asdict
 from typing import Any
 
 from grpc import aio
@@ -8,7 +9,10 @@ from control_plane.canary.canaries import Canaries
 from control_plane.canary.record import Plan
 from control_plane.canary.view import canary_message
 from control_plane.fleet.fleet_view import FleetView, view_fleet
+from control_plane.leadership.leadership import Leadership
 from control_plane.reload.coordinator import ReloadCoordinator, ReloadResult
+from control_plane.reload.pending_switches import PendingSwitches
+from control_plane.removal.model_removal import ModelRemoval
 from control_plane.topology import Split
 from control_plane.traffic.traffic_control import TrafficControl
 from mesh.v1 import reload_pb2, reload_pb2_grpc
@@ -26,7 +30,13 @@ class ReloadServicer(reload_pb2_grpc.ReloadServiceServicer):
         fleet: FleetView,
         traffic: TrafficControl,
         canaries: Canaries,
+        switches: PendingSwitches,
+        removal: ModelRemoval,
+        leadership: Leadership,
     ) -> None:
+        self._leadership = leadership
+        self._removal = removal
+        self._switches = switches
         self._coordinator = coordinator
         self._fleet = fleet
         self._traffic = traffic
@@ -35,19 +45,29 @@ class ReloadServicer(reload_pb2_grpc.ReloadServiceServicer):
     async def Reload(
         self, request: reload_pb2.ReloadRequest, context: Context
     ) -> reload_pb2.ReloadResponse:
+        await self._leadership.confirm()
         model, request_id = check_model_name(request.model), check_request_id(request.request_id)
         return _response(await self._coordinator.reload(model, request.version, request_id))
 
     async def Rollback(
         self, request: reload_pb2.RollbackRequest, context: Context
     ) -> reload_pb2.ReloadResponse:
+        await self._leadership.confirm()
         model, request_id = check_model_name(request.model), check_request_id(request.request_id)
         return _response(await self._coordinator.rollback(model, request_id))
+
+    async def RemoveModel(
+        self, request: reload_pb2.RemoveModelRequest, context: Context
+    ) -> reload_pb2.RemoveModelResponse:
+        await self._leadership.confirm()
+        model, request_id = check_model_name(request.model), check_request_id(request.request_id)
+        removed = await self._removal.remove(model, request.with_rows, request_id)
+        return reload_pb2.RemoveModelResponse(**asdict(removed))
 
     async def GetFleet(
         self, request: reload_pb2.GetFleetRequest, context: Context
     ) -> reload_pb2.Fleet:
-        return view_fleet(*await self._fleet.look())
+        return view_fleet(*await self._fleet.look(), self._switches.why)
 
     async def GetTraffic(
         self, request: reload_pb2.GetTrafficRequest, context: Context
@@ -58,6 +78,7 @@ class ReloadServicer(reload_pb2_grpc.ReloadServiceServicer):
     async def SetTraffic(
         self, request: reload_pb2.SetTrafficRequest, context: Context
     ) -> reload_pb2.Traffic:
+        await self._leadership.confirm()
         model = check_model_name(request.model)
         request_id = check_request_id(request.request_id)
         split = Split(request.champion_weight, request.challenger_weight, request.mirror_percent)
@@ -66,6 +87,7 @@ class ReloadServicer(reload_pb2_grpc.ReloadServiceServicer):
     async def StartCanary(
         self, request: reload_pb2.StartCanaryRequest, context: Context
     ) -> reload_pb2.Canary:
+        await self._leadership.confirm()
         model, request_id = check_model_name(request.model), check_request_id(request.request_id)
         plan = Plan(tuple(request.steps), request.step_seconds, request.mirror_percent)
         return canary_message(await self._canaries.start(model, plan, request_id))
@@ -78,6 +100,7 @@ class ReloadServicer(reload_pb2_grpc.ReloadServiceServicer):
     async def StopCanary(
         self, request: reload_pb2.StopCanaryRequest, context: Context
     ) -> reload_pb2.Canary:
+        await self._leadership.confirm()
         check_request_id(request.request_id)
         return canary_message(await self._canaries.stop(check_model_name(request.model)))
 

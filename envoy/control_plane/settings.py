@@ -12,6 +12,7 @@ from control_plane.topology import (
     CALLS_PER_REPLICA,
     DEFAULT_HOST,
     DEFAULT_PORT,
+    STALLED_AFTER_S,
     Address,
     Limits,
     MeshTopology,
@@ -66,6 +67,10 @@ class ControlPlaneSettings(ServiceSettings):
     calls_per_replica: int = Field(default=CALLS_PER_REPLICA, ge=1)
     """Predictions that may wait or run for each replica; Envoy refuses further ones."""
 
+    stalled_seconds: float = Field(default=STALLED_AFTER_S, ge=1, le=60)
+    """Seconds without a sign of work after which a unary call is given to another replica as well,
+    and the first answer counts. A replica that is only slow gives such signs."""
+
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins whose pages may call from a browser (CORS), separated by commas; "*": all."""
 
@@ -85,6 +90,7 @@ class ControlPlaneSettings(ServiceSettings):
             port=self.envoy_port,
             allowed_origins=self.allowed_origins,
             limits=Limits(calls_per_replica=self.calls_per_replica),
+            stalled_after_s=self.stalled_seconds,
         )
 
     @field_validator("allowed_origins", mode="before")

@@ -1,7 +1,9 @@
 """An immutable description of the mesh, from which Envoy's configuration is made."""
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import Enum
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
@@ -20,6 +22,9 @@ CALLS_AT_LEAST = 128
 # Limit of the calls that are no predictions, and of predictions until the fleet's limit is known.
 UNCOUNTED_CALLS = 131_072
 CALLS_PER_SERVICE = 1024
+# Envoy gives a unary call to another replica as well when its own replica has shown no sign of work
+# on it for this time, seconds.
+STALLED_AFTER_S = 8.0
 MAX_CLIENT_CONNECTIONS = 50_000
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
@@ -77,6 +82,23 @@ class Split:
 ALL_TO_THE_CHAMPION = Split()
 
 
+class AnsweredBy(Enum):
+    """The replicas that answer for a model."""
+
+    EVERY = 1
+    SOME = 2
+    NONE = 3
+
+
+@dataclass(frozen=True)
+class ModelTraffic:
+    """A model whose calls do not simply go to any replica's Champion."""
+
+    model: str
+    split: Split = ALL_TO_THE_CHAMPION
+    answered_by: AnsweredBy = AnsweredBy.EVERY
+
+
 @dataclass(frozen=True)
 class Limits:
     """Limits that Envoy enforces."""
@@ -124,6 +146,10 @@ class MeshTopology:
     """Models and their splits, ordered by model. All traffic of any other model goes to its
     Champion."""
 
+    partly_served: tuple[tuple[str, frozenset[Address]], ...] = ()
+    """Models for which not every replica answers, ordered by model, and every address, of whatever
+    port, of the replicas that do. Any replica answers for any other model."""
+
     host: str = DEFAULT_HOST
     """IP address that clients connect to."""
 
@@ -136,14 +162,49 @@ class MeshTopology:
     """Origins whose pages may call from a browser (CORS), such as https://ui.example; "*": all."""
 
     limits: Limits = field(default_factory=Limits)
+    stalled_after_s: float = STALLED_AFTER_S
+    """Seconds without a sign of work after which Envoy gives a unary call to another replica as
+    well."""
 
     @property
     def fixed(self) -> "MeshTopology":
-        """The description without the parts that change while Envoy runs: replicas, splits and
-        whether a version is being prepared."""
+        """The description without the parts that change while Envoy runs: replicas, splits, who
+        serves what, and whether a version is being prepared."""
         return replace(
-            self, replicas=(), replicas_http=(), replicas_unary=(), preparing=False, splits=()
+            self,
+            replicas=(),
+            replicas_http=(),
+            replicas_unary=(),
+            preparing=False,
+            splits=(),
+            partly_served=(),
         )
+
+    @property
+    def special_models(self) -> tuple[ModelTraffic, ...]:
+        """The models that are split or partly served, ordered by name."""
+        splits, served = dict(self.splits), dict(self.partly_served)
+        return tuple(
+            ModelTraffic(model, splits.get(model, ALL_TO_THE_CHAMPION), _answered_by(model, served))
+            for model in sorted(splits.keys() | served.keys())
+        )
+
+    @property
+    def models_by_address(self) -> dict[Address, tuple[str, ...]]:
+        """The partly served models that each address answers for; empty when there are none."""
+        if not self.partly_served:
+            return {}
+        return {
+            address: tuple(model for model, having in self.partly_served if address in having)
+            for address in (*self.replicas, *self.replicas_http, *self.replicas_unary)
+        }
+
+    @property
+    def complete(self) -> frozenset[Address]:
+        """Addresses of the replicas that answer for every model for which any replica does; empty
+        when no model is partly served."""
+        served = [having for _, having in self.partly_served if having]
+        return frozenset.intersection(*served) if served else frozenset()
 
     @property
     def all_take_unary(self) -> bool:
@@ -153,3 +214,9 @@ class MeshTopology:
     def __post_init__(self) -> None:
         if not Address(self.host, self.port).is_ip:
             raise ValueError(f"host {self.host!r} is not an IP address; Envoy listens on one only")
+
+
+def _answered_by(model: str, served: Mapping[str, frozenset[Address]]) -> AnsweredBy:
+    if model not in served:
+        return AnsweredBy.EVERY
+    return AnsweredBy.SOME if served[model] else AnsweredBy.NONE

@@ -56,6 +56,7 @@ class Batcher:
             threading.Thread(target=self._run_compute, name="compute", daemon=True),
             threading.Thread(target=self._run_tokenize, name="tokenize", daemon=True),
         )
+        self._progressed_at = time.monotonic()
         self._announcing = False
         self._waiting_for_room: list[asyncio.Future[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -83,6 +84,10 @@ class Batcher:
     def computing(self) -> int:
         """Number of the batch that is being computed, from 1; 0: none is."""
         return self._batches if self._computing else 0
+
+    def progressed(self, seconds: float) -> bool:
+        """Return whether a batch has ended within this time, or there is nothing to do."""
+        return not len(self.queue) or time.monotonic() - self._progressed_at < seconds
 
     async def classify(
         self,
@@ -180,6 +185,7 @@ class Batcher:
         _account(batch, started, seconds, pad_waste)
         metrics.BATCH_TEXTS.observe(len(batch.texts))
         metrics.COMPUTE_SECONDS.observe(seconds)
+        self._progressed_at = time.monotonic()
         self._call_loop(self._deliver, self.queue.complete(batch, seconds, bool(run.failures)))
 
     def _withdraw(self, model: LoadedModel, error: Exception) -> None:

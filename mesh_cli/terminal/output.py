@@ -44,6 +44,13 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     tables.print_table(console, title, columns, rows)
 
 
+def print_details(details: Iterable[tuple[str, str]]) -> None:
+    """Print a line for each name that has something to be said of it."""
+    for name, detail in details:
+        if detail:
+            console.print(f"{name}: {detail}", highlight=False, markup=False, soft_wrap=True)
+
+
 def progress() -> Progress:
     """A progress display on standard error, so that it never mixes with the result."""
     return Progress(

@@ -68,6 +68,7 @@ def fleet(json: Json = False) -> None:
             for m in state.models
         ),
     )  # fmt: skip
+    output.print_details((m.name, m.detail) for m in state.models)
     output.print_table(
         "",
         ("replica", "address", "healthy", "eligible", "device", "serves", "detail"),

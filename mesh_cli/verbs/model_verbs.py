@@ -1,10 +1,12 @@
 """Verbs that use the models in service: predict, models."""
 
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
+from mesh.errors import MeshError
 from mesh.v1 import predict_pb2
 from mesh_cli.terminal import output
 from mesh_cli.terminal.output import Json, console
@@ -63,8 +65,13 @@ def models(json: Json = False) -> None:
 
     Example: `mesh models`
     """
+    details: list[tuple[str, str]] = []
     with context.client() as client:
         served = client.list_models()
+        # Replicas list the models; only the control plane knows which of them MLflow has lost.
+        with suppress(MeshError):
+            names = {model.name for model in served}
+            details = [(m.name, m.detail) for m in client.get_fleet().models if m.name in names]
     if json:
         output.print_json(served)
         return
@@ -73,3 +80,4 @@ def models(json: Json = False) -> None:
         ("model", "version", "alias", "labels", "engine"),
         ((m.name, m.version, m.alias, ", ".join(m.labels), m.engine) for m in served),
     )
+    output.print_details(details)

@@ -18,7 +18,7 @@ from mesh_cli.terminal.output import console
 def document(mesh: Deployment) -> dict[str, Any]:
     """The state of a mesh as plain data. Raises NotUp when the mesh was never started."""
     statuses = mesh.statuses()
-    models: list[dict[str, str]] = []
+    models: list[dict[str, Any]] = []
     batches: list[dict[str, Any]] = []
     troubles: list[dict[str, str]] = []
     # A part that is away leaves these lists empty; `parts` says which one it is.
@@ -69,6 +69,7 @@ def print_document(status: Mapping[str, Any]) -> None:
             ("model", "version", "alias"),
             ((m["name"], m["version"] or "–", m["alias"] or "–") for m in status["models"]),
         )
+        output.print_details((m["name"], m["detail"]) for m in status["models"])
     if status["batches"]:
         output.print_table(
             "these wait for `mesh retry BATCH`",
@@ -96,9 +97,16 @@ def print_doors(doors: Mapping[str, Any]) -> None:
         console.print(line, soft_wrap=True)
 
 
-def _models(client: MeshClient) -> list[dict[str, str]]:
+def _models(client: MeshClient) -> list[dict[str, Any]]:
     return [
-        {"name": model.name, "version": model.serving_version, "alias": _alias(model)}
+        {
+            "name": model.name,
+            "version": model.serving_version,
+            "alias": _alias(model),
+            "champion": model.champion_version,
+            "pinned": model.pinned,
+            "detail": model.detail,
+        }
         for model in client.get_fleet().models
     ]
 

@@ -20,7 +20,8 @@ from psycopg2.errors import LockNotAvailable
 from psycopg2.extensions import connection as Connection
 
 from service_kit.database import Timeouts, connect, unavailable
-from service_kit.errors import Aborted, Unavailable
+from service_kit.errors import Aborted, NotFound, Unavailable
+from service_kit.model_registry.promoted import TAG_PROMOTED, promoted_tag, promotion_of_champion
 from service_kit.model_registry.records import (
     CHALLENGER,
     CHAMPION,
@@ -51,12 +52,28 @@ class Promotions:
         self._database_url = database_url
         self._registry = registry
 
-    async def promote(self, model: str, version: str, expected_champion: str) -> Promoted:
+    async def promote(
+        self,
+        model: str,
+        version: str,
+        expected_champion: str,
+        *,
+        serve: bool = False,
+        run_id: str = "",
+        source: str = "",
+        expected_source: str = "",
+    ) -> Promoted:
         """Make `version` the Champion if `expected_champion` (empty: none) is still the Champion.
 
-        Raises Aborted when another version became Champion meanwhile.
+        `serve`: the fleet is to serve it, which the control plane sees to when nobody else does.
+        `run_id` and `source` are those of the version, and `expected_source` that of the expected
+        Champion, when they are known: a model that was deleted and made anew has other versions of
+        the same numbers.
+
+        Raises Aborted when another version became Champion meanwhile, or the model was made anew.
         """
         async with self._locked(model) as (lock, registered):
+            await self._check_same(model, version, run_id, source)
             champion = registered.aliases.get(CHAMPION, "")
             if champion == version and lock.champion not in ("", version, expected_champion):
                 await self._put_back(lock)
@@ -68,12 +85,18 @@ class Promotions:
                     reason="CHAMPION_CHANGED",
                     champion=champion,
                 )
+            if expected_champion and champion == expected_champion:
+                await self._check_same(model, expected_champion, "", expected_source)
             if expected_champion and expected_champion != version:
                 await self._set(lock, PREVIOUS, expected_champion)
+            noted = promoted_tag(registered, version, serve)
+            if noted != registered.tags.get(TAG_PROMOTED):
+                await lock.check()
+                await self._registry.tag_model(model, TAG_PROMOTED, noted)
             await self._set(lock, CHAMPION, version)
             if registered.aliases.get(CHALLENGER) == version:
                 await self._registry.delete_alias(model, CHALLENGER)
-            return await lock.record(version, expected_champion)
+            return await lock.record(version, expected_champion, serve)
 
     async def demote(self, model: str, expected_champion: str, previous: str) -> Promoted:
         """Make `previous` the Champion again, and `expected_champion` the previous one.
@@ -105,6 +128,34 @@ class Promotions:
         async with self._locked(model) as (lock, _):
             await self._set(lock, CHALLENGER, version)
 
+    async def _check_same(self, model: str, version: str, run_id: str, source: str) -> None:
+        """Raise Aborted unless the version has this run and source, as far as they are known."""
+        if not run_id and not source:
+            return
+        try:
+            found = await self._registry.get_version(model, version)
+        except NotFound:
+            found = None
+        if (
+            found is None
+            or found.run_id != (run_id or found.run_id)
+            or (found.source != (source or found.source))
+        ):
+            raise Aborted(
+                f"{model} was deleted or renamed in MLflow and made anew, so version {version} of "
+                "it is another one now: train again",
+                reason="MODEL_REPLACED",
+            )
+
+    async def _note_again(self, lock: "_Lock", registered: RegisteredModel) -> None:
+        """Note the Champion's promotion again if a mover that lost its lock has overwritten it."""
+        champion = registered.aliases.get(CHAMPION, "")
+        if lock.serve is None or not champion or champion != lock.champion:
+            return
+        if promotion_of_champion(registered) is None:
+            noted = promoted_tag(registered, champion, lock.serve)
+            await self._registry.tag_model(lock.model, TAG_PROMOTED, noted)
+
     async def _set(self, lock: "_Lock", alias: str, version: str) -> None:
         await lock.check()
         await self._registry.set_alias(lock.model, alias, version)
@@ -126,7 +177,10 @@ class Promotions:
         connection = await asyncio.to_thread(connect, self._database_url, "promotion", TIMEOUTS)
         try:
             lock = await asyncio.to_thread(_Lock, connection, model)
-            yield lock, await registered_model(self._registry, model)
+            registered = await registered_model(self._registry, model)
+            await asyncio.to_thread(lock.belongs_to, registered)
+            await self._note_again(lock, registered)
+            yield lock, registered
             await asyncio.to_thread(connection.commit)
         except LockNotAvailable as error:
             raise unavailable(error, f"moving the aliases of {model}", TIMEOUTS) from error
@@ -146,12 +200,28 @@ class _Lock:
             "INSERT INTO mesh.promotions (model) VALUES (%s) ON CONFLICT DO NOTHING", (model,)
         )
         self._cursor.execute(
-            "SELECT champion, previous, epoch FROM mesh.promotions WHERE model = %s FOR UPDATE",
+            "SELECT champion, previous, epoch, created_at, serve FROM mesh.promotions"
+            " WHERE model = %s FOR UPDATE",
             (model,),
         )
         row = self._cursor.fetchone()
         assert row is not None
         self.recorded = Promoted(str(row[0]), str(row[1]), int(row[2]))
+        self._created_at = int(row[3])
+        self.serve: bool | None = row[4]
+        """Whether the fleet is to serve the Champion of the last epoch; None: unknown."""
+
+    def belongs_to(self, registered: RegisteredModel) -> None:
+        """Forget what was recorded of an earlier model of the same name."""
+        if self._created_at == registered.created_at:
+            return
+        if self._created_at:
+            self.recorded, self.serve = Promoted("", "", self.recorded.epoch), None
+        self._cursor.execute(
+            "UPDATE mesh.promotions SET champion = %s, previous = %s, created_at = %s"
+            " WHERE model = %s",
+            (self.champion, self.previous, registered.created_at, self.model),
+        )
 
     @property
     def champion(self) -> str:
@@ -167,15 +237,15 @@ class _Lock:
         """Raise psycopg2.OperationalError when the lock is lost with its connection."""
         await asyncio.to_thread(self._cursor.execute, "SELECT 1")
 
-    async def record(self, champion: str, previous: str) -> Promoted:
+    async def record(self, champion: str, previous: str, serve: bool | None = None) -> Promoted:
         """Write the next epoch, which holds once the transaction is committed."""
-        return await asyncio.to_thread(self._record, champion, previous)
+        return await asyncio.to_thread(self._record, champion, previous, serve)
 
-    def _record(self, champion: str, previous: str) -> Promoted:
+    def _record(self, champion: str, previous: str, serve: bool | None) -> Promoted:
         self._cursor.execute(
             "UPDATE mesh.promotions SET epoch = epoch + 1, champion = %s, previous = %s,"
-            " changed_at = now() WHERE model = %s RETURNING epoch",
-            (champion, previous, self.model),
+            " serve = %s, changed_at = now() WHERE model = %s RETURNING epoch",
+            (champion, previous, serve, self.model),
         )
         row = self._cursor.fetchone()
         assert row is not None

@@ -24,12 +24,46 @@ TAG_HELD_OUT_ROWS = "mesh.held_out_rows"
 
 
 @dataclass(frozen=True)
+class VersionRef:
+    """One version. Its source tells it apart from a version of the same number of an earlier model
+    of the same name: a model that is deleted and made anew starts at version 1 again."""
+
+    version: str = ""
+    """Empty: none."""
+
+    source: str = ""
+    """Where its files lie, as the registry says it; empty: unknown."""
+
+    def __bool__(self) -> bool:
+        return bool(self.version)
+
+    def same(self, other: "VersionRef") -> bool:
+        """Whether both are one version, as far as the sources are known."""
+        if self.version != other.version:
+            return False
+        return not self.source or not other.source or self.source == other.source
+
+
+@dataclass(frozen=True)
 class RegisteredModel:
     """A registered model with its aliases (alias → version) and tags."""
 
     name: str
     aliases: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Where the files of versions lie (version → source); read by the control plane only."""
+
+    created_at: int = 0
+    """When it was created, milliseconds since 1970: another time is another model of this name."""
+
+    def ref(self, version: str) -> VersionRef:
+        """Return a version of this model with its source, if that is known."""
+        return VersionRef(version, self.sources.get(version, ""))
+
+    def aliased(self, alias: str) -> VersionRef:
+        """Return the version that an alias names; none: an empty one."""
+        return self.ref(self.aliases.get(alias, ""))
 
 
 @dataclass(frozen=True)
@@ -41,6 +75,11 @@ class ModelVersion:
     run_id: str
     source: str
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ref(self) -> VersionRef:
+        """The number of the version with its source."""
+        return VersionRef(self.version, self.source)
 
     @property
     def batch_id(self) -> str:
@@ -73,6 +112,7 @@ def model_of(data: Mapping[str, Any]) -> RegisteredModel:
         name=data["name"],
         aliases=_pairs(data.get("aliases"), "alias", "version"),
         tags=_pairs(data.get("tags"), "key", "value"),
+        created_at=int(data.get("creation_timestamp", 0)),
     )
 
 

@@ -107,6 +107,11 @@ class Registry:
                 "DELETE", "model-versions/delete", {"name": name, "version": version}
             )
 
+    async def delete_model(self, name: str) -> None:
+        """Delete a registered model, if it exists, with its aliases and tags; files stay."""
+        with suppress(NotFound):
+            await self._api.call("DELETE", "registered-models/delete", {"name": name})
+
     async def set_alias(self, name: str, alias: str, version: str) -> None:
         """Point an alias to a version. The last write wins, so only promotion.py may move the
         aliases that it guards.

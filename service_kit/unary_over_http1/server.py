@@ -20,6 +20,7 @@ from grpc import StatusCode, aio
 from service_kit.interceptor import Context
 from service_kit.unary_over_http1.context import UnaryContext
 from service_kit.unary_over_http1.request_reader import Refused, Request, RequestReader
+from service_kit.unary_over_http1.slow_calls import SlowCalls
 from service_kit.unary_over_http1.unary_method import UnaryMethod
 from service_kit.unary_over_http1.wire import HEALTH_PATH
 
@@ -61,6 +62,8 @@ class UnaryServer:
 
         self.closing = False
         self.limits = limits or ConnectionLimits()
+        self.slow_calls = SlowCalls()
+        self._watching_slow_calls: asyncio.Task[None] | None = None
         self._connections: set[UnaryConnection] = set()
         self._connection_closed = asyncio.Event()
         self._listener: asyncio.Server | None = None
@@ -72,6 +75,7 @@ class UnaryServer:
         """
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(lambda: UnaryConnection(self), host, port)
+        self._watching_slow_calls = asyncio.create_task(self.slow_calls.watch())
         chosen: int = self._listener.sockets[0].getsockname()[1]
         log.info("listening", extra={"address": f"{host}:{chosen}", "protocol": "unary gRPC"})
         return chosen
@@ -94,6 +98,8 @@ class UnaryServer:
                     await self._connection_closed.wait()
         for connection in tuple(self._connections):
             connection.abort()
+        if self._watching_slow_calls is not None:
+            self._watching_slow_calls.cancel()
 
     def admits(self, connection: "UnaryConnection") -> bool:
         """Count a new connection, unless there are too many and each of them has a call."""
@@ -207,6 +213,8 @@ class UnaryConnection(asyncio.Protocol):
 
     async def _answer(self, request: Request) -> None:
         context = UnaryContext(request.headers, request.arrived)
+        slow_calls = self._server.slow_calls
+        slow_calls.begin(self, context, self._write)
         try:
             method = self._server.methods.get(request.path)
             if method is None:
@@ -221,6 +229,7 @@ class UnaryConnection(asyncio.Protocol):
             log.exception("call failed", extra={"path": request.path.decode("latin-1")})
             self.abort()
         finally:
+            slow_calls.end(self)
             self._call = None
             if self._server.closing:
                 self.end_when_idle()

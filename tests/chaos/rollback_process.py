@@ -16,7 +16,8 @@ from control_plane.reload.repairs import Repairs
 from control_plane.traffic.envoy_targets import EnvoyTargets
 from service_kit.model_registry.promotion import Promotions
 from service_kit.model_registry.registry import Registry
-from tests.unit.control_plane.twins import TOPOLOGY, TwinEnvoy, TwinReplica
+from tests.unit.control_plane.twin_envoy import TOPOLOGY, TwinEnvoy
+from tests.unit.control_plane.twins import TwinAnswers, TwinReplica
 
 
 class KilledRegistry(Registry):
@@ -54,6 +55,8 @@ async def rollback(
         Timings(),
         catalog,
         EnvoyTargets(TOPOLOGY, TwinEnvoy(), locks, time.monotonic),
+        # A killed control plane has kept no answer.
+        TwinAnswers(),
     )
     try:
         return await coordinator.rollback(model, request_id)

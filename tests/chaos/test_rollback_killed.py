@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from control_plane.reload.coordinator import TAG_ROLLBACK
+from control_plane.models.chosen_version import TAG_CHOSEN
+from control_plane.reload.rollback_intent import TAG_ROLLBACK
 from service_kit.model_registry.promotion import SCHEMA, Promotions
 from service_kit.model_registry.records import CHAMPION, PREVIOUS, SERVING
 from service_kit.model_registry.registry import Registry
@@ -50,9 +51,11 @@ async def model(postgres_url: str, mlflow_url: str, registry: Registry) -> str:
     return name
 
 
-async def killed(postgres_url: str, mlflow_url: str, model: str, last: str) -> None:
-    """Run rollback "a" in a process that dies right after its write to the alias or tag `last`."""
-    arguments = (postgres_url, mlflow_url, model, "2", "a", last)
+async def killed(
+    postgres_url: str, mlflow_url: str, model: str, last: str, request_id: str = "a"
+) -> None:
+    """Run a rollback in a process that dies right after its write to the alias or tag `last`."""
+    arguments = (postgres_url, mlflow_url, model, "2", request_id, last)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.chaos.rollback_process", *arguments
     )
@@ -92,6 +95,7 @@ async def check(hold: Hold, postgres_url: str, registry: Registry, model: str, t
     [
         pytest.param(SERVING, marks=pytest.mark.chaos_full),
         pytest.param(TAG_ROLLBACK, marks=pytest.mark.chaos_full),
+        pytest.param(TAG_CHOSEN, marks=pytest.mark.chaos_full),
         CHAMPION,
         PREVIOUS,
     ],
@@ -104,11 +108,22 @@ async def test_the_same_request_again_completes_the_rollback(
     for served in ("2", "1"):
         replica = TwinReplica("r1", **{model: served})
         await rollback(postgres_url, registry, model, "a", replica)
-        assert replica.serving == {model: "1"}
+        assert replica.serving[model].partition("@")[0] == "1"
         await check(hold, postgres_url, registry, model, "1")
     # A new request rolls back again, to version 2.
     await rollback(postgres_url, registry, model, "b", TwinReplica("r1", **{model: "1"}))
     await check(hold, postgres_url, registry, model, "2")
+
+
+async def test_a_rollback_that_is_cut_twice_counts_once(
+    postgres_url: str, mlflow_url: str, registry: Registry, model: str, hold: Hold
+) -> None:
+    await killed(postgres_url, mlflow_url, model, CHAMPION)
+    # Another request completes it and is killed as well, before anybody has heard an answer.
+    await killed(postgres_url, mlflow_url, model, PREVIOUS, "b")
+    for request_id in ("a", "b", "a"):
+        await rollback(postgres_url, registry, model, request_id, TwinReplica("r1", **{model: "1"}))
+        await check(hold, postgres_url, registry, model, "1")
 
 
 async def test_another_request_completes_the_rollback(

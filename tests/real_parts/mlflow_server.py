@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -52,7 +53,8 @@ async def create_versions(url: str, model: str, count: int) -> list[str]:
     created = []
     async with httpx.AsyncClient(base_url=f"{url}/api/2.0/mlflow") as http:
         for _ in range(count):
-            body = {"name": model, "source": "s3://nowhere/model"}
+            # No two versions have the same source, as in a real registry.
+            body = {"name": model, "source": f"s3://nowhere/{uuid.uuid4().hex}"}
             answer = (await http.post("/model-versions/create", json=body)).raise_for_status()
             created.append(str(answer.json()["model_version"]["version"]))
     return created

@@ -18,6 +18,8 @@ from service_kit.server import GrpcServer
 from tests.real_parts.envoy import RunningEnvoy, running_envoy
 from tests.real_parts.mlflow_server import create_versions, forget_models
 from tests.real_parts.postgres import free_port
+from tests.real_parts.waiting import until_async
+from tests.twins.toy_jobs_and_rows import JobsAndRows, jobs_and_rows_server
 from tests.twins.toy_replica import SteeredReplica, replica_server
 from tests.twins.toy_services import stop_at_once
 
@@ -35,6 +37,7 @@ class SteeredMesh:
     envoy: RunningEnvoy
     settings: ControlPlaneSettings
     control: GrpcServer
+    services: JobsAndRows
     killed: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def new_version(self, model: str) -> str:
@@ -43,10 +46,11 @@ class SteeredMesh:
         (version,) = await create_versions(self.mlflow_url, model, 1)
         return version
 
-    async def promoted(self, model: str, *expected: str) -> str:
-        """Register and promote a version over `expected`."""
+    async def promoted(self, model: str, *expected: str, serve: bool = False) -> str:
+        """Register and promote a version over `expected`; `serve`: the fleet is to serve it."""
         version = await self.new_version(model)
-        await self.promotions.promote(model, version, expected[0] if expected else "")
+        champion = expected[0] if expected else ""
+        await self.promotions.promote(model, version, champion, serve=serve)
         return version
 
     async def served(self, model: str) -> str:
@@ -77,6 +81,17 @@ class SteeredMesh:
         # The call that does this never ends.
         await asyncio.Event().wait()
 
+    async def restart(self) -> None:
+        """End the control plane and start another one at the same address."""
+        await self.control.__aexit__()
+        self.control = GrpcServer(ControlPlane(self.settings), self.settings)
+        await self.control.__aenter__()
+
+        async def answers() -> bool:
+            return (await self.http.get("/fleet")).is_success
+
+        await until_async(answers)
+
     async def split(self, model: str, champion: int, challenger: int, mirror: int = 0) -> None:
         """Set the traffic of a model."""
         body = {"championWeight": champion, "challengerWeight": challenger, "mirrorPercent": mirror}
@@ -95,12 +110,14 @@ async def steered_mesh(
     await forget_models(mlflow_url)
     replicas = [SteeredReplica(f"r{number}") for number in range(1, size + 1)]
     async with AsyncExitStack() as stack:
+        services = JobsAndRows()
+        others = await stack.enter_async_context(jobs_and_rows_server(services))
         servers = [await stack.enter_async_context(replica_server(r)) for r in replicas]
         settings = ControlPlaneSettings(
             port=free_port(),
             replicas=tuple(server.address for server in servers),
-            training="127.0.0.1:1",
-            trigger="127.0.0.1:1",
+            training=others.address,
+            trigger=others.address,
             envoy_port=free_port(),
             mlflow_url=mlflow_url,
             database_url=postgres_url,
@@ -134,6 +151,7 @@ async def steered_mesh(
             envoy,
             settings,
             control,
+            services,
         )
         try:
             yield mesh

@@ -15,6 +15,7 @@ import psutil
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from control_plane.topology import Address
 from inference_svc.engines.base import FloatArray, IntArray
 from inference_svc.service import InferenceService
 from inference_svc.settings import InferenceSettings
@@ -40,6 +41,8 @@ class SteeredProcess:
 
     process: asyncio.subprocess.Process
     channel: aio.Channel
+    address: Address
+    unary_address: Address
 
     async def predict(self, timeout_s: float | None = None) -> predict_pb2.PredictResponse:
         """Have one text classified."""
@@ -66,9 +69,11 @@ async def steered_process(
     folder: Path, drain_seconds: float = 0.0
 ) -> AsyncIterator[SteeredProcess]:
     """Run a replica that serves version 1 of MODEL."""
-    port = free_port()
+    port, unary_port = free_port(), free_port()
     environment = {
         "INFERENCE_PORT": str(port),
+        "INFERENCE_UNARY_PORT": str(unary_port),
+        "INFERENCE_REPLICA_ID": folder.name,
         "INFERENCE_STATE_DIR": str(folder / "state"),
         "INFERENCE_DRAIN_SECONDS": str(drain_seconds),
     }
@@ -81,7 +86,8 @@ async def steered_process(
         async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             async with asyncio.timeout(START_S):
                 await _serving(channel)
-            yield SteeredProcess(process, channel)
+            at = (Address("127.0.0.1", port), Address("127.0.0.1", unary_port))
+            yield SteeredProcess(process, channel, *at)
     finally:
         if process.returncode is None:
             process.kill()

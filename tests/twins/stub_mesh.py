@@ -110,6 +110,17 @@ class StubMesh(
         models.append(reload_pb2.FleetModel(name="new"))
         return reload_pb2.Fleet(models=models, replicas=self.replicas())
 
+    def RemoveModel(
+        self, request: reload_pb2.RemoveModelRequest, context: grpc.ServicerContext
+    ) -> reload_pb2.RemoveModelResponse:
+        self.calls.append(request)
+        return reload_pb2.RemoveModelResponse(
+            model=request.model,
+            versions=["1", "2"],
+            rows_removed=request.with_rows,
+            replicas_away=["r2"],
+        )
+
     def StartCanary(
         self, request: reload_pb2.StartCanaryRequest, context: grpc.ServicerContext
     ) -> reload_pb2.Canary:

@@ -9,7 +9,7 @@ from typing import cast
 import httpx
 from grpc import aio
 
-from control_plane.topology import Address, Limits, MeshTopology
+from control_plane.topology import STALLED_AFTER_S, Address, Limits, MeshTopology
 from service_kit.server import GrpcServer
 from tests.real_parts.envoy import RunningEnvoy, running_envoy
 from tests.real_parts.postgres import free_port
@@ -51,6 +51,7 @@ async def running_mesh(
     origins: tuple[str, ...] = (),
     limits: Limits | None = None,
     over_http1: bool = True,
+    stalled_after_s: float = STALLED_AFTER_S,
 ) -> AsyncIterator[ToyMesh]:
     """Two replicas and one of each other service, behind Envoy.
 
@@ -82,6 +83,7 @@ async def running_mesh(
             replicas_unary=unary_at if over_http1 else (),
             allowed_origins=origins,
             limits=limits or Limits(),
+            stalled_after_s=stalled_after_s,
         )
         envoy = await stack.enter_async_context(running_envoy(folder, topology))
         cluster = "champion-unary" if over_http1 else "champion"

@@ -8,7 +8,7 @@ from typing import Any
 from grpc import aio
 
 from mesh.v1 import predict_pb2, predict_pb2_grpc, reload_pb2, replica_pb2, replica_pb2_grpc
-from service_kit.errors import Aborted, FailedPrecondition
+from service_kit.errors import Aborted, FailedPrecondition, Unavailable
 from service_kit.server import GrpcServer
 from service_kit.settings import ServiceSettings
 
@@ -23,10 +23,25 @@ class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
         self.name = name
         self.serving: dict[str, str] = {}
         self.ready: dict[str, str] = {}
+        self.sources: dict[tuple[str, str], str] = {}
+        """Source of the version of a model in a slot ("serving", "ready")."""
+
         self.challengers: dict[str, str] = {}
+        self.withdrawn: dict[str, str] = {}
+        """Models for which it does not answer now, and why."""
+
         self.mirrored: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        """Calls by model, as Champion or Challenger."""
+
+        self.refused: Counter[str] = Counter()
+        """Calls for models that it has withdrawn."""
+
         self.first_answer_at: datetime | None = None
         self.http_port = 0
+        self.steerable = True
+        """It answers the control plane, except about its health."""
+
         self.fail_at = ""
         self.fail_activate = False
         self.when_preparing: Callable[[], Awaitable[None]] | None = None
@@ -42,6 +57,7 @@ class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
             raise Aborted(message, "PREPARE_FAILED", step=self.fail_at)
         if request.role != reload_pb2.MODEL_ROLE_CHALLENGER:
             self.ready[request.model] = request.version
+            self.sources[(request.model, "ready")] = request.source
         return replica_pb2.PrepareResponse(prepare_ms=5)
 
     async def Activate(
@@ -55,10 +71,12 @@ class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
             self.challengers[request.model] = request.version
             return replica_pb2.ActivateResponse()
         before = self.serving.get(request.model, "")
-        if before != request.version:
+        source = self.sources.get((request.model, "serving"))
+        if (before, source) != (request.version, request.source):
             if self.ready.pop(request.model, "") != request.version:
                 raise FailedPrecondition("not prepared")
             self.serving[request.model] = request.version
+            self.sources[(request.model, "serving")] = request.source
         return replica_pb2.ActivateResponse(swap_ms=0.5, from_version=before, drained_requests=1)
 
     async def Abort(
@@ -68,11 +86,16 @@ class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
         if request.role == reload_pb2.MODEL_ROLE_CHALLENGER:
             slot = self.challengers
         slot.pop(request.model, None)
+        if request.removed:
+            self.serving.pop(request.model, None)
+            self.sources.pop((request.model, "serving"), None)
         return replica_pb2.AbortResponse()
 
     async def GetState(
         self, request: replica_pb2.GetStateRequest, context: Context
     ) -> replica_pb2.GetStateResponse:
+        if not self.steerable:
+            raise Unavailable("the control plane cannot reach it")
         slots = [self._slot(model) for model in self.serving]
         slots += [
             replica_pb2.SlotState(
@@ -93,6 +116,9 @@ class SteeredReplica(replica_pb2_grpc.ReplicaServiceServicer):
             role=reload_pb2.MODEL_ROLE_CHAMPION,
             version=self.serving[model],
             state=reload_pb2.MODEL_STATE_SERVING,
+            source=self.sources.get((model, "serving"), ""),
+            withdrawn=model in self.withdrawn,
+            detail=self.withdrawn.get(model, ""),
         )
         if self.first_answer_at:
             slot.first_answer_at.FromDatetime(self.first_answer_at.astimezone(UTC))
@@ -108,6 +134,10 @@ class VersionPredict(PredictBase):  # type: ignore[misc]
     async def Predict(
         self, request: predict_pb2.PredictRequest, context: Context
     ) -> predict_pb2.PredictResponse:
+        if request.model in self.replica.withdrawn:
+            self.replica.refused[request.model] += 1
+            raise Unavailable(f"{self.replica.name} does not answer for {request.model}")
+        self.replica.answered[request.model] += 1
         metadata = dict(context.invocation_metadata() or ())
         version, alias = self.replica.serving.get(request.model, ""), "Champion"
         if (

@@ -42,6 +42,10 @@ PUBLIC = (
 )
 
 
+class EngineBroke(MeshError):
+    """Ends a call with INTERNAL, as the replica's EngineFailure does."""
+
+
 class ToyPredict(PredictBase):  # type: ignore[misc]
     """Labels every text with its length, and keeps the metadata and deadline of the latest call."""
 
@@ -49,6 +53,10 @@ class ToyPredict(PredictBase):  # type: ignore[misc]
         self.replica = replica
         self.calls = 0
         self.hangs = False
+        """Its calls are not answered, and it gets on with none of them."""
+
+        self.takes_s = 0.0
+        self.fails = False
         self.seconds_left: float | None = None
         self.stream_seconds_left: float | None = None
         self.metadata: dict[str, str] = {}
@@ -65,8 +73,12 @@ class ToyPredict(PredictBase):  # type: ignore[misc]
             raise NotFound("no model 'unknown' is registered")
         if request.model == "broken":
             raise Unavailable("this replica says so")
+        if self.fails or request.model == "poison":
+            raise EngineBroke("the engine broke")
         if self.hangs or request.model == "slow":
             await asyncio.sleep(30)
+        if self.takes_s:
+            await asyncio.sleep(self.takes_s)
         predictions = [
             predict_pb2.Prediction(label=str(len(text)), score=0.5) for text in request.texts
         ]
@@ -173,6 +185,8 @@ class ToyService:
         answer, decode = self._servicers["predict"].Predict, predict_pb2.PredictRequest.FromString
         self._unary = UnaryServer({PREDICT: UnaryMethod.of(PREDICT, answer, decode)})
         self.unary_port = await self._unary.listen("127.0.0.1", self.unary_port)
+        predict = self._servicers["predict"]
+        self._unary.slow_calls.progressed = lambda _: not predict.hangs
         self._unary.serving = True
 
     async def shutdown(self) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Coroutine
+from typing import Any
 
 from control_plane.canary.record import Canary, CanaryState, Plan
 from control_plane.canary.seams import CanaryParts
@@ -18,6 +20,9 @@ from service_kit.model_registry.records import (
 )
 
 log = logging.getLogger(__name__)
+
+# Seconds that a caller who stops a canary waits until the Champion has all traffic.
+STOP_S = 10.0
 
 
 class Canaries:
@@ -70,7 +75,15 @@ class Canaries:
             version, champion = _sides(registered)
             now = self._parts.clock.now()
             canary = Canary(
-                request_id, model, version, champion, plan, now, now, reason="it begins"
+                request_id,
+                model,
+                version,
+                champion,
+                plan,
+                now,
+                now,
+                reason="it begins",
+                created_at=registered.created_at,
             )
             # The canary is recorded before it does anything, so it is resumed after a crash.
             await self._parts.registry.tag_model(model, TAG_CANARY, canary.to_json())
@@ -79,10 +92,12 @@ class Canaries:
 
     async def get(self, model: str) -> Canary:
         """Return the latest canary of a model. Raises NotFound when there was none."""
-        steps = self._steps.get(model)
-        if steps is not None:
-            return steps.canary
-        latest = self._latest(await registered_model(self._parts.registry, model))
+        try:
+            latest = self._latest(await registered_model(self._parts.registry, model))
+        except Unavailable:
+            if model not in self._steps:
+                raise
+            return self._steps[model].canary
         if latest is None:
             raise NotFound(f"{model} has had no canary")
         return latest
@@ -90,23 +105,41 @@ class Canaries:
     async def stop(self, model: str) -> Canary:
         """End a canary that runs or is paused; a canary that has ended stays as it is.
 
-        Raises NotFound when there was none.
+        Raises NotFound when there was none, and Unavailable when the traffic could not be given to
+        the Champion within STOP_S seconds. It is tried again from then on.
         """
         async with self._locks.of(model):
             canary = await self.get(model)
             if canary.state not in (CanaryState.RUNNING, CanaryState.PAUSED):
                 return canary
             await self._cancel(model)
-            steps = self._steps.get(model) or CanarySteps(self._parts, canary)
+            steps = self._steps.get(model)
+            if steps is None or steps.canary.created_at != canary.created_at:
+                steps = CanarySteps(self._parts, canary)
+            self._steps[model] = steps
             if steps.canary.state in (CanaryState.RUNNING, CanaryState.PAUSED):
                 step = f"step {canary.step + 1} of {len(canary.plan.steps)}"
-                await steps.end(CanaryState.STOPPED, f"stopped at {step}, as asked")
-            self._steps[model] = steps
+                reason = f"stopped at {step}, as asked"
+                ending = self._go_on(model, steps.end(CanaryState.STOPPED, reason))
+                done, _ = await asyncio.wait({ending}, timeout=STOP_S)
+                if not done:
+                    raise Unavailable(
+                        f"the canary of {model} is being stopped, but the Champion does not have "
+                        "all traffic yet: MLflow or Envoy is away"
+                    )
+                await ending
             return steps.canary
+
+    async def forget(self, model: str) -> None:
+        """Stop working on the canary of a model that is removed, and forget it."""
+        async with self._locks.of(model):
+            await self._cancel(model)
+            self._steps.pop(model, None)
 
     async def close(self) -> None:
         """Stop working on every canary; the next control plane goes on with them."""
         await asyncio.gather(*(self._cancel(model) for model in list(self._tasks)))
+        self._steps.clear()
 
     async def _registered_models(self) -> list[RegisteredModel]:
         extra, sleep = {"what": "running canaries"}, self._parts.clock.sleep
@@ -117,9 +150,12 @@ class Canaries:
     def _run(self, canary: Canary) -> None:
         steps = CanarySteps(self._parts, canary)
         self._steps[canary.model] = steps
-        task = asyncio.create_task(steps.run())
-        self._tasks[canary.model] = task
+        self._go_on(canary.model, steps.run())
+
+    def _go_on(self, model: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._tasks[model] = asyncio.create_task(work)
         task.add_done_callback(_log_failure)
+        return task
 
     async def _cancel(self, model: str) -> None:
         task = self._tasks.pop(model, None)
@@ -129,7 +165,9 @@ class Canaries:
 
     def _latest(self, registered: RegisteredModel) -> Canary | None:
         steps = self._steps.get(registered.name)
-        return steps.canary if steps is not None else _recorded(registered)
+        if steps is not None and steps.canary.concerns(registered):
+            return steps.canary
+        return _recorded(registered)
 
 
 def _recorded(model: RegisteredModel) -> Canary | None:

@@ -11,6 +11,7 @@ from control_plane.fleet.slot_stats import SlotStats
 from control_plane.topology import Split
 from service_kit.errors import InvalidArgument
 from service_kit.histogram import quantile_ms
+from service_kit.model_registry.records import RegisteredModel
 
 MAX_STEPS = 20
 MAX_STEP_SECONDS = 86_400
@@ -126,6 +127,12 @@ class Canary:
 
     reason: str = ""
     comparison: Comparison | None = None
+    created_at: int = 0
+    """When its model was created, as RegisteredModel has it; 0: unknown."""
+
+    def concerns(self, model: RegisteredModel) -> bool:
+        """Return whether it is a canary of this model, and not of an earlier one of its name."""
+        return not self.created_at or self.created_at == model.created_at
 
     def now(self, at: datetime, **changes: Any) -> "Canary":
         """Return a copy with these changes, made at this time."""
@@ -147,6 +154,7 @@ class Canary:
                 "step": self.step,
                 "weight": self.weight,
                 "reason": self.reason,
+                "created_at": self.created_at,
             }
         )
 
@@ -166,4 +174,5 @@ class Canary:
             values["step"],
             values["weight"],
             values["reason"],
+            created_at=values.get("created_at", 0),
         )

@@ -52,7 +52,9 @@ class Traffic(Protocol):
 class Promotions(Protocol):
     """service_kit.model_registry.promotion.Promotions, or a twin."""
 
-    async def promote(self, model: str, version: str, expected_champion: str) -> Promoted:
+    async def promote(
+        self, model: str, version: str, expected_champion: str, *, serve: bool
+    ) -> Promoted:
         """Make `version` the Champion if `expected_champion` still is. Raises Aborted."""
 
 

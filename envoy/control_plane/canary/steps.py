@@ -38,6 +38,10 @@ class _Ended(Exception):
     """Another caller changed the Champion or the Challenger; the message says how."""
 
 
+class _Gone(Exception):
+    """The model was deleted, renamed, or made anew; the message says so."""
+
+
 class CanarySteps:
     """Carries out one canary. `canary` is its current state."""
 
@@ -59,6 +63,10 @@ class CanarySteps:
             self._held_out = HeldOut.from_tags(version.tags)
             while await self._step():
                 self._change(step=self.canary.step + 1)
+        except _Gone as gone:
+            # Nothing is written: a model of this name by now has no part in it.
+            self._change(state=CanaryState.STOPPED, weight=0, reason=str(gone))
+            log.info("canary ended", extra={"model": self.canary.model, "reason": str(gone)})
         except _Ended as ended:
             await self.end(CanaryState.STOPPED, str(ended))
         except MeshError as error:
@@ -136,7 +144,11 @@ class CanarySteps:
         await self._save()
         try:
             await self._patiently(
-                self._parts.promotions.promote, canary.model, canary.version, canary.champion
+                self._parts.promotions.promote,
+                canary.model,
+                canary.version,
+                canary.champion,
+                serve=True,
             )
         except Aborted as error:
             raise _Ended(str(error)) from error
@@ -173,8 +185,8 @@ class CanarySteps:
                 # The next look asks the registry again.
                 return RegisteredModel(canary.model)
             model = await self._patiently(registry.find_model, canary.model)
-        if model is None:
-            raise _Ended(f"{canary.model} is not registered any more")
+        if model is None or not canary.concerns(model):
+            raise _Gone(f"{canary.model} was deleted or renamed in MLflow")
         champion, challenger = (model.aliases.get(a, "") for a in (CHAMPION, CHALLENGER))
         if champion == canary.version:
             if patient:

@@ -24,6 +24,7 @@ from control_plane.fleet.replica_client import (
 )
 from control_plane.fleet.slot_stats import SlotStats
 from mesh.v1 import reload_pb2, replica_pb2, replica_pb2_grpc
+from service_kit.model_registry.records import VersionRef
 
 T = TypeVar("T")
 
@@ -74,21 +75,36 @@ class GrpcReplica:
             draining=answer.draining,
             http_port=answer.http_port,
             unary_port=answer.unary_port,
+            trouble=answer.trouble,
             serving=check.status == health_pb2.HealthCheckResponse.SERVING,
         )
 
-    async def prepare(self, model: str, version: str, role: Role, timeout_s: float) -> Prepared:
-        request = replica_pb2.PrepareRequest(model=model, version=version, role=_role(role))
+    async def prepare(self, model: str, ref: VersionRef, role: Role, timeout_s: float) -> Prepared:
+        request = replica_pb2.PrepareRequest(
+            model=model, version=ref.version, source=ref.source, role=_role(role)
+        )
         answer = await self._call(lambda: self._stub.Prepare(request, timeout=timeout_s))
         return Prepared(answer.prepare_ms)
 
-    async def activate(self, model: str, version: str, role: Role, timeout_s: float) -> Activated:
-        request = replica_pb2.ActivateRequest(model=model, version=version, role=_role(role))
+    async def activate(
+        self, model: str, ref: VersionRef, role: Role, timeout_s: float
+    ) -> Activated:
+        request = replica_pb2.ActivateRequest(
+            model=model, version=ref.version, source=ref.source, role=_role(role)
+        )
         answer = await self._call(lambda: self._stub.Activate(request, timeout=timeout_s))
         return Activated(answer.swap_ms, answer.from_version, answer.drained_requests)
 
-    async def abort(self, model: str, version: str, role: Role, timeout_s: float) -> None:
-        request = replica_pb2.AbortRequest(model=model, version=version, role=_role(role))
+    async def abort(
+        self, model: str, ref: VersionRef, role: Role, timeout_s: float, removed: bool = False
+    ) -> None:
+        request = replica_pb2.AbortRequest(
+            model=model,
+            version=ref.version,
+            source=ref.source,
+            role=_role(role),
+            removed=removed,
+        )
         await self._call(lambda: self._stub.Abort(request, timeout=timeout_s))
 
     async def close(self) -> None:
@@ -142,6 +158,11 @@ def _slot(slot: replica_pb2.SlotState) -> Slot:
         first_answer_at=slot.first_answer_at.ToDatetime(UTC) if answered else None,
         since=slot.stats.since.ToDatetime(UTC) if slot.HasField("stats") else None,
         stats=_stats(slot.stats),
+        source=slot.source,
+        run_id=slot.run_id,
+        withdrawn=slot.withdrawn,
+        detail=slot.detail,
+        memory_bytes=slot.memory_bytes,
     )
 
 

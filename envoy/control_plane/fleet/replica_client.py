@@ -7,6 +7,9 @@ from functools import cached_property
 from typing import Protocol
 
 from control_plane.fleet.slot_stats import SlotStats
+from service_kit.model_registry.records import VersionRef
+
+_NONE = VersionRef()
 
 
 class Role(Enum):
@@ -43,6 +46,26 @@ class Slot:
     stats: SlotStats = field(default_factory=SlotStats)
     """Numbers of the requests since its activation."""
 
+    source: str = ""
+    """Where the version's files lie; empty: unknown."""
+
+    run_id: str = ""
+    """MLflow run of the version; empty: unknown."""
+
+    withdrawn: bool = False
+    """The replica does not answer for this model now."""
+
+    detail: str = ""
+    """Why it is withdrawn, or why a step failed."""
+
+    memory_bytes: int = 0
+    """Memory that the version does not share with others, bytes; 0: unknown."""
+
+    @property
+    def ref(self) -> VersionRef:
+        """The version with its source."""
+        return VersionRef(self.version, self.source)
+
 
 @dataclass(frozen=True)
 class ReplicaState:
@@ -61,22 +84,37 @@ class ReplicaState:
     unary_port: int = 0
     """Port at which it takes unary calls over HTTP/1.1; 0: at none."""
 
-    def version(self, model: str, state: SlotState, role: Role = Role.CHAMPION) -> str:
+    trouble: str = ""
+    """Why the replica as a whole cannot compute; empty: it can."""
+
+    def version(self, model: str, state: SlotState, role: Role = Role.CHAMPION) -> VersionRef:
         """Return the version of a model that is in this state; empty: none."""
-        return self._versions.get((model, role, state), "")
+        return self._versions.get((model, role, state), _NONE)
 
     @cached_property
-    def _versions(self) -> dict[tuple[str, Role, SlotState], str]:
-        return {(slot.model, slot.role, slot.state): slot.version for slot in self.slots}
+    def _versions(self) -> dict[tuple[str, Role, SlotState], VersionRef]:
+        return {(slot.model, slot.role, slot.state): slot.ref for slot in self.slots}
 
     def serves(self, model: str, role: Role = Role.CHAMPION) -> str:
-        """Return the version of a model that answers requests; empty: none."""
+        """Return the number of the version that answers requests for a model; empty: none."""
+        return self.serving_ref(model, role).version
+
+    def serving_ref(self, model: str, role: Role = Role.CHAMPION) -> VersionRef:
+        """Return the version that answers requests for a model; empty: none."""
         return self.version(model, SlotState.SERVING, role)
 
-    def step(self, model: str, version: str) -> str:
+    def withdrawn(self, model: str, role: Role = Role.CHAMPION) -> Slot | None:
+        """Return the slot of a model for which the replica does not answer now; None: it does."""
+        return self._withdrawn.get((model, role))
+
+    @cached_property
+    def _withdrawn(self) -> dict[tuple[str, Role], Slot]:
+        return {(slot.model, slot.role): slot for slot in self.slots if slot.withdrawn}
+
+    def step(self, model: str, ref: VersionRef) -> str:
         """Return the step of a version's preparation; empty: it is at none."""
         for slot in self.slots:
-            if (slot.model, slot.version) == (model, version):
+            if slot.model == model and slot.state is not SlotState.SERVING and slot.ref.same(ref):
                 return slot.step
         return ""
 
@@ -121,14 +159,21 @@ class ReplicaClient(Protocol):
     async def state(self, timeout_s: float) -> ReplicaState:
         """Return the replica's state."""
 
-    async def prepare(self, model: str, version: str, role: Role, timeout_s: float) -> Prepared:
+    async def prepare(self, model: str, ref: VersionRef, role: Role, timeout_s: float) -> Prepared:
         """Make a version ready beside the version that serves; returns when it is ready."""
 
-    async def activate(self, model: str, version: str, role: Role, timeout_s: float) -> Activated:
+    async def activate(
+        self, model: str, ref: VersionRef, role: Role, timeout_s: float
+    ) -> Activated:
         """Let a version that is ready answer from now on."""
 
-    async def abort(self, model: str, version: str, role: Role, timeout_s: float) -> None:
-        """Drop a prepared version, or stop preparing it; of the Challenger also one that serves."""
+    async def abort(
+        self, model: str, ref: VersionRef, role: Role, timeout_s: float, removed: bool = False
+    ) -> None:
+        """Drop a prepared version, or stop preparing it; of the Challenger also one that serves.
+
+        `removed`: the model was removed, so that its Champion goes as well.
+        """
 
     async def close(self) -> None:
         """Close the connection once its calls have ended; later calls raise ReplicaAway."""

@@ -3,10 +3,10 @@ control plane's process."""
 
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from control_plane.topology import ALL_TO_THE_CHAMPION, Split
-from service_kit.model_registry.records import SERVING, RegisteredModel
+from service_kit.model_registry.records import SERVING, RegisteredModel, VersionRef
 
 log = logging.getLogger(__name__)
 
@@ -18,11 +18,16 @@ class StoredSplit:
     """The split that was set, and the version that is the Challenger in it; empty: none."""
 
     split: Split = ALL_TO_THE_CHAMPION
-    version: str = ""
+    ref: VersionRef = field(default_factory=VersionRef)
+
+    @property
+    def version(self) -> str:
+        """Number of the Challenger; empty: none."""
+        return self.ref.version
 
     def tag(self) -> str:
         """Return the value of the tag."""
-        return json.dumps(asdict(self.split) | {"version": self.version})
+        return json.dumps(asdict(self.split) | asdict(self.ref))
 
 
 NO_SPLIT = StoredSplit()
@@ -40,10 +45,12 @@ def stored_split_of(model: RegisteredModel) -> StoredSplit:
     try:
         values = json.loads(text)
         version = str(values.pop("version"))
+        # A tag of an older release has no source.
+        source = str(values.pop("source", "")) or model.ref(version).source
         split = Split(**values)
     except (ValueError, TypeError, KeyError, AttributeError):
         log.warning("unreadable, ignored", extra={"model": model.name, "tag": TAG_TRAFFIC})
         return NO_SPLIT
     if not version or version == model.aliases.get(SERVING):
         return NO_SPLIT
-    return StoredSplit(split, version)
+    return StoredSplit(split, VersionRef(version, source))

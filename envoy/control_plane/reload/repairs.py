@@ -3,15 +3,22 @@ another version, or were left behind by a change that was broken off."""
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from control_plane.changes.model_locks import ModelLocks
-from control_plane.fleet.replica_client import ReplicaClient, ReplicaError, Role, SlotState
+from control_plane.fleet.replica_client import (
+    ReplicaClient,
+    ReplicaError,
+    ReplicaState,
+    Role,
+    SlotState,
+)
 from control_plane.fleet.version_change import Timings
 from control_plane.models.registry_protocol import ModelRegistry
 from control_plane.models.stored_split import stored_split_of
-from service_kit.errors import Unavailable
-from service_kit.model_registry.records import SERVING, RegisteredModel
+from service_kit.errors import NotLeading, Unavailable
+from service_kit.model_registry.records import SERVING, RegisteredModel, VersionRef
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +37,15 @@ class _Backoff:
 class Repairs:
     """Runs at most one repair for each replica and model, with growing pauses while it fails."""
 
-    def __init__(self, registry: ModelRegistry, locks: ModelLocks, timings: Timings) -> None:
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        locks: ModelLocks,
+        timings: Timings,
+        removed: Callable[[str, VersionRef], bool] = lambda model, ref: False,
+    ) -> None:
+        """`removed(model, ref)`: the version belongs to a model that was removed."""
+        self._removed = removed
         self._registry = registry
         self._locks = locks
         self._timings = timings
@@ -52,6 +67,10 @@ class Repairs:
         self._tasks[key] = task
         task.add_done_callback(lambda _: self._tasks.pop(key, None))
 
+    def is_removed(self, model: str, ref: VersionRef) -> bool:
+        """Return whether a version belongs to a model that was removed."""
+        return self._removed(model, ref)
+
     async def stop(self, model: str) -> None:
         """Cancel the repairs of a model: the whole fleet is about to change."""
         await self._cancel([task for key, task in self._tasks.items() if key[1] == model])
@@ -67,17 +86,17 @@ class Repairs:
 
     async def _repair(self, replica: ReplicaClient, model: str, backoff: _Backoff) -> None:
         try:
-            for role, version in (await self._diagnose(replica, model)).items():
-                await self._bring(replica, model, version, role)
-            backoff.failures = 0
-        except (ReplicaError, Unavailable) as error:
+            for role, ref in (await self._diagnose(replica, model)).items():
+                await self._bring(replica, model, ref, role)
+            self._backoffs.pop((replica.address, model), None)
+        except (ReplicaError, Unavailable, NotLeading) as error:
             backoff.failures += 1
             pause_s = min(MAX_PAUSE_S, 2.0 ** (backoff.failures - 1))
             backoff.until = asyncio.get_running_loop().time() + pause_s
             extra = {"replica": replica.address, "model": model, "why": str(error)}
             log.warning("not repaired yet", extra=extra)
 
-    async def _diagnose(self, replica: ReplicaClient, model: str) -> dict[Role, str]:
+    async def _diagnose(self, replica: ReplicaClient, model: str) -> dict[Role, VersionRef]:
         """Drop the versions that the replica should not have; return the missing ones by slot.
 
         The upkeep's look may be out of date, so this reads the registry and the replica again,
@@ -87,34 +106,40 @@ class Repairs:
         async with self._locks.of(model):
             registered = await self._registry.find_model(model)
             state = await replica.state(STATE_TIMEOUT_S)
-            for role, version in wanted_versions(registered).items():
+            if registered is None:
+                await self._drop(replica, model, state)
+                return {}
+            for role, ref in wanted_versions(registered).items():
                 ready = state.version(model, SlotState.READY, role)
-                if ready not in ("", version):
+                if ready and not ready.same(ref):
                     await replica.abort(model, ready, role, self._timings.abort_s)
-                served = state.serves(model, role)
-                if version and served != version:
-                    missing[role] = version
-                elif served and not version and role is Role.CHALLENGER:
+                served = state.serving_ref(model, role)
+                if ref and not served.same(ref):
+                    missing[role] = ref
+                elif served and not ref and role is Role.CHALLENGER:
                     await replica.abort(model, served, role, self._timings.abort_s)
         return missing
 
-    async def _bring(self, replica: ReplicaClient, model: str, version: str, role: Role) -> None:
+    async def _drop(self, replica: ReplicaClient, model: str, state: ReplicaState) -> None:
+        """Drop all that the replica has of a model that was removed."""
+        for slot in state.slots:
+            if slot.model == model and self._removed(model, slot.ref):
+                await replica.abort(model, slot.ref, slot.role, self._timings.abort_s, removed=True)
+                extra = {"replica": replica.address, "model": model, "version": slot.version}
+                log.info("removed model dropped", extra=extra)
+
+    async def _bring(self, replica: ReplicaClient, model: str, ref: VersionRef, role: Role) -> None:
         timings = self._timings
         try:
-            await replica.prepare(model, version, role, timings.prepare_s)
-            await replica.activate(model, version, role, timings.activate_s)
+            await replica.prepare(model, ref, role, timings.prepare_s)
+            await replica.activate(model, ref, role, timings.activate_s)
         except asyncio.CancelledError:
-            await replica.abort(model, version, role, timings.abort_s)
+            await replica.abort(model, ref, role, timings.abort_s)
             raise
-        extra = {"replica": replica.address, "model": model, "version": version}
+        extra = {"replica": replica.address, "model": model, "version": ref.version}
         log.info("replica repaired", extra=extra | {"role": role.name})
 
 
-def wanted_versions(model: RegisteredModel | None) -> dict[Role, str]:
+def wanted_versions(model: RegisteredModel) -> dict[Role, VersionRef]:
     """Return the version that each slot of a replica is to serve; empty: none."""
-    if model is None:
-        return {Role.CHAMPION: "", Role.CHALLENGER: ""}
-    return {
-        Role.CHAMPION: model.aliases.get(SERVING, ""),
-        Role.CHALLENGER: stored_split_of(model).version,
-    }
+    return {Role.CHAMPION: model.aliased(SERVING), Role.CHALLENGER: stored_split_of(model).ref}

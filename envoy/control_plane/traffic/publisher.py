@@ -14,6 +14,6 @@ class EnvoyPublisher:
         """See Publisher."""
         self._server.publish(build_snapshot(topology))
 
-    async def settled(self, timeout_s: float) -> bool:
+    async def obstacle(self, timeout_s: float) -> str:
         """See Publisher."""
-        return await self._server.settled(timeout_s)
+        return await self._server.obstacle(timeout_s)

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
+from control_plane.changes.answer_store import AnswerStore
 from control_plane.changes.answered_requests import AnsweredRequests
 from control_plane.changes.model_locks import ModelLocks
 from control_plane.fleet.fleet import Fleet, Member
@@ -14,12 +15,14 @@ from control_plane.models.catalog import Catalog
 from control_plane.models.registry_protocol import ModelRegistry
 from control_plane.models.stored_split import NO_SPLIT, TAG_TRAFFIC, StoredSplit, stored_split_of
 from control_plane.topology import Split
+from control_plane.traffic.demands import takes_away
 from control_plane.traffic.envoy_targets import EnvoyTargets
 from service_kit.errors import FailedPrecondition, InvalidArgument, Unavailable
 from service_kit.model_registry.records import (
     CHALLENGER,
     SERVING,
     RegisteredModel,
+    VersionRef,
     registered_model,
 )
 
@@ -37,6 +40,7 @@ class TrafficControl:
         locks: ModelLocks,
         targets: EnvoyTargets,
         timings: Timings,
+        answers: AnswerStore,
     ) -> None:
         self._registry = registry
         self._catalog = catalog
@@ -44,7 +48,7 @@ class TrafficControl:
         self._locks = locks
         self._targets = targets
         self._timings = timings
-        self._requests = AnsweredRequests[Split]()
+        self._requests = AnsweredRequests("traffic", answers, asdict, lambda it: Split(**it))
 
     async def get(self, model: str) -> Split:
         """Return the split that is in force: a Challenger that no replica serves gets nothing.
@@ -57,14 +61,21 @@ class TrafficControl:
     async def set(self, model: str, split: Split, request_id: str = "") -> Split:
         """Change the split. Every replica prepares and serves the Challenger first.
 
+        A Challenger that gets less than before needs no replica for it.
+
         Raises InvalidArgument, NotFound, FailedPrecondition (no Challenger, or nothing served),
-        Aborted (a replica could not prepare the Challenger; nothing changed), Unavailable.
+        Aborted (a replica could not prepare the Challenger; nothing changed), and Unavailable when
+        it cannot be done, or is recorded and not in force yet.
         """
         _check_split(split)
         if not request_id:
             return await self._set(model, split)
+        cached = self._catalog.find(model)
         return await self._requests.once(
-            request_id, (model, split), lambda: self._set(model, split)
+            request_id,
+            f"traffic {model} {split.champion} {split.challenger} {split.mirror_percent}",
+            lambda: self._set(model, split),
+            str(cached.created_at) if cached else None,
         )
 
     async def close(self) -> None:
@@ -82,12 +93,25 @@ class TrafficControl:
                 registry_read.cancel()
                 await asyncio.gather(registry_read, return_exceptions=True)
         self._targets.update(self._catalog.latest or await self._catalog.read(), members)
-        await self._targets.settled()
-        if before.version and before.version != after.version:
-            # Envoy sends no request to that version any more.
-            await abort_all(model, before.version, members, Role.CHALLENGER, self._timings.abort_s)
+        obstacle = await self._targets.obstacle()
+        if before.ref and not before.ref.same(after.ref):
+            # A replica without it answers with its Champion, also when an Envoy goes on asking for
+            # the Challenger.
+            await abort_all(model, before.ref, members, Role.CHALLENGER, self._timings.abort_s)
+        self._check_in_force(model, split, obstacle)
         log.info("traffic split", extra={"model": model, "version": after.version} | asdict(split))
         return split
+
+    def _check_in_force(self, model: str, split: Split, obstacle: str) -> None:
+        """Raise Unavailable unless Envoy splits the traffic as it was asked to."""
+        recorded = f"{split.champion}/{split.challenger} is recorded for {model}"
+        if obstacle:
+            raise Unavailable(f"{recorded}, but it is not in force yet: {obstacle}")
+        if self._targets.split(model) != split:
+            raise Unavailable(
+                f"{recorded}, but no replica that gets traffic serves the Challenger now; it gets "
+                "its share once one does"
+            )
 
     async def _change(
         self,
@@ -112,12 +136,18 @@ class TrafficControl:
     def _weights_alone(
         self, registered: RegisteredModel, split: Split, members: Sequence[Member]
     ) -> bool:
-        """Return whether every replica serves the wanted Challenger already."""
+        """Return whether no replica has anything to do.
+
+        Every replica serves the wanted Challenger already, or the Challenger gets no more than
+        before.
+        """
         try:
-            version = _wanted(registered, split).version
+            wanted = _wanted(registered, split)
         except FailedPrecondition:
             return False
-        return _on_all(members, registered.name, version)
+        if takes_away(stored_split_of(registered), wanted):
+            return True
+        return _on_all(members, registered.name, wanted.ref)
 
     async def _move(
         self,
@@ -165,7 +195,7 @@ class TrafficControl:
             await self._record(registered, wanted)
             self._catalog.note(_with(registered, wanted))
 
-        change = VersionChange(self._fleet, self._timings, model, wanted.version, Role.CHALLENGER)
+        change = VersionChange(self._fleet, self._timings, model, wanted.ref, Role.CHALLENGER)
         moved = await change.run(present, commit)
         if all(part.from_version == part.to_version for part in moved):
             return members
@@ -175,12 +205,14 @@ class TrafficControl:
         await self._registry.tag_model(registered.name, TAG_TRAFFIC, wanted.tag())
 
 
-def _on_all(members: Sequence[Member], model: str, challenger: str) -> bool:
+def _on_all(members: Sequence[Member], model: str, challenger: VersionRef) -> bool:
     """Return whether every replica serves this Challenger; with an empty version: True."""
     if not challenger:
         return True
-    served = {m.state.serves(model, Role.CHALLENGER) if m.state else "" for m in members}
-    return served == {challenger}
+    return bool(members) and all(
+        m.state is not None and m.state.serving_ref(model, Role.CHALLENGER).same(challenger)
+        for m in members
+    )
 
 
 def _with(registered: RegisteredModel, wanted: StoredSplit) -> RegisteredModel:
@@ -195,7 +227,7 @@ def _wanted(registered: RegisteredModel, split: Split) -> StoredSplit:
     return StoredSplit(split, _challenger(registered)) if split.tries_challenger else NO_SPLIT
 
 
-def _challenger(registered: RegisteredModel) -> str:
+def _challenger(registered: RegisteredModel) -> VersionRef:
     name = registered.name
     version = registered.aliases.get(CHALLENGER, "")
     serving = registered.aliases.get(SERVING, "")
@@ -205,7 +237,7 @@ def _challenger(registered: RegisteredModel) -> str:
         raise FailedPrecondition(
             f"{name} has no Challenger: train one with PROMOTION_CHALLENGER_ONLY, or set the alias"
         )
-    return version
+    return registered.ref(version)
 
 
 def _check_split(split: Split) -> None:

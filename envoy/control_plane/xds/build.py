@@ -16,7 +16,7 @@ from control_plane.xds.clusters.clusters import (
 from control_plane.xds.clusters.endpoints import Endpoints
 from control_plane.xds.clusters.runtime_limits import RuntimeLimits, runtime_limits
 from control_plane.xds.listener.listener import listener
-from control_plane.xds.routes.route_table import route_table
+from control_plane.xds.routes.route_table import SpecialModels, route_table
 from control_plane.xds.stream.snapshot import Snapshot
 
 
@@ -25,19 +25,25 @@ def build_snapshot(topology: MeshTopology) -> Snapshot:
 
     A resource that a change of the fleet does not touch is the same object as before.
     """
+    complete = topology.complete
+    serves = {
+        address: (*models, names.EVERY_MODEL) if address in complete else models
+        for address, models in topology.models_by_address.items()
+    }
+    models = SpecialModels(topology.special_models, some_are_complete=bool(complete))
     return Snapshot(
         clusters=_clusters(topology.fixed),
         endpoints=(
-            Endpoints(names.CHAMPION, topology.replicas),
+            Endpoints(names.CHAMPION, topology.replicas, serves),
             # The same replicas in another role. They are there without a split too: if they came
             # with it, Envoy would send them requests before it has seen that they are healthy.
-            Endpoints(names.CHALLENGER, topology.replicas),
-            Endpoints(names.CHAMPION_HTTP, topology.replicas_http),
-            Endpoints(names.CHAMPION_UNARY, topology.replicas_unary),
-            Endpoints(names.CHALLENGER_UNARY, topology.replicas_unary),
+            Endpoints(names.CHALLENGER, topology.replicas, serves),
+            Endpoints(names.CHAMPION_HTTP, topology.replicas_http, serves),
+            Endpoints(names.CHAMPION_UNARY, topology.replicas_unary, serves),
+            Endpoints(names.CHALLENGER_UNARY, topology.replicas_unary, serves),
         ),
         listeners=(_listener(topology.fixed),),
-        routes=(route_table(topology.fixed, topology.splits, topology.all_take_unary),),
+        routes=(route_table(topology.fixed, models, topology.all_take_unary),),
         runtime=_runtime(topology.limits, len(topology.replicas), topology.preparing),
         node_id=topology.node_id,
         admin=Address(ADMIN_HOST, topology.admin_port),

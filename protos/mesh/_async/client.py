@@ -200,6 +200,15 @@ class AsyncMeshClient:
         request = reload_pb2.StopCanaryRequest(model=model, request_id=calls.new_id(request_id))
         return await call(self._reload.StopCanary, request)
 
+    async def remove_model(
+        self, model: str, *, with_rows: bool = False, request_id: str = ""
+    ) -> reload_pb2.RemoveModelResponse:
+        """End a model: its jobs, its turns and its versions, and with `with_rows` its table."""
+        request = reload_pb2.RemoveModelRequest(
+            model=model, with_rows=with_rows, request_id=calls.new_id(request_id)
+        )
+        return await call(self._reload.RemoveModel, request, calls.RELOAD_TIMEOUT_S)
+
     async def get_fleet(self) -> reload_pb2.Fleet:
         """Every replica: what it serves, and whether it gets traffic."""
         return await call(self._reload.GetFleet, reload_pb2.GetFleetRequest())

@@ -9,7 +9,6 @@ import grpc
 import pytest
 from grpc import aio
 
-from control_plane.xds.routes import route_rules
 from mesh.v1 import predict_pb2, predict_pb2_grpc, train_pb2, train_pb2_grpc
 from service_kit.errors import FailedPrecondition, Unavailable
 from tests.real_parts.waiting import until
@@ -59,11 +58,8 @@ async def test_a_replica_that_comes_back_gets_calls_again(mesh: ToyMesh) -> None
         assert servicer.calls > before
 
 
-async def test_calls_of_a_replica_that_hangs_are_answered_by_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(route_rules, "HEDGED_AFTER_S", 0.2)
-    async with running_mesh(tmp_path) as mesh:
+async def test_calls_of_a_replica_that_hangs_are_answered_by_another(tmp_path: Path) -> None:
+    async with running_mesh(tmp_path, stalled_after_s=1) as mesh:
         mesh.replicas[0].hangs = True
         stub: Any = predict_pb2_grpc.PredictServiceStub(mesh.channel)
         request = predict_pb2.PredictRequest(model="reviews", texts=["a"])
@@ -75,6 +71,19 @@ async def test_calls_of_a_replica_that_hangs_are_answered_by_another(
         async with asyncio.timeout(20):
             while (await mesh.envoy.stats(f"^{counter}$"))[counter]:
                 await asyncio.sleep(0.01)
+
+
+async def test_slow_work_is_not_done_twice(tmp_path: Path) -> None:
+    async with running_mesh(tmp_path, stalled_after_s=1) as mesh:
+        for replica in mesh.replicas:
+            replica.takes_s = 3
+        stub: Any = predict_pb2_grpc.PredictServiceStub(mesh.channel)
+        request = predict_pb2.PredictRequest(model="reviews", texts=["a"])
+        calls = (stub.Predict(request, timeout=25) for _ in range(CLIENTS))
+        over_http = mesh.http.post("/v1/models/reviews:predict", json={"texts": ["a"]})
+        response, *_ = await asyncio.gather(over_http, *calls)
+        assert response.json()["predictions"][0]["label"] == "1"
+        assert sum(replica.calls for replica in mesh.replicas) == CLIENTS + 1
 
 
 async def test_without_a_replica_the_answer_is_unavailable(mesh: ToyMesh) -> None:
@@ -106,10 +115,13 @@ async def test_unavailable_is_tried_again_and_other_errors_are_not(mesh: ToyMesh
     assert mesh.train.calls == 3
 
 
-async def test_errors_that_answers_carry_eject_no_replica(mesh: ToyMesh) -> None:
+async def test_errors_that_answers_carry_never_take_every_replica_out(mesh: ToyMesh) -> None:
     for _ in range(40):
-        await mesh.http.post("/v1/models/broken:predict", json={"texts": ["a"]})
-    assert await mesh.envoy.healthy_hosts(mesh.cluster) == 2
+        broken = await mesh.http.post("/v1/models/broken:predict", json={"texts": ["a"]})
+        assert broken.json()["message"] == "this replica says so"
+        assert (
+            await mesh.http.post("/v1/models/reviews:predict", json={"texts": ["a"]})
+        ).status_code == 200
 
 
 async def all_busy(mesh: ToyMesh) -> None:

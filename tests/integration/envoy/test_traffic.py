@@ -119,17 +119,6 @@ async def test_a_mirror_asks_the_challenger_and_answers_from_the_champion(
     assert CALLS * 0.4 < copies[challenger] < CALLS * 0.6
 
 
-async def test_a_stale_replica_gets_nothing_until_it_is_brought_forward(mesh: SteeredMesh) -> None:
-    await mesh.served("current")
-    stale = mesh.replicas[0]
-    stale.fail_at = "load"
-    stale.serving["current"] = "77"
-    await mesh.envoy.wait_healthy("champion", 1)
-    assert "77" not in await versions_by_grpc(mesh, "current")
-    stale.fail_at = ""
-    await mesh.envoy.wait_healthy("champion", 2)
-
-
 async def test_envoy_serves_without_the_control_plane_and_finds_it_again(mesh: SteeredMesh) -> None:
     champion = await mesh.served("steady")
     challenger = await mesh.challenged("steady")

@@ -33,6 +33,12 @@ HEALTH_SERVICE = "grpc.health.v1.Health"
 HEALTH_METHODS = ("Check", "Watch")
 # The field of their message that names the service.
 HEALTH_FIELD = "service"
+# Metadata of an endpoint by which Envoy chooses among the endpoints of a cluster: the models that
+# the endpoint answers for, of those for which not every endpoint does. EVERY_MODEL stands there
+# when it answers for all of them.
+SUBSETS = "envoy.lb"
+SERVES = "serves"
+EVERY_MODEL = "*"
 
 TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
 BUFFER = "envoy.filters.http.buffer"
@@ -49,5 +55,8 @@ ROLE_HEADER = "x-mesh-role"
 MIRROR_HEADER = "x-mesh-mirror"
 CHAMPION_ROLE = "champion"
 CHALLENGER_ROLE = "challenger"
+# Header that tells a replica after how many milliseconds Envoy gives the call to another one as
+# well (service_kit/unary_over_http1/slow_calls.py).
+STALLED_HEADER = "x-mesh-stalled-after-ms"
 # Header that clients may send: requests with equal keys get answers from equal versions.
 KEY_HEADER = "x-mesh-key"

@@ -8,9 +8,12 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     ClusterDiscoveryType,
     ClusterEdsClusterConfig,
     ClusterLbPolicy,
+    ClusterLbSubsetConfig,
+    ClusterLbSubsetConfigLbSubsetFallbackPolicy,
+    ClusterLbSubsetConfigLbSubsetSelector,
+    ClusterLbSubsetConfigLbSubsetSelectorLbSubsetSelectorFallbackPolicy,
     ClusterLeastRequestLbConfig,
     ClusterSlowStartConfig,
-    OutlierDetection,
 )
 from envoy_data_plane.envoy.config.core.v3 import (
     HealthCheck,
@@ -32,6 +35,7 @@ from control_plane.topology import Address
 from control_plane.xds.basics import names
 from control_plane.xds.basics.messages import ADS, percent, seconds
 from control_plane.xds.clusters.endpoints import Endpoints
+from control_plane.xds.clusters.failing_hosts import outlier_detection
 from service_kit.unary_over_http1.wire import HEALTH_PATH
 
 CONNECT_TIMEOUT_S = 1.0
@@ -45,7 +49,6 @@ SLOW_START_S = 5.0
 # calls in flight then go to another replica, long before their deadlines.
 KEEPALIVE_INTERVAL_S = 4.0
 KEEPALIVE_TIMEOUT_S = 4.0
-EJECTION_S = 2.0
 # Calls that share an HTTP/2 connection; Envoy opens another connection for further calls.
 STREAMS_PER_CONNECTION = 1024
 _PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -73,6 +76,22 @@ def _discovered(cluster: Cluster) -> Cluster:
     cluster.eds_cluster_config = ClusterEdsClusterConfig(eds_config=ADS)
     # A replica that is taken out of the endpoints gets no more calls even while it is healthy.
     cluster.ignore_health_on_host_removal = True
+    cluster.outlier_detection = outlier_detection(by_answers=True)
+    # A route may ask for the replicas that answer for its model. Every other call goes to any
+    # replica; so does a call whose route asks for a subset that there is not any more, since
+    # endpoints reach Envoy before the routes that go with them.
+    cluster.lb_subset_config = ClusterLbSubsetConfig(
+        fallback_policy=ClusterLbSubsetConfigLbSubsetFallbackPolicy.ANY_ENDPOINT,
+        subset_selectors=[
+            ClusterLbSubsetConfigLbSubsetSelector(
+                keys=[names.SERVES],
+                fallback_policy=(
+                    ClusterLbSubsetConfigLbSubsetSelectorLbSubsetSelectorFallbackPolicy.ANY_ENDPOINT
+                ),
+            )
+        ],
+        list_as_any=True,
+    )
     cluster.least_request_lb_config = ClusterLeastRequestLbConfig(
         slow_start_config=ClusterSlowStartConfig(slow_start_window=seconds(SLOW_START_S))
     )
@@ -141,7 +160,7 @@ def _cluster(
             update_merge_window=seconds(0),
         ),
         health_checks=[health],
-        outlier_detection=_outlier_detection(),
+        outlier_detection=outlier_detection(by_answers=False),
         circuit_breakers=_circuit_breakers(calls),
         typed_extension_protocol_options={
             _PROTOCOL_OPTIONS: Any.pack(HttpProtocolOptions(explicit_http_config=protocol))
@@ -174,24 +193,6 @@ def _health(
         grpc_health_check=grpc,
         http_health_check=http,
         tcp_health_check=tcp,
-    )
-
-
-def _outlier_detection() -> OutlierDetection:
-    """Eject a host that cannot be reached, but never for the errors that its answers carry."""
-    return OutlierDetection(
-        split_external_local_origin_errors=True,
-        consecutive_local_origin_failure=3,
-        enforcing_consecutive_local_origin_failure=100,
-        enforcing_consecutive_5xx=0,
-        enforcing_consecutive_gateway_failure=0,
-        enforcing_success_rate=0,
-        enforcing_local_origin_success_rate=0,
-        enforcing_failure_percentage=0,
-        interval=seconds(1),
-        base_ejection_time=seconds(EJECTION_S),
-        max_ejection_time=seconds(4 * EJECTION_S),
-        max_ejection_percent=50,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from envoy_data_plane.envoy.config.route.v3 import Route
 
+from control_plane.topology import MeshTopology
 from control_plane.xds.basics import names
 from control_plane.xds.routes.route_messages import asks_for, whole_route
 from control_plane.xds.routes.route_rules import Rule
@@ -19,13 +20,13 @@ _SERVED_BY = {
 }
 
 
-def health_routes(rule: Rule, max_body_bytes: int) -> list[Route]:
+def health_routes(rule: Rule, topology: MeshTopology) -> list[Route]:
     """Return the routes of a rule for the health service; none of any other rule."""
     if not rule.path.startswith(f"/{names.HEALTH_SERVICE}/"):
         return []
     routes = []
     for service, cluster in _SERVED_BY.items():
-        route = whole_route(replace(rule, cluster=cluster), max_body_bytes, models_told_apart=True)
+        route = whole_route(replace(rule, cluster=cluster), topology, True, False)
         assert route.match is not None
         route.name = f"{route.name} of {service}"
         route.match.dynamic_metadata = [asks_for(service, names.HEALTH_FIELD)]

@@ -7,13 +7,16 @@ from collections.abc import Iterator
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
 from envoy_data_plane.envoy.config.core.v3 import (
+    DataSource,
     HeaderValue,
     HeaderValueOption,
     HeaderValueOptionHeaderAppendAction,
+    Metadata,
     RoutingPriority,
     RuntimeFractionalPercent,
 )
 from envoy_data_plane.envoy.config.route.v3 import (
+    DirectResponseAction,
     FilterConfig,
     HeaderMatcher,
     HedgePolicy,
@@ -46,10 +49,9 @@ from envoy_data_plane.envoy.type.matcher.v3 import (
 from envoy_data_plane.envoy.type.v3 import FractionalPercent
 from envoy_data_plane.google.protobuf import Any
 
-from control_plane.topology import MeshTopology, Split
+from control_plane.topology import AnsweredBy, MeshTopology, ModelTraffic, Split
 from control_plane.xds.basics import names
-from control_plane.xds.basics.messages import always, seconds
-from control_plane.xds.routes import route_rules
+from control_plane.xds.basics.messages import always, seconds, struct
 from control_plane.xds.routes.known_paths import HEALTH_PATH
 from control_plane.xds.routes.route_rules import Rule
 
@@ -58,6 +60,8 @@ STREAM_IDLE_S = 3600.0
 # Added to a call's limit, so that Envoy's idle timeout never ends a call.
 _IDLE_MARGIN_S = 30.0
 _NUM_RETRIES = 3
+# HTTP statuses of the replica's HTTP door that another replica may not give.
+ENGINE_FAILED = [500]
 # Added to the contract's limit of a body for the bytes that its encoding adds.
 _BUFFER_MARGIN_BYTES = 1024 * 1024
 # Switches on a filter that is disabled elsewhere.
@@ -123,38 +127,83 @@ def _filtered(name: str, match: RouteMatch, filters: dict[str, Any]) -> Route:
     )
 
 
-def whole_route(rule: Rule, max_body_bytes: int, models_told_apart: bool) -> Route:
-    """A rule's route for every model whose traffic is not split."""
-    route = _route(rule, max_body_bytes)
+def whole_route(
+    rule: Rule, topology: MeshTopology, models_told_apart: bool, from_complete: bool
+) -> Route:
+    """A rule's route for every model that has none of its own.
+
+    `from_complete`: only replicas that answer for every model are asked.
+    """
+    route = _route(rule, topology)
     if models_told_apart:
         route.typed_per_filter_config.update(_model_filters())
+    if from_complete:
+        assert route.route is not None
+        route.route.metadata_match = _served(names.EVERY_MODEL)
     return route
 
 
-def compressed_route(rule: Rule, max_body_bytes: int) -> Route:
-    """A rule's route for messages that gRPC compressed, while any model's traffic is split.
+def compressed_route(rule: Rule, topology: MeshTopology, from_complete: bool) -> Route:
+    """A rule's route for messages that gRPC compressed, while any model has a route of its own.
 
     Envoy cannot read the model's name in them and would refuse them, so the Champion answers.
     """
-    route = _route(rule, max_body_bytes)
+    route = whole_route(rule, topology, models_told_apart=False, from_complete=from_complete)
     assert route.match is not None
     route.name = f"{route.name}, compressed"
     route.match.headers = [_COMPRESSED]
     return route
 
 
-def split_route(rule: Rule, max_body_bytes: int, model: str, split: Split) -> Route:
-    """A rule's route for one model whose traffic is split."""
-    route = _route(rule, max_body_bytes)
-    action = route.route
-    assert route.match is not None
-    assert action is not None
-    route.name = f"{route.name} of {model}"
-    if rule.model_in_path:
-        route.match = RouteMatch(safe_regex=RegexMatcher(regex=rule.model_in_path.format(model)))
-    else:
-        route.match.dynamic_metadata = [asks_for(model, rule.model_field)]
+def model_routes(rule: Rule, topology: MeshTopology, traffic: ModelTraffic) -> Iterator[Route]:
+    """A rule's routes for one model that is split or partly served."""
+    if rule.model_field:
+        match = RouteMatch(
+            path=rule.path, dynamic_metadata=[asks_for(traffic.model, rule.model_field)]
+        )
+        route = _model_route(rule, topology, traffic, match, is_split=True)
         route.typed_per_filter_config.update(_model_filters())
+        yield route
+        return
+    if traffic.split.tries_challenger:
+        regex = RegexMatcher(regex=rule.split_paths.format(traffic.model))
+        yield _model_route(rule, topology, traffic, RouteMatch(safe_regex=regex), is_split=True)
+    if traffic.answered_by is not AnsweredBy.EVERY:
+        prefix = RouteMatch(path_separated_prefix=f"{rule.model_in_path}{traffic.model}")
+        yield _model_route(rule, topology, traffic, prefix, is_split=False)
+
+
+def _model_route(
+    rule: Rule, topology: MeshTopology, traffic: ModelTraffic, match: RouteMatch, is_split: bool
+) -> Route:
+    route, model = _route(rule, topology), traffic.model
+    assert route.route is not None
+    # The two routes of one rule and model differ by their names.
+    route.name = f"{route.name} of {model}" + ("" if is_split else ", unsplit")
+    route.match = match
+    if traffic.answered_by is AnsweredBy.NONE:
+        route.route, route.direct_response = None, _unserved(model)
+        return route
+    if traffic.split.tries_challenger and is_split:
+        _split(route.route, rule, traffic.split)
+    if traffic.answered_by is AnsweredBy.SOME:
+        route.route.metadata_match = _served(model)
+    return route
+
+
+def _served(model: str) -> Metadata:
+    """Choose among the endpoints that answer for a model."""
+    return Metadata(filter_metadata={names.SUBSETS: struct({names.SERVES: model})})
+
+
+def _unserved(model: str) -> DirectResponseAction:
+    """Answer UNAVAILABLE, over HTTP 503."""
+    text = f"no replica answers for {model} at present; `mesh status` says why"
+    return DirectResponseAction(status=503, body=DataSource(inline_string=text))
+
+
+def _split(action: RouteAction, rule: Rule, split: Split) -> None:
+    """Split the traffic of a route between Champion and Challenger."""
     action.cluster = None
     challenger = _CHALLENGERS[rule.cluster]
     action.weighted_clusters = WeightedCluster(
@@ -170,7 +219,6 @@ def split_route(rule: Rule, max_body_bytes: int, model: str, split: Split) -> Ro
     ]
     if split.mirror_percent and rule.mirrored:
         action.request_mirror_policies = [_mirror(challenger, split.mirror_percent)]
-    return route
 
 
 def _model_filters() -> dict[str, Any]:
@@ -219,7 +267,8 @@ def _bounded(max_body_bytes: int) -> dict[str, Any]:
     return {names.BUFFER: Any.pack(buffer)}
 
 
-def _route(rule: Rule, max_body_bytes: int) -> Route:
+def _route(rule: Rule, topology: MeshTopology) -> Route:
+    max_body_bytes = topology.limits.max_body_bytes
     prefix = rule.path.endswith("/")
     idle_s = STREAM_IDLE_S if rule.limit_s is None else rule.limit_s + _IDLE_MARGIN_S
     action = RouteAction(
@@ -231,7 +280,7 @@ def _route(rule: Rule, max_body_bytes: int) -> Route:
         timeout=seconds(0),
         idle_timeout=seconds(idle_s),
         max_stream_duration=_duration(rule.limit_s),
-        retry_policy=_retry_policy(rule),
+        retry_policy=_retry_policy(rule, topology.stalled_after_s),
         hedge_policy=HedgePolicy(hedge_on_per_try_timeout=True) if rule.hedged else None,
     )
     as_it_is = {names.TRANSCODER: _OFF, **_bounded(max_body_bytes)}
@@ -239,6 +288,11 @@ def _route(rule: Rule, max_body_bytes: int) -> Route:
         name=rule.path.strip("/"),
         match=RouteMatch(prefix=rule.path) if prefix else RouteMatch(path=rule.path),
         route=action,
+        request_headers_to_add=(
+            [_header(names.STALLED_HEADER, str(round(topology.stalled_after_s * 1000)))]
+            if rule.hedged
+            else []
+        ),
         typed_per_filter_config={} if rule.transcoded else as_it_is,
     )
 
@@ -249,15 +303,17 @@ def _duration(limit_s: float | None) -> RouteActionMaxStreamDuration:
     return RouteActionMaxStreamDuration(max_stream_duration=limit, grpc_timeout_header_max=limit)
 
 
-def _retry_policy(rule: Rule) -> RetryPolicy:
+def _retry_policy(rule: Rule, stalled_after_s: float) -> RetryPolicy:
     previous_hosts = RetryPolicyRetryHostPredicate(
         name="envoy.retry_host_predicates.previous_hosts",
         typed_config=Any.pack(PreviousHostsPredicate()),
     )
     return RetryPolicy(
         retry_on=rule.retry_on,
-        per_try_timeout=seconds(route_rules.HEDGED_AFTER_S) if rule.hedged else None,
+        per_try_timeout=seconds(stalled_after_s) if rule.hedged else None,
         num_retries=_NUM_RETRIES,
+        # Only rules that name retriable-status-codes retry on these.
+        retriable_status_codes=ENGINE_FAILED,
         retry_host_predicate=[previous_hosts],
         host_selection_retry_max_attempts=5,
         retry_back_off=RetryPolicyRetryBackOff(

@@ -4,6 +4,7 @@ after which failures Envoy tries it again."""
 from dataclasses import dataclass, replace
 from functools import cache
 
+from control_plane.topology import AnsweredBy, ModelTraffic
 from control_plane.xds.basics import names
 
 # Longest calls of the methods, seconds.
@@ -11,17 +12,17 @@ SHORT_S = 10.0
 PREDICT_S = 30.0
 CALL_S = 60.0
 RELOAD_S = 600.0
-# Over HTTP/1.1 there are no pings that would find a process that hangs. Envoy sends a call that has
-# no answer after the time that pings would take to another replica as well, and the first answer
-# counts.
-HEDGED_AFTER_S = 8.0
 
 # Failures after which Envoy tries a call again, in the words of its retry policies.
 # Of calls that change nothing, which any replica may answer. A server that stops answers CANCELLED
 # to calls that its grace time was too short for.
 _ANYWHERE_ELSE = "unavailable,cancelled,reset,connect-failure,refused-stream"
+# Of predictions: an engine that fails answers INTERNAL, and another replica's engine may not.
+_ANOTHER_ENGINE = f"internal,{_ANYWHERE_ELSE}"
 # The same over HTTP, where the replicas answer with HTTP statuses.
 _ANYWHERE_ELSE_HTTP = "gateway-error,reset,connect-failure,refused-stream"
+# Statuses of a failing engine are those of route_messages.ENGINE_FAILED.
+_ANOTHER_ENGINE_HTTP = f"retriable-status-codes,{_ANYWHERE_ELSE_HTTP}"
 # Failures of calls that the service has not seen.
 _NOT_YET_SENT = "connect-failure,refused-stream,reset-before-request"
 # Failures of calls that the service has not carried out: it was away, or said UNAVAILABLE.
@@ -52,7 +53,7 @@ class Rule:
     unary: bool = False
     """Envoy sends these calls over HTTP/1.1 when every replica takes unary calls that way."""
 
-    model_in_path: str = ""
+    split_paths: str = ""
     """Regular expression of the paths whose calls a split divides, with {} for the model; empty:
     there are none, or the model's name is in the message."""
 
@@ -60,20 +61,32 @@ class Rule:
     """A caller waits for the engine's work, so Envoy limits how many of these calls are in flight
     (topology.Limits)."""
 
-    @property
-    def hedged(self) -> bool:
-        """A call that waits long is sent to another replica as well; the first answer counts."""
-        return self.cluster == names.CHAMPION_UNARY
+    model_in_path: str = ""
+    """Prefix of the paths in which the name of the model follows; empty: no path has one."""
 
     @property
-    def is_split(self) -> bool:
-        """Whether a model's split divides these calls."""
-        return bool(self.model_field or self.model_in_path)
+    def hedged(self) -> bool:
+        """A call whose replica shows no sign of work is given to another replica as well, and the
+        first answer counts. Over HTTP/2 pings find a process that hangs; HTTP/1.1 has none."""
+        return self.cluster == names.CHAMPION_UNARY
 
     @property
     def model_field(self) -> str:
         """Field of the call's first message that names the model; empty: there is none."""
         return _MODEL_FIELDS.get(self.path, "")
+
+    @property
+    def asks_about_all_models(self) -> bool:
+        """A replica answers with what it knows of all models, or of itself."""
+        replicas = self.cluster in (names.CHAMPION, names.CHAMPION_HTTP)
+        return replicas and not (self.model_field or self.model_in_path)
+
+    def tells(self, model: ModelTraffic) -> bool:
+        """Return whether the calls for a model need a route of their own."""
+        if self.model_field:
+            return True
+        special = model.split.tries_challenger or model.answered_by is not AnsweredBy.EVERY
+        return bool(self.model_in_path) and special
 
 
 # The first rule that matches wins, so a stream's rule stands before the rule of its service.
@@ -83,7 +96,7 @@ RULES = (
         f"/{names.PREDICT_SERVICE}/Predict",
         names.CHAMPION,
         PREDICT_S,
-        _ANYWHERE_ELSE,
+        _ANOTHER_ENGINE,
         mirrored=True,
         unary=True,
         predicts=True,
@@ -93,7 +106,7 @@ RULES = (
         f"/{names.OPEN_INFERENCE_SERVICE}/ModelInfer",
         names.CHAMPION,
         PREDICT_S,
-        _ANYWHERE_ELSE,
+        _ANOTHER_ENGINE,
         mirrored=True,
         unary=True,
         predicts=True,
@@ -114,11 +127,12 @@ RULES = (
         "/v2/",
         names.CHAMPION_HTTP,
         PREDICT_S,
-        _ANYWHERE_ELSE_HTTP,
+        _ANOTHER_ENGINE_HTTP,
         transcoded=False,
         mirrored=True,
-        model_in_path="/v2/models/{}(/versions/[^/]+)?/infer",
+        split_paths="/v2/models/{}(/versions/[^/]+)?/infer",
         predicts=True,
+        model_in_path="/v2/models/",
     ),
 )
 

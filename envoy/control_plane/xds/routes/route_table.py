@@ -10,7 +10,7 @@ from functools import cache, lru_cache
 
 from envoy_data_plane.envoy.config.route.v3 import Route, RouteAction, RouteConfiguration
 
-from control_plane.topology import MeshTopology, Split
+from control_plane.topology import MeshTopology, ModelTraffic
 from control_plane.xds.basics import names
 from control_plane.xds.basics.wire import field
 from control_plane.xds.routes.health_routes import health_routes
@@ -18,7 +18,7 @@ from control_plane.xds.routes.refusals import refusals
 from control_plane.xds.routes.route_messages import (
     compressed_route,
     early_routes,
-    split_route,
+    model_routes,
     virtual_host,
     whole_route,
 )
@@ -67,24 +67,34 @@ class RouteTable:
         return field(1, self.name.encode()) + field(2, self.host + routes)
 
 
-@lru_cache(maxsize=16)
-def route_table(
-    topology: MeshTopology, splits: tuple[tuple[str, Split], ...], unary: bool
-) -> RouteTable:
-    """Build the table. `splits` are models and splits, ordered by model.
+@dataclass(frozen=True)
+class SpecialModels:
+    """The models that have routes of their own."""
 
-    `unary`: every replica takes unary calls over HTTP/1.1.
-    """
-    preflight, *others = _early(topology, bool(splits))
+    models: tuple[ModelTraffic, ...] = ()
+    """Ordered by name."""
+
+    some_are_complete: bool = False
+    """Not every replica answers for every model, and some do."""
+
+
+@lru_cache(maxsize=16)
+def route_table(topology: MeshTopology, special: SpecialModels, unary: bool) -> RouteTable:
+    """Build the table. `unary`: every replica takes unary calls over HTTP/1.1."""
+    told_apart = bool(special.models)
+    preflight, *others = _early(topology, told_apart)
     routes = [preflight, *_refusals(), *others]
     for rule in rules_over_http1() if unary else RULES:
-        if rule.is_split:
-            routes += [_split(rule, topology, model, split) for model, split in splits]
-        if splits and rule.model_field:
-            routes.append(_compressed(rule, topology))
+        for model in special.models:
+            if rule.tells(model):
+                routes += _of_model(rule, topology, model)
+        if told_apart and rule.model_field:
+            routes.append(_compressed(rule, topology, special.some_are_complete))
         health = _health(rule, topology)
         routes += health
-        routes.append(_whole(rule, topology, bool(health or (splits and rule.model_field))))
+        reads_message = bool(health or (told_apart and rule.model_field))
+        from_complete = special.some_are_complete and rule.asks_about_all_models
+        routes.append(_whole(rule, topology, reads_message, from_complete))
     return RouteTable(names.ROUTES, _host(topology), tuple(routes))
 
 
@@ -105,22 +115,25 @@ def _early(topology: MeshTopology, models_told_apart: bool) -> tuple[EncodedRout
 
 
 @lru_cache(maxsize=64)
-def _whole(rule: Rule, topology: MeshTopology, models_told_apart: bool) -> EncodedRoute:
-    return EncodedRoute.of(whole_route(rule, topology.limits.max_body_bytes, models_told_apart))
+def _whole(
+    rule: Rule, topology: MeshTopology, models_told_apart: bool, from_complete: bool
+) -> EncodedRoute:
+    return EncodedRoute.of(whole_route(rule, topology, models_told_apart, from_complete))
 
 
 @lru_cache(maxsize=64)
 def _health(rule: Rule, topology: MeshTopology) -> tuple[EncodedRoute, ...]:
-    return tuple(map(EncodedRoute.of, health_routes(rule, topology.limits.max_body_bytes)))
+    return tuple(map(EncodedRoute.of, health_routes(rule, topology)))
 
 
-def _compressed(rule: Rule, topology: MeshTopology) -> EncodedRoute:
-    return EncodedRoute.of(compressed_route(rule, topology.limits.max_body_bytes))
+@lru_cache(maxsize=64)
+def _compressed(rule: Rule, topology: MeshTopology, from_complete: bool) -> EncodedRoute:
+    return EncodedRoute.of(compressed_route(rule, topology, from_complete))
 
 
-@lru_cache(maxsize=256)
-def _split(rule: Rule, topology: MeshTopology, model: str, split: Split) -> EncodedRoute:
-    return EncodedRoute.of(split_route(rule, topology.limits.max_body_bytes, model, split))
+@lru_cache(maxsize=1024)
+def _of_model(rule: Rule, topology: MeshTopology, model: ModelTraffic) -> tuple[EncodedRoute, ...]:
+    return tuple(map(EncodedRoute.of, model_routes(rule, topology, model)))
 
 
 def _targets(route: Route) -> frozenset[str]:

@@ -51,15 +51,21 @@ class DiscoveryServer:
         self._resources = self._encoder.encode(snapshot)
         self._wake()
 
-    async def settled(self, timeout_s: float) -> bool:
-        """Wait until every connected Envoy has taken the published snapshot.
+    async def obstacle(self, timeout_s: float) -> str:
+        """Wait until every connected Envoy, and at least one, has taken the published snapshot.
 
-        False: an Envoy has refused it, or has not taken it in time.
+        Returns why that is not so, in words; empty: it is so.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s), self._answers:
                 await self._answers.wait_for(lambda: self._all_settled() or self._refused())
-        return self._all_settled()
+        if self._all_settled():
+            return ""
+        if not self._streams:
+            return "no Envoy is connected to the control plane"
+        if self._refused():
+            return "an Envoy refused the configuration; the control plane's log says why"
+        return f"an Envoy has not taken the configuration within {timeout_s:g} s"
 
     def close(self) -> None:
         """End the streams, which have no end of their own."""
@@ -72,7 +78,11 @@ class DiscoveryServer:
 
     def _all_settled(self) -> bool:
         resources = self._resources
-        return resources is not None and all(stream.settled(resources) for stream in self._streams)
+        return (
+            resources is not None
+            and bool(self._streams)
+            and all(stream.settled(resources) for stream in self._streams)
+        )
 
     def _refused(self) -> bool:
         resources = self._resources

@@ -69,6 +69,8 @@ class TwinTraffic:
     def __init__(self) -> None:
         self.splits: list[Split] = []
         self.failure: MeshError | None = None
+        self.away: MeshError | None = None
+        """What every change fails with, also one that gives all traffic to the Champion."""
 
     @property
     def split(self) -> Split:
@@ -76,6 +78,8 @@ class TwinTraffic:
         return self.splits[-1] if self.splits else ALL_TO_THE_CHAMPION
 
     async def set(self, model: str, split: Split) -> Split:
+        if self.away:
+            raise self.away
         if self.failure and split != ALL_TO_THE_CHAMPION:
             raise self.failure
         self.splits.append(split)
@@ -135,7 +139,10 @@ class TwinPromotions:
         self._registry = registry
         self.count = 0
 
-    async def promote(self, model: str, version: str, expected_champion: str) -> Promoted:
+    async def promote(
+        self, model: str, version: str, expected_champion: str, *, serve: bool = True
+    ) -> Promoted:
+        assert serve, "the fleet is to serve what a canary promotes"
         aliases = self._registry.aliases
         if aliases[CHAMPION] not in (version, expected_champion):
             raise Aborted("another version became the Champion")

@@ -8,6 +8,7 @@ from control_plane.fleet.connections import ReplicaConnections
 from control_plane.fleet.fleet import Fleet
 from control_plane.fleet.grpc_replica import GrpcReplica
 from control_plane.fleet.replica_client import ReplicaAway
+from service_kit.model_registry.records import VersionRef
 from tests.unit.control_plane.twins import TwinReplica
 
 
@@ -77,10 +78,10 @@ async def test_a_replica_that_left_is_forgotten() -> None:
     await fleet.members()
     connections.made[0].step = "load"
     await fleet.members()
-    assert fleet.last_step("r1:1", "reviews", "2") == "load"
+    assert fleet.last_step("r1:1", "reviews", VersionRef("2")) == "load"
     discovery.change()
     await fleet.members()
-    assert fleet.last_step("r1:1", "reviews", "2") == ""
+    assert fleet.last_step("r1:1", "reviews", VersionRef("2")) == ""
 
 
 async def test_a_closed_connection_waits_for_its_calls_and_takes_no_more() -> None:

@@ -251,3 +251,20 @@ async def test_stopping_before_the_record_undoes_the_change() -> None:
         await call
     assert mesh.served == ["1", "1"]
     assert not any(replica.ready for replica in mesh.replicas)
+
+
+async def test_a_replica_that_envoy_goes_on_asking_for_its_old_version_is_told() -> None:
+    mesh = mesh_of_two()
+    mesh.replicas[1].fail_activations = 1000
+    mesh.envoy.in_the_way = "no Envoy is connected to the control plane"
+    with pytest.raises(
+        Unavailable, match=r"version 2 of reviews serves, but r2 may go on .* Envoy"
+    ):
+        await mesh.coordinator.reload("reviews", "", "a")
+    assert mesh.registry.aliases["Serving"] == "2"
+
+
+async def test_without_envoy_a_version_that_every_replica_serves_is_done() -> None:
+    mesh = mesh_of_two()
+    mesh.envoy.in_the_way = "no Envoy is connected to the control plane"
+    assert (await mesh.coordinator.reload("reviews", "", "a")).to_version == "2"

@@ -53,6 +53,18 @@ async def test_the_same_request_after_a_restart_does_not_roll_back_twice() -> No
     assert mesh.served == ["1", "1"]
 
 
+async def test_the_same_request_after_a_restart_does_not_roll_back_twice_without_its_answer() -> (
+    None
+):
+    mesh = mesh_with_a_previous_champion()
+    await mesh.coordinator.rollback("reviews", "a")
+    mesh.answers.kept.clear()
+    mesh.start()
+    assert (await mesh.coordinator.rollback("reviews", "a")).to_version == "1"
+    assert mesh.demotions.count == 1
+    assert mesh.served == ["1", "1"]
+
+
 async def test_a_rollback_that_lost_its_demotion_is_completed_by_the_same_request() -> None:
     mesh = mesh_with_a_previous_champion()
     mesh.demotions.failure = Unavailable("PostgreSQL is away")
@@ -67,6 +79,7 @@ async def test_a_repeated_rollback_never_demotes_a_newer_champion() -> None:
     mesh = mesh_with_a_previous_champion()
     await mesh.coordinator.rollback("reviews", "a")
     mesh.registry.aliases["Champion"] = "3"
+    mesh.answers.kept.clear()
     mesh.start()
     with pytest.raises(Aborted, match="version 3"):
         await mesh.coordinator.rollback("reviews", "a")

@@ -1,19 +1,68 @@
 """Which replicas get traffic."""
 
 import asyncio
+from dataclasses import replace
 
-from control_plane.traffic.envoy_targets import CATCH_UP_S, GRACE_S
+from control_plane.topology import Address
+from control_plane.traffic.envoy_targets import CATCH_UP_S, GRACE_S, PATIENCE_S
+from tests.unit.control_plane.twin_envoy import TOPOLOGY
 from tests.unit.control_plane.twins import TwinMesh, TwinRegistry, TwinReplica, two_replicas
 
 
-async def test_a_replica_that_serves_the_fleets_version_gets_traffic() -> None:
+async def test_a_replica_with_an_old_version_gets_none_of_that_models_calls() -> None:
     mesh = TwinMesh(
         TwinRegistry(Serving="2"), TwinReplica("r1", reviews="2"), TwinReplica("r2", reviews="1")
     )
     await mesh.upkeep.look()
-    assert mesh.envoy.replicas == ["r1"]
-    await mesh.settle()
     assert mesh.envoy.replicas == ["r1", "r2"]
+    assert mesh.envoy.answering("reviews") == ["r1"]
+    assert mesh.envoy.answering("any other model") == ["r1", "r2"]
+    await mesh.settle()
+    assert mesh.envoy.topology.partly_served == ()
+
+
+async def test_a_model_that_is_withdrawn_keeps_its_calls_away_from_that_replica_alone() -> None:
+    mesh = TwinMesh(TwinRegistry(Serving="1"), *two_replicas())
+    for replica in mesh.replicas:
+        replica.unary_port, replica.http_port = 7, 8
+    mesh.replicas[0].withdrawn["reviews"] = "20 batches failed"
+    await mesh.upkeep.look()
+    assert mesh.envoy.replicas == ["r1", "r2"]
+    ((model, addresses),) = mesh.envoy.topology.partly_served
+    assert (model, sorted(map(str, addresses))) == ("reviews", ["r2:1", "r2:7", "r2:8"])
+    mesh.replicas[0].withdrawn.clear()
+    await mesh.upkeep.look()
+    assert mesh.envoy.topology.partly_served == ()
+
+
+async def test_a_model_that_every_replica_has_withdrawn_is_answered_by_none() -> None:
+    mesh = TwinMesh(TwinRegistry(Serving="1"), *two_replicas())
+    for replica in mesh.replicas:
+        replica.withdrawn["reviews"] = "20 batches failed"
+    await mesh.upkeep.look()
+    assert mesh.envoy.topology.partly_served == (("reviews", frozenset()),)
+
+
+async def test_a_model_that_is_withdrawn_while_it_changes_loses_that_replica_at_once() -> None:
+    mesh = TwinMesh(TwinRegistry(Champion="2", Serving="1"), *two_replicas())
+    await mesh.upkeep.look()
+    mesh.replicas[0].gate = asyncio.Event()
+    change = asyncio.create_task(mesh.coordinator.reload("reviews", "", "a"))
+    await mesh.replicas[0].preparing.wait()
+    mesh.replicas[1].withdrawn["reviews"] = "20 batches failed"
+    await mesh.upkeep.look()
+    assert mesh.envoy.answering("reviews") == ["r1"]
+    mesh.replicas[1].withdrawn.clear()
+    mesh.replicas[0].gate.set()
+    await change
+    assert mesh.envoy.topology.partly_served == ()
+
+
+async def test_a_replica_that_cannot_compute_gets_nothing() -> None:
+    mesh = TwinMesh(TwinRegistry(Serving="1"), *two_replicas())
+    mesh.replicas[0].trouble = "the GPU is gone"
+    await mesh.upkeep.look()
+    assert mesh.envoy.replicas == ["r2"]
 
 
 async def test_other_ports_follow_the_grpc_address_and_some_replicas_lack_them() -> None:
@@ -46,14 +95,15 @@ async def test_a_version_that_no_replica_serves_takes_no_replica_out() -> None:
         replica.fail_at = "load"
     await mesh.settle()
     assert mesh.envoy.replicas == ["r1", "r2"]
+    assert mesh.envoy.answering("reviews") == ["r1", "r2"]
 
 
-async def test_a_replica_that_could_not_activate_gets_no_traffic_once_reload_answers() -> None:
+async def test_a_replica_that_could_not_activate_gets_no_calls_once_reload_answers() -> None:
     mesh = TwinMesh(TwinRegistry(Champion="2", Serving="1"), *two_replicas())
     await mesh.upkeep.look()
     mesh.replicas[1].fail_activations = 1000
     await mesh.coordinator.reload("reviews", "", "a")
-    assert mesh.envoy.replicas == ["r1"]
+    assert mesh.envoy.answering("reviews") == ["r1"]
 
 
 async def test_a_change_takes_no_replica_out_while_it_runs() -> None:
@@ -90,7 +140,18 @@ async def test_a_replica_that_does_not_answer_keeps_its_traffic_for_a_moment() -
     assert mesh.envoy.replicas == ["r2"]
 
 
-async def test_a_control_plane_that_reaches_no_replica_changes_nothing() -> None:
+async def test_a_replica_that_is_silent_for_a_moment_keeps_what_it_served() -> None:
+    mesh = TwinMesh(
+        TwinRegistry(Serving="2"), TwinReplica("r1", reviews="2"), TwinReplica("r2", reviews="1")
+    )
+    mesh.replicas[1].fail_at = "load"
+    await mesh.settle()
+    mesh.replicas[0].kill()
+    await mesh.upkeep.look()
+    assert mesh.envoy.answering("reviews") == ["r1"]
+
+
+async def test_a_control_plane_that_reaches_no_replica_leaves_the_endpoints() -> None:
     mesh = TwinMesh(TwinRegistry(Serving="1"), *two_replicas())
     await mesh.upkeep.look()
     for replica in mesh.replicas:
@@ -98,3 +159,24 @@ async def test_a_control_plane_that_reaches_no_replica_changes_nothing() -> None
     mesh.now += 60
     await mesh.upkeep.look()
     assert mesh.envoy.replicas == ["r1", "r2"]
+
+
+async def test_after_a_restart_envoy_finds_out_itself_which_silent_replicas_work() -> None:
+    mesh = TwinMesh(TwinRegistry(Serving="1"), *two_replicas())
+    for replica in mesh.replicas:
+        replica.kill()
+    mesh.start()
+    await mesh.upkeep.look()
+    # Nothing is sent, so a running Envoy goes on with what it has.
+    assert mesh.envoy.replicas == []
+    mesh.now += PATIENCE_S
+    await mesh.upkeep.look()
+    assert mesh.envoy.replicas == ["r1", "r2"]
+
+
+async def test_a_mesh_without_replicas_is_published_at_once() -> None:
+    mesh = TwinMesh(TwinRegistry(Serving="1"))
+    mesh.envoy.topology = two_addresses = replace(TOPOLOGY, replicas=(Address("r1", 1),))
+    await mesh.upkeep.look()
+    assert mesh.envoy.topology != two_addresses
+    assert mesh.envoy.replicas == []

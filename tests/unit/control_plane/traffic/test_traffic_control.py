@@ -151,3 +151,75 @@ async def test_without_a_challenger_or_a_champion_there_is_nothing_to_split() ->
 async def test_a_split_that_makes_no_sense_is_refused(split: Split) -> None:
     with pytest.raises(InvalidArgument):
         await on_trial().traffic.set("reviews", split)
+
+
+async def test_weight_is_taken_away_although_no_replica_can_be_asked() -> None:
+    mesh = on_trial()
+    await mesh.traffic.set("reviews", MORE)
+    for replica in mesh.replicas:
+        replica.kill()
+    mesh.now += 60
+    less = Split(90, 10, 1)
+    assert await mesh.traffic.set("reviews", less) == less
+    assert mesh.envoy.split("reviews") == less
+    assert await mesh.traffic.set("reviews", ALL_TO_THE_CHAMPION) == ALL_TO_THE_CHAMPION
+    assert mesh.envoy.split("reviews") is None
+    assert mesh.envoy.replicas == ["r1", "r2"]
+    assert await mesh.traffic.get("reviews") == ALL_TO_THE_CHAMPION
+
+
+async def test_weight_is_given_to_no_challenger_that_nobody_can_be_asked_about() -> None:
+    mesh = on_trial()
+    await mesh.traffic.set("reviews", TRIAL)
+    for replica in mesh.replicas:
+        replica.kill()
+    mesh.now += 60
+    with pytest.raises(Unavailable, match="no replica answers"):
+        await mesh.traffic.set("reviews", MORE)
+    await mesh.upkeep.look()
+    assert mesh.envoy.topology.splits == (("reviews", TRIAL),)
+
+
+async def test_weight_is_taken_away_although_a_replica_cannot_load_the_challenger() -> None:
+    mesh = on_trial()
+    await mesh.traffic.set("reviews", MORE)
+    mesh.replicas[1].challengers.clear()
+    mesh.replicas[1].fail_at = "load"
+    assert await mesh.traffic.set("reviews", Split(95, 5)) == Split(95, 5)
+    assert mesh.envoy.topology.splits == (("reviews", Split(95, 5)),)
+
+
+async def test_a_split_of_a_challenger_that_nobody_serves_is_not_called_done() -> None:
+    mesh = on_trial()
+    await mesh.traffic.set("reviews", MORE)
+    for replica in mesh.replicas:
+        replica.challengers.clear()
+    with pytest.raises(Unavailable, match="no replica that gets traffic serves the Challenger"):
+        await mesh.traffic.set("reviews", TRIAL)
+    assert mesh.envoy.split("reviews") is None
+    # It comes into force when the replicas have the Challenger again.
+    await mesh.settle()
+    assert mesh.envoy.split("reviews") == TRIAL
+
+
+async def test_a_split_that_envoy_has_not_taken_is_not_called_done() -> None:
+    mesh = on_trial()
+    await mesh.traffic.set("reviews", TRIAL)
+    mesh.envoy.in_the_way = "no Envoy is connected to the control plane"
+    with pytest.raises(
+        Unavailable, match=r"100/0 is recorded for reviews, .* no Envoy is connected"
+    ):
+        await mesh.traffic.set("reviews", ALL_TO_THE_CHAMPION, "a")
+    # An Envoy that asks for the Challenger all the same gets the Champion's answer.
+    assert [replica.challengers for replica in mesh.replicas] == [{}, {}]
+    mesh.envoy.in_the_way = ""
+    assert await mesh.traffic.set("reviews", ALL_TO_THE_CHAMPION, "a") == ALL_TO_THE_CHAMPION
+
+
+async def test_a_challenger_that_every_replica_has_withdrawn_gets_nothing() -> None:
+    mesh = on_trial()
+    await mesh.traffic.set("reviews", TRIAL)
+    for replica in mesh.replicas:
+        replica.withdrawn_challengers.add("reviews")
+    await mesh.upkeep.look()
+    assert mesh.envoy.topology.splits == ()

@@ -1,6 +1,8 @@
 """Envoy's resources: pure, consistent, the same for the same description."""
 
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
@@ -10,6 +12,7 @@ from control_plane.xds import InconsistentSnapshot, Snapshot, build_snapshot
 from control_plane.xds.bootstrap import bootstrap
 from control_plane.xds.clusters.endpoints import Endpoints
 from control_plane.xds.routes.route_rules import RULES
+from service_kit.unary_over_http1.slow_calls import STALLED_HEADER
 from tests.unit.control_plane.topologies import SPLIT, TOPOLOGY, UNARY
 
 
@@ -66,8 +69,79 @@ def test_unary_calls_go_over_http1_when_every_replica_takes_them() -> None:
 def test_endpoints_are_encoded_as_their_message_would_be() -> None:
     many = tuple(Address("10.0.0.1", 1000 + n) for n in range(100))
     for addresses in ((), many[:1], many):
-        endpoints = Endpoints("champion", addresses)
+        endpoints = Endpoints("champion", addresses, {many[0]: ("films", "*"), many[7]: ("a",)})
         assert ClusterLoadAssignment.parse(bytes(endpoints)) == endpoints.message()
+
+
+def test_a_partly_served_model_changes_endpoints_and_routes_and_no_cluster() -> None:
+    first, second = UNARY.replicas
+    unary_of_first = UNARY.replicas_unary[0]
+    lacking = replace(UNARY, partly_served=(("films", frozenset({first, unary_of_first})),))
+    before, after = build_snapshot(UNARY), build_snapshot(lacking)
+    assert before.clusters is after.clusters
+    assert before.listeners[0] is after.listeners[0]
+    assert changed_endpoints(before, after) == {
+        *("champion", "challenger", "champion-unary", "challenger-unary")
+    }
+    added = after.routes[0].targets.keys() - before.routes[0].targets.keys()
+    assert added == {
+        "mesh.v1.PredictService/PredictStream of films",
+        "mesh.v1.PredictService/Predict of films",
+        "inference.GRPCInferenceService/ModelInfer of films",
+        "v2 of films",
+    }
+    served = {endpoint.cluster_name: endpoint.serves for endpoint in after.endpoints}
+    assert served["champion"][first] == ("films", "*")
+    assert served["champion"][second] == ()
+
+
+def test_questions_about_all_models_go_to_replicas_that_answer_for_all() -> None:
+    films, songs = frozenset(UNARY.replicas[:1]), frozenset(UNARY.replicas[1:])
+
+    def asked(*partly_served: tuple[str, frozenset[Address]]) -> Any:
+        snapshot = build_snapshot(replace(TOPOLOGY, partly_served=partly_served))
+        (host,) = snapshot.routes[0].message().virtual_hosts
+        (route,) = (r for r in host.routes if r.name == "mesh.v1.PredictService")
+        assert route.route is not None
+        return route.route.metadata_match
+
+    assert asked(("films", films)) is not None
+    # No replica answers for all, or for any: then every replica is asked.
+    assert asked(("films", films), ("songs", songs)) is None
+    assert asked(("films", frozenset())) is None
+
+
+def test_a_model_may_be_split_and_partly_served() -> None:
+    some = frozenset({UNARY.replicas[0], UNARY.replicas_unary[0]})
+    snapshot = build_snapshot(replace(UNARY, partly_served=(("reviews", some),)))
+    (host,) = snapshot.routes[0].message().virtual_hosts
+    routes = {route.name: route.route for route in host.routes}
+    predict, over_http = (
+        routes["mesh.v1.PredictService/Predict of reviews"],
+        routes["v2 of reviews"],
+    )
+    assert predict is not None
+    assert over_http is not None
+    assert predict.weighted_clusters is not None
+    assert predict.metadata_match is not None
+    assert over_http.metadata_match == predict.metadata_match
+
+
+def test_a_model_that_no_replica_answers_for_leads_nowhere() -> None:
+    snapshot = build_snapshot(replace(UNARY, partly_served=(("films", frozenset()),)))
+    assert snapshot.routes[0].targets["mesh.v1.PredictService/Predict of films"] == frozenset()
+
+
+def test_the_delay_of_a_second_call_is_told_to_envoy_and_to_the_replica() -> None:
+    snapshot = build_snapshot(replace(UNARY, stalled_after_s=2.5))
+    (host,) = snapshot.routes[0].message().virtual_hosts
+    (route,) = (r for r in host.routes if r.name == "mesh.v1.PredictService/Predict")
+    assert route.route is not None
+    assert route.route.retry_policy is not None
+    assert route.route.retry_policy.per_try_timeout == timedelta(seconds=2.5)
+    header = route.request_headers_to_add[0].header
+    assert header is not None
+    assert (header.key, header.value) == (STALLED_HEADER.decode(), "2500")
 
 
 def test_the_limit_of_calls_grows_with_the_fleet_but_has_a_floor() -> None:

@@ -1,0 +1,1 @@
+"""Which of several control planes changes things: one leads, the others only show and route."""
