@@ -45,7 +45,8 @@ class TrainingService:
             Retention(self._registry, jobs, settings.keep_versions).apply,
         )
         self.actions = CallerActions(
-            jobs, self.changes, self._registry, self._runner.wake, self._runner.cancel
+            *(jobs, self.changes, self._registry, self._runner.wake, self._runner.cancel),
+            settings.max_examples,
         )
         self._running: asyncio.Task[None] | None = None
 

@@ -51,9 +51,12 @@ class Promotions:
         self._database_url = database_url
         self._registry = registry
 
-    async def promote(self, model: str, version: str, expected_champion: str) -> Promoted:
+    async def promote(
+        self, model: str, version: str, expected_champion: str, *, serve: bool = False
+    ) -> Promoted:
         """Make `version` the Champion if `expected_champion` (empty: none) is still the Champion.
 
+        `serve`: the fleet is to serve the version, even if nobody calls Reload.
         Raises Aborted when another version became Champion meanwhile.
         """
         async with self._locked(model) as (lock, registered):

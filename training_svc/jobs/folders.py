@@ -2,13 +2,16 @@
 
 import fcntl
 import shutil
+import uuid
 from collections.abc import Collection
 from pathlib import Path
 from typing import IO
 
 from service_kit.errors import Unavailable
+from training_svc.learning.whole_files import write_whole
 
 LOCK_FILE = "lock"
+WORKER_FILE = "worker"
 
 
 class JobFolders:
@@ -33,6 +36,16 @@ class JobFolders:
             file.close()
             raise Unavailable(f"another training service works in {self._state_dir}") from error
         self._lock = file
+
+    def worker(self) -> str:
+        """Return the name of the service that works in this folder, the same after a restart.
+
+        Under it a service finds the jobs again that it was at. Call it with the lock held.
+        """
+        file = self._state_dir / WORKER_FILE
+        if not file.exists():
+            write_whole(file, uuid.uuid4().hex)
+        return file.read_text().strip()
 
     def unlock(self) -> None:
         """Release the lock."""

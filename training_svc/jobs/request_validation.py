@@ -10,8 +10,6 @@ MAX_BASE_MODEL_CHARACTERS = 512
 MAX_EPOCHS = 1000
 MAX_BATCH_SIZE = 1024  # rows a step
 MIN_LENGTH, MAX_LENGTH = 8, 8192  # tokens
-DEFAULT_LISTED = 100
-MAX_LISTED = 1000
 
 
 def check_params(params: Params) -> Params:
@@ -42,12 +40,6 @@ def check_job_id(any_id: str) -> str:
         return check_request_id(any_id)
     except InvalidArgument as error:
         raise InvalidArgument("id", error.problem) from error
-
-
-def check_limit(limit: int) -> int:
-    """Return the most jobs to list, DEFAULT_LISTED for 0, or raise InvalidArgument."""
-    _check_range("limit", limit, 1, MAX_LISTED)
-    return limit or DEFAULT_LISTED
 
 
 def _check_base_model(base_model: str) -> None:
