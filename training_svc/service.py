@@ -14,6 +14,7 @@ from service_kit.model_registry.registry import Registry
 from training_svc.jobs import job_store as store
 from training_svc.jobs.caller_actions import CallerActions
 from training_svc.jobs.child_process import PythonChildLauncher
+from training_svc.jobs.ended_batches import EndedBatches
 from training_svc.jobs.folders import JobFolders
 from training_svc.jobs.job_changes import JobChanges
 from training_svc.jobs.job_runner import JobRunner
@@ -48,7 +49,8 @@ class TrainingService:
             *(jobs, self.changes, self._registry, self._runner.wake, self._runner.cancel),
             settings.max_examples,
         )
-        self._running: asyncio.Task[None] | None = None
+        self._ended_batches = EndedBatches(jobs, self.changes, self._runner.cancel)
+        self._running: list[asyncio.Task[None]] = []
 
     def register(self, server: aio.Server) -> None:
         """See Service."""
@@ -59,7 +61,8 @@ class TrainingService:
         await apply_schema(self._database, "training jobs", store.SCHEMA)
         await apply_schema(self._database, "promotions", promotion.SCHEMA)
         await until_available(self._lock, "the state folder")
-        self._running = asyncio.create_task(self._runner.run())
+        loops = (self._runner.run(), self._ended_batches.run())
+        self._running = [asyncio.create_task(loop) for loop in loops]
 
     async def drain(self) -> None:
         """End the watchers' streams, which would otherwise delay the stop."""
@@ -67,10 +70,11 @@ class TrainingService:
 
     async def shutdown(self) -> None:
         """Stop the job that runs; the next start of the service resumes it."""
-        if self._running is not None:
-            self._running.cancel()
+        for task in self._running:
+            task.cancel()
+        for task in self._running:
             with suppress(asyncio.CancelledError):
-                await self._running
+                await task
         await self._registry.close()
         await self._database.close()
         self._folders.unlock()

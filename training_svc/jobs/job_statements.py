@@ -196,15 +196,33 @@ def forget_old(cursor: Cursor, days: int) -> None:
 def request_cancel(cursor: Cursor, any_id: str) -> Job:
     """See JobStore.request_cancel."""
     job = get(cursor, any_id)
+    return next(iter(_cancel(cursor, "id = %s", job.id)), None) or get(cursor, job.id)
+
+
+def cancel_jobs_of_failed_batches(cursor: Cursor) -> Sequence[Job]:
+    """See JobStore.cancel_jobs_of_failed_batches."""
+    # The trigger service makes its table, in this database, and may not have started yet.
+    cursor.execute("SELECT to_regclass('mesh.batches') IS NOT NULL")
+    if cursor.fetchone() != (True,):
+        return []
+    return _cancel(
+        cursor,
+        "NOT cancel_requested AND EXISTS (SELECT FROM mesh.batches AS batch"
+        " WHERE batch.id = training_jobs.request_id AND batch.state = 'FAILED'"
+        " AND batch.ended_at > training_jobs.queued_at)",
+    )
+
+
+def _cancel(cursor: Cursor, condition: str, *values: str) -> Sequence[Job]:
     cursor.execute(
         "UPDATE mesh.training_jobs SET cancel_requested = state <> 'QUEUED',"  # noqa: S608
         " updated_at = now(), ended_at = CASE state WHEN 'QUEUED' THEN now() END,"
         " state = CASE state WHEN 'QUEUED' THEN 'CANCELLED' ELSE state END"
-        " WHERE id = %s AND state IN ('QUEUED', 'RUNNING', 'EVALUATING') AND NOT committed"
-        f" RETURNING {_NAMES}",
-        (job.id,),
+        " WHERE state IN ('QUEUED', 'RUNNING', 'EVALUATING') AND NOT committed"
+        f" AND {condition} RETURNING {_NAMES}",
+        values,
     )
-    return _one(cursor) or get(cursor, job.id)
+    return [_job(row) for row in cursor.fetchall()]
 
 
 def _one(cursor: Cursor) -> Job | None:

@@ -93,6 +93,10 @@ class JobStore(Protocol):
         A job that is committed or has ended is returned as it is. Raises NotFound.
         """
 
+    async def cancel_jobs_of_failed_batches(self) -> Sequence[Job]:
+        """Cancel, as request_cancel does, each job whose batch has failed since the job's attempt
+        was queued; return the jobs that changed."""
+
 
 class PostgresJobs:
     """The real JobStore, table mesh.training_jobs."""
@@ -144,6 +148,10 @@ class PostgresJobs:
     async def request_cancel(self, any_id: str) -> Job:
         """See JobStore."""
         return await self._run(lambda cursor: statements.request_cancel(cursor, any_id))
+
+    async def cancel_jobs_of_failed_batches(self) -> Sequence[Job]:
+        """See JobStore."""
+        return await self._run(statements.cancel_jobs_of_failed_batches)
 
     async def _run(self, work: Callable[[Cursor], T]) -> T:
         try:

@@ -42,6 +42,7 @@ class MemoryJobs:
         self.workers: dict[str, str] = {}
         self.seen_at: dict[str, datetime] = {}
         self.saves: list[Job] = []
+        self.failed_batches: dict[str, datetime] = {}  # when each failed
         self.away = False
         self._models = models
         self._ids = count(1)
@@ -144,6 +145,16 @@ class MemoryJobs:
             job = replace(job, cancel_requested=True)
         self.jobs[job.id] = job
         return job
+
+    async def cancel_jobs_of_failed_batches(self) -> Sequence[Job]:
+        self._check_not_away()
+        changed = []
+        for job in tuple(self.jobs.values()):
+            failed_at = self.failed_batches.get(job.request_id)
+            is_over = job.state.is_final or job.committed or job.cancel_requested
+            if failed_at is not None and failed_at > (job.queued_at or LONG_AGO) and not is_over:
+                changed.append(await self.request_cancel(job.id))
+        return changed
 
     def _of_request(self, request_id: str) -> Job | None:
         return next((job for job in self.jobs.values() if job.request_id == request_id), None)

@@ -1,5 +1,7 @@
 """A job can be cancelled at any moment."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from service_kit.errors import Unavailable
@@ -7,6 +9,7 @@ from tests.real_parts.waiting import until
 from tests.unit.training.fakes import FakePromoter, MemoryJobs, endless, succeeding
 from tests.unit.training.jobs.bench import Bench, Running
 from training_svc.jobs import caller_actions, taken_job
+from training_svc.jobs.ended_batches import EndedBatches
 from training_svc.jobs.job import Job, State
 
 
@@ -120,3 +123,14 @@ async def test_cancel_between_the_queue_and_the_start_is_never_lost(running: Run
         assert (await bench.ended()).state is State.CANCELLED
     assert bench.launcher.launched == []
     assert bench.promoter.carried_out == []
+
+
+async def test_job_is_cancelled_when_the_run_of_its_batch_has_ended(running: Running) -> None:
+    child = endless()
+    async with running(child) as bench:
+        await bench.submit()
+        await bench.seen("r1", State.RUNNING)
+        bench.store.failed_batches["r1"] = datetime.now(UTC)
+        await EndedBatches(bench.store, bench.changes, bench.runner.cancel).look()
+        assert (await bench.ended()).state is State.CANCELLED
+    assert child.killed
