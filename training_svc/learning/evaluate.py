@@ -2,14 +2,17 @@
 
 import math
 import time
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from training_svc.learning.devices import choose_device, torch_threads
 from training_svc.learning.model_loading import labels_of, load_trained, position_limit
+from training_svc.learning.tokenized_rows import INPUT_IDS, in_chunks
 
 BATCH_SIZE = 32  # rows; they are sorted by length, so that little padding is computed
 
@@ -50,12 +53,9 @@ def evaluate(
     with torch_threads(device.threads):
         probabilities = _probabilities(
             module.to(device.kind).eval(),
-            tokenizer(
-                list(texts),
-                truncation=True,
-                max_length=min(tokenizer.model_max_length, position_limit(model.config)),
-                padding=False,
-            )["input_ids"],
+            _token_ids(
+                tokenizer, texts, min(tokenizer.model_max_length, position_limit(model.config))
+            ),
             pad_id=tokenizer.pad_token_id or 0,
             batch_size=batch_size,
         )
@@ -95,9 +95,20 @@ def log_loss(
     return total / len(labels)
 
 
+def _token_ids(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int
+) -> list["array[int]"]:
+    """The tokens of each text, in order."""
+    return [
+        array("i", row)
+        for chunk in in_chunks(texts)
+        for row in tokenizer(chunk, truncation=True, max_length=max_length)[INPUT_IDS]
+    ]
+
+
 @torch.inference_mode()
 def _probabilities(
-    model: torch.nn.Module, token_ids: Sequence[list[int]], *, pad_id: int, batch_size: int
+    model: torch.nn.Module, token_ids: Sequence["array[int]"], *, pad_id: int, batch_size: int
 ) -> list[list[float]]:
     """One softmax row per token list, in the order given."""
     device = next(model.parameters()).device
@@ -105,7 +116,7 @@ def _probabilities(
     result: list[list[float]] = [[] for _ in token_ids]
     for start in range(0, len(by_length), batch_size):
         rows = by_length[start : start + batch_size]
-        batch = [torch.tensor(token_ids[i]) for i in rows]
+        batch = [torch.tensor(token_ids[i], dtype=torch.long) for i in rows]
         pad = torch.nn.utils.rnn.pad_sequence
         input_ids = pad(batch, batch_first=True, padding_value=pad_id)
         mask = pad([torch.ones_like(ids) for ids in batch], batch_first=True)
