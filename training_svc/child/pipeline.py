@@ -191,14 +191,8 @@ class Pipeline:
         )
         # The files that a replica reads besides the weights; they are logged as they are here.
         extras = _made(self._folder / "extras")
-        write_golden(
-            extras,
-            self._rows.test.texts(),
-            challenger,
-            trained["max_length"],
-            base_model,
-            try_export(model_dir, extras),
-        )
+        graph = try_export(model_dir, extras)
+        write_golden(extras, model_dir, trained["max_length"], base_model, graph)
         return tracker.register(tracker.log_model(model_dir, extras, self._base_model))
 
 

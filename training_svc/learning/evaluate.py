@@ -34,17 +34,29 @@ class Evaluation:
     device: str
 
 
-def evaluate(
-    model_dir: Path, texts: Sequence[str], labels: Sequence[str], *, batch_size: int = BATCH_SIZE
-) -> Evaluation:
-    """Predict the label of every text and compare it with `labels`, one true label per text.
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says; item i of `predictions` and `probabilities` belongs to text i."""
 
-    A true label that the model does not know counts as an error with LEAST_PROBABILITY, so that
-    a champion can be measured on labels that came up after its training.
-    Raises ValueError if there are no rows, or not as many labels as texts.
-    """
-    if not texts or len(texts) != len(labels):
-        raise ValueError(f"need one label per text, got {len(texts)} texts, {len(labels)} labels")
+    label_names: tuple[str, ...]  # the columns of `probabilities`
+    predictions: list[str]
+    probabilities: list[list[float]]  # rows x labels, each row sums to one
+    seconds: float  # tokenising and computing, without loading the model
+    device: str
+
+    def joined(self, more: "Predictions") -> "Predictions":
+        """These, and those of the same model for more texts."""
+        return Predictions(
+            self.label_names,
+            self.predictions + more.predictions,
+            self.probabilities + more.probabilities,
+            self.seconds + more.seconds,
+            self.device,
+        )
+
+
+def predict(model_dir: Path, texts: Sequence[str], *, batch_size: int = BATCH_SIZE) -> Predictions:
+    """Predict the label of every text."""
     device = choose_device()
     model, tokenizer = load_trained(model_dir)
     module: torch.nn.Module = model
@@ -59,16 +71,37 @@ def evaluate(
             pad_id=tokenizer.pad_token_id or 0,
             batch_size=batch_size,
         )
-    predictions = [names[max(range(len(row)), key=row.__getitem__)] for row in probabilities]
-    return Evaluation(
+    return Predictions(
         label_names=names,
-        predictions=predictions,
+        predictions=[names[max(range(len(row)), key=row.__getitem__)] for row in probabilities],
         probabilities=probabilities,
-        accuracy=sum(p == t for p, t in zip(predictions, labels, strict=True)) / len(labels),
-        macro_f1=macro_f1(labels, predictions),
-        log_loss=log_loss(labels, probabilities, names),
         seconds=time.perf_counter() - started,
         device=device.describe("fp32"),
+    )
+
+
+def evaluate(
+    model_dir: Path, texts: Sequence[str], labels: Sequence[str], *, batch_size: int = BATCH_SIZE
+) -> Evaluation:
+    """Predict the label of every text and compare it with `labels`, one true label per text.
+
+    A true label that the model does not know counts as an error with LEAST_PROBABILITY, so that
+    a champion can be measured on labels that came up after its training.
+    Raises ValueError if there are no rows, or not as many labels as texts.
+    """
+    if not texts or len(texts) != len(labels):
+        raise ValueError(f"need one label per text, got {len(texts)} texts, {len(labels)} labels")
+    given = predict(model_dir, texts, batch_size=batch_size)
+    right = sum(p == t for p, t in zip(given.predictions, labels, strict=True))
+    return Evaluation(
+        label_names=given.label_names,
+        predictions=given.predictions,
+        probabilities=given.probabilities,
+        accuracy=right / len(labels),
+        macro_f1=macro_f1(labels, given.predictions),
+        log_loss=log_loss(labels, given.probabilities, given.label_names),
+        seconds=given.seconds,
+        device=given.device,
     )
 
 

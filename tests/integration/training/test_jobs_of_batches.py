@@ -8,7 +8,6 @@ from tests.unit.training import fakes
 from training_svc.jobs.job import State
 from training_svc.jobs.job_store import JobStore
 
-
 BATCHES = """
 CREATE SCHEMA IF NOT EXISTS mesh;
 CREATE TABLE mesh.batches (id text PRIMARY KEY, state text, ended_at timestamptz)
