@@ -16,6 +16,7 @@ from training_svc.jobs.caller_actions import CallerActions
 from training_svc.jobs.child_process import PythonChildLauncher
 from training_svc.jobs.ended_batches import EndedBatches
 from training_svc.jobs.folders import JobFolders
+from training_svc.jobs.golden_scrub import scrub_golden_sets
 from training_svc.jobs.job_changes import JobChanges
 from training_svc.jobs.job_runner import JobRunner
 from training_svc.jobs.job_store import PostgresJobs
@@ -23,6 +24,8 @@ from training_svc.jobs.promoter import MlflowPromoter
 from training_svc.jobs.retention import Retention
 from training_svc.servicer import TrainServicer
 from training_svc.settings import TrainingSettings
+
+SCRUB_AGAIN_S = 60.0  # seconds until the golden sets are looked at again while MLflow is away
 
 
 class TrainingService:
@@ -61,7 +64,7 @@ class TrainingService:
         await apply_schema(self._database, "training jobs", store.SCHEMA)
         await apply_schema(self._database, "promotions", promotion.SCHEMA)
         await until_available(self._lock, "the state folder")
-        loops = (self._runner.run(), self._ended_batches.run())
+        loops = (self._runner.run(), self._ended_batches.run(), self._scrub())
         self._running = [asyncio.create_task(loop) for loop in loops]
 
     async def drain(self) -> None:
@@ -78,6 +81,11 @@ class TrainingService:
         await self._registry.close()
         await self._database.close()
         self._folders.unlock()
+
+    async def _scrub(self) -> None:
+        await until_available(
+            lambda: scrub_golden_sets(self._registry), "golden sets", SCRUB_AGAIN_S
+        )
 
     async def _lock(self) -> None:
         self._folders.lock()

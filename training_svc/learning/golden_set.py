@@ -15,9 +15,9 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from training_svc.learning.evaluate import Predictions, predict
+from training_svc.learning.golden_file import GOLDEN_FILE, MADE
 from training_svc.learning.model_loading import load_tokenizer
 
-GOLDEN_FILE = "golden.json"
 GOLDEN_TEXTS = 32
 # Least lead of the top score, so that an engine's number format cannot change the label.
 CLEAR_MARGIN = 0.2
@@ -114,6 +114,7 @@ def write_golden(
         "max_tokens": max_tokens,
         "base_model": base_model,
         "graph": graph,
+        MADE: True,
         "golden": golden,
     }
     path.write_text(json.dumps(content, ensure_ascii=False, indent=1))
