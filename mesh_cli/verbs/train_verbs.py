@@ -114,7 +114,7 @@ def trainings(
                 training_progress.state_word(job),
                 job.version,
                 f"{job.metrics['accuracy']:.4f}" if "accuracy" in job.metrics else "",
-                job.decision.reason or job.error,
+                "; ".join(filter(None, [job.decision.reason or job.error, *rows_left_out(job)])),
             )
             for job in jobs
         ),
@@ -140,6 +140,18 @@ def cancel(
 def _print_job(job: train_pb2.TrainingJob) -> None:
     version = f", version {job.version}" if job.version else ""
     console.print(f"job {job.id}: {training_progress.state_word(job)}{version}", highlight=False)
-    for line in (job.decision.reason, job.error):
+    for line in (job.decision.reason, job.error, *rows_left_out(job)):
         if line:
             console.print(line, highlight=False, markup=False)
+
+
+def rows_left_out(job: train_pb2.TrainingJob) -> list[str]:
+    """Say which rows the job did not use, and why."""
+    reasons = sorted(job.rows.dropped_by_reason.items())
+    lines = [f"{count:,} rows dropped: {reason}" for reason, count in reasons]
+    if job.rows.left_out:
+        lines.append(
+            f"{job.rows.left_out:,} older rows left out: "
+            f"at most {job.params.max_examples:,} are trained on"
+        )
+    return lines

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import mlflow
+import pytest
 
 from service_kit.errors import Unavailable
 from service_kit.model_registry.records import TAG_JOB_ID
