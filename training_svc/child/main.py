@@ -20,8 +20,9 @@ from service_kit.logs import configure_logging
 from training_svc.child.failures import explain
 from training_svc.child.frozen_rows import FrozenRows
 from training_svc.child.row_checks import CheckedRows, check
-from training_svc.child.table_reader import ROWS_FILE, freeze_table, left_out
+from training_svc.child.table_reader import freeze_table, left_out
 from training_svc.child.waiting import until_available
+from training_svc.jobs.folders import ROWS_FILE
 from training_svc.jobs.job_spec import DATABASE_URL_VARIABLE, MLFLOW_URL_VARIABLE, JobSpec
 
 log = logging.getLogger(__name__)

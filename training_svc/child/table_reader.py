@@ -12,6 +12,7 @@ from psycopg2.extensions import connection as Connection
 from service_kit.database import Timeouts, connect, unavailable
 from training_svc.child.frozen_rows import TEST, TRAIN, Row, freeze
 from training_svc.child.row_checks import UnusableRows
+from training_svc.jobs.folders import ROWS_FILE
 from training_svc.learning.whole_files import write_whole
 
 FETCH_ROWS = 10_000  # rows that PostgreSQL sends at a time
@@ -23,7 +24,6 @@ COUNT_TIMEOUT_MS = 5_000  # for the exact number of the rows that are left out
 
 LEAST_ID = -(2**63)
 
-ROWS_FILE = "rows.jsonl"
 LEFT_OUT_FILE = "left_out.txt"
 
 

@@ -12,6 +12,7 @@ from training_svc.learning.whole_files import write_whole
 
 LOCK_FILE = "lock"
 WORKER_FILE = "worker"
+ROWS_FILE = "rows.jsonl"  # of an attempt; its child process writes it
 
 
 class JobFolders:
@@ -64,9 +65,13 @@ class JobFolders:
         shutil.rmtree(self._root / name, ignore_errors=True)
 
     def lighten(self, name: str) -> None:
-        """Remove the subfolders of a failed attempt, which hold its large files."""
-        for path in (self._root / name).glob("*/"):
-            shutil.rmtree(path, ignore_errors=True)
+        """Remove the subfolders of a failed attempt, which hold its large files, and its rows, so
+        that rows which are deleted from their table leave no copy here."""
+        for path in (self._root / name).glob("*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name.startswith(ROWS_FILE):
+                path.unlink(missing_ok=True)
 
     def sweep(self, in_use: Collection[str]) -> None:
         """Remove every folder that is not in use, except the newest `keep_failed` of them."""

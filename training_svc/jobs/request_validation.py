@@ -9,6 +9,7 @@ from training_svc.jobs.job import Params
 MAX_BASE_MODEL_CHARACTERS = 512
 MAX_EPOCHS = 1000
 MAX_BATCH_SIZE = 1024  # rows a step
+MAX_TRAINED_ROWS = 10_000_000
 MIN_LENGTH, MAX_LENGTH = 8, 8192  # tokens
 
 
@@ -23,11 +24,9 @@ def check_params(params: Params) -> Params:
             "params.learning_rate",
             f"is {rate:g}; it must be above 0 and at most 1, or 0 for the service's choice",
         )
-    for name in ("seed", "max_examples"):
-        if getattr(params, name) < 0:
-            raise InvalidArgument(
-                f"params.{name}", f"is {getattr(params, name)}; it must be 0 or more"
-            )
+    _check_range("params.max_examples", params.max_examples, 1, MAX_TRAINED_ROWS)
+    if params.seed < 0:
+        raise InvalidArgument("params.seed", f"is {params.seed}; it must be 0 or more")
     _check_base_model(params.base_model)
     return params
 

@@ -9,7 +9,8 @@ from tests.real_parts.training_service import import_rows
 from training_svc.child import table_reader
 from training_svc.child.frozen_rows import FrozenRows, Row
 from training_svc.child.row_checks import UnusableRows
-from training_svc.child.table_reader import ROWS_FILE, freeze_table, left_out
+from training_svc.child.table_reader import freeze_table, left_out
+from training_svc.jobs.folders import ROWS_FILE
 
 ROWS = [(f"text {number}", "pos", "test" if number % 3 == 0 else "train") for number in range(9)]
 
