@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from service_kit.database import until_available
-from service_kit.errors import Aborted, MeshError, Unavailable
+from service_kit.errors import Aborted, MeshError, NotFound, Unavailable
 from training_svc.jobs.child_process import ChildLauncher
 from training_svc.jobs.folders import JobFolders
 from training_svc.jobs.job import Job, State
@@ -96,7 +96,9 @@ class JobRunner:
                 stored = await until_available(
                     lambda: self._store.end(ended, worker), "end of a training job"
                 )
-        except Lost:
+            if not stored.state.is_final:
+                raise Lost
+        except (Lost, NotFound):
             log.warning("another service has the job now", extra={"job": job.id})
             self._changes.forget(job.id)
             return
@@ -110,7 +112,7 @@ class JobRunner:
         self._changes.publish(stored)
         if stored.state is State.FAILED:
             self._folders.lighten(stored.folder_name)
-        elif stored.state.is_final:
+        else:
             self._folders.remove(stored.folder_name)
         await self._tidy_up(stored.model)
 

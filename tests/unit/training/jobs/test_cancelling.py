@@ -107,6 +107,18 @@ async def test_job_that_another_service_has_taken_over_is_left_to_it(
     assert bench.promoter.carried_out == []
 
 
+async def test_job_that_was_deleted_while_it_ran_is_let_go(running: Running) -> None:
+    child = endless()
+    async with running(child, succeeding()) as bench:
+        await bench.submit("r1")
+        await bench.seen("r1", State.RUNNING)
+        del bench.store.jobs["job-1"]
+        child.kill()
+        await bench.submit("r2")
+        assert (await bench.ended("r2")).state is State.SUCCEEDED
+        assert bench.changes.live("job-1") is None
+
+
 async def test_cancel_between_the_queue_and_the_start_is_never_lost(running: Running) -> None:
     class CancelsAtTheStart(MemoryJobs):
         async def take(self, worker: str) -> Job | None:
