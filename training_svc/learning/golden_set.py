@@ -21,6 +21,10 @@ from training_svc.learning.model_loading import load_tokenizer
 GOLDEN_TEXTS = 32
 # Least lead of the top score, so that an engine's number format cannot change the label.
 CLEAR_MARGIN = 0.2
+# Texts that are looked at in bf16 as well. Those whose scores it moves by more than STEADY, which
+# is half of what replicas allow in bf16, are left out: a sound engine could fail on them.
+SHORTLIST = 48
+STEADY = 0.025
 
 MADE_TEXTS = 192  # out of which the golden ones are chosen
 # Second generation: texts out of the words of those that are closest to a label.
@@ -64,8 +68,10 @@ def mixed_texts(texts: Sequence[str], predictions: Predictions) -> list[str]:
     return [text for text in mixed if text not in set(texts)]
 
 
-def golden_set(texts: Sequence[str], predictions: Predictions) -> list[dict[str, Any]]:
-    """At most GOLDEN_TEXTS texts with a clear prediction, the labels taking turns.
+def golden_set(
+    texts: Sequence[str], predictions: Predictions, most: int = GOLDEN_TEXTS
+) -> list[dict[str, Any]]:
+    """At most `most` texts with a clear prediction, the labels taking turns.
 
     Of each label some texts are as clear as any, and some are among the least clear ones, so that
     the scores lie in several regions.
@@ -79,7 +85,7 @@ def golden_set(texts: Sequence[str], predictions: Predictions) -> list[dict[str,
             clear[label].append({"text": text, "label": label, "scores": scores})
     columns = [_spread(clear[label]) for label in predictions.label_names]
     in_turn = [entry for row in zip_longest(*columns) for entry in row if entry is not None]
-    return in_turn[:GOLDEN_TEXTS]
+    return in_turn[:most]
 
 
 def _spread(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -88,6 +94,18 @@ def _spread(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     half = (len(entries) + 1) // 2
     pairs = zip_longest(entries[:half], reversed(entries[half:]))
     return [entry for pair in pairs for entry in pair if entry is not None]
+
+
+def _steady(entries: list[dict[str, Any]], model_dir: Path) -> list[dict[str, Any]]:
+    """The entries whose scores are nearly the same in bf16."""
+    if not entries:
+        return []
+    rough = predict(model_dir, [entry["text"] for entry in entries], bf16=True).probabilities
+    return [
+        entry
+        for entry, scores in zip(entries, rough, strict=True)
+        if max(abs(a - b) for a, b in zip(entry["scores"], scores, strict=True)) <= STEADY
+    ]
 
 
 def write_golden(
@@ -104,10 +122,10 @@ def write_golden(
     texts = made_texts(load_tokenizer(model_dir), max_tokens)
     predictions = predict(model_dir, texts)
     more = mixed_texts(texts, predictions)
-    golden = golden_set(texts, predictions)
     if more:
-        both = predictions.joined(predict(model_dir, more))
-        golden = golden_set([*texts, *more], both)
+        predictions = predictions.joined(predict(model_dir, more))
+    shortlist = golden_set([*texts, *more], predictions, SHORTLIST)
+    golden = _steady(shortlist, model_dir)[:GOLDEN_TEXTS]
     path = folder / GOLDEN_FILE
     content = {
         "labels": list(predictions.label_names),
