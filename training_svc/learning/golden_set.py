@@ -23,12 +23,12 @@ GOLDEN_TEXTS = 32
 CLEAR_MARGIN = 0.2
 # Texts that are looked at in bf16 as well. Those whose scores it moves by more than STEADY, which
 # is half of what replicas allow in bf16, are left out: a sound engine could fail on them.
-SHORTLIST = 48
+SHORTLIST = 40
 STEADY = 0.025
 
-MADE_TEXTS = 192  # out of which the golden ones are chosen
+MADE_TEXTS = 96  # out of which the golden ones are chosen
 # Second generation: texts out of the words of those that are closest to a label.
-MIXED_TEXTS = 192
+MIXED_TEXTS = 64
 PARENTS = 8  # texts of the first generation for each label
 # Tokens. Random texts of fewer could be rows by chance; a few are longer than the model reads.
 LENGTHS = (3, 4, 6, 8, 16, 32, 64)
