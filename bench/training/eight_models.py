@@ -1,8 +1,8 @@
 """How soon a finished model switches while seven other models train or wait.
 
-`python -m bench.training.eight_models`: a real Airflow with four workers and the real DAG, before a mesh of
-scripted answers whose one device trains the models one after another, 5 s each. Prints the seconds
-from the end of each training to the call of Reload: the share of the switch that is Airflow's.
+`python -m bench.training.eight_models`: a real Airflow with four workers and the real DAG, before a
+mesh of scripted answers whose one device trains the models one after another, 5 s each. Prints the
+seconds from the end of each training to the call of Reload: Airflow's share of the switch.
 """
 
 import tempfile

@@ -1,7 +1,7 @@
 """How long a training on a large table takes to start, and how much memory it needs.
 
-`python -m bench.training.large_table --rows 10000000`: a real PostgreSQL, MLflow and training service.
-SQL makes the rows. Prints the seconds from `Train` to the first report after an optimiser step, and
+`python -m bench.training.large_table --rows 10000000`: a real PostgreSQL, MLflow and training
+service. SQL makes the rows. Prints the seconds from `Train` to the first report after an optimiser step, and
 the most memory that the training's process has held (VmHWM, MiB).
 """
 
