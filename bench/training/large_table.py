@@ -1,8 +1,8 @@
 """How long a training on a large table takes to start, and how much memory it needs.
 
 `python -m bench.training.large_table --rows 10000000`: a real PostgreSQL, MLflow and training
-service. SQL makes the rows. Prints the seconds from `Train` to the first report after an optimiser step, and
-the most memory that the training's process has held (VmHWM, MiB).
+service. SQL makes the rows. Prints the seconds from `Train` to the first report after an optimiser
+step, and the most memory that the training's process has held (VmHWM, MiB).
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from tests.real_parts.postgres import execute, running_postgres
 from tests.real_parts.training_service import Service, import_rows, running_service
 
 MODEL = "large"
-# One row in 500 is held out, the first 20,000 rows at most, so that finding them takes longest.
+# The oldest rows are held out, so that finding them takes longest.
 MAKE_ROWS = """
 INSERT INTO training.large (text, label, split)
 SELECT 'a review of film number ' || n || CASE n % 2 WHEN 0 THEN ' , lovely' ELSE ' , awful' END,
