@@ -10,7 +10,7 @@ from typing import Any
 
 import mesh_slack as slack
 import mesh_steps
-from airflow.sdk import DAG, Param, TriggerRule, get_current_context, task
+from airflow.sdk import DAG, Param, PokeReturnValue, TriggerRule, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from mesh.client import MeshClient
@@ -19,6 +19,18 @@ from mesh.errors import FailedPrecondition, InvalidArgument, NotFound
 # Errors that stay however often a task is tried, so the task fails at once.
 LASTING_ERRORS = (FailedPrecondition, InvalidArgument, NotFound)
 WHOLE_NUMBER = {"type": "integer", "minimum": 0}
+
+# A task that follows a training holds one of Airflow's slots, and the training service trains one
+# model at a time. So at most two runs follow a training at once: while one model trains, the next
+# one waits behind it, and the other slots stay free for the switch of a model that is finished.
+FOLLOWED_AT_ONCE = 2
+SHORT = timedelta(minutes=20)  # for tasks that only call; longer than the patience of one call
+# Seconds between two looks at a canary, which holds no slot meanwhile.
+CANARY_POKE_S = 10.0
+# When slots are scarce, a finished model's switch comes first and new trainings come last.
+SWITCH_FIRST = {"priority_weight": 100, "weight_rule": "absolute"}
+PREPARE_NEXT = {"priority_weight": 10, "weight_rule": "absolute"}
+TRAIN_LAST = {"priority_weight": 1, "weight_rule": "absolute"}
 
 
 def _params() -> dict[str, Any]:
@@ -39,7 +51,7 @@ def _notify_failure(context: dict[str, Any]) -> None:
     slack.notify(slack.failure_text(run_id, context["reason"], job))
 
 
-@task(task_id="Training_Data_Update")
+@task(task_id="Training_Data_Update", execution_timeout=SHORT, **PREPARE_NEXT)
 def training_data_update() -> dict[str, int]:
     """Count the model's rows. Fails the run when there are none to train on."""
     model = _params()["model"]
@@ -53,10 +65,12 @@ def training_data_update() -> dict[str, int]:
     return {"train": dataset.rows.train, "test": dataset.rows.test, "labels": len(dataset.labels)}
 
 
-@task(task_id="Train_Model")
+# No execution_timeout: mesh_steps limits the time for which the job itself trains.
+@task(task_id="Train_Model", max_active_tis_per_dag=FOLLOWED_AT_ONCE, **TRAIN_LAST)
 def train_model() -> dict[str, Any]:
     """Submit the run's training job, or find it, and follow it to its end."""
     values = _params()
+    _cancel_when_killed()
     with MeshClient() as client:
         try:
             job = mesh_steps.train(
@@ -66,16 +80,22 @@ def train_model() -> dict[str, Any]:
                 mesh_steps.train_params(values),
                 promotion=mesh_steps.promotion(client, values["model"], _steps()),
             )
-        except (*LASTING_ERRORS, mesh_steps.TrainingCancelled) as error:
+        except (*LASTING_ERRORS, mesh_steps.TrainingEnded) as error:
             raise AirflowFailException(str(error)) from error
     return mesh_steps.outcome(job)
 
 
-@task(task_id="Switch_Latest_Model")
-def switch_latest_model() -> dict[str, str]:
+@task.sensor(
+    task_id="Switch_Latest_Model",
+    mode="reschedule",
+    poke_interval=CANARY_POKE_S,
+    execution_timeout=SHORT,  # of each look
+    **SWITCH_FIRST,
+)
+def switch_latest_model() -> PokeReturnValue:
     """Have the fleet serve the Champion that this run made, or run the Challenger's canary.
 
-    Skipped when the Champion stays.
+    Skipped when the Champion stays. Looks again every CANARY_POKE_S seconds while a canary runs.
     """
     trained = _trained()
     model, request_id, steps = _params()["model"], _request_id(), _steps()
@@ -87,20 +107,46 @@ def switch_latest_model() -> dict[str, str]:
         if not trained["promoted"]:
             seconds = _params()["canary_step_seconds"]
             try:
-                return mesh_steps.canary(client, model, request_id, steps, seconds)
+                canary = mesh_steps.canary(client, model, request_id, steps, seconds)
             except LASTING_ERRORS as error:
                 raise AirflowFailException(str(error)) from error
+            return PokeReturnValue(canary is not None, canary)
         answer = mesh_steps.patiently(lambda: client.reload(model, request_id=request_id))
-    return {"from_version": answer.from_version, "to_version": answer.to_version}
+    switched = {"from_version": answer.from_version, "to_version": answer.to_version}
+    return PokeReturnValue(True, switched)
 
 
 # A skipped switch is a good end. After a failed task this last task does not run, because its
 # success would turn the failed run green; the run's failure callback notifies Slack instead.
-@task(task_id="Notify", trigger_rule=TriggerRule.NONE_FAILED, retries=0)
+@task(
+    task_id="Notify",
+    trigger_rule=TriggerRule.NONE_FAILED,
+    retries=0,
+    execution_timeout=SHORT,
+    **SWITCH_FIRST,
+)
 def notify() -> bool:
     """Tell Slack, if a webhook is set, how the run ended."""
     switched = get_current_context()["ti"].xcom_pull(task_ids="Switch_Latest_Model")
     return slack.notify(slack.success_text(_params()["model"], _trained(), switched))
+
+
+def _cancel_when_killed() -> None:
+    """Have Airflow's signal to end this task, as when its run is marked as failed, cancel the job.
+
+    Only for runs by hand. A stop of Airflow sends the same signal, and of a batch the training
+    service sees by itself whether its run has ended.
+    """
+    context = get_current_context()
+    if context["params"]["batch_id"]:
+        return
+    request_id = _request_id()
+
+    def cancel() -> None:
+        with MeshClient() as client:
+            mesh_steps.cancel(client, request_id)
+
+    context["task"].on_kill = cancel
 
 
 def _steps() -> list[int]:
@@ -118,8 +164,8 @@ with DAG(
     doc_md=__doc__,
     schedule=None,
     catchup=False,
-    max_active_runs=8,
-    dagrun_timeout=timedelta(hours=6),
+    # No dagrun_timeout, which would count the time that a run waits: each task has limits instead.
+    max_active_runs=32,
     on_failure_callback=_notify_failure,
     default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
     tags={"champion-mesh"},
@@ -135,7 +181,9 @@ with DAG(
         "max_length": Param(0, **WHOLE_NUMBER, description="Tokens; 0: chosen by the service."),
         "seed": Param(0, **WHOLE_NUMBER, description="Seed of the random numbers."),
         "warm_start": Param(False, type="boolean", description="Start from the Champion."),
-        "max_examples": Param(0, **WHOLE_NUMBER, description="Newest rows to train on; 0: all."),
+        "max_examples": Param(
+            0, **WHOLE_NUMBER, description="Newest rows to train on; 0: by the service."
+        ),
         "canary": Param(
             "",
             type="string",

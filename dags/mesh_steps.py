@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 POLL_S = 1.0  # seconds between two looks at a job or a canary, and between two tries of a call
 PATIENCE_S = 600.0  # seconds for which the mesh may fail to answer before a task fails
 REPORT_S = 10.0  # seconds between two lines of progress in the log
+# Seconds for which one job may train. The time for which it waits behind others does not count.
+MAX_TRAINING_S = 6 * 3600.0
 CANARY_MIRROR_PERCENT = 10  # of the requests, mirrored to the Challenger
 
 T = TypeVar("T")
@@ -33,8 +35,9 @@ class TrainingFailed(Exception):
     """The job failed; the next attempt may succeed."""
 
 
-class TrainingCancelled(Exception):
-    """A caller cancelled the job, so the task must not try it again."""
+class TrainingEnded(Exception):
+    """The job must not be tried again: another attempt would fail in the same way, a caller
+    cancelled it, or it took too long."""
 
 
 def train_params(values: dict[str, Any]) -> train_pb2.TrainParams:
@@ -83,24 +86,52 @@ def train(
 ) -> train_pb2.TrainingJob:
     """Submit the job of `request_id`, or find it, and follow it until it has succeeded.
 
-    Raises TrainingFailed with the job's error, or TrainingCancelled.
+    A job that trains for more than MAX_TRAINING_S is cancelled. Raises TrainingFailed or
+    TrainingEnded with the job's error.
     """
+    # What the training itself promotes is to be served; a canary decides for itself.
+    serve = promotion != train_pb2.PROMOTION_CHALLENGER_ONLY
     job = patiently(
-        lambda: client.train(model, params=params, promotion=promotion, request_id=request_id),
+        lambda: client.train(
+            model, params=params, promotion=promotion, serve=serve, request_id=request_id
+        ),
         sleep=sleep,
     )
     log.info("Job %s, attempt %d", job.id, job.attempt)
     progress = _Progress()
+    started_at: float | None = None
     while True:
         progress.report(job)
         if job.state == train_pb2.TRAINING_STATE_SUCCEEDED:
             return job
         if job.state == train_pb2.TRAINING_STATE_FAILED:
-            raise TrainingFailed(f"job {job.id}, attempt {job.attempt}: {job.error}")
+            failure = TrainingEnded if job.lasting_error else TrainingFailed
+            raise failure(f"job {job.id}, attempt {job.attempt}: {job.error}")
         if job.state == train_pb2.TRAINING_STATE_CANCELLED:
-            raise TrainingCancelled(f"job {job.id} was cancelled")
+            raise TrainingEnded(f"job {job.id} was cancelled")
+        if job.state != train_pb2.TRAINING_STATE_QUEUED:
+            started_at = started_at or time.monotonic()
+            if time.monotonic() - started_at > MAX_TRAINING_S:
+                job = _too_long(client, job)
+                continue
         sleep(POLL_S)
         job = patiently(lambda: client.get_training(request_id), sleep=sleep)
+
+
+def _too_long(client: MeshClient, job: train_pb2.TrainingJob) -> train_pb2.TrainingJob:
+    """Cancel the job; return it if it ended well at the last moment."""
+    ended = patiently(lambda: client.cancel_training(job.id))
+    if ended.state == train_pb2.TRAINING_STATE_SUCCEEDED:
+        return ended
+    raise TrainingEnded(f"job {job.id} was cancelled: it trained for {MAX_TRAINING_S / 3600:g} h")
+
+
+def cancel(client: MeshClient, request_id: str) -> None:
+    """Cancel the job of a run that was ended, if there is one. Never raises."""
+    try:
+        client.cancel_training(request_id)
+    except MeshError as error:
+        log.warning("The training of %s was not cancelled: %s", request_id, error)
 
 
 def canary_steps(text: str) -> list[int]:
@@ -124,16 +155,10 @@ def promotion(client: MeshClient, model: str, steps: list[int]) -> train_pb2.Pro
 
 
 def canary(
-    client: MeshClient,
-    model: str,
-    request_id: str,
-    steps: list[int],
-    step_seconds: float,
-    sleep: Callable[[float], None] = time.sleep,
-) -> dict[str, str]:
-    """Start the canary of `request_id`, or find it, and follow it until it has ended or pauses.
-
-    Returns its state without the prefix, its reason and the two versions.
+    client: MeshClient, model: str, request_id: str, steps: list[int], step_seconds: float
+) -> dict[str, str] | None:
+    """Start the canary of `request_id`, or find it. None while it runs; then its state without the
+    prefix, its reason and the two versions.
     """
     current = patiently(
         lambda: client.start_canary(
@@ -142,18 +167,14 @@ def canary(
             step_seconds=step_seconds,
             mirror_percent=CANARY_MIRROR_PERCENT,
             request_id=request_id,
-        ),
-        sleep=sleep,
+        )
     )
-    logged_reason = ""
-    while current.state == reload_pb2.CANARY_STATE_RUNNING:
-        if current.reason != logged_reason:
-            logged_reason = current.reason
-            log.info("Canary, %d %%: %s", current.challenger_weight, logged_reason)
-        sleep(POLL_S)
-        current = patiently(lambda: client.get_canary(model), sleep=sleep)
+    if current.state == reload_pb2.CANARY_STATE_RUNNING:
+        current = patiently(lambda: client.get_canary(model))
     state = reload_pb2.CanaryState.Name(current.state).removeprefix("CANARY_STATE_")
-    log.info("Canary %s: %s", state, current.reason)
+    log.info("Canary, %d %%, %s: %s", current.challenger_weight, state, current.reason)
+    if current.state == reload_pb2.CANARY_STATE_RUNNING:
+        return None
     return {
         "canary": state,
         "reason": current.reason,

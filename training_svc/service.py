@@ -14,7 +14,9 @@ from service_kit.model_registry.registry import Registry
 from training_svc.jobs import job_store as store
 from training_svc.jobs.caller_actions import CallerActions
 from training_svc.jobs.child_process import PythonChildLauncher
+from training_svc.jobs.ended_batches import EndedBatches
 from training_svc.jobs.folders import JobFolders
+from training_svc.jobs.golden_scrub import scrub_golden_sets
 from training_svc.jobs.job_changes import JobChanges
 from training_svc.jobs.job_runner import JobRunner
 from training_svc.jobs.job_store import PostgresJobs
@@ -22,6 +24,8 @@ from training_svc.jobs.promoter import MlflowPromoter
 from training_svc.jobs.retention import Retention
 from training_svc.servicer import TrainServicer
 from training_svc.settings import TrainingSettings
+
+SCRUB_AGAIN_S = 60.0  # seconds until the golden sets are looked at again while MLflow is away
 
 
 class TrainingService:
@@ -45,9 +49,11 @@ class TrainingService:
             Retention(self._registry, jobs, settings.keep_versions).apply,
         )
         self.actions = CallerActions(
-            jobs, self.changes, self._registry, self._runner.wake, self._runner.cancel
+            *(jobs, self.changes, self._registry, self._runner.wake, self._runner.cancel),
+            settings.max_examples,
         )
-        self._running: asyncio.Task[None] | None = None
+        self._ended_batches = EndedBatches(jobs, self.changes, self._runner.cancel)
+        self._running: list[asyncio.Task[None]] = []
 
     def register(self, server: aio.Server) -> None:
         """See Service."""
@@ -58,7 +64,8 @@ class TrainingService:
         await apply_schema(self._database, "training jobs", store.SCHEMA)
         await apply_schema(self._database, "promotions", promotion.SCHEMA)
         await until_available(self._lock, "the state folder")
-        self._running = asyncio.create_task(self._runner.run())
+        loops = (self._runner.run(), self._ended_batches.run(), self._scrub())
+        self._running = [asyncio.create_task(loop) for loop in loops]
 
     async def drain(self) -> None:
         """End the watchers' streams, which would otherwise delay the stop."""
@@ -66,13 +73,19 @@ class TrainingService:
 
     async def shutdown(self) -> None:
         """Stop the job that runs; the next start of the service resumes it."""
-        if self._running is not None:
-            self._running.cancel()
+        for task in self._running:
+            task.cancel()
+        for task in self._running:
             with suppress(asyncio.CancelledError):
-                await self._running
+                await task
         await self._registry.close()
         await self._database.close()
         self._folders.unlock()
+
+    async def _scrub(self) -> None:
+        await until_available(
+            lambda: scrub_golden_sets(self._registry), "golden sets", SCRUB_AGAIN_S
+        )
 
     async def _lock(self) -> None:
         self._folders.lock()

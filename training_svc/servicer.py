@@ -12,7 +12,7 @@ from service_kit.errors import InvalidArgument
 from service_kit.interceptor import Context
 from service_kit.limits import check_request_id
 from training_svc.jobs.caller_actions import CallerActions
-from training_svc.jobs.job import Job, Params, Promotion
+from training_svc.jobs.job import Job, Params, Promotion, Submission
 
 _PROMOTIONS = {
     train_pb2.PROMOTION_UNSPECIFIED: Promotion.AUTO,
@@ -32,10 +32,11 @@ class TrainServicer(train_pb2_grpc.TrainServiceServicer):
         promotion = _PROMOTIONS.get(request.promotion)
         if promotion is None:
             raise InvalidArgument("promotion", f"{request.promotion} is not a value of Promotion")
-        job = await self._actions.submit(
-            request.model, request.request_id, _params(request.params), promotion
+        asked = Submission(
+            *(request.model, request.request_id, _params(request.params)),
+            *(promotion, request.serve),
         )
-        return job_message(job)
+        return job_message(await self._actions.submit(asked))
 
     async def GetTraining(self, request: train_pb2.GetTrainingRequest, context: Context) -> Any:
         """Return one job."""
@@ -43,8 +44,12 @@ class TrainServicer(train_pb2_grpc.TrainServiceServicer):
 
     async def ListTrainings(self, request: train_pb2.ListTrainingsRequest, context: Context) -> Any:
         """Return the jobs of a model."""
-        jobs = await self._actions.list(request.model, request.limit)
-        return train_pb2.ListTrainingsResponse(trainings=map(job_message, jobs))
+        jobs, next_token = await self._actions.list(
+            request.model, request.page_size, request.page_token, request.limit
+        )
+        return train_pb2.ListTrainingsResponse(
+            trainings=map(job_message, jobs), next_page_token=next_token
+        )
 
     async def WatchTraining(
         self, request: train_pb2.WatchTrainingRequest, context: Context
@@ -80,6 +85,8 @@ def job_message(job: Job) -> train_pb2.TrainingJob:
         ended_at=_timestamp(job.ended_at),
         params=train_pb2.TrainParams(**job.params_as_dict()),
         promotion=f"PROMOTION_{job.promotion}",
+        serve=job.serve,
+        lasting_error=job.lasting_error,
     )
     if job.progress is not None:
         message.progress.CopyFrom(train_pb2.TrainingProgress(**job.progress))

@@ -32,6 +32,9 @@ class TrainingSettings(ServiceSettings):
     """Hub id or folder of the model that trainings start from unless the caller names another;
     empty: the packaged MiniLM encoder, which needs no network."""
 
+    max_examples: int = Field(default=100_000, ge=2)
+    """Newest rows of a table that a training takes unless its caller says how many."""
+
     promotion_p_value: float = Field(default=0.05, gt=0, le=1)
     """Largest p-value of the paired test with which the training service promotes a better
     challenger at once. A canary has a limit of its own, CONTROL_CANARY_P_VALUE."""

@@ -25,7 +25,7 @@ def train(
     model: Model,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the job, then reload.")] = False,
     no_reload: Annotated[
-        bool, typer.Option("--no-reload", help="With --wait: leave the fleet as it is.")
+        bool, typer.Option("--no-reload", help="Leave the fleet as it is.")
     ] = False,
     challenger_only: Annotated[
         bool, typer.Option("--challenger-only", help="Register it as @Challenger only.")
@@ -37,7 +37,7 @@ def train(
     max_length: Annotated[int, typer.Option(help="Longest input, tokens; 0: default.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 0,
     warm_start: Annotated[bool, typer.Option("--warm-start", help="From the Champion.")] = False,
-    max_examples: Annotated[int, typer.Option(help="Rows to train on at most; 0: all.")] = 0,
+    max_examples: Annotated[int, typer.Option(help="Newest rows to train on; 0: default.")] = 0,
     request_id: Annotated[
         str, typer.Option(help="A repeated call with the same id starts no second job.")
     ] = "",
@@ -59,8 +59,11 @@ def train(
     )
     promotion = train_pb2.PROMOTION_CHALLENGER_ONLY if challenger_only else train_pb2.PROMOTION_AUTO
     reloaded: reload_pb2.ReloadResponse | None = None
+    serve = not (no_reload or challenger_only)
     with context.client() as client:
-        job = client.train(model, params=params, promotion=promotion, request_id=request_id)
+        job = client.train(
+            model, params=params, promotion=promotion, serve=serve, request_id=request_id
+        )
         if wait:
             job = training_progress.follow_training(client, job.id)
             reloaded = _reload_promoted(client, job, no_reload)
@@ -111,7 +114,7 @@ def trainings(
                 training_progress.state_word(job),
                 job.version,
                 f"{job.metrics['accuracy']:.4f}" if "accuracy" in job.metrics else "",
-                job.decision.reason or job.error,
+                "; ".join(filter(None, [job.decision.reason or job.error, *rows_left_out(job)])),
             )
             for job in jobs
         ),
@@ -137,6 +140,18 @@ def cancel(
 def _print_job(job: train_pb2.TrainingJob) -> None:
     version = f", version {job.version}" if job.version else ""
     console.print(f"job {job.id}: {training_progress.state_word(job)}{version}")
-    for line in (job.decision.reason, job.error):
+    for line in (job.decision.reason, job.error, *rows_left_out(job)):
         if line:
             console.print(line)
+
+
+def rows_left_out(job: train_pb2.TrainingJob) -> list[str]:
+    """Say which rows the job did not use, and why."""
+    reasons = sorted(job.rows.dropped_by_reason.items())
+    lines = [f"{count:,} rows dropped: {reason}" for reason, count in reasons]
+    if job.rows.left_out:
+        lines.append(
+            f"{job.rows.left_out:,} older rows left out: "
+            f"at most {job.params.max_examples:,} are trained on"
+        )
+    return lines

@@ -14,7 +14,7 @@ _ARTIFACTS_API = "/api/2.0/mlflow-artifacts/artifacts"
 
 
 class Artifacts:
-    """Downloads and deletes files. Every method raises Unavailable when the server is away."""
+    """Reads, replaces and deletes files. Each method raises Unavailable when the server is away."""
 
     def __init__(self, api: MlflowApi) -> None:
         self._api = api
@@ -28,6 +28,18 @@ class Artifacts:
         await self._download_folder(base, path, partial)
         await asyncio.to_thread(shutil.rmtree, target, ignore_errors=True)
         partial.rename(target)
+
+    async def read(self, name: str, version: str, file: str) -> bytes:
+        """Return one small file of a version. Raises NotFound."""
+        base, path = await self._place(name, version)
+        answer = await self._api.send("GET", f"{base}{_ARTIFACTS_API}/{quote(path)}/{quote(file)}")
+        return answer.content
+
+    async def write(self, name: str, version: str, file: str, content: bytes) -> None:
+        """Replace one small file of a version."""
+        base, path = await self._place(name, version)
+        url = f"{base}{_ARTIFACTS_API}/{quote(path)}/{quote(file)}"
+        await self._api.send("PUT", url, content=content)
 
     async def delete(self, name: str, version: str) -> None:
         """Delete the files of a version. Raises NotFound when there are none."""

@@ -148,6 +148,14 @@ class Registry:
         """Download the files of a version into `target`; it appears only once it is complete."""
         await self._artifacts.download(name, version, target)
 
+    async def read_file(self, name: str, version: str, file: str) -> bytes:
+        """Return one small file of a version. Raises NotFound."""
+        return await self._artifacts.read(name, version, file)
+
+    async def write_file(self, name: str, version: str, file: str, content: bytes) -> None:
+        """Replace one small file of a version."""
+        await self._artifacts.write(name, version, file, content)
+
     async def _search(self, path: str, key: str, query: Mapping[str, str]) -> list[Any]:
         """Return the items under `key` of every page of a search."""
         items: list[Any] = []

@@ -33,7 +33,7 @@ from training_svc.jobs import job_store as training_store
 from training_svc.jobs.caller_actions import CallerActions
 from training_svc.jobs.child_process import ChildEnd
 from training_svc.jobs.folders import JobFolders
-from training_svc.jobs.job import Job, Params, State
+from training_svc.jobs.job import Job, Params, State, Submission
 from training_svc.jobs.job import Promotion as PromotionMode
 from training_svc.jobs.job_changes import JobChanges
 from training_svc.jobs.job_runner import JobRunner
@@ -141,7 +141,7 @@ class StubAirflow(MemoryAirflow):
 
     async def _run(self, run: Run) -> None:
         model = run.conf["model"]
-        job = await self.actions.submit(model, run.id, Params(), PromotionMode.AUTO)
+        job = await self.actions.submit(Submission(model, run.id, Params(), PromotionMode.AUTO))
         async for seen in self.actions.watch(job.id):
             job = seen
         assert job.state is State.SUCCEEDED, job
@@ -220,7 +220,7 @@ async def running_loop(
         MlflowPromoter(registry, Promotions(postgres_url, registry)),
         *(folders, Retention(registry, jobs, KEEP_VERSIONS).apply),
     )
-    actions = CallerActions(jobs, changes, registry, runner.wake, runner.cancel)
+    actions = CallerActions(jobs, changes, registry, runner.wake, runner.cancel, 1000)
     cache = ModelCache(folder / "cache", KEEP_CACHED)
     cache.open()
     running = asyncio.create_task(runner.run())

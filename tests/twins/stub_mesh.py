@@ -1,5 +1,6 @@
 """A mesh of scripted answers; the model's name chooses the script."""
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from mesh.v1 import (
 )
 
 POLLS_UNTIL_THE_END = 2
+DEVICE_S = 5.0
 
 
 class StubMesh(
@@ -25,8 +27,13 @@ class StubMesh(
     reload_pb2_grpc.ReloadServiceServicer,
 ):
     """Model "kept" keeps its Champion, "broken" fails to train, "flaky" fails its first attempt,
-    "paused" pauses its canary, "endless" never ends its training, "rowless" has no rows. The first
-    GetTraining of "away" gets UNAVAILABLE. Every other model is promoted."""
+    "onelabel" fails for good, "paused" pauses its canary, "endless" never ends its training,
+    "rowless" has no rows. The first GetTraining of "away" gets UNAVAILABLE. Every other model is
+    promoted.
+
+    Models "queue…" share one device, which trains each of them for DEVICE_S seconds;
+    `trained_at` and `reloaded_at` say when each was trained and reloaded, in monotonic seconds.
+    """
 
     def __init__(self) -> None:
         self.jobs: dict[str, train_pb2.TrainingJob] = {}
@@ -35,6 +42,11 @@ class StubMesh(
         self.canaries: dict[str, reload_pb2.Canary] = {}
         self.calls: list[Any] = []
         self.troubles: list[data_pb2.ModelTrouble] = []
+        self.queued_polls = 0  # looks at a job for which it stays in the queue
+        self.running_looks = 0  # looks at a canary after which it still runs
+        self.trained_at: dict[str, float] = {}
+        self.reloaded_at: dict[str, float] = {}
+        self._device_free_at = 0.0
         self.replicas: Callable[[], list[reload_pb2.Replica]] = list
 
     def GetDataset(
@@ -81,7 +93,21 @@ class StubMesh(
             )
             self.jobs[request.request_id] = job
             self.polls[request.request_id] = 0
+            if request.model.startswith("queue"):
+                start = max(time.monotonic(), self._device_free_at)
+                self._device_free_at = self.trained_at[request.model] = start + DEVICE_S
         return job
+
+    def CancelTraining(
+        self, request: train_pb2.CancelTrainingRequest, context: grpc.ServicerContext
+    ) -> train_pb2.TrainingJob:
+        self.calls.append(request)
+        for job in self.jobs.values():
+            if request.id in (job.id, job.request_id):
+                job.state = train_pb2.TRAINING_STATE_CANCELLED
+                return job
+        context.abort(grpc.StatusCode.NOT_FOUND, "no such training")
+        raise AssertionError
 
     def GetTraining(
         self, request: train_pb2.GetTrainingRequest, context: grpc.ServicerContext
@@ -90,22 +116,33 @@ class StubMesh(
         self.polls[request.id] += 1
         if job.model == "away" and self.polls[request.id] == 1:
             context.abort(grpc.StatusCode.UNAVAILABLE, "the training service starts again")
+        if job.state == train_pb2.TRAINING_STATE_CANCELLED:
+            return job
+        if self.polls[request.id] <= self.queued_polls:
+            return job
         job.state = train_pb2.TRAINING_STATE_RUNNING
-        if job.model != "endless" and self.polls[request.id] >= POLLS_UNTIL_THE_END:
+        if self._has_ended(job, self.polls[request.id] - self.queued_polls):
             _end(job)
         return job
+
+    def _has_ended(self, job: train_pb2.TrainingJob, polls: int) -> bool:
+        if job.model in self.trained_at:
+            return time.monotonic() >= self.trained_at[job.model]
+        return job.model != "endless" and polls >= POLLS_UNTIL_THE_END
 
     def Reload(
         self, request: reload_pb2.ReloadRequest, context: grpc.ServicerContext
     ) -> reload_pb2.ReloadResponse:
         self.reloads.append(request)
+        self.reloaded_at.setdefault(request.model, time.monotonic())
         return reload_pb2.ReloadResponse(model=request.model, from_version="1", to_version="2")
 
     def GetFleet(
         self, request: reload_pb2.GetFleetRequest, context: grpc.ServicerContext
     ) -> reload_pb2.Fleet:
         models = [
-            reload_pb2.FleetModel(name=name, champion_version="1") for name in ("reviews", "paused")
+            reload_pb2.FleetModel(name=name, champion_version="1")
+            for name in ("reviews", "paused", "keptcanary")
         ]
         models.append(reload_pb2.FleetModel(name="new"))
         return reload_pb2.Fleet(models=models, replicas=self.replicas())
@@ -141,6 +178,9 @@ class StubMesh(
         self, request: reload_pb2.GetCanaryRequest, context: grpc.ServicerContext
     ) -> reload_pb2.Canary:
         canary = self.canaries[request.model]
+        self.running_looks -= 1
+        if self.running_looks >= 0:
+            return canary
         if request.model == "paused":
             canary.state, canary.reason = reload_pb2.CANARY_STATE_PAUSED, "too few to judge by"
         else:
@@ -149,6 +189,11 @@ class StubMesh(
 
 
 def _end(job: train_pb2.TrainingJob) -> None:
+    if job.model == "onelabel":
+        job.state = train_pb2.TRAINING_STATE_FAILED
+        job.error = "a classifier needs training rows of at least two labels"
+        job.lasting_error = True
+        return
     if job.model == "broken" or (job.model == "flaky" and job.attempt == 1):
         job.state = train_pb2.TRAINING_STATE_FAILED
         job.error = "the loss is not a number"
@@ -158,7 +203,7 @@ def _end(job: train_pb2.TrainingJob) -> None:
     job.decision.CopyFrom(
         train_pb2.Decision(
             outcome=train_pb2.DECISION_OUTCOME_KEPT
-            if job.model == "kept"
+            if job.model.startswith("kept")
             else train_pb2.DECISION_OUTCOME_PROMOTED,
             reason="not better on the held-out rows" if job.model == "kept" else "better",
             champion_version="1",
@@ -172,7 +217,7 @@ def _end(job: train_pb2.TrainingJob) -> None:
 def running_stub_mesh() -> Iterator[tuple[StubMesh, str]]:
     """Run a StubMesh; yields it and its address."""
     stub = StubMesh()  # type: ignore[abstract]  # grpc itself answers UNIMPLEMENTED for the rest
-    server = grpc.server(ThreadPoolExecutor(4))
+    server = grpc.server(ThreadPoolExecutor(8))
     data_pb2_grpc.add_DataServiceServicer_to_server(stub, server)
     train_pb2_grpc.add_TrainServiceServicer_to_server(stub, server)
     reload_pb2_grpc.add_ReloadServiceServicer_to_server(stub, server)

@@ -16,18 +16,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from service_kit.errors import MeshError
 from service_kit.logs import configure_logging
-from training_svc.child.frozen_rows import freeze, thaw
-from training_svc.child.row_checks import CheckedRows, UnusableRows, check
-from training_svc.child.table_reader import read_rows
+from training_svc.child.failures import explain
+from training_svc.child.frozen_rows import FrozenRows
+from training_svc.child.row_checks import CheckedRows, check
+from training_svc.child.table_reader import freeze_table, left_out
 from training_svc.child.waiting import until_available
+from training_svc.jobs.folders import ROWS_FILE
 from training_svc.jobs.job_spec import DATABASE_URL_VARIABLE, MLFLOW_URL_VARIABLE, JobSpec
-from training_svc.learning.whole_files import is_full
 
 log = logging.getLogger(__name__)
 
-ROWS_FILE = "rows.jsonl"
 PR_SET_PDEATHSIG = 1
 OOM_SCORE = "500"  # of 1,000: when memory runs out, Linux kills this process and no service
 
@@ -43,21 +42,13 @@ def main(arguments: list[str]) -> int:
     logging.captureWarnings(True)
     try:
         _run(folder, report)
-    except (UnusableRows, MeshError, OSError, ValueError) as error:
-        log.error("training failed", extra={"why": str(error)}, exc_info=True)
-        report({"error": _explained(folder, str(error) or type(error).__name__)})
-        return 1
     except Exception as error:
-        log.exception("training failed")
-        report({"error": _explained(folder, f"{type(error).__name__}: {error}")})
+        failure = explain(error, folder)
+        log.error("training failed", extra={"why": failure.reason}, exc_info=True)
+        report({"error": failure.reason, "lasting_error": failure.lasting})
         return 1
     log.info("child process done", extra={"cpu_seconds": round(time.process_time(), 1)})
     return 0
-
-
-def _explained(folder: Path, error: str) -> str:
-    """The error; when the disk is full it says so, since libraries only say that a write failed."""
-    return f"the disk of {folder} is full: {error}" if is_full(folder) else error
 
 
 def _run(folder: Path, report: Report) -> None:
@@ -72,18 +63,21 @@ def _run(folder: Path, report: Report) -> None:
 
 def _frozen_rows(spec: JobSpec, folder: Path, report: Report) -> CheckedRows:
     path = folder / ROWS_FILE
+    most = spec.params.max_examples
     if not path.exists():
         url = os.environ[DATABASE_URL_VARIABLE]
-        until_available(lambda: freeze(read_rows(url, spec.model), path), "training rows")
+        until_available(lambda: freeze_table(url, spec.model, most, folder), "training rows")
     # The file is read also when it has just been written, so that a fresh attempt and a resumed
     # one get their rows and the digest in the same way.
-    rows, digest = thaw(path)
-    checked = check(rows, digest, spec.params.max_examples)
+    rows = FrozenRows(path)
+    checked = check(rows, rows.digest, most)
     counts = {
         "train": len(checked.train),
         "test": len(checked.test),
         "dropped": checked.dropped,
         "digest": checked.digest,
+        "dropped_by_reason": checked.dropped_by_reason,
+        "left_out": left_out(folder) + checked.left_out,
     }
     log.info("rows", extra=counts)
     report({"rows": counts})

@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from training_svc.child.frozen_rows import Row
 from training_svc.child.mlflow_tracking import PACKAGED_ENCODER_NAME, MlflowTracker
 from training_svc.child.registered_versions import RegisteredVersions
 from training_svc.child.row_checks import CheckedRows
@@ -81,8 +80,8 @@ class Pipeline:
             return model_dir
         params = self._spec.params
         result = fine_tune(
-            _texts(self._rows.train),
-            _labels(self._rows.train),
+            self._rows.train.texts(),
+            self._rows.train.labels(),
             self._rows.labels,
             _fine_tune_params(params, self._base_model),
             output_dir=model_dir,
@@ -142,7 +141,7 @@ class Pipeline:
         if champion_version:
             champion_dir = self._champion_dir(champion_version)
             champion = self._evaluated(champion_dir, f"champion-{champion_version}")
-        truth = _labels(self._rows.test)
+        truth = self._rows.test.labels()
         decision = decide(
             _right(challenger, truth),
             _right(champion, truth) if champion else None,
@@ -159,7 +158,7 @@ class Pipeline:
         if noted.exists():
             values = json.loads(noted.read_text())
             return Evaluation(**values | {"label_names": tuple(values["label_names"])})
-        evaluation = evaluate(model_dir, _texts(self._rows.test), _labels(self._rows.test))
+        evaluation = evaluate(model_dir, self._rows.test.texts(), self._rows.test.labels())
         if not math.isfinite(evaluation.log_loss):
             raise ValueError(
                 f"the {name} answers with scores that are no numbers; try a lower learning_rate"
@@ -192,14 +191,8 @@ class Pipeline:
         )
         # The files that a replica reads besides the weights; they are logged as they are here.
         extras = _made(self._folder / "extras")
-        write_golden(
-            extras,
-            _texts(self._rows.test),
-            challenger,
-            trained["max_length"],
-            base_model,
-            try_export(model_dir, extras),
-        )
+        graph = try_export(model_dir, extras)
+        write_golden(extras, model_dir, trained["max_length"], base_model, graph)
         return tracker.register(tracker.log_model(model_dir, extras, self._base_model))
 
 
@@ -230,14 +223,6 @@ def _right(evaluation: Evaluation, truth: Sequence[str]) -> list[bool]:
 def _disagreement(challenger: Evaluation, champion: Evaluation) -> float:
     pairs = list(zip(challenger.predictions, champion.predictions, strict=True))
     return sum(new != old for new, old in pairs) / len(pairs)
-
-
-def _texts(rows: Sequence[Row]) -> list[str]:
-    return [row.text for row in rows]
-
-
-def _labels(rows: Sequence[Row]) -> list[str]:
-    return [row.label for row in rows]
 
 
 def _made(folder: Path) -> Path:

@@ -2,13 +2,17 @@
 
 import fcntl
 import shutil
+import uuid
 from collections.abc import Collection
 from pathlib import Path
 from typing import IO
 
 from service_kit.errors import Unavailable
+from training_svc.learning.whole_files import write_whole
 
 LOCK_FILE = "lock"
+WORKER_FILE = "worker"
+ROWS_FILE = "rows.jsonl"  # of an attempt; its child process writes it
 
 
 class JobFolders:
@@ -34,6 +38,16 @@ class JobFolders:
             raise Unavailable(f"another training service works in {self._state_dir}") from error
         self._lock = file
 
+    def worker(self) -> str:
+        """Return the name of the service that works in this folder, the same after a restart.
+
+        Under it a service finds the jobs again that it was at. Call it with the lock held.
+        """
+        file = self._state_dir / WORKER_FILE
+        if not file.exists():
+            write_whole(file, uuid.uuid4().hex)
+        return file.read_text().strip()
+
     def unlock(self) -> None:
         """Release the lock."""
         if self._lock is not None:
@@ -51,9 +65,13 @@ class JobFolders:
         shutil.rmtree(self._root / name, ignore_errors=True)
 
     def lighten(self, name: str) -> None:
-        """Remove the subfolders of a failed attempt, which hold its large files."""
-        for path in (self._root / name).glob("*/"):
-            shutil.rmtree(path, ignore_errors=True)
+        """Remove the subfolders of a failed attempt, which hold its large files, and its rows, so
+        that rows which are deleted from their table leave no copy here."""
+        for path in (self._root / name).glob("*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name.startswith(ROWS_FILE):
+                path.unlink(missing_ok=True)
 
     def sweep(self, in_use: Collection[str]) -> None:
         """Remove every folder that is not in use, except the newest `keep_failed` of them."""

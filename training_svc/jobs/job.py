@@ -2,6 +2,9 @@
 
 QUEUED → RUNNING → EVALUATING → SUCCEEDED, with FAILED and CANCELLED open from each of the first
 three. A FAILED or CANCELLED job that is submitted again is QUEUED with its next attempt.
+
+An EVALUATING job is `committed` once its decision is being carried out: from then on it cannot be
+cancelled, so no version is ever promoted by a job that says CANCELLED.
 """
 
 from collections.abc import Mapping
@@ -49,6 +52,17 @@ class Params:
 
 
 @dataclass(frozen=True)
+class Submission:
+    """What a caller asks for."""
+
+    model: str
+    request_id: str
+    params: Params = Params()
+    promotion: Promotion = Promotion.AUTO
+    serve: bool = False  # the fleet is to serve the version once it is promoted
+
+
+@dataclass(frozen=True)
 class Job:
     """One row of mesh.training_jobs. `progress`, `decision` and `rows` have the keys of their
     messages in train.proto."""
@@ -60,6 +74,7 @@ class Job:
     attempt: int = 1
     params: Params = Params()
     promotion: Promotion = Promotion.AUTO
+    serve: bool = False
     device: str = ""
     progress: Mapping[str, Any] | None = None
     run_id: str = ""
@@ -68,7 +83,9 @@ class Job:
     decision: Mapping[str, Any] | None = None
     rows: Mapping[str, Any] | None = None
     error: str = ""
+    lasting_error: bool = False  # another attempt would fail in the same way
     cancel_requested: bool = False
+    committed: bool = False
     created_at: datetime | None = None
     queued_at: datetime | None = None
     started_at: datetime | None = None
@@ -92,9 +109,10 @@ class Job:
             changes["state"] = State(changes["state"])
         return replace(self, **changes)
 
-    def ended(self, state: State, error: str = "") -> "Job":
+    def ended(self, state: State, error: str = "", *, lasting: bool = False) -> "Job":
         """The job in its final state."""
-        return replace(self, state=state, error=error, ended_at=datetime.now(UTC))
+        now = datetime.now(UTC)
+        return replace(self, state=state, error=error, lasting_error=lasting, ended_at=now)
 
     def requeued(self) -> "Job":
         """The next attempt of a job that failed or was cancelled."""
@@ -105,6 +123,7 @@ class Job:
             attempt=self.attempt + 1,
             params=self.params,
             promotion=self.promotion,
+            serve=self.serve,
             created_at=self.created_at,
             queued_at=datetime.now(UTC),
         )

@@ -9,7 +9,7 @@ from training_svc.jobs.job import Job
 
 
 class JobChanges:
-    """Keeps the newest state of each job that has not ended, and one event for each watcher."""
+    """Keeps the newest state of the job that runs here, and one event for each watcher."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -22,12 +22,21 @@ class JobChanges:
             self._live.pop(job.id, None)
         else:
             self._live[job.id] = job
-        for event in self._watchers.get(job.id, ()):
-            event.set()
+        self.wake(job.id)
 
     def live(self, job_id: str) -> Job | None:
         """The newest published state of a job that has not ended, or None."""
         return self._live.get(job_id)
+
+    def wake(self, job_id: str) -> None:
+        """Wake the job's watchers, who then read the store."""
+        for event in self._watchers.get(job_id, ()):
+            event.set()
+
+    def forget(self, job_id: str) -> None:
+        """Drop the live state of a job that does not run here any more."""
+        self._live.pop(job_id, None)
+        self.wake(job_id)
 
     @contextmanager
     def watching(self, job_id: str) -> Iterator[asyncio.Event]:

@@ -1,31 +1,39 @@
 """Runs the jobs one at a time: first those that a restart interrupted, then the queue in order."""
 
 import asyncio
-import contextlib
 import logging
-import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from service_kit.database import until_available
-from service_kit.errors import Aborted, MeshError, Unavailable
-from training_svc.jobs.child_process import ChildLauncher, ChildProcess
+from service_kit.errors import Aborted, MeshError, NotFound, Unavailable
+from training_svc.jobs.child_process import ChildLauncher
 from training_svc.jobs.folders import JobFolders
 from training_svc.jobs.job import Job, State
 from training_svc.jobs.job_changes import JobChanges
 from training_svc.jobs.job_store import JobStore
 from training_svc.jobs.promoter import Promoter
+from training_svc.jobs.taken_job import Cancelled, Lost, TakenJob
 
 log = logging.getLogger(__name__)
 
-SAVE_INTERVAL_S = 1.0  # least seconds between two writes of progress
 PAUSE_S = 0.5  # seconds before a part that is away is tried again
+# Seconds between two looks for jobs that another service submitted or has left unfinished.
+LOOK_EVERY_S = 5.0
 # Comparisons of one job, each with a Champion that is replaced before the promotion.
 MAX_COMPARISONS = 5
 
 
-class Cancelled(Exception):
-    """CancelTraining ended the job."""
+class TrainingFailed(Exception):
+    """The child process ended badly; the message is the job's error.
+
+    `lasting`: another attempt would fail in the same way.
+    """
+
+    def __init__(self, message: str, *, lasting: bool = False) -> None:
+        super().__init__(message)
+        self.lasting = lasting
 
 
 class JobRunner:
@@ -50,20 +58,17 @@ class JobRunner:
         self._folders = folders
         self._tidy_up = tidy_up
         self._woken = asyncio.Event()
-        self._job_id = ""
-        self._child: ChildProcess | None = None
-        self._to_cancel: set[str] = set()
-        self._saved_at = 0.0
+        self._taken: TakenJob | None = None
 
     def wake(self) -> None:
         """Look for queued jobs: one was submitted."""
         self._woken.set()
 
     def cancel(self, job_id: str) -> None:
-        """Cancel the job if it is the one that runs; the store remembers all other cancels."""
-        self._to_cancel.add(job_id)
-        if job_id == self._job_id and self._child is not None:
-            self._child.kill()
+        """Cancel the job at once if it is the one that runs here; the store remembers all cancels,
+        and whichever service runs the job looks there."""
+        if self._taken is not None and self._taken.job.id == job_id:
+            self._taken.cancel()
 
     async def run(self) -> None:
         """Run jobs for ever. When cancelled, kill the child; the next start resumes its job."""
@@ -76,116 +81,158 @@ class JobRunner:
 
     async def _run_next(self) -> None:
         self._woken.clear()
-        jobs = await until_available(self._store.unfinished, "training jobs")
-        self._folders.sweep({job.folder_name for job in jobs})
-        if not jobs:
-            await self._woken.wait()
+        unfinished = await until_available(self._store.unfinished, "training jobs")
+        self._folders.sweep({job.folder_name for job in unfinished})
+        worker = self._folders.worker()
+        job = await until_available(lambda: self._store.take(worker), "training jobs")
+        if job is None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), LOOK_EVERY_S)
             return
-        job = jobs[0]
-        self._job_id = job.id
+        taken = self._taken = TakenJob(job, worker, self._store, self._changes)
         try:
-            ended = await self._ended(job)
+            async with taken.kept_alive():
+                ended = await self._ended(taken)
+                stored = await until_available(
+                    lambda: self._store.end(ended, worker), "end of a training job"
+                )
+            if not stored.state.is_final:
+                raise Lost
+        except (Lost, NotFound):
+            log.warning("another service has the job now", extra={"job": job.id})
+            self._changes.forget(job.id)
+            return
         finally:
-            self._job_id = ""
-            self._to_cancel.discard(job.id)
-        await until_available(lambda: self._store.save(ended), "end of a training job")
+            self._taken = None
         log.info(
             "training ended",
-            extra={"job": job.id, "model": job.model, "state": ended.state, "why": ended.error},
+            extra={"job": job.id, "model": job.model, "state": stored.state, "why": stored.error},
         )
-        self._changes.publish(ended)
-        if ended.state is State.FAILED:
-            self._folders.lighten(ended.folder_name)
+        self._changes.forget(job.id)
+        self._changes.publish(stored)
+        if stored.state is State.FAILED:
+            self._folders.lighten(stored.folder_name)
         else:
-            self._folders.remove(ended.folder_name)
-        await self._tidy_up(ended.model)
+            self._folders.remove(stored.folder_name)
+        await self._tidy_up(stored.model)
 
-    async def _ended(self, job: Job) -> Job:
-        """Run one job and return it in its final state."""
-        if job.state is not State.QUEUED:
-            log.info("resuming", extra={"job": job.id, "attempt": job.attempt})
-        live = _Live(job.started())
+    async def _ended(self, taken: TakenJob) -> Job:
+        """Work on a job to its end and return it in its final state. Raises Lost."""
         try:
-            await self._note(live, urgent=True)
-            await self._decide(live)
-            return live.job.ended(State.SUCCEEDED)
+            await taken.note(urgent=True)
+            await self._decide(taken)
+            return taken.job.ended(State.SUCCEEDED)
         except Cancelled:
-            return await self._ended_early(live.job.ended(State.CANCELLED))
+            return await self._ended_early(taken.job.ended(State.CANCELLED))
+        except Lost:
+            raise
         except TrainingFailed as error:
-            return await self._ended_early(live.job.ended(State.FAILED, str(error)))
+            ended = taken.job.ended(State.FAILED, str(error), lasting=error.lasting)
+            return await self._ended_early(ended)
         except OSError as error:
             # Often the disk has no room for the job's folder.
-            log.warning("no training process", extra={"job": job.id, "why": str(error)})
+            log.warning("no training process", extra={"job": taken.job.id, "why": str(error)})
             message = f"the training process cannot be started: {error}"
-            return await self._ended_early(live.job.ended(State.FAILED, message))
+            return await self._ended_early(taken.job.ended(State.FAILED, message))
         except Exception as error:
-            log.exception("a training job failed in the service", extra={"job": job.id})
+            log.exception("a training job failed in the service", extra={"job": taken.job.id})
             message = str(error) if isinstance(error, MeshError) else f"internal error: {error!r}"
-            return await self._ended_early(live.job.ended(State.FAILED, message))
+            return await self._ended_early(taken.job.ended(State.FAILED, message))
 
-    async def _decide(self, live: "_Live") -> None:
+    async def _decide(self, taken: TakenJob) -> None:
         """Train and carry the decision out; compare again whenever the Champion has changed."""
+        # A job that was committed before a restart has its decision already.
+        if taken.job.committed and await self._carry_out(taken):
+            return
         for _ in range(MAX_COMPARISONS):
-            await self._train(live)
-            if await self._carry_out(live):
+            await self._train(taken)
+            await self._explain(taken)
+            await self._commit(taken)
+            if await self._carry_out(taken):
                 return
         raise TrainingFailed(
-            f"the Champion of {live.job.model} changed during each of {MAX_COMPARISONS} "
+            f"the Champion of {taken.job.model} changed during each of {MAX_COMPARISONS} "
             "comparisons; nothing was promoted: train again"
         )
 
-    async def _train(self, live: "_Live") -> None:
-        """Run the child process to its end. Raises TrainingFailed or Cancelled."""
-        self._check_cancelled(live.job)
-        folder = self._folders.make(live.job.folder_name)
-        error = ""
+    async def _train(self, taken: TakenJob) -> None:
+        """Run the child process to its end. Raises TrainingFailed, Cancelled or Lost."""
+        taken.check()
+        folder = self._folders.make(taken.job.folder_name)
+        failure: TrainingFailed | None = None
         decided = False
-        child = self._child = await self._launcher.launch(live.job, folder)
+        child = taken.child = await self._launcher.launch(taken.job, folder)
         try:
-            if live.job.id in self._to_cancel:  # the cancel came while the child was started
+            if taken.ending:  # the cancel came while the child was started
                 child.kill()
             async for report in child.reports():
-                error = report.get("error", error)
+                if "error" in report:
+                    failure = TrainingFailed(
+                        report["error"], lasting=bool(report.get("lasting_error"))
+                    )
                 decided = decided or "decision" in report
-                live.job = live.job.reported(report)
-                await self._note(live, urgent=report.keys() != {"progress"})
+                await taken.reported(report)
             ended = await child.wait()
         except BaseException:
             child.kill()
             await child.wait()
             raise
         finally:
-            self._child = None
-        self._check_cancelled(live.job)
-        if error:
-            raise TrainingFailed(error)
+            taken.child = None
+        taken.check()
+        if failure is not None:
+            raise failure
         if ended.returncode != 0 or not decided:
             raise TrainingFailed(str(ended))
 
-    async def _note(self, live: "_Live", *, urgent: bool) -> None:
-        """Tell the watchers at once, and the store if urgent or SAVE_INTERVAL_S has passed.
+    async def _explain(self, taken: TakenJob) -> None:
+        """Tag the version with the decision. Raises Cancelled, also while MLflow is away."""
+        while True:
+            taken.check()
+            try:
+                return await self._promoter.explain(taken.job)
+            except Unavailable as error:
+                log.warning("promotion waits", extra={"job": taken.job.id, "why": str(error)})
+                await asyncio.sleep(PAUSE_S)
 
-        A failed write is skipped, because the end of the job is written until it succeeds.
-        """
-        self._changes.publish(live.job)
-        if urgent or time.monotonic() - self._saved_at >= SAVE_INTERVAL_S:
-            self._saved_at = time.monotonic()
-            with contextlib.suppress(Unavailable):
-                await self._store.save(live.job)
+    async def _commit(self, taken: TakenJob) -> None:
+        """Pass the point behind which the job cannot be cancelled. Raises Cancelled or Lost."""
+        job = taken.job
+        stored = await until_available(
+            lambda: self._store.commit(job, taken.worker), "a training's decision"
+        )
+        if stored is None:
+            now = await until_available(lambda: self._store.get(job.id), "training jobs")
+            raise Cancelled if now.cancel_requested and not now.state.is_final else Lost
+        taken.job = replace(job, committed=True)
 
-    async def _carry_out(self, live: "_Live") -> bool:
+    async def _carry_out(self, taken: TakenJob) -> bool:
         """Carry the decision out. False: the Champion has changed since, so compare again."""
         while True:
-            self._check_cancelled(live.job)
+            taken.check_lost()
             try:
-                await self._promoter.carry_out(live.job)
+                await self._promoter.carry_out(taken.job)
                 return True
             except Unavailable as error:
-                log.warning("promotion waits", extra={"job": live.job.id, "why": str(error)})
+                # Nobody knows now whether the version has become Champion.
+                taken.uncertain = True
+                log.warning("promotion waits", extra={"job": taken.job.id, "why": str(error)})
                 await asyncio.sleep(PAUSE_S)
             except Aborted as error:
-                log.info("comparing again", extra={"job": live.job.id, "why": str(error)})
+                log.info("comparing again", extra={"job": taken.job.id, "why": str(error)})
+                if not taken.uncertain:
+                    await self._reopen(taken)
                 return False
+
+    async def _reopen(self, taken: TakenJob) -> None:
+        """Let callers cancel the job again. Raises Lost."""
+        job = taken.job
+        stored = await until_available(
+            lambda: self._store.reopen(job, taken.worker), "a training's decision"
+        )
+        if stored is None:
+            raise Lost
+        taken.job = replace(job, committed=False)
 
     async def _ended_early(self, job: Job) -> Job:
         try:
@@ -194,18 +241,3 @@ class JobRunner:
             log.warning("MLflow keeps the run as running", extra={"why": str(error)})
         # The decision was not carried out, so the job has none.
         return replace(job, decision=None)
-
-    def _check_cancelled(self, job: Job) -> None:
-        if job.cancel_requested or job.id in self._to_cancel:
-            raise Cancelled
-
-
-class TrainingFailed(Exception):
-    """The child process ended badly; the message is the job's error."""
-
-
-class _Live:
-    """Holds the newest state of the job that runs."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job

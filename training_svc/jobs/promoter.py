@@ -1,4 +1,4 @@
-"""Carries a decision out: sets the version's tags, then the aliases."""
+"""Carries a decision out: explains it in the version's tags, then moves the aliases."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -22,14 +22,19 @@ class Promoter(Protocol):
     """Carries decisions out. Every method is idempotent and raises Unavailable while MLflow or
     PostgreSQL is away."""
 
+    async def explain(self, job: Job) -> None:
+        """Tag the job's version with its decision, so that no version becomes Champion without an
+        explanation. Moves no alias."""
+
     async def carry_out(self, job: Job) -> None:
-        """Tag the job's version with its decision and set the aliases that the decision asks for.
+        """Move the aliases as the decision asks for.
 
         Raises Aborted when another version has become Champion since the comparison.
         """
 
     async def end_run(self, job: Job) -> None:
-        """Mark the MLflow run of a job that failed or was cancelled as ended."""
+        """Mark the MLflow run, and the version if there is one, of a job that failed or was
+        cancelled as ended without a decision."""
 
 
 class MlflowPromoter:
@@ -39,15 +44,24 @@ class MlflowPromoter:
         self._registry = registry
         self._promotions = promotions
 
+    async def explain(self, job: Job) -> None:
+        """See Promoter."""
+        assert job.decision is not None
+        for key, value in _tags(job.decision).items():
+            await self._registry.tag_version(job.model, job.version, key, value)
+
     async def carry_out(self, job: Job) -> None:
         """See Promoter."""
         decision = job.decision
         assert decision is not None
-        # The tags come first, so that no version becomes Champion without an explanation.
-        for key, value in _tags(decision).items():
-            await self._registry.tag_version(job.model, job.version, key, value)
         if decision["outcome"] == "PROMOTED":
-            await self._promotions.promote(job.model, job.version, decision["champion_version"])
+            await self._promotions.promote(
+                job.model,
+                job.version,
+                decision["champion_version"],
+                serve=job.serve,
+                run_id=job.run_id,
+            )
         elif decision["outcome"] == "INCONCLUSIVE" or job.promotion is Promotion.CHALLENGER_ONLY:
             await self._promotions.challenge(job.model, job.version)
 
@@ -56,6 +70,10 @@ class MlflowPromoter:
         if job.run_id:
             status = "FAILED" if job.error else "KILLED"
             await self._registry.end_run(job.run_id, status)
+        if job.version and job.decision is not None:
+            why = f"its training {job.state.lower()} before the decision was carried out"
+            await self._registry.tag_version(job.model, job.version, TAG_DECISION, job.state)
+            await self._registry.tag_version(job.model, job.version, TAG_REASON, why)
 
 
 def _tags(decision: Mapping[str, Any]) -> dict[str, str]:

@@ -9,9 +9,8 @@ from training_svc.jobs.job import Params
 MAX_BASE_MODEL_CHARACTERS = 512
 MAX_EPOCHS = 1000
 MAX_BATCH_SIZE = 1024  # rows a step
+MAX_TRAINED_ROWS = 10_000_000
 MIN_LENGTH, MAX_LENGTH = 8, 8192  # tokens
-DEFAULT_LISTED = 100
-MAX_LISTED = 1000
 
 
 def check_params(params: Params) -> Params:
@@ -25,11 +24,9 @@ def check_params(params: Params) -> Params:
             "params.learning_rate",
             f"is {rate:g}; it must be above 0 and at most 1, or 0 for the service's choice",
         )
-    for name in ("seed", "max_examples"):
-        if getattr(params, name) < 0:
-            raise InvalidArgument(
-                f"params.{name}", f"is {getattr(params, name)}; it must be 0 or more"
-            )
+    _check_range("params.max_examples", params.max_examples, 1, MAX_TRAINED_ROWS)
+    if params.seed < 0:
+        raise InvalidArgument("params.seed", f"is {params.seed}; it must be 0 or more")
     _check_base_model(params.base_model)
     return params
 
@@ -42,12 +39,6 @@ def check_job_id(any_id: str) -> str:
         return check_request_id(any_id)
     except InvalidArgument as error:
         raise InvalidArgument("id", error.problem) from error
-
-
-def check_limit(limit: int) -> int:
-    """Return the most jobs to list, DEFAULT_LISTED for 0, or raise InvalidArgument."""
-    _check_range("limit", limit, 1, MAX_LISTED)
-    return limit or DEFAULT_LISTED
 
 
 def _check_base_model(base_model: str) -> None:

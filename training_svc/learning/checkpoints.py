@@ -10,7 +10,8 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -22,10 +23,10 @@ FINGERPRINT = "fingerprint.txt"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
-def fingerprint(*parts: object) -> str:
-    """Hash of one training's data and settings, so that no other's checkpoint is resumed."""
+def fingerprint(*settings: object, rows: Iterable[object]) -> str:
+    """Hash of one training's settings and data, so that no other's checkpoint is resumed."""
     digest = hashlib.sha256()
-    for part in parts:
+    for part in chain(settings, rows):
         digest.update(repr(part).encode())
         digest.update(b"\0")
     return digest.hexdigest()

@@ -2,14 +2,17 @@
 
 import math
 import time
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from training_svc.learning.devices import choose_device, torch_threads
 from training_svc.learning.model_loading import labels_of, load_trained, position_limit
+from training_svc.learning.tokenized_rows import INPUT_IDS, in_chunks
 
 BATCH_SIZE = 32  # rows; they are sorted by length, so that little padding is computed
 
@@ -31,6 +34,54 @@ class Evaluation:
     device: str
 
 
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says; item i of `predictions` and `probabilities` belongs to text i."""
+
+    label_names: tuple[str, ...]  # the columns of `probabilities`
+    predictions: list[str]
+    probabilities: list[list[float]]  # rows x labels, each row sums to one
+    seconds: float  # tokenising and computing, without loading the model
+    device: str
+
+    def joined(self, more: "Predictions") -> "Predictions":
+        """These, and those of the same model for more texts."""
+        return Predictions(
+            self.label_names,
+            self.predictions + more.predictions,
+            self.probabilities + more.probabilities,
+            self.seconds + more.seconds,
+            self.device,
+        )
+
+
+def predict(
+    model_dir: Path, texts: Sequence[str], *, batch_size: int = BATCH_SIZE, bf16: bool = False
+) -> Predictions:
+    """Predict the label of every text, in fp32 or, as most replicas compute, in bf16."""
+    device = choose_device()
+    model, tokenizer = load_trained(model_dir)
+    module: torch.nn.Module = model
+    names = tuple(labels_of(model.config))
+    started = time.perf_counter()
+    with torch_threads(device.threads), torch.autocast(device.kind, torch.bfloat16, enabled=bf16):
+        probabilities = _probabilities(
+            module.to(device.kind).eval(),
+            _token_ids(
+                tokenizer, texts, min(tokenizer.model_max_length, position_limit(model.config))
+            ),
+            pad_id=tokenizer.pad_token_id or 0,
+            batch_size=batch_size,
+        )
+    return Predictions(
+        label_names=names,
+        predictions=[names[max(range(len(row)), key=row.__getitem__)] for row in probabilities],
+        probabilities=probabilities,
+        seconds=time.perf_counter() - started,
+        device=device.describe("bf16" if bf16 else "fp32"),
+    )
+
+
 def evaluate(
     model_dir: Path, texts: Sequence[str], labels: Sequence[str], *, batch_size: int = BATCH_SIZE
 ) -> Evaluation:
@@ -42,33 +93,17 @@ def evaluate(
     """
     if not texts or len(texts) != len(labels):
         raise ValueError(f"need one label per text, got {len(texts)} texts, {len(labels)} labels")
-    device = choose_device()
-    model, tokenizer = load_trained(model_dir)
-    module: torch.nn.Module = model
-    names = tuple(labels_of(model.config))
-    started = time.perf_counter()
-    with torch_threads(device.threads):
-        probabilities = _probabilities(
-            module.to(device.kind).eval(),
-            tokenizer(
-                list(texts),
-                truncation=True,
-                max_length=min(tokenizer.model_max_length, position_limit(model.config)),
-                padding=False,
-            )["input_ids"],
-            pad_id=tokenizer.pad_token_id or 0,
-            batch_size=batch_size,
-        )
-    predictions = [names[max(range(len(row)), key=row.__getitem__)] for row in probabilities]
+    given = predict(model_dir, texts, batch_size=batch_size)
+    right = sum(p == t for p, t in zip(given.predictions, labels, strict=True))
     return Evaluation(
-        label_names=names,
-        predictions=predictions,
-        probabilities=probabilities,
-        accuracy=sum(p == t for p, t in zip(predictions, labels, strict=True)) / len(labels),
-        macro_f1=macro_f1(labels, predictions),
-        log_loss=log_loss(labels, probabilities, names),
-        seconds=time.perf_counter() - started,
-        device=device.describe("fp32"),
+        label_names=given.label_names,
+        predictions=given.predictions,
+        probabilities=given.probabilities,
+        accuracy=right / len(labels),
+        macro_f1=macro_f1(labels, given.predictions),
+        log_loss=log_loss(labels, given.probabilities, given.label_names),
+        seconds=given.seconds,
+        device=given.device,
     )
 
 
@@ -95,9 +130,20 @@ def log_loss(
     return total / len(labels)
 
 
+def _token_ids(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int
+) -> list["array[int]"]:
+    """The tokens of each text, in order."""
+    return [
+        array("i", row)
+        for chunk in in_chunks(texts)
+        for row in tokenizer(chunk, truncation=True, max_length=max_length)[INPUT_IDS]
+    ]
+
+
 @torch.inference_mode()
 def _probabilities(
-    model: torch.nn.Module, token_ids: Sequence[list[int]], *, pad_id: int, batch_size: int
+    model: torch.nn.Module, token_ids: Sequence["array[int]"], *, pad_id: int, batch_size: int
 ) -> list[list[float]]:
     """One softmax row per token list, in the order given."""
     device = next(model.parameters()).device
@@ -105,7 +151,7 @@ def _probabilities(
     result: list[list[float]] = [[] for _ in token_ids]
     for start in range(0, len(by_length), batch_size):
         rows = by_length[start : start + batch_size]
-        batch = [torch.tensor(token_ids[i]) for i in rows]
+        batch = [torch.tensor(token_ids[i], dtype=torch.long) for i in rows]
         pad = torch.nn.utils.rnn.pad_sequence
         input_ids = pad(batch, batch_first=True, padding_value=pad_id)
         mask = pad([torch.ones_like(ids) for ids in batch], batch_first=True)

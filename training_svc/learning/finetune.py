@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from transformers import (
     DataCollatorWithPadding,
@@ -27,6 +26,7 @@ from training_svc.learning.model_loading import (
     quiet,
 )
 from training_svc.learning.optimizer import layered_adamw
+from training_svc.learning.tokenized_rows import TokenizedRows
 from training_svc.learning.trainer import Progress, Reporter, TextTrainer, WordHider
 
 AUTOMATIC = 0  # for epochs and batch_size: choose from the number of rows
@@ -106,9 +106,8 @@ def fine_tune(
     epochs = params.epochs or automatic_epochs(len(texts), batch_size)
     total_steps = epochs * math.ceil(len(texts) / batch_size)
 
-    job = fingerprint(
-        list(texts), list(labels), list(label_names), asdict(params), str(start_from or "")
-    )
+    settings = (list(label_names), asdict(params), str(start_from or ""))
+    job = fingerprint(*settings, rows=zip(texts, labels, strict=True))
     store = CheckpointStore(checkpoint_dir, job)
     resume_from = store.prepare()
 
@@ -123,7 +122,8 @@ def fine_tune(
         # The tokenizer's own limit is the max_length of the earlier training.
         limit = position_limit(model.config)
     max_length = min(params.max_length, limit)
-    rows, truncated = _tokenize(tokenizer, texts, labels, label_names, max_length)
+    numbers = {name: number for number, name in enumerate(label_names)}
+    rows = TokenizedRows(tokenizer, texts, [numbers[label] for label in labels], max_length)
 
     reporter = Reporter(store, on_progress, rows=len(rows), checkpoint_every_s=checkpoint_every_s)
     with quiet(), torch_threads(device.threads):
@@ -152,7 +152,7 @@ def fine_tune(
         total_steps=total_steps,
         resumed_from_step=int(resume_from.name.rpartition("-")[2]) if resume_from else 0,
         max_length=max_length,
-        truncated_rows=truncated,
+        truncated_rows=rows.truncated,
         loss=reporter.loss,
         seconds=time.monotonic() - started,
     )
@@ -178,34 +178,6 @@ def automatic_batch_size(rows: int) -> int:
 def automatic_epochs(rows: int, batch_size: int) -> int:
     """EPOCHS, or for small data the epochs that LEAST_STEPS takes, at most MOST_EPOCHS."""
     return max(EPOCHS, min(MOST_EPOCHS, math.ceil(LEAST_STEPS / math.ceil(rows / batch_size))))
-
-
-def _tokenize(
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    labels: Sequence[str],
-    label_names: Sequence[str],
-    max_length: int,
-) -> tuple[list[dict[str, Any]], int]:
-    """The rows as the collator takes them, and the number of rows cut to `max_length`."""
-    encoded = tokenizer(
-        list(texts),
-        truncation=True,
-        max_length=max_length,
-        padding=False,
-        return_overflowing_tokens=False,
-    )
-    ids = {name: i for i, name in enumerate(label_names)}
-    rows = [
-        {name: encoded[name][i] for name in encoded} | {"labels": ids[label]}
-        for i, label in enumerate(labels)
-    ]
-    # Only rows of full length can have been cut, so only these texts are tokenised again.
-    full = [
-        text for text, row in zip(texts, rows, strict=True) if len(row["input_ids"]) == max_length
-    ]
-    whole = tokenizer(full, truncation=False, verbose=False)["input_ids"] if full else []
-    return rows, sum(len(tokens) > max_length for tokens in whole)
 
 
 def _arguments(

@@ -64,8 +64,15 @@ def load_earlier(
 
 def load_trained(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A model that fine_tune saved and its tokenizer, for inference in fp32."""
-    model = load_trained_model(folder)
-    return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return load_trained_model(folder), load_tokenizer(folder)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model that fine_tune saved."""
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True
+    )
+    return tokenizer
 
 
 def load_trained_model(folder: Path, attention: str | None = None) -> PreTrainedModel:

@@ -98,7 +98,7 @@ class TextTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
         return _LengthSampler(
-            [len(row["input_ids"]) for row in rows],
+            rows.lengths(),
             self.args.train_batch_size,
             lambda steps_an_epoch: f"{self.args.seed}/{self.state.global_step // steps_an_epoch}",
         )

@@ -115,10 +115,12 @@ class AsyncMeshClient:
         *,
         params: train_pb2.TrainParams | None = None,
         promotion: train_pb2.Promotion | None = None,
+        serve: bool = False,
         request_id: str = "",
     ) -> train_pb2.TrainingJob:
-        """Submit a training job; returns at once."""
-        return await call(self._train.Train, calls.train(model, request_id, params, promotion))
+        """Submit a training job; returns at once. `serve`: you will Reload what it promotes."""
+        request = calls.train(model, request_id, params, promotion, serve)
+        return await call(self._train.Train, request)
 
     async def get_training(self, training_id: str) -> train_pb2.TrainingJob:
         """A job by its id or request id."""

@@ -98,6 +98,7 @@ def train(
     request_id: str,
     params: train_pb2.TrainParams | None,
     promotion: train_pb2.Promotion | None,
+    serve: bool,
 ) -> train_pb2.TrainRequest:
     """A request for a training job."""
     return train_pb2.TrainRequest(
@@ -105,6 +106,7 @@ def train(
         request_id=new_id(request_id),
         params=params,
         promotion=promotion or train_pb2.PROMOTION_AUTO,
+        serve=serve,
     )
 
 

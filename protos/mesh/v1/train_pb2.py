@@ -16,7 +16,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13mesh/v1/train.proto\x12\x07mesh.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\x01\n\x0cTrainRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12$\n\x06params\x18\x03 \x01(\x0b\x32\x14.mesh.v1.TrainParams\x12%\n\tpromotion\x18\x04 \x01(\x0e\x32\x12.mesh.v1.Promotion\x12\r\n\x05serve\x18\x05 \x01(\x08\"\xa8\x01\n\x0bTrainParams\x12\x12\n\nbase_model\x18\x01 \x01(\t\x12\x0e\n\x06\x65pochs\x18\x02 \x01(\x05\x12\x12\n\nbatch_size\x18\x03 \x01(\x05\x12\x15\n\rlearning_rate\x18\x04 \x01(\x01\x12\x12\n\nmax_length\x18\x05 \x01(\x05\x12\x0c\n\x04seed\x18\x06 \x01(\x05\x12\x12\n\nwarm_start\x18\x07 \x01(\x08\x12\x14\n\x0cmax_examples\x18\x08 \x01(\x05\"\xf9\x04\n\x0bTrainingJob\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.mesh.v1.TrainingState\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x12\x0e\n\x06\x64\x65vice\x18\x06 \x01(\t\x12+\n\x08progress\x18\x07 \x01(\x0b\x32\x19.mesh.v1.TrainingProgress\x12\x0e\n\x06run_id\x18\x08 \x01(\t\x12\x0f\n\x07version\x18\t \x01(\t\x12\x32\n\x07metrics\x18\n \x03(\x0b\x32!.mesh.v1.TrainingJob.MetricsEntry\x12#\n\x08\x64\x65\x63ision\x18\x0b \x01(\x0b\x32\x11.mesh.v1.Decision\x12\r\n\x05\x65rror\x18\x0c \x01(\t\x12.\n\ncreated_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x06params\x18\x10 \x01(\x0b\x32\x14.mesh.v1.TrainParams\x12%\n\tpromotion\x18\x11 \x01(\x0e\x32\x12.mesh.v1.Promotion\x12#\n\x04rows\x18\x12 \x01(\x0b\x32\x15.mesh.v1.TrainingRows\x12\r\n\x05serve\x18\x13 \x01(\x08\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xdd\x01\n\x0cTrainingRows\x12\r\n\x05train\x18\x01 \x01(\x05\x12\x0c\n\x04test\x18\x02 \x01(\x05\x12\x0f\n\x07\x64ropped\x18\x03 \x01(\x05\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x45\n\x11\x64ropped_by_reason\x18\x05 \x03(\x0b\x32*.mesh.v1.TrainingRows.DroppedByReasonEntry\x12\x10\n\x08left_out\x18\x06 \x01(\x05\x1a\x36\n\x14\x44roppedByReasonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"\x84\x01\n\x10TrainingProgress\x12\x0c\n\x04step\x18\x01 \x01(\x05\x12\x13\n\x0btotal_steps\x18\x02 \x01(\x05\x12\r\n\x05\x65poch\x18\x03 \x01(\x01\x12\x0c\n\x04loss\x18\x04 \x01(\x01\x12\x1b\n\x13\x65xamples_per_second\x18\x05 \x01(\x01\x12\x13\n\x0b\x65ta_seconds\x18\x06 \x01(\x01\"\xd5\x01\n\x08\x44\x65\x63ision\x12)\n\x07outcome\x18\x01 \x01(\x0e\x32\x18.mesh.v1.DecisionOutcome\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x18\n\x10\x63hampion_version\x18\x03 \x01(\t\x12\x19\n\x11\x63hampion_accuracy\x18\x04 \x01(\x01\x12\x1b\n\x13\x63hallenger_accuracy\x18\x05 \x01(\x01\x12\x0f\n\x07p_value\x18\x06 \x01(\x01\x12\x14\n\x0c\x64isagreement\x18\x07 \x01(\x01\x12\x15\n\rheld_out_rows\x18\x08 \x01(\x05\" \n\x12GetTrainingRequest\x12\n\n\x02id\x18\x01 \x01(\t\"[\n\x14ListTrainingsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"Y\n\x15ListTrainingsResponse\x12\'\n\ttrainings\x18\x01 \x03(\x0b\x32\x14.mesh.v1.TrainingJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x14WatchTrainingRequest\x12\n\n\x02id\x18\x01 \x01(\t\"7\n\x15\x43\x61ncelTrainingRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t*Y\n\tPromotion\x12\x19\n\x15PROMOTION_UNSPECIFIED\x10\x00\x12\x12\n\x0ePROMOTION_AUTO\x10\x01\x12\x1d\n\x19PROMOTION_CHALLENGER_ONLY\x10\x02*\xdc\x01\n\rTrainingState\x12\x1e\n\x1aTRAINING_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15TRAINING_STATE_QUEUED\x10\x01\x12\x1a\n\x16TRAINING_STATE_RUNNING\x10\x02\x12\x1d\n\x19TRAINING_STATE_EVALUATING\x10\x03\x12\x1c\n\x18TRAINING_STATE_SUCCEEDED\x10\x04\x12\x19\n\x15TRAINING_STATE_FAILED\x10\x05\x12\x1c\n\x18TRAINING_STATE_CANCELLED\x10\x06*\x90\x01\n\x0f\x44\x65\x63isionOutcome\x12 \n\x1c\x44\x45\x43ISION_OUTCOME_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x44\x45\x43ISION_OUTCOME_PROMOTED\x10\x01\x12\x19\n\x15\x44\x45\x43ISION_OUTCOME_KEPT\x10\x02\x12!\n\x1d\x44\x45\x43ISION_OUTCOME_INCONCLUSIVE\x10\x03\x32\x95\x04\n\x0cTrainService\x12Y\n\x05Train\x12\x15.mesh.v1.TrainRequest\x1a\x14.mesh.v1.TrainingJob\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/models/{model}:train:\x01*\x12\\\n\x0bGetTraining\x12\x1b.mesh.v1.GetTrainingRequest\x1a\x14.mesh.v1.TrainingJob\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/trainings/{id}\x12t\n\rListTrainings\x12\x1d.mesh.v1.ListTrainingsRequest\x1a\x1e.mesh.v1.ListTrainingsResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/models/{model}/trainings\x12h\n\rWatchTraining\x12\x1d.mesh.v1.WatchTrainingRequest\x1a\x14.mesh.v1.TrainingJob\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/trainings/{id}:watch0\x01\x12l\n\x0e\x43\x61ncelTraining\x12\x1e.mesh.v1.CancelTrainingRequest\x1a\x14.mesh.v1.TrainingJob\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/trainings/{id}:cancel:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13mesh/v1/train.proto\x12\x07mesh.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\x01\n\x0cTrainRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12$\n\x06params\x18\x03 \x01(\x0b\x32\x14.mesh.v1.TrainParams\x12%\n\tpromotion\x18\x04 \x01(\x0e\x32\x12.mesh.v1.Promotion\x12\r\n\x05serve\x18\x05 \x01(\x08\"\xa8\x01\n\x0bTrainParams\x12\x12\n\nbase_model\x18\x01 \x01(\t\x12\x0e\n\x06\x65pochs\x18\x02 \x01(\x05\x12\x12\n\nbatch_size\x18\x03 \x01(\x05\x12\x15\n\rlearning_rate\x18\x04 \x01(\x01\x12\x12\n\nmax_length\x18\x05 \x01(\x05\x12\x0c\n\x04seed\x18\x06 \x01(\x05\x12\x12\n\nwarm_start\x18\x07 \x01(\x08\x12\x14\n\x0cmax_examples\x18\x08 \x01(\x05\"\x90\x05\n\x0bTrainingJob\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.mesh.v1.TrainingState\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x12\x0e\n\x06\x64\x65vice\x18\x06 \x01(\t\x12+\n\x08progress\x18\x07 \x01(\x0b\x32\x19.mesh.v1.TrainingProgress\x12\x0e\n\x06run_id\x18\x08 \x01(\t\x12\x0f\n\x07version\x18\t \x01(\t\x12\x32\n\x07metrics\x18\n \x03(\x0b\x32!.mesh.v1.TrainingJob.MetricsEntry\x12#\n\x08\x64\x65\x63ision\x18\x0b \x01(\x0b\x32\x11.mesh.v1.Decision\x12\r\n\x05\x65rror\x18\x0c \x01(\t\x12.\n\ncreated_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x06params\x18\x10 \x01(\x0b\x32\x14.mesh.v1.TrainParams\x12%\n\tpromotion\x18\x11 \x01(\x0e\x32\x12.mesh.v1.Promotion\x12#\n\x04rows\x18\x12 \x01(\x0b\x32\x15.mesh.v1.TrainingRows\x12\r\n\x05serve\x18\x13 \x01(\x08\x12\x15\n\rlasting_error\x18\x14 \x01(\x08\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xdd\x01\n\x0cTrainingRows\x12\r\n\x05train\x18\x01 \x01(\x05\x12\x0c\n\x04test\x18\x02 \x01(\x05\x12\x0f\n\x07\x64ropped\x18\x03 \x01(\x05\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x45\n\x11\x64ropped_by_reason\x18\x05 \x03(\x0b\x32*.mesh.v1.TrainingRows.DroppedByReasonEntry\x12\x10\n\x08left_out\x18\x06 \x01(\x05\x1a\x36\n\x14\x44roppedByReasonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"\x84\x01\n\x10TrainingProgress\x12\x0c\n\x04step\x18\x01 \x01(\x05\x12\x13\n\x0btotal_steps\x18\x02 \x01(\x05\x12\r\n\x05\x65poch\x18\x03 \x01(\x01\x12\x0c\n\x04loss\x18\x04 \x01(\x01\x12\x1b\n\x13\x65xamples_per_second\x18\x05 \x01(\x01\x12\x13\n\x0b\x65ta_seconds\x18\x06 \x01(\x01\"\xd5\x01\n\x08\x44\x65\x63ision\x12)\n\x07outcome\x18\x01 \x01(\x0e\x32\x18.mesh.v1.DecisionOutcome\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x18\n\x10\x63hampion_version\x18\x03 \x01(\t\x12\x19\n\x11\x63hampion_accuracy\x18\x04 \x01(\x01\x12\x1b\n\x13\x63hallenger_accuracy\x18\x05 \x01(\x01\x12\x0f\n\x07p_value\x18\x06 \x01(\x01\x12\x14\n\x0c\x64isagreement\x18\x07 \x01(\x01\x12\x15\n\rheld_out_rows\x18\x08 \x01(\x05\" \n\x12GetTrainingRequest\x12\n\n\x02id\x18\x01 \x01(\t\"[\n\x14ListTrainingsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"Y\n\x15ListTrainingsResponse\x12\'\n\ttrainings\x18\x01 \x03(\x0b\x32\x14.mesh.v1.TrainingJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x14WatchTrainingRequest\x12\n\n\x02id\x18\x01 \x01(\t\"7\n\x15\x43\x61ncelTrainingRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t*Y\n\tPromotion\x12\x19\n\x15PROMOTION_UNSPECIFIED\x10\x00\x12\x12\n\x0ePROMOTION_AUTO\x10\x01\x12\x1d\n\x19PROMOTION_CHALLENGER_ONLY\x10\x02*\xdc\x01\n\rTrainingState\x12\x1e\n\x1aTRAINING_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15TRAINING_STATE_QUEUED\x10\x01\x12\x1a\n\x16TRAINING_STATE_RUNNING\x10\x02\x12\x1d\n\x19TRAINING_STATE_EVALUATING\x10\x03\x12\x1c\n\x18TRAINING_STATE_SUCCEEDED\x10\x04\x12\x19\n\x15TRAINING_STATE_FAILED\x10\x05\x12\x1c\n\x18TRAINING_STATE_CANCELLED\x10\x06*\x90\x01\n\x0f\x44\x65\x63isionOutcome\x12 \n\x1c\x44\x45\x43ISION_OUTCOME_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x44\x45\x43ISION_OUTCOME_PROMOTED\x10\x01\x12\x19\n\x15\x44\x45\x43ISION_OUTCOME_KEPT\x10\x02\x12!\n\x1d\x44\x45\x43ISION_OUTCOME_INCONCLUSIVE\x10\x03\x32\x95\x04\n\x0cTrainService\x12Y\n\x05Train\x12\x15.mesh.v1.TrainRequest\x1a\x14.mesh.v1.TrainingJob\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/models/{model}:train:\x01*\x12\\\n\x0bGetTraining\x12\x1b.mesh.v1.GetTrainingRequest\x1a\x14.mesh.v1.TrainingJob\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/trainings/{id}\x12t\n\rListTrainings\x12\x1d.mesh.v1.ListTrainingsRequest\x1a\x1e.mesh.v1.ListTrainingsResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/models/{model}/trainings\x12h\n\rWatchTraining\x12\x1d.mesh.v1.WatchTrainingRequest\x1a\x14.mesh.v1.TrainingJob\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/trainings/{id}:watch0\x01\x12l\n\x0e\x43\x61ncelTraining\x12\x1e.mesh.v1.CancelTrainingRequest\x1a\x14.mesh.v1.TrainingJob\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/trainings/{id}:cancel:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,38 +37,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRAINSERVICE'].methods_by_name['WatchTraining']._serialized_options = b'\202\323\344\223\002\032\022\030/v1/trainings/{id}:watch'
   _globals['_TRAINSERVICE'].methods_by_name['CancelTraining']._loaded_options = None
   _globals['_TRAINSERVICE'].methods_by_name['CancelTraining']._serialized_options = b'\202\323\344\223\002\036\"\031/v1/trainings/{id}:cancel:\001*'
-  _globals['_PROMOTION']._serialized_start=1932
-  _globals['_PROMOTION']._serialized_end=2021
-  _globals['_TRAININGSTATE']._serialized_start=2024
-  _globals['_TRAININGSTATE']._serialized_end=2244
-  _globals['_DECISIONOUTCOME']._serialized_start=2247
-  _globals['_DECISIONOUTCOME']._serialized_end=2391
+  _globals['_PROMOTION']._serialized_start=1955
+  _globals['_PROMOTION']._serialized_end=2044
+  _globals['_TRAININGSTATE']._serialized_start=2047
+  _globals['_TRAININGSTATE']._serialized_end=2267
+  _globals['_DECISIONOUTCOME']._serialized_start=2270
+  _globals['_DECISIONOUTCOME']._serialized_end=2414
   _globals['_TRAINREQUEST']._serialized_start=96
   _globals['_TRAINREQUEST']._serialized_end=237
   _globals['_TRAINPARAMS']._serialized_start=240
   _globals['_TRAINPARAMS']._serialized_end=408
   _globals['_TRAININGJOB']._serialized_start=411
-  _globals['_TRAININGJOB']._serialized_end=1044
-  _globals['_TRAININGJOB_METRICSENTRY']._serialized_start=998
-  _globals['_TRAININGJOB_METRICSENTRY']._serialized_end=1044
-  _globals['_TRAININGROWS']._serialized_start=1047
-  _globals['_TRAININGROWS']._serialized_end=1268
-  _globals['_TRAININGROWS_DROPPEDBYREASONENTRY']._serialized_start=1214
-  _globals['_TRAININGROWS_DROPPEDBYREASONENTRY']._serialized_end=1268
-  _globals['_TRAININGPROGRESS']._serialized_start=1271
-  _globals['_TRAININGPROGRESS']._serialized_end=1403
-  _globals['_DECISION']._serialized_start=1406
-  _globals['_DECISION']._serialized_end=1619
-  _globals['_GETTRAININGREQUEST']._serialized_start=1621
-  _globals['_GETTRAININGREQUEST']._serialized_end=1653
-  _globals['_LISTTRAININGSREQUEST']._serialized_start=1655
-  _globals['_LISTTRAININGSREQUEST']._serialized_end=1746
-  _globals['_LISTTRAININGSRESPONSE']._serialized_start=1748
-  _globals['_LISTTRAININGSRESPONSE']._serialized_end=1837
-  _globals['_WATCHTRAININGREQUEST']._serialized_start=1839
-  _globals['_WATCHTRAININGREQUEST']._serialized_end=1873
-  _globals['_CANCELTRAININGREQUEST']._serialized_start=1875
-  _globals['_CANCELTRAININGREQUEST']._serialized_end=1930
-  _globals['_TRAINSERVICE']._serialized_start=2394
-  _globals['_TRAINSERVICE']._serialized_end=2927
+  _globals['_TRAININGJOB']._serialized_end=1067
+  _globals['_TRAININGJOB_METRICSENTRY']._serialized_start=1021
+  _globals['_TRAININGJOB_METRICSENTRY']._serialized_end=1067
+  _globals['_TRAININGROWS']._serialized_start=1070
+  _globals['_TRAININGROWS']._serialized_end=1291
+  _globals['_TRAININGROWS_DROPPEDBYREASONENTRY']._serialized_start=1237
+  _globals['_TRAININGROWS_DROPPEDBYREASONENTRY']._serialized_end=1291
+  _globals['_TRAININGPROGRESS']._serialized_start=1294
+  _globals['_TRAININGPROGRESS']._serialized_end=1426
+  _globals['_DECISION']._serialized_start=1429
+  _globals['_DECISION']._serialized_end=1642
+  _globals['_GETTRAININGREQUEST']._serialized_start=1644
+  _globals['_GETTRAININGREQUEST']._serialized_end=1676
+  _globals['_LISTTRAININGSREQUEST']._serialized_start=1678
+  _globals['_LISTTRAININGSREQUEST']._serialized_end=1769
+  _globals['_LISTTRAININGSRESPONSE']._serialized_start=1771
+  _globals['_LISTTRAININGSRESPONSE']._serialized_end=1860
+  _globals['_WATCHTRAININGREQUEST']._serialized_start=1862
+  _globals['_WATCHTRAININGREQUEST']._serialized_end=1896
+  _globals['_CANCELTRAININGREQUEST']._serialized_start=1898
+  _globals['_CANCELTRAININGREQUEST']._serialized_end=1953
+  _globals['_TRAINSERVICE']._serialized_start=2417
+  _globals['_TRAINSERVICE']._serialized_end=2950
 # @@protoc_insertion_point(module_scope)

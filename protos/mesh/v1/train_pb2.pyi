@@ -80,7 +80,7 @@ class TrainParams(_message.Message):
     def __init__(self, base_model: _Optional[str] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., max_length: _Optional[int] = ..., seed: _Optional[int] = ..., warm_start: bool = ..., max_examples: _Optional[int] = ...) -> None: ...
 
 class TrainingJob(_message.Message):
-    __slots__ = ("id", "request_id", "model", "state", "attempt", "device", "progress", "run_id", "version", "metrics", "decision", "error", "created_at", "started_at", "ended_at", "params", "promotion", "rows", "serve")
+    __slots__ = ("id", "request_id", "model", "state", "attempt", "device", "progress", "run_id", "version", "metrics", "decision", "error", "created_at", "started_at", "ended_at", "params", "promotion", "rows", "serve", "lasting_error")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -107,6 +107,7 @@ class TrainingJob(_message.Message):
     PROMOTION_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     SERVE_FIELD_NUMBER: _ClassVar[int]
+    LASTING_ERROR_FIELD_NUMBER: _ClassVar[int]
     id: str
     request_id: str
     model: str
@@ -126,7 +127,8 @@ class TrainingJob(_message.Message):
     promotion: Promotion
     rows: TrainingRows
     serve: bool
-    def __init__(self, id: _Optional[str] = ..., request_id: _Optional[str] = ..., model: _Optional[str] = ..., state: _Optional[_Union[TrainingState, str]] = ..., attempt: _Optional[int] = ..., device: _Optional[str] = ..., progress: _Optional[_Union[TrainingProgress, _Mapping]] = ..., run_id: _Optional[str] = ..., version: _Optional[str] = ..., metrics: _Optional[_Mapping[str, float]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., error: _Optional[str] = ..., created_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., params: _Optional[_Union[TrainParams, _Mapping]] = ..., promotion: _Optional[_Union[Promotion, str]] = ..., rows: _Optional[_Union[TrainingRows, _Mapping]] = ..., serve: bool = ...) -> None: ...
+    lasting_error: bool
+    def __init__(self, id: _Optional[str] = ..., request_id: _Optional[str] = ..., model: _Optional[str] = ..., state: _Optional[_Union[TrainingState, str]] = ..., attempt: _Optional[int] = ..., device: _Optional[str] = ..., progress: _Optional[_Union[TrainingProgress, _Mapping]] = ..., run_id: _Optional[str] = ..., version: _Optional[str] = ..., metrics: _Optional[_Mapping[str, float]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., error: _Optional[str] = ..., created_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., params: _Optional[_Union[TrainParams, _Mapping]] = ..., promotion: _Optional[_Union[Promotion, str]] = ..., rows: _Optional[_Union[TrainingRows, _Mapping]] = ..., serve: bool = ..., lasting_error: bool = ...) -> None: ...
 
 class TrainingRows(_message.Message):
     __slots__ = ("train", "test", "dropped", "digest", "dropped_by_reason", "left_out")

@@ -62,6 +62,7 @@ class QueuedTrainings:
             self._registry,
             lambda: None,
             lambda job_id: None,
+            max_examples=1000,
         )
 
     def register(self, server: aio.Server) -> None:

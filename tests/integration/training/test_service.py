@@ -84,7 +84,7 @@ async def test_better_challengers_become_champions(
     tmp_path: Path,
     service_log: Path,
 ) -> None:
-    import_rows(postgres_url, model, make_rows(160), new=True)
+    import_rows(postgres_url, model, [*make_rows(160), ("  ", "pos", "train")], new=True)
     async with running() as service:
         await service.train(model, f"retrain__{model}__1", params=NOTHING_LEARNED)
         first = await service.ended(f"retrain__{model}__1")
@@ -92,7 +92,9 @@ async def test_better_challengers_become_champions(
         assert first.state == SUCCEEDED
         assert first.decision.outcome == train_pb2.DECISION_OUTCOME_PROMOTED
         assert first.decision.reason.startswith("first version: ")
-        assert (first.rows.train, first.rows.test, first.rows.dropped) == (80, 80, 0)
+        assert (first.rows.train, first.rows.test, first.rows.dropped) == (80, 80, 1)
+        assert dict(first.rows.dropped_by_reason) == {"blank text": 1}
+        assert first.params.max_examples == 100_000
         assert await aliases(mlflow_url, model) == {"Champion": first.version}
 
         await service.train(model, f"retrain__{model}__2", params=WELL_LEARNED)
@@ -232,6 +234,7 @@ async def test_rows_that_cannot_be_trained_on_fail_at_once_with_what_to_do(
         job = await asyncio.wait_for(service.ended("r1"), 20)
     assert job.state == FAILED
     assert "at least two labels" in job.error
+    assert job.lasting_error
     assert job.rows.digest == ""
 
 

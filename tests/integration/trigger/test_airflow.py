@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mesh.client import AsyncMeshClient
-from mesh.v1 import data_pb2
+from mesh.v1 import data_pb2, train_pb2
 from tests.real_parts.airflow import BINARY, RunningAirflow, running_airflow
 from tests.real_parts.postgres import execute, with_database
 from tests.real_parts.trigger_service import examples, query, running_trigger, until
@@ -17,6 +17,7 @@ pytestmark = [
     pytest.mark.skipif(not BINARY.exists(), reason=f"{BINARY} is missing: run `make install`"),
     pytest.mark.timeout(300),
 ]
+SWITCH_S = 15.0  # from the end of a training to its Reload, on a busy machine
 RUN_S = 120.0  # for all runs together, on a busy machine
 GREEN = {"Training_Data_Update": "success", "Train_Model": "success", "Notify": "success"}
 ENDED = (data_pb2.BATCH_STATE_SUCCEEDED, data_pb2.BATCH_STATE_FAILED, data_pb2.BATCH_STATE_DEAD)
@@ -86,7 +87,7 @@ async def test_every_turn_of_the_loop_ends_as_its_training_does(
     webhook: ThreadedWebhook,
 ) -> None:
     by_hand = airflow.start_run({"model": "byhand"})
-    models = ["reviews", "kept", "broken", "rowless"]
+    models = ["reviews", "kept", "broken", "rowless", "onelabel"]
     batches = await ends(client, models)
     states = {model: data_pb2.BatchState.Name(batch.state) for model, batch in batches.items()}
     succeeded, failed = "BATCH_STATE_SUCCEEDED", "BATCH_STATE_FAILED"
@@ -95,6 +96,7 @@ async def test_every_turn_of_the_loop_ends_as_its_training_does(
         "kept": succeeded,
         "broken": failed,
         "rowless": failed,
+        "onelabel": failed,
     }
 
     tasks = {model: airflow.task_states(batch.id) for model, batch in batches.items()}
@@ -110,6 +112,7 @@ async def test_every_turn_of_the_loop_ends_as_its_training_does(
     assert {request.model for request in stub.reloads} == {"reviews", "byhand"}
     assert {request.request_id for request in stub.reloads} <= set(stub.jobs)
     assert stub.jobs["retrain__broken__1"].attempt == 3
+    assert stub.jobs["retrain__onelabel__1"].attempt == 1
 
     def notified(text: str) -> bool:
         return any(text in item for item in webhook.texts)
@@ -142,6 +145,56 @@ async def test_a_failed_batch_that_is_sent_again_is_the_same_run_and_the_jobs_ne
     await until(failed_again, RUN_S)
     assert mesh[0].jobs[failed.id].attempt > attempts
     assert airflow.run_state(failed.id) == "failed"
+
+
+async def test_a_run_by_hand_that_is_marked_as_failed_cancels_its_training(
+    airflow: RunningAirflow, mesh: tuple[StubMesh, str]
+) -> None:
+    run_id = airflow.start_run({"model": "endless"})
+    jobs = mesh[0].jobs
+
+    async def trains() -> bool:
+        return run_id in jobs and jobs[run_id].state == train_pb2.TRAINING_STATE_RUNNING
+
+    await until(trains, RUN_S)
+    airflow.fail_run(run_id)
+
+    async def cancelled() -> bool:
+        return jobs[run_id].state == train_pb2.TRAINING_STATE_CANCELLED
+
+    await until(cancelled, RUN_S)
+    assert airflow.run_state(run_id) == "failed"
+
+
+async def test_a_canary_is_followed_without_holding_a_slot(
+    airflow: RunningAirflow, mesh: tuple[StubMesh, str]
+) -> None:
+    mesh[0].running_looks = 1
+    run_id = airflow.start_run({"model": "keptcanary", "canary": "5,50"})
+    states: set[str | None] = set()
+
+    async def ended() -> bool:
+        states.add(airflow.task_states(run_id).get("Switch_Latest_Model"))
+        return airflow.run_state(run_id) in ("success", "failed")
+
+    await until(ended, RUN_S)
+    assert airflow.run_state(run_id) == "success"
+    assert "up_for_reschedule" in states
+
+
+async def test_a_finished_model_switches_at_once_while_seven_others_train_or_wait(
+    airflow: RunningAirflow, mesh: tuple[StubMesh, str]
+) -> None:
+    stub = mesh[0]
+    for number in range(8):
+        airflow.start_run({"model": f"queue{number}"})
+
+    async def all_switched() -> bool:
+        return sum(model.startswith("queue") for model in stub.reloaded_at) == 8
+
+    await until(all_switched, RUN_S)
+    waits = [stub.reloaded_at[model] - ended for model, ended in stub.trained_at.items()]
+    assert max(waits) < SWITCH_S, waits
 
 
 async def test_parameters_that_break_a_rule_are_refused(airflow: RunningAirflow) -> None:

@@ -1,6 +1,6 @@
 """What the DAG's tasks do, against a scripted mesh; no Airflow needed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import mesh_steps
@@ -12,6 +12,16 @@ from mesh.v1 import train_pb2
 from tests.twins.stub_mesh import StubMesh, running_stub_mesh
 
 PARAMS = train_pb2.TrainParams()
+
+
+class FakeTime:
+    """Stands in for the module `time` in mesh_steps."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self.monotonic = monotonic
+
+    def sleep(self, seconds: float) -> None:
+        """No time passes."""
 
 
 def no_sleep(seconds: float) -> None:
@@ -52,8 +62,51 @@ def test_a_cancelled_job_is_not_a_failed_one(mesh: tuple[StubMesh, MeshClient]) 
     stub, client = mesh
     client.train("reviews", request_id="run-of-reviews")
     stub.jobs["run-of-reviews"].state = train_pb2.TRAINING_STATE_CANCELLED
-    with pytest.raises(mesh_steps.TrainingCancelled):
+    with pytest.raises(mesh_steps.TrainingEnded, match="was cancelled"):
         train(client, "reviews")
+
+
+def test_an_error_that_another_attempt_would_repeat_is_told_apart(
+    mesh: tuple[StubMesh, MeshClient],
+) -> None:
+    with pytest.raises(mesh_steps.TrainingEnded, match="rows of at least two labels"):
+        train(mesh[1], "onelabel")
+
+
+def test_a_training_that_takes_too_long_is_cancelled_and_its_time_in_the_queue_does_not_count(
+    mesh: tuple[StubMesh, MeshClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub, client = mesh
+    clock = iter(range(0, 10_000_000, 3600))
+    monkeypatch.setattr(mesh_steps, "time", FakeTime(lambda: float(next(clock))))
+    with pytest.raises(mesh_steps.TrainingEnded, match="it trained for 6 h"):
+        train(client, "endless")
+    assert stub.jobs["run-of-endless"].state == train_pb2.TRAINING_STATE_CANCELLED
+    stub.queued_polls = 20
+    assert train(client, "reviews").state == train_pb2.TRAINING_STATE_SUCCEEDED
+
+
+def test_what_the_training_itself_promotes_is_to_be_served(
+    mesh: tuple[StubMesh, MeshClient],
+) -> None:
+    stub, client = mesh
+    for request_id, promotion in (
+        ("auto", train_pb2.PROMOTION_AUTO),
+        ("canary", train_pb2.PROMOTION_CHALLENGER_ONLY),
+    ):
+        mesh_steps.train(client, "reviews", request_id, PARAMS, sleep=no_sleep, promotion=promotion)
+    requests = [call for call in stub.calls if isinstance(call, train_pb2.TrainRequest)]
+    assert [request.serve for request in requests] == [True, False]
+
+
+def test_a_cancel_that_does_not_get_through_raises_nothing(
+    mesh: tuple[StubMesh, MeshClient],
+) -> None:
+    stub, client = mesh
+    client.train("endless", request_id="run-1")
+    mesh_steps.cancel(client, "run-1")
+    assert stub.jobs["run-1"].state == train_pb2.TRAINING_STATE_CANCELLED
+    mesh_steps.cancel(client, "nobody")
 
 
 def test_a_mesh_that_is_away_for_a_while_is_waited_for(
@@ -129,7 +182,10 @@ def test_a_canary_is_followed_to_its_end(
     mesh: tuple[StubMesh, MeshClient], model: str, state: str, reason: str
 ) -> None:
     stub, client = mesh
-    canary = mesh_steps.canary(client, model, "run-1", [5, 50], 30, sleep=no_sleep)
+    stub.running_looks = 1
+    assert mesh_steps.canary(client, model, "run-1", [5, 50], 30) is None
+    canary = mesh_steps.canary(client, model, "run-1", [5, 50], 30)
+    assert canary is not None
     assert (canary["canary"], canary["reason"]) == (state, reason)
     assert (canary["from_version"], canary["to_version"]) == ("1", "2")
     request = stub.calls[-1]

@@ -2,16 +2,18 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from service_kit.errors import Aborted, AlreadyExists, NotFound, Unavailable
+from service_kit.errors import Aborted, AlreadyExists, Exhausted, NotFound, Unavailable
 from training_svc.jobs.child_process import ChildEnd
-from training_svc.jobs.job import Job, Params, Promotion, State
+from training_svc.jobs.job import Job, State, Submission
+from training_svc.jobs.job_statements import MAX_QUEUED, WORKER_SILENT_S
+from training_svc.jobs.job_store import Position
 
 DECISION = {
     "outcome": "PROMOTED",
@@ -24,74 +26,109 @@ DECISION = {
 
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
-# Fields of a job that saving it does not change.
-DECIDED_BY_CALLERS = (
-    "request_id",
-    "model",
-    "params",
-    "promotion",
-    "created_at",
-    "cancel_requested",
-)
+# What a job's worker writes.
+NOTED = ("device", "progress", "run_id", "version", "metrics", "decision", "rows")
+STARTED = (State.RUNNING, State.EVALUATING)
 
 
 class MemoryJobs:
     """A JobStore without a database, which keeps the rules of tests/integration/training/
-    test_job_store.py. `saves` are the jobs of all calls of save; `away` makes every call fail."""
+    test_job_store*.py. `saves` are the jobs of all calls of note and end; `away` makes every call
+    fail. `workers` and `seen_at` say which worker has a job, and when it last said so."""
 
     def __init__(self, models: Collection[str] = ("reviews",)) -> None:
         """`models` are those that have a training table."""
         self.jobs: dict[str, Job] = {}
+        self.workers: dict[str, str] = {}
+        self.seen_at: dict[str, datetime] = {}
         self.saves: list[Job] = []
+        self.failed_batches: dict[str, datetime] = {}  # when each failed
         self.away = False
         self._models = models
         self._ids = count(1)
+        self._places: dict[str, int] = {}
+        self._place = count(1)
 
-    async def submit(
-        self, model: str, request_id: str, params: Params, promotion: Promotion
-    ) -> Job:
+    async def submit(self, asked: Submission) -> Job:
         self._check_not_away()
-        job = next((job for job in self.jobs.values() if job.request_id == request_id), None)
+        job = self._of_request(asked.request_id)
+        now = datetime.now(UTC)
         if job is None:
-            self._check_has_rows(model)
-            now = datetime.now(UTC)
-            job = Job(f"job-{next(self._ids)}", request_id, model, params=params, created_at=now)
-            job = replace(job, promotion=promotion, queued_at=now)
-        if job.model != model:
-            raise AlreadyExists(f"request_id: {request_id!r} belongs to a training of {job.model}")
+            self._check_has_rows(asked.model)
+            if sum(job.state is State.QUEUED for job in self.jobs.values()) >= MAX_QUEUED:
+                raise Exhausted(f"at most {MAX_QUEUED:,} trainings may wait")
+            job = Job(f"job-{next(self._ids)}", **vars(asked), created_at=now, queued_at=now)
+            self._enqueue(job)
+        if job.model != asked.model:
+            raise AlreadyExists(
+                f"request_id: {asked.request_id!r} belongs to a training of {job.model}"
+            )
+        if job.cancel_requested and not job.state.is_final:
+            raise Unavailable(f"the training {job.id} is being cancelled")
         if job.state in (State.FAILED, State.CANCELLED):
             job = job.requeued()
-        self.jobs[job.id] = job
+            self._enqueue(job)
         return job
 
     async def get(self, any_id: str) -> Job:
         self._check_not_away()
-        if any_id in self.jobs:
-            return self.jobs[any_id]
-        for job in self.jobs.values():
-            if job.request_id == any_id:
-                return job
-        raise NotFound(f"no training has the id or request id {any_id!r}")
+        job = self.jobs.get(any_id) or self._of_request(any_id)
+        if job is None:
+            raise NotFound(f"no training has the id or request id {any_id!r}")
+        return job
 
-    async def list(self, model: str, limit: int) -> Sequence[Job]:
+    async def list(self, model: str, limit: int, after: Position | None = None) -> Sequence[Job]:
         self._check_not_away()
         jobs = [job for job in self.jobs.values() if job.model == model]
-        if not jobs:
+        jobs.sort(key=lambda job: job.id)
+        jobs.sort(key=lambda job: job.created_at or LONG_AGO, reverse=True)
+        if after is not None:
+            jobs = [job for job in jobs if _is_behind(job, after)]
+        elif not jobs:
             self._check_has_rows(model)
-        return jobs[::-1][:limit]
+        return jobs[:limit]
 
     async def unfinished(self) -> Sequence[Job]:
         self._check_not_away()
-        jobs = [job for job in self.jobs.values() if not job.state.is_final]
-        return sorted(jobs, key=lambda job: (job.state is State.QUEUED, job.queued_at or LONG_AGO))
+        return self._in_order(job for job in self.jobs.values() if not job.state.is_final)
 
-    async def save(self, job: Job) -> None:
+    async def take(self, worker: str) -> Job | None:
+        now = datetime.now(UTC)
+        silent = timedelta(seconds=WORKER_SILENT_S)
+        for job in await self.unfinished():
+            owner = self.workers.get(job.id, "")
+            is_heard = abs(now - self.seen_at.get(job.id, LONG_AGO)) <= silent
+            if job.state is State.QUEUED or owner in ("", worker) or not is_heard:
+                self.workers[job.id] = worker
+                self.seen_at[job.id] = now
+                self.jobs[job.id] = job.started()
+                return self.jobs[job.id]
+        return None
+
+    async def note(self, job: Job, worker: str) -> Job | None:
         self._check_not_away()
         self.saves.append(job)
-        stored = self.jobs.get(job.id)
-        if stored is not None and stored.attempt <= job.attempt:
-            kept = {name: getattr(stored, name) for name in DECIDED_BY_CALLERS}
-            self.jobs[job.id] = replace(job, **kept)
+        return self._update(job, worker, state=job.state, **_noted(job))
+
+    async def commit(self, job: Job, worker: str) -> Job | None:
+        stored = await self.get(job.id)
+        if stored.cancel_requested:
+            return None
+        return self._update(job, worker, state=State.EVALUATING, committed=True, **_noted(job))
+
+    async def reopen(self, job: Job, worker: str) -> Job | None:
+        self._check_not_away()
+        return self._update(job, worker, committed=False)
+
+    async def end(self, job: Job, worker: str) -> Job:
+        stored = await self.get(job.id)
+        self.saves.append(job)
+        allowed = {State.SUCCEEDED: stored.committed, State.CANCELLED: not stored.committed}
+        if not allowed.get(job.state, True):
+            return stored
+        changes = {name: getattr(job, name) for name in ("state", "error", "lasting_error")}
+        ended_at = datetime.now(UTC)
+        return self._update(job, worker, **changes, ended_at=ended_at, **_noted(job)) or stored
 
     async def forget_old(self, days: int) -> None:
         self._check_not_away()
@@ -104,10 +141,44 @@ class MemoryJobs:
         job = await self.get(any_id)
         if job.state is State.QUEUED:
             job = job.ended(State.CANCELLED)
-        elif not job.state.is_final:
+        elif not job.state.is_final and not job.committed:
             job = replace(job, cancel_requested=True)
         self.jobs[job.id] = job
         return job
+
+    async def cancel_jobs_of_failed_batches(self) -> Sequence[Job]:
+        self._check_not_away()
+        changed = []
+        for job in tuple(self.jobs.values()):
+            failed_at = self.failed_batches.get(job.request_id)
+            is_over = job.state.is_final or job.committed or job.cancel_requested
+            if failed_at is not None and failed_at > (job.queued_at or LONG_AGO) and not is_over:
+                changed.append(await self.request_cancel(job.id))
+        return changed
+
+    def _of_request(self, request_id: str) -> Job | None:
+        return next((job for job in self.jobs.values() if job.request_id == request_id), None)
+
+    def _enqueue(self, job: Job) -> None:
+        self.jobs[job.id] = job
+        self.workers[job.id] = ""
+        self._places[job.id] = next(self._place)
+
+    def _in_order(self, jobs: Iterable[Job]) -> Sequence[Job]:
+        return sorted(
+            jobs, key=lambda job: (job.state is State.QUEUED, self._places.get(job.id, 0))
+        )
+
+    def _update(self, job: Job, worker: str, **changes: Any) -> Job | None:
+        stored = self.jobs.get(job.id)
+        is_mine = self.workers.get(job.id, "") == worker
+        if stored is None or not is_mine or stored.attempt != job.attempt:
+            return None
+        if stored.state not in STARTED:
+            return None
+        self.seen_at[job.id] = datetime.now(UTC)
+        self.jobs[job.id] = replace(stored, **changes)
+        return self.jobs[job.id]
 
     def _check_not_away(self) -> None:
         if self.away:
@@ -118,6 +189,15 @@ class MemoryJobs:
             raise NotFound(
                 f"no training rows of a model {model!r}; import rows first: mesh import {model}"
             )
+
+
+def _noted(job: Job) -> dict[str, Any]:
+    return {name: getattr(job, name) for name in NOTED}
+
+
+def _is_behind(job: Job, after: Position) -> bool:
+    created_at = job.created_at or LONG_AGO
+    return created_at < after.created_at or (created_at == after.created_at and job.id > after.id)
 
 
 class ScriptedChild:
@@ -178,12 +258,22 @@ class ScriptedLauncher:
 
 
 class FakePromoter:
-    """Keeps the jobs that it was called with; raises the given errors first, one a call."""
+    """Keeps the jobs that it was called with. `explain` and `carry_out` raise the errors given for
+    them first, one a call."""
 
-    def __init__(self, *errors: Aborted | Unavailable) -> None:
+    def __init__(
+        self, *errors: Aborted | Unavailable, when_explaining: Sequence[Unavailable] = ()
+    ) -> None:
         self.errors = list(errors)
+        self.when_explaining = list(when_explaining)
+        self.explained: list[Job] = []
         self.carried_out: list[Job] = []
         self.ended_runs: list[Job] = []
+
+    async def explain(self, job: Job) -> None:
+        if self.when_explaining:
+            raise self.when_explaining.pop(0)
+        self.explained.append(job)
 
     async def carry_out(self, job: Job) -> None:
         if self.errors:

@@ -19,7 +19,7 @@ from training_svc.jobs.job import Job, Params, Promotion, State
 from training_svc.jobs.job_changes import JobChanges
 from training_svc.servicer import TrainServicer, job_message
 
-JOB = Job("job-1", "r1", "reviews", state=State.RUNNING)
+JOB = Job("job-r1", "r1", "reviews", state=State.RUNNING)
 
 
 class Fake:
@@ -32,7 +32,7 @@ class Fake:
         store = MemoryJobs()
         store.jobs = {JOB.id: JOB}
         self.actions = CallerActions(
-            store, self.changes, Registry("http://mlflow"), lambda: None, lambda job_id: None
+            store, self.changes, Registry("http://mlflow"), lambda: None, lambda job_id: None, 1000
         )
 
     def register(self, server: aio.Server) -> None:
@@ -117,3 +117,38 @@ def test_job_without_a_decision_has_none() -> None:
     assert not message.HasField("decision")
     assert not message.HasField("progress")
     assert not message.HasField("rows")
+
+
+async def test_list_goes_on_where_the_page_before_ended() -> None:
+    fake = Fake()
+    async with GrpcServer(fake, SETTINGS) as server, connected(server) as stub:
+        for number in range(5):
+            await stub.Train(train_pb2.TrainRequest(model="reviews", request_id=f"more{number}"))
+        asked = train_pb2.ListTrainingsRequest(model="reviews", page_size=4, limit=1)
+        first = await stub.ListTrainings(asked)
+        asked.page_token = first.next_page_token
+        second = await stub.ListTrainings(asked)
+    assert [job.request_id for job in first.trainings] == [f"more{n}" for n in (4, 3, 2, 1)]
+    assert [job.request_id for job in second.trainings] == ["more0", "r1"]
+    assert second.next_page_token == ""
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("page_token", "forged"), ("page_size", 1001), ("limit", -1)],
+)
+async def test_page_that_cannot_be_is_refused(field: str, value: object) -> None:
+    async with GrpcServer(Fake(), SETTINGS) as server, connected(server) as stub:
+        request = train_pb2.ListTrainingsRequest(model="reviews")
+        setattr(request, field, value)
+        with pytest.raises(aio.AioRpcError) as caught:
+            await stub.ListTrainings(request)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert field in (caught.value.details() or "")
+
+
+async def test_service_says_how_many_rows_it_takes_by_itself_and_keeps_the_wish_to_serve() -> None:
+    async with GrpcServer(Fake(), SETTINGS) as server, connected(server) as stub:
+        request = train_pb2.TrainRequest(model="reviews", request_id="r2", serve=True)
+        job = await stub.Train(request)
+    assert (job.params.max_examples, job.serve) == (1000, True)

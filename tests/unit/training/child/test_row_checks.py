@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from service_kit.errors import Unavailable
-from training_svc.child.frozen_rows import Row, freeze, thaw
-from training_svc.child.row_checks import CheckedRows, UnusableRows, check
+from training_svc.child.frozen_rows import FrozenRows, Row, freeze
+from training_svc.child.row_checks import CheckedRows, Kept, UnusableRows, check
 
-SOUND = [
+Given = tuple[str | None, str | None, str]
+
+SOUND: list[Given] = [
     ("good", "pos", "train"),
     ("bad", "neg", "train"),
     ("fine", "pos", "test"),
@@ -17,15 +19,15 @@ SOUND = [
 ]
 
 
-def rows(*values: tuple[str, str, str]) -> list[Row]:
+def rows(*values: Given) -> list[Row]:
     return [Row(number, *value) for number, value in enumerate(values, start=1)]
 
 
-def texts(kept: tuple[Row, ...]) -> list[str]:
-    return [row.text for row in kept]
+def texts(kept: Kept) -> list[str]:
+    return list(kept.texts())
 
 
-def checked_rows(*values: tuple[str, str, str], max_examples: int = 0) -> CheckedRows:
+def checked_rows(*values: Given, max_examples: int = 0) -> CheckedRows:
     return check(rows(*values), "any digest", max_examples)
 
 
@@ -37,28 +39,42 @@ def test_sound_rows_are_all_kept_and_labels_are_sorted() -> None:
     assert checked.dropped == 0
 
 
-@pytest.mark.parametrize("blank", [("  \n", "pos", "train"), ("x", " ", "train"), ("", "", "test")])
-def test_blank_rows_are_dropped(blank: tuple[str, str, str]) -> None:
-    checked = checked_rows(*SOUND, blank)
+@pytest.mark.parametrize(
+    ("unsound", "reason"),
+    [
+        (("  \n", "pos", "train"), "blank text"),
+        (("x", " ", "train"), "blank label"),
+        (("", "", "test"), "blank text"),
+        ((None, "pos", "train"), "no text"),
+        (("x", None, "test"), "no label"),
+        ((None, None, "test"), "no text"),
+        (("x" * 32_769, "pos", "train"), "text longer than 32,768 characters"),
+        (("x", "l" * 129, "train"), "label longer than 128 characters"),
+        (("x", "pos", "validation"), "split is neither train nor test"),
+    ],
+)
+def test_rows_that_are_no_examples_are_dropped_with_the_reason(unsound: Given, reason: str) -> None:
+    checked = checked_rows(*SOUND, unsound)
     assert (len(checked.train), len(checked.test), checked.dropped) == (2, 2, 1)
+    assert checked.dropped_by_reason == {reason: 1}
 
 
 def test_training_row_that_is_also_held_out_is_dropped() -> None:
     checked = checked_rows(*SOUND, (" FINE ", "pos", "train"), ("fine", "neg", "train"))
     assert texts(checked.train) == ["good", "bad"]
-    assert checked.dropped == 2
+    assert checked.dropped_by_reason == {"training text that is also held out": 2}
 
 
 def test_conflicting_training_rows_are_all_dropped() -> None:
     checked = checked_rows(*SOUND, ("so so", "pos", "train"), ("So  so", "neg", "train"))
     assert texts(checked.train) == ["good", "bad"]
-    assert checked.dropped == 2
+    assert checked.dropped_by_reason == {"the same text under different labels": 2}
 
 
 def test_conflicting_held_out_rows_are_all_dropped() -> None:
     checked = checked_rows(*SOUND, ("hm", "pos", "test"), ("hm", "neg", "test"))
     assert texts(checked.test) == ["fine", "poor"]
-    assert checked.dropped == 2
+    assert checked.dropped_by_reason == {"the same held-out text under different labels": 2}
 
 
 def test_repeated_rows_that_agree_are_kept() -> None:
@@ -70,13 +86,18 @@ def test_repeated_rows_that_agree_are_kept() -> None:
 def test_held_out_row_with_a_label_that_nobody_trains_on_is_dropped() -> None:
     checked = checked_rows(*SOUND, ("meh", "mid", "test"))
     assert texts(checked.test) == ["fine", "poor"]
-    assert checked.dropped == 1
+    assert checked.dropped_by_reason == {"held-out label that no training row has": 1}
 
 
 def test_max_examples_keeps_the_newest_and_drops_nothing() -> None:
     checked = checked_rows(*SOUND, ("new", "pos", "train"), max_examples=2)
     assert texts(checked.train) == ["bad", "new"]
-    assert checked.dropped == 0
+    assert (checked.dropped, checked.left_out) == (0, 1)
+
+
+def test_refusal_says_why_rows_were_dropped() -> None:
+    with pytest.raises(UnusableRows, match=r"3 dropped: no label"):
+        checked_rows(*[("a text", None, "train")] * 3, ("held out", "pos", "test"))
 
 
 @pytest.mark.parametrize(
@@ -89,26 +110,31 @@ def test_max_examples_keeps_the_newest_and_drops_nothing() -> None:
         ([*SOUND[:2], ("good", "pos", "test")], "at least two labels"),
     ],
 )
-def test_unusable_rows_are_refused_with_what_to_do(
-    given: list[tuple[str, str, str]], problem: str
-) -> None:
+def test_unusable_rows_are_refused_with_what_to_do(given: list[Given], problem: str) -> None:
     with pytest.raises(UnusableRows, match=problem):
         checked_rows(*given)
 
 
 def test_frozen_rows_come_back_as_they_were(tmp_path: Path) -> None:
-    original = rows(*SOUND, ('quoted "text"\nin two lines, ünïcode', "pos", "train"))
+    odd: list[Given] = [('quoted "text"\nin two lines, ünïcode', "pos", "train"), (None, None, "")]
+    original = rows(*SOUND, *odd)
     freeze(iter(original), tmp_path / "rows.jsonl")
-    assert thaw(tmp_path / "rows.jsonl")[0] == original
+    thawed = FrozenRows(tmp_path / "rows.jsonl")
+    assert list(thawed) == original
+    assert thawed[-0:2] == original[:2]
+
+
+def test_no_rows_come_back_as_none(tmp_path: Path) -> None:
+    freeze([], tmp_path / "rows.jsonl")
+    assert list(FrozenRows(tmp_path / "rows.jsonl")) == []
 
 
 def test_file_of_an_earlier_version_is_read_with_the_digest_that_it_had(tmp_path: Path) -> None:
     line = '[1, "ünïcode \\"quoted\\"", "pos", "train"]\n'
     (tmp_path / "rows.jsonl").write_text(line)
-    assert thaw(tmp_path / "rows.jsonl") == (
-        [Row(1, 'ünïcode "quoted"', "pos", "train")],
-        "6d382094a726a158c566577fdd965e12576c055e4e0fb5671445ab25989bbb78",
-    )
+    thawed = FrozenRows(tmp_path / "rows.jsonl")
+    assert list(thawed) == [Row(1, 'ünïcode "quoted"', "pos", "train")]
+    assert thawed.digest == "6d382094a726a158c566577fdd965e12576c055e4e0fb5671445ab25989bbb78"
     freeze([Row(1, 'ünïcode "quoted"', "pos", "train")], tmp_path / "again.jsonl")
     assert (tmp_path / "again.jsonl").read_text() == line
 
@@ -123,13 +149,13 @@ def test_freezing_that_breaks_off_leaves_no_file_and_can_be_done_again(tmp_path:
         freeze(broken(), path)
     assert not path.exists()
     freeze(rows(*SOUND), path)
-    assert thaw(path)[0] == rows(*SOUND)
+    assert list(FrozenRows(path)) == rows(*SOUND)
 
 
 def test_digest_tells_any_change_of_the_rows(tmp_path: Path) -> None:
     def digest(frozen: list[Row]) -> str:
         freeze(frozen, tmp_path / "rows.jsonl")
-        return thaw(tmp_path / "rows.jsonl")[1]
+        return FrozenRows(tmp_path / "rows.jsonl").digest
 
     original = digest(rows(*SOUND))
     assert len(original) == 64

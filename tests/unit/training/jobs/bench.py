@@ -11,7 +11,7 @@ from service_kit.model_registry.registry import Registry
 from tests.unit.training.fakes import FakePromoter, MemoryJobs, ScriptedLauncher
 from training_svc.jobs.caller_actions import CallerActions
 from training_svc.jobs.folders import JobFolders
-from training_svc.jobs.job import Job, Params, Promotion, State
+from training_svc.jobs.job import Job, State, Submission
 from training_svc.jobs.job_changes import JobChanges
 from training_svc.jobs.job_runner import JobRunner
 
@@ -44,12 +44,13 @@ class Bench:
             Registry("http://mlflow", everything),
             runner.wake,
             runner.cancel,
+            max_examples=1000,
         )
         self.folders = folders
         self.runner = runner
 
     async def submit(self, request_id: str = "r1") -> Job:
-        return await self.actions.submit("reviews", request_id, Params(), Promotion.AUTO)
+        return await self.actions.submit(Submission("reviews", request_id))
 
     async def ended(self, any_id: str = "r1") -> Job:
         async with asyncio.timeout(60):

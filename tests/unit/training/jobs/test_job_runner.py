@@ -7,7 +7,7 @@ import pytest
 from tests.real_parts.waiting import until
 from tests.unit.training.fakes import FakePromoter, ScriptedChild, endless, succeeding
 from tests.unit.training.jobs.bench import Bench, Running
-from training_svc.jobs import job_runner
+from training_svc.jobs import taken_job
 from training_svc.jobs.child_process import ChildEnd
 from training_svc.jobs.job import Job, State
 
@@ -50,7 +50,15 @@ async def test_reported_error_is_the_jobs_error(running: Running) -> None:
         job = await bench.ended()
     assert (job.state, job.error) == (State.FAILED, "needs two labels")
     assert bench.promoter.carried_out == []
-    assert bench.promoter.ended_runs == [job]
+    assert [run.error for run in bench.promoter.ended_runs] == [job.error]
+    assert not job.lasting_error
+
+
+async def test_error_that_another_attempt_would_repeat_is_marked(running: Running) -> None:
+    report = {"error": "needs two labels", "lasting_error": True}
+    async with running(ScriptedChild([report], ChildEnd(1))) as bench:
+        await bench.submit()
+        assert (await bench.ended()).lasting_error
 
 
 async def test_crash_tells_the_signal_and_the_last_words(running: Running) -> None:
@@ -153,7 +161,7 @@ async def test_end_is_written_once_the_database_is_back(running: Running) -> Non
 async def test_progress_between_two_intervals_is_not_written(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_runner, "SAVE_INTERVAL_S", 3600.0)
+    monkeypatch.setattr(taken_job, "SAVE_INTERVAL_S", 3600.0)
     steps = [{"progress": {"step": step, "total_steps": 500}} for step in range(500)]
     async with running(ScriptedChild(steps, ChildEnd(1))) as bench:
         await bench.submit()
@@ -168,7 +176,7 @@ async def test_progress_between_two_intervals_is_not_written(
 async def test_progress_is_written_when_the_interval_has_passed(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_runner, "SAVE_INTERVAL_S", 0.0)
+    monkeypatch.setattr(taken_job, "SAVE_INTERVAL_S", 0.0)
     steps = [{"progress": {"step": step, "total_steps": 3}} for step in range(3)]
     async with running(ScriptedChild(steps, ChildEnd(1))) as bench:
         await bench.submit()

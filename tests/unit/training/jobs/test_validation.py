@@ -6,7 +6,7 @@ import pytest
 
 from service_kit.errors import InvalidArgument
 from training_svc.jobs.job import Params
-from training_svc.jobs.request_validation import check_job_id, check_limit, check_params
+from training_svc.jobs.request_validation import check_job_id, check_params
 
 
 def test_zeros_leave_every_choice_to_the_service() -> None:
@@ -49,13 +49,3 @@ def test_malformed_id_is_refused(any_id: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         check_job_id(any_id)
     assert caught.value.field == "id"
-
-
-def test_limit_defaults_to_a_hundred() -> None:
-    assert check_limit(0) == 100
-
-
-@pytest.mark.parametrize("limit", [-1, 1001])
-def test_limit_out_of_range_is_refused(limit: int) -> None:
-    with pytest.raises(InvalidArgument):
-        check_limit(limit)

@@ -24,7 +24,7 @@ class Watched:
         self.changes = JobChanges()
         registry = Registry("http://mlflow")
         self.actions = CallerActions(
-            self.store, self.changes, registry, lambda: None, lambda job_id: None
+            self.store, self.changes, registry, lambda: None, lambda job_id: None, 1000
         )
 
     def at_step(self, step: int) -> Job:

@@ -1,0 +1,1 @@
+"""What trainings cost: on a large table, and beside one another."""
