@@ -30,6 +30,7 @@ from inference_svc.serving.unserved_models import UnservedModels
 from inference_svc.serving.upcoming_versions import UpcomingVersions
 from inference_svc.settings import InferenceSettings
 from inference_svc.versions.cache import ModelCache, ModelSource
+from inference_svc.versions.memory_room import MemoryRoom
 from inference_svc.versions.preparer import Preparer
 from inference_svc.versions.remembered_versions import RememberedVersions
 from inference_svc.versions.thread_priority import background_executor
@@ -75,7 +76,7 @@ class InferenceService:
         self._background = background_executor("prepare")
         self._memory_release = MemoryRelease(engine, self._background)
         freed = self._memory_release.schedule
-        preparer = Preparer(cache, engine, open_source)
+        preparer = Preparer(cache, engine, open_source, MemoryRoom(settings.memory_limit_mib))
         self._upcoming = UpcomingVersions(preparer, self._background, freed)
         self._replica = Replica(
             Slots(freed),
@@ -132,6 +133,7 @@ class InferenceService:
         finally:
             executor.shutdown(wait=False)
         self._following = asyncio.create_task(self._restorer.follow())
+        self._memory_release.start()
         self._inference.ready = True
         if self._unary is not None:
             self._unary.serving = True

@@ -86,6 +86,7 @@ def _served_state(served: ServedVersion) -> pb.SlotState:
         role=_role(served.slot),
         version=served.version,
         state=reload_pb2.MODEL_STATE_SERVING,
+        memory_bytes=served.prepared.memory_bytes,
     )
     if served.first_answer_at is not None:
         state.first_answer_at.FromDatetime(served.first_answer_at)

@@ -17,6 +17,15 @@ class EngineUnavailable(Exception):
     """The engine or device that the settings name is not there."""
 
 
+class MemoryNeed(NamedTuple):
+    """Estimate of the memory that a model takes, in bytes; pages of files do not count."""
+
+    held: int
+    """As long as the model is loaded."""
+    working: int
+    """Besides, while it is loaded and while it computes."""
+
+
 class PackedTexts(NamedTuple):
     """A batch with several texts in a row; see packing.py."""
 
@@ -94,5 +103,14 @@ class Engine(Protocol):
         engine needs the graph and there is none.
         """
 
+    def memory_needed(self, weights: Path, graph: Path | None) -> MemoryNeed:
+        """Estimate what `load` with the same arguments takes. Raises OSError."""
+
     def release_memory(self) -> None:
         """Give the memory of models that were let go back to the system."""
+
+    def release_idle(self) -> None:
+        """Give memory back that models need only while they compute, if they have not lately.
+
+        Any thread may call it.
+        """

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakSet
 
 from google.protobuf.message import Message
 
-from inference_svc.engines.base import Engine
+from inference_svc.engines.base import Engine, MemoryNeed
 from inference_svc.metrics import exported as metrics
 from inference_svc.model.loaded_model import LoadedModel
 from inference_svc.model.model_files import (
@@ -24,8 +25,9 @@ from inference_svc.model.model_files import (
 from inference_svc.model.text_tokenizer import Tokenizers
 from inference_svc.versions.cache import CachedVersion, ModelCache, ModelSource, VersionInfo
 from inference_svc.versions.golden_check import check_golden_set
+from inference_svc.versions.memory_room import MemoryRoom
 from inference_svc.versions.progress import Dropped, Progress
-from service_kit.errors import Aborted, MeshError, Unavailable
+from service_kit.errors import Aborted, FailedPrecondition, MeshError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -64,17 +66,25 @@ class PreparedVersion:
 
     info: VersionInfo
     model: LoadedModel
+    memory_bytes: int = 0
+    """Estimate of the memory that it holds beyond what versions share; 0: unknown."""
 
 
 class Preparer:
     """Prepares versions, one at a time."""
 
     def __init__(
-        self, cache: ModelCache, engine: Engine, open_source: Callable[[], ModelSource]
+        self,
+        cache: ModelCache,
+        engine: Engine,
+        open_source: Callable[[], ModelSource],
+        room: MemoryRoom | None = None,
     ) -> None:
         self._cache = cache
         self._engine = engine
         self._open_source = open_source
+        self._room = room or MemoryRoom()
+        self._in_memory: WeakSet[PreparedVersion] = WeakSet()
         self._tokenizers = Tokenizers()
         self._one_at_a_time = threading.Lock()
 
@@ -103,13 +113,38 @@ class Preparer:
             cached = progress.run(self._fetch(name, version, trust_cache))
         with _step(GOLDEN_SET, progress):
             spec = read_spec(cached.folder)
+        with _step(LOAD, progress):
+            need = self._admit(cached, spec)
         with _step(LOAD, progress), self._discarded_if_broken(cached):
             model = self._load(cached.folder, spec)
         with _step(WARM_UP, progress):
             _warm_up(model)
         with _step(GOLDEN_SET, progress):
             check_golden_set(model)
-        return PreparedVersion(cached.info, model)
+        prepared = PreparedVersion(cached.info, model, need.held)
+        self._in_memory.add(prepared)
+        return prepared
+
+    def _admit(self, cached: CachedVersion, spec: ModelSpec) -> MemoryNeed:
+        """Raise FailedPrecondition unless the version fits into memory; return what it needs.
+
+        The version that it replaces stays until the swap, so both are in memory. A model's first
+        version has to leave room for that; else no model here could be reloaded any more.
+        """
+        name, folder = cached.info.name, cached.folder
+        need = self._engine.memory_needed(*_files(folder, spec))
+        held = [(one.info.name, one.memory_bytes) for one in list(self._in_memory)]
+        spare = 0
+        if all(model != name for model, _ in held):
+            spare = max([need.held, *(size for _, size in held)])
+        what = f"version {cached.info.version} of {name}"
+        try:
+            self._room.admit(what, need, spare)
+        except FailedPrecondition:
+            # The heap may hold what an earlier version has left.
+            self._engine.release_memory()
+            self._room.admit(what, need, spare)
+        return need
 
     async def _fetch(self, name: str, version: str, trust_cache: bool) -> CachedVersion:
         source = self._open_source()
@@ -133,10 +168,13 @@ class Preparer:
             spec=spec,
             pad_id=read_pad_id(folder, spec),
             tokenizer=self._tokenizers.load(folder / TOKENIZER_FILE, spec.max_tokens),
-            classifier=self._engine.load(
-                folder / WEIGHTS_FOLDER, folder / spec.graph if spec.graph else None
-            ),
+            classifier=self._engine.load(*_files(folder, spec)),
         )
+
+
+def _files(folder: Path, spec: ModelSpec) -> tuple[Path, Path | None]:
+    """The folder of the weights, and the graph's file if there is one."""
+    return folder / WEIGHTS_FOLDER, folder / spec.graph if spec.graph else None
 
 
 @contextmanager

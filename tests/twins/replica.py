@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from inference_svc.batching.batcher import Batcher
 from inference_svc.batching.job import Lane
-from inference_svc.engines.base import FloatArray, IntArray
+from inference_svc.engines.base import FloatArray, IntArray, MemoryNeed
 from inference_svc.model.loaded_model import LoadedModel
 from inference_svc.model.model_files import GOLDEN_FILE, TOKENIZER_FILE, WEIGHTS_FOLDER, ModelSpec
 from inference_svc.model.text_tokenizer import TextTokenizer
@@ -204,7 +204,9 @@ class SteeredEngine:
     def __init__(self) -> None:
         self.loaded: list[SteeredClassifier] = []
         self.fail_with: Exception | None = None
+        self.memory = MemoryNeed(0, 0)
         self.released = 0
+        self.released_idle = 0
 
     def enter_thread(self, computes: bool) -> None:
         """Nothing to set."""
@@ -215,8 +217,14 @@ class SteeredEngine:
         self.loaded.append(SteeredClassifier())
         return self.loaded[-1]
 
+    def memory_needed(self, weights: Path, graph: Path | None = None) -> MemoryNeed:
+        return self.memory
+
     def release_memory(self) -> None:
         self.released += 1
+
+    def release_idle(self) -> None:
+        self.released_idle += 1
 
 
 def write_steered_version(folder: Path, golden: Sequence[object] = ()) -> Path:
