@@ -12,6 +12,7 @@ from inference_svc.engines.base import (
     IntArray,
     MemoryNeed,
     PackedTexts,
+    WeightsMissing,
 )
 from inference_svc.engines.cpu_features import describe_cpu, has_bf16, usable_cores
 from inference_svc.engines.mapped_weights import MappedWeights
@@ -112,6 +113,7 @@ class OpenVinoEngine:
     """Loads exported graphs."""
 
     batch_tokens = BATCH_TOKENS
+    reads_graphs = True
 
     def __init__(self, precision: str, threads: int) -> None:
         self._format = precision
@@ -146,6 +148,8 @@ class OpenVinoEngine:
             raise EngineUnavailable("this version has no OpenVINO graph")
         try:
             mapped = MappedWeights(graph.with_suffix(".bin"))
+        except FileNotFoundError as error:
+            raise WeightsMissing(f"{graph.with_suffix('.bin').name} is not there") from error
         except (OSError, ValueError) as error:
             raise RuntimeError(f"the graph's weights cannot be read: {error}") from error
         model = self._core.read_model(

@@ -42,6 +42,8 @@ class OpenVinoOrTorchEngine:
     torch is imported when the first version needs it.
     """
 
+    reads_graphs = True
+
     def __init__(self, openvino: Engine, make_torch: Callable[[], Engine]) -> None:
         self._openvino = openvino
         self._make_torch = make_torch

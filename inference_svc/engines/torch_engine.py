@@ -13,6 +13,7 @@ from inference_svc.engines.base import (
     FloatArray,
     IntArray,
     MemoryNeed,
+    WeightsMissing,
 )
 from inference_svc.engines.cpu_features import describe_cpu, has_bf16, usable_cores
 from inference_svc.engines.memory import trim_heap
@@ -51,6 +52,8 @@ class TorchClassifier:
 class TorchEngine:
     """Loads sequence classifiers with transformers."""
 
+    reads_graphs = False
+
     def __init__(self, device: str, precision: str, threads: int) -> None:
         self._device = _find_device(device)
         self._dtype = _choose_dtype(self._device, precision)
@@ -81,6 +84,8 @@ class TorchEngine:
 
     def load(self, weights: Path, graph: Path | None = None) -> TorchClassifier:
         """See Engine.load. Reads safetensors only, never pickle, and not the graph."""
+        if not any(weights.glob("*.safetensors")):
+            raise WeightsMissing(f"no safetensors are in {weights.name}")
         model = AutoModelForSequenceClassification.from_pretrained(
             weights, dtype=self._dtype, local_files_only=True, use_safetensors=True
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from service_kit.errors import Unavailable
+from service_kit.model_registry.artifacts import Choose
 from service_kit.model_registry.records import ModelVersion, RegisteredModel
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,9 @@ class ModelSource(Protocol):
     async def get_version(self, name: str, version: str) -> ModelVersion:
         """Return one version. Raises NotFound, Unavailable."""
 
-    async def download(self, name: str, version: str, target: Path) -> None:
+    async def download(
+        self, name: str, version: str, target: Path, choose: Choose | None = None
+    ) -> None:
         """Download a version's files into `target`. Raises Unavailable."""
 
     async def close(self) -> None:
@@ -60,6 +63,9 @@ class ModelCache:
     """Versions under `<root>/<model>/<version>/`. Used by one preparation at a time."""
 
     def __init__(self, root: Path, keep_versions: int) -> None:
+        self.choose: Choose | None = None
+        """Says which large files are downloaded; None: all."""
+
         self._root = root
         self._keep_versions = keep_versions
 
@@ -97,7 +103,7 @@ class ModelCache:
         folder = self._folder(info.name, info.version)
         folder.parent.mkdir(parents=True, exist_ok=True)
         incoming = folder.with_name(folder.name + _INCOMING)
-        await source.download(info.name, info.version, incoming)
+        await source.download(info.name, info.version, incoming, self.choose)
         (incoming / _INFO_FILE).write_text(json.dumps(asdict(info)))
         self.discard(info.name, info.version)
         incoming.rename(folder)

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from weakref import WeakSet
 
 from google.protobuf.message import Message
 
-from inference_svc.engines.base import Engine, MemoryNeed
+from inference_svc.engines.base import Engine, MemoryNeed, WeightsMissing
 from inference_svc.metrics import exported as metrics
 from inference_svc.model.loaded_model import LoadedModel
 from inference_svc.model.model_files import (
@@ -19,6 +20,7 @@ from inference_svc.model.model_files import (
     WEIGHTS_FOLDER,
     InvalidModel,
     ModelSpec,
+    needed_weights,
     read_pad_id,
     read_spec,
 )
@@ -81,6 +83,8 @@ class Preparer:
         room: MemoryRoom | None = None,
     ) -> None:
         self._cache = cache
+        self._choose = partial(needed_weights, reads_graphs=engine.reads_graphs)
+        cache.choose = self._choose
         self._engine = engine
         self._open_source = open_source
         self._room = room or MemoryRoom()
@@ -116,7 +120,11 @@ class Preparer:
         with _step(LOAD, progress):
             need = self._admit(cached, spec)
         with _step(LOAD, progress), self._discarded_if_broken(cached):
-            model = self._load(cached.folder, spec)
+            try:
+                model = self._load(cached.folder, spec)
+            except WeightsMissing:
+                cached = self._fetch_whole(cached, progress)
+                model = self._load(cached.folder, spec)
         with _step(WARM_UP, progress):
             _warm_up(model)
         with _step(GOLDEN_SET, progress):
@@ -152,6 +160,23 @@ class Preparer:
             return await self._cache.fetch(source, name, version, trust_cache)
         finally:
             await source.close()
+
+    def _fetch_whole(self, cached: CachedVersion, progress: Progress) -> CachedVersion:
+        """Download a version again with every file.
+
+        The files were chosen for another engine, or the graph cannot be loaded here.
+        """
+        name, version = cached.info.name, cached.info.version
+        log.info("downloaded anew with all files", extra={"model": name, "version": version})
+        self._cache.discard(name, version)
+        self._cache.choose = None
+        try:
+            with _step(DOWNLOAD, progress):
+                whole = progress.run(self._fetch(name, version, False))
+        finally:
+            self._cache.choose = self._choose
+        progress.enter(LOAD)
+        return whole
 
     @contextmanager
     def _discarded_if_broken(self, cached: CachedVersion) -> Iterator[None]:

@@ -19,6 +19,7 @@ from inference_svc.model.loaded_model import LoadedModel
 from inference_svc.model.model_files import GOLDEN_FILE, TOKENIZER_FILE, WEIGHTS_FOLDER, ModelSpec
 from inference_svc.model.text_tokenizer import TextTokenizer
 from service_kit.errors import NotFound, Unavailable
+from service_kit.model_registry.artifacts import Choose
 from service_kit.model_registry.records import TAG_BATCH_ID, ModelVersion, RegisteredModel
 
 LABELS = ("bad", "good")
@@ -153,10 +154,17 @@ class FakeRegistry:
         tags = {TAG_BATCH_ID: f"retrain__{name}__{version}"}
         return ModelVersion(name, version, f"run-{version}", str(folder), tags)
 
-    async def download(self, name: str, version: str, target: Path) -> None:
+    async def download(
+        self, name: str, version: str, target: Path, choose: Choose | None = None
+    ) -> None:
         self._check()
         self.downloads.append((name, version))
-        shutil.copytree(self.folders[(name, version)], target)
+        folder = self.folders[(name, version)]
+        files = [file for file in folder.rglob("*") if file.suffix in (".bin", ".safetensors")]
+        large = [str(file.relative_to(folder)) for file in files]
+        chosen = large if choose is None else choose(folder, large)
+        left_out = {Path(path).name for path in large if path not in chosen}
+        shutil.copytree(folder, target, ignore=lambda _, names: left_out & set(names))
 
     async def close(self) -> None:
         """Nothing to close."""
@@ -200,6 +208,7 @@ class SteeredEngine:
 
     device = "nothing"
     batch_tokens = 1024
+    reads_graphs = True
 
     def __init__(self) -> None:
         self.loaded: list[SteeredClassifier] = []

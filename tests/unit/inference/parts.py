@@ -16,6 +16,7 @@ from inference_svc.serving.upcoming_versions import UpcomingVersions
 from inference_svc.versions.cache import ModelCache
 from inference_svc.versions.preparer import Preparer
 from inference_svc.versions.remembered_versions import RememberedVersions
+from service_kit.model_registry.artifacts import Choose
 from service_kit.model_registry.records import SERVING
 from tests.twins.replica import (
     FakeRegistry,
@@ -37,7 +38,9 @@ class HeldRegistry(FakeRegistry):
         self.downloading = threading.Event()
         self.cancelled = threading.Event()
 
-    async def download(self, name: str, version: str, target: Path) -> None:
+    async def download(
+        self, name: str, version: str, target: Path, choose: Choose | None = None
+    ) -> None:
         self.downloading.set()
         try:
             while not self.go.is_set():
@@ -45,7 +48,7 @@ class HeldRegistry(FakeRegistry):
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
-        await super().download(name, version, target)
+        await super().download(name, version, target, choose)
 
 
 class Parts:
