@@ -8,7 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -90,13 +90,33 @@ def _metric(url: str, name: str) -> float:
 
 
 def _replica(folder: Path, name: str, model: Path, ports: tuple[int, int, int]) -> ServerProcess:
-    port, unary_port, metrics_port = ports
     shutil.rmtree(folder, ignore_errors=True)
-    version = folder / "models" / MODEL / VERSION
-    shutil.copytree(model, version)
-    info = VersionInfo(MODEL, VERSION, run_id="bench", batch_id="bench", source=str(model))
+    put_version(folder, MODEL, model)
+    return replica_process(folder, name, [MODEL], ports)
+
+
+def put_version(folder: Path, name: str, files: Path) -> Path:
+    """Copy a version's files into the cache of the replica whose state is in `folder`.
+
+    Returns the folder of the copy.
+    """
+    version = folder / "models" / name / VERSION
+    shutil.copytree(files, version)
+    info = VersionInfo(name, VERSION, run_id="bench", batch_id="bench", source=str(files))
     (version / "mesh-version.json").write_text(json.dumps(asdict(info)))
-    (folder / "serving.json").write_text(json.dumps({"serving": {MODEL: VERSION}}))
+    return version
+
+
+def replica_process(
+    folder: Path, name: str, models: Sequence[str], ports: tuple[int, int, int]
+) -> ServerProcess:
+    """A replica that serves these models, which are in its cache.
+
+    `ports` are those of gRPC, of unary calls over HTTP/1.1, and of its metrics.
+    """
+    port, unary_port, metrics_port = ports
+    serving = {"serving": dict.fromkeys(models, VERSION)}
+    (folder / "serving.json").write_text(json.dumps(serving))
     environment = {
         "INFERENCE_PORT": str(port),
         "INFERENCE_UNARY_PORT": str(unary_port),
