@@ -16,7 +16,7 @@ from inference_svc.engines.base import (
 )
 from inference_svc.engines.cpu_features import describe_cpu, has_bf16, usable_cores
 from inference_svc.engines.mapped_weights import MappedWeights
-from inference_svc.engines.memory import trim_heap
+from inference_svc.engines.memory import return_large_blocks, trim_heap
 from inference_svc.engines.working_memory import WorkingMemory
 from service_kit.telemetry import disable_openvino_telemetry
 
@@ -120,6 +120,7 @@ class OpenVinoEngine:
         if precision == "auto":
             self._format = "bf16" if has_bf16() else "fp32"
         self._threads = threads or usable_cores()
+        return_large_blocks()
         self._core = openvino.Core()
         self._memory = WorkingMemory()
 
