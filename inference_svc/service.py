@@ -35,6 +35,7 @@ from inference_svc.serving.withdrawals import Withdrawals
 from inference_svc.settings import InferenceSettings
 from inference_svc.versions.cache import ModelCache, ModelSource
 from inference_svc.versions.golden_check import check_still_works
+from inference_svc.versions.memory_room import MemoryRoom
 from inference_svc.versions.preparer import Preparer
 from inference_svc.versions.remembered_versions import RememberedVersions
 from inference_svc.versions.thread_priority import background_executor
@@ -83,7 +84,7 @@ class InferenceService:
         self._background = background_executor("prepare")
         self._memory_release = MemoryRelease(engine, self._background)
         freed = self._memory_release.schedule
-        preparer = Preparer(cache, engine, open_source)
+        preparer = Preparer(cache, engine, open_source, MemoryRoom(settings.memory_limit_mib))
         self._upcoming = UpcomingVersions(preparer, self._background, freed)
         self._replica = Replica(
             Slots(freed),
@@ -156,6 +157,7 @@ class InferenceService:
             raise
         if self._trouble.why:
             return
+        self._memory_release.start()
         self._inference.ready = True
         if self._unary is not None:
             self._unary.serving = True

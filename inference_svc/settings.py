@@ -63,6 +63,10 @@ class InferenceSettings(ServiceSettings):
     max_stream_requests: int = Field(default=64, ge=1)
     """Unanswered requests of one PredictStream at which it is read no further."""
 
+    memory_limit_mib: int = Field(default=0, ge=0)
+    """Most memory that the process may take, MiB, without pages of files; a version that does not
+    fit is refused. 0: what the container's limit and the machine's free memory allow."""
+
     keep_versions: int = Field(default=3, ge=1)
     """Downloaded versions to keep per model, besides those in use."""
 

@@ -8,7 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -92,13 +92,37 @@ def _metric(url: str, name: str) -> float:
 
 
 def _replica(folder: Path, name: str, model: Path, ports: tuple[int, int, int]) -> ServerProcess:
-    port, unary_port, metrics_port = ports
     shutil.rmtree(folder, ignore_errors=True)
-    info = VersionInfo(MODEL, VERSION, run_id="bench", batch_id="bench", source=str(model))
-    version = ModelCache(folder / "models", keep_versions=1).folder(MODEL, info.id)
-    shutil.copytree(model, version)
+    put_version(folder, MODEL, model)
+    return replica_process(folder, name, [MODEL], ports)
+
+
+def _info(name: str) -> VersionInfo:
+    return VersionInfo(name, VERSION, run_id="bench", batch_id="bench", source=f"bench/{name}")
+
+
+def put_version(folder: Path, name: str, files: Path) -> Path:
+    """Copy a version's files into the cache of the replica whose state is in `folder`.
+
+    Returns the folder of the copy.
+    """
+    info = _info(name)
+    version = ModelCache(folder / "models", keep_versions=1).folder(name, info.id)
+    shutil.copytree(files, version)
     (version / "mesh-version.json").write_text(json.dumps(asdict(info)))
-    RememberedVersions(folder / "serving.json").write({MODEL: info.id})
+    return version
+
+
+def replica_process(
+    folder: Path, name: str, models: Sequence[str], ports: tuple[int, int, int]
+) -> ServerProcess:
+    """A replica that serves these models, which are in its cache.
+
+    `ports` are those of gRPC, of unary calls over HTTP/1.1, and of its metrics.
+    """
+    port, unary_port, metrics_port = ports
+    serving = {name: _info(name).id for name in models}
+    RememberedVersions(folder / "serving.json").write(serving)
     environment = {
         "INFERENCE_PORT": str(port),
         "INFERENCE_UNARY_PORT": str(unary_port),

@@ -129,6 +129,12 @@ def _more_accurate(data: Any) -> float:
     return float(data["served"] - data["torch"])
 
 
+def _each_further_model(data: Any) -> float:
+    few, *_, many = sorted(map(int, data))
+    rss = [data[str(models)]["idle"]["rss"] for models in (few, many)]
+    return float((rss[1] - rss[0]) / (many - few))
+
+
 def _overload_tail(data: Any) -> float:
     at_capacity = _median(found["capacity_p99"] for found in data)
     return _median(found["accepted_p99"] for found in data) / at_capacity
@@ -151,5 +157,6 @@ ROWS = (
     Row("Mixed lengths, padding", "loads", _padding, "<=", 10.0, "{:.1f} %"),
     Row("Accuracy less torch fp32's", "accuracy", _more_accurate, ">=", -0.3, "{:+.2f} points"),
     Row("RSS after 200,000 requests", "soak", _growth, "<=", 3.0, "{:+.1f} %"),
+    Row("RSS of each further model", "memory", _each_further_model, "<=", 60.0, "{:.0f} MiB"),
     Row("3 x overload, p99 by capacity's", "overload", _overload_tail, "<=", 2.0, "{:.1f} x"),
 )

@@ -93,6 +93,7 @@ def _served_state(served: ServedVersion) -> pb.SlotState:
         run_id=served.prepared.info.run_id,
         withdrawn=bool(served.withdrawn),
         detail=served.withdrawn,
+        memory_bytes=served.prepared.memory_bytes,
     )
     if served.first_answer_at is not None:
         state.first_answer_at.FromDatetime(served.first_answer_at)

@@ -17,6 +17,19 @@ class EngineUnavailable(Exception):
     """The engine or device that the settings name is not there."""
 
 
+class WeightsMissing(Exception):
+    """A version's folder lacks the file of weights that this engine reads; others may be there."""
+
+
+class MemoryNeed(NamedTuple):
+    """Estimate of the memory that a model takes, in bytes; pages of files do not count."""
+
+    held: int
+    """As long as the model is loaded."""
+    working: int
+    """Besides, while it is loaded and while it computes."""
+
+
 class PackedTexts(NamedTuple):
     """A batch with several texts in a row; see packing.py."""
 
@@ -79,6 +92,10 @@ class Engine(Protocol):
     def batch_tokens(self) -> int:
         """Tokens, padding included, at which a batch suits this engine."""
 
+    @property
+    def reads_graphs(self) -> bool:
+        """Whether it loads a version by its OpenVINO graph, if there is one, not by the weights."""
+
     def enter_thread(self, computes: bool) -> None:
         """Prepare the calling thread.
 
@@ -91,7 +108,7 @@ class Engine(Protocol):
 
         `weights` is a folder with config.json and model.safetensors; `graph` is the OpenVINO
         graph's XML file, None when the version has none. Raises EngineUnavailable when this
-        engine needs the graph and there is none.
+        engine needs the graph and there is none, and WeightsMissing.
         """
 
     def check(self) -> None:
@@ -100,5 +117,14 @@ class Engine(Protocol):
         Any thread may call it.
         """
 
+    def memory_needed(self, weights: Path, graph: Path | None) -> MemoryNeed:
+        """Estimate what `load` with the same arguments takes. Raises OSError."""
+
     def release_memory(self) -> None:
         """Give the memory of models that were let go back to the system."""
+
+    def release_idle(self) -> None:
+        """Give memory back that models need only while they compute, if they have not lately.
+
+        Any thread may call it.
+        """

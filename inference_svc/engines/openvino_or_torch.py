@@ -11,6 +11,7 @@ from inference_svc.engines.base import (
     Engine,
     FloatArray,
     IntArray,
+    MemoryNeed,
     PackingClassifier,
 )
 
@@ -41,6 +42,8 @@ class OpenVinoOrTorchEngine:
     torch is imported when the first version needs it.
     """
 
+    reads_graphs = True
+
     def __init__(self, openvino: Engine, make_torch: Callable[[], Engine]) -> None:
         self._openvino = openvino
         self._make_torch = make_torch
@@ -59,6 +62,12 @@ class OpenVinoOrTorchEngine:
         self._thread.computes = computes
         self._thread.entered = None
 
+    def memory_needed(self, weights: Path, graph: Path | None) -> MemoryNeed:
+        """See Engine.memory_needed."""
+        if graph is not None:
+            return self._openvino.memory_needed(weights, graph)
+        return self._torch_engine().memory_needed(weights, None)
+
     def load(self, weights: Path, graph: Path | None) -> AnyClassifier:
         """See Engine.load."""
         if graph is not None:
@@ -68,13 +77,16 @@ class OpenVinoOrTorchEngine:
                 # Exported for a later OpenVINO, for example. torch is slower, but serves it.
                 why = str(error).strip().splitlines()[-1]
                 log.warning("the graph cannot be loaded; torch runs the model", extra={"why": why})
-        if self._torch is None:
-            self._torch = self._make_torch()
-        torch = self._torch
+        torch = self._torch_engine()
         self._enter(torch)
         classifier = torch.load(weights, None)
         assert not isinstance(classifier, PackingClassifier)
         return _EnteringClassifier(classifier, lambda: self._enter(torch))
+
+    def _torch_engine(self) -> Engine:
+        if self._torch is None:
+            self._torch = self._make_torch()
+        return self._torch
 
     def _enter(self, engine: Engine) -> None:
         if getattr(self._thread, "entered", None) is not engine:
@@ -88,3 +100,7 @@ class OpenVinoOrTorchEngine:
     def release_memory(self) -> None:
         """See Engine.release_memory."""
         (self._torch or self._openvino).release_memory()
+
+    def release_idle(self) -> None:
+        """See Engine.release_idle."""
+        self._openvino.release_idle()

@@ -7,7 +7,14 @@ import torch
 from transformers import AutoModelForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
-from inference_svc.engines.base import TOLERANCE, EngineUnavailable, FloatArray, IntArray
+from inference_svc.engines.base import (
+    TOLERANCE,
+    EngineUnavailable,
+    FloatArray,
+    IntArray,
+    MemoryNeed,
+    WeightsMissing,
+)
 from inference_svc.engines.cpu_features import describe_cpu, has_bf16, usable_cores
 from inference_svc.engines.memory import trim_heap
 
@@ -16,6 +23,9 @@ CPU_BATCH_TOKENS = 1024
 CUDA_BATCH_TOKENS = 16_384
 
 _CHECK_SIZE = 64
+# Memory besides the weights: the modules of a model, and what the largest batches take.
+_MODULE_BYTES = 16 << 20
+_WORKING_BYTES = 48 << 20
 
 _FORMAT = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
@@ -43,6 +53,8 @@ class TorchClassifier:
 class TorchEngine:
     """Loads sequence classifiers with transformers."""
 
+    reads_graphs = False
+
     def __init__(self, device: str, precision: str, threads: int) -> None:
         self._device = _find_device(device)
         self._dtype = _choose_dtype(self._device, precision)
@@ -63,8 +75,18 @@ class TorchEngine:
         """See Engine.enter_thread. OpenMP keeps a number of threads for each calling thread."""
         torch.set_num_threads(self._threads if computes else 1)
 
+    def memory_needed(self, weights: Path, graph: Path | None = None) -> MemoryNeed:
+        """See Engine.memory_needed. On CUDA the weights are on the device after loading."""
+        in_fp32 = sum(file.stat().st_size for file in weights.glob("*.safetensors"))
+        loaded = in_fp32 * self._dtype.itemsize // torch.float32.itemsize
+        if self._cuda:
+            return MemoryNeed(_MODULE_BYTES, loaded)
+        return MemoryNeed(loaded + _MODULE_BYTES, _WORKING_BYTES)
+
     def load(self, weights: Path, graph: Path | None = None) -> TorchClassifier:
         """See Engine.load. Reads safetensors only, never pickle, and not the graph."""
+        if not any(weights.glob("*.safetensors")):
+            raise WeightsMissing(f"no safetensors are in {weights.name}")
         model = AutoModelForSequenceClassification.from_pretrained(
             weights, dtype=self._dtype, local_files_only=True, use_safetensors=True
         )
@@ -83,6 +105,9 @@ class TorchEngine:
         if self._cuda:
             torch.cuda.empty_cache()
         trim_heap()
+
+    def release_idle(self) -> None:
+        """See Engine.release_idle. Nothing to do: torch frees what a batch took when it ends."""
 
 
 def _find_device(wanted: str) -> torch.device:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,21 @@ def read_spec(folder: Path) -> ModelSpec:
     if not spec.labels or spec.max_tokens < 1:
         raise InvalidModel(f"{GOLDEN_FILE} names no labels or no max_tokens")
     return spec
+
+
+def needed_weights(folder: Path, large: Collection[str], reads_graphs: bool) -> Collection[str]:
+    """Which of the large files an engine reads: those of the graph, or those for torch.
+
+    `folder` holds the version's small files, `large` are the paths of the others.
+    """
+    try:
+        graph = read_spec(folder).graph
+    except InvalidModel:
+        return large  # whoever loads the version says what is wrong
+    of_graph = [path for path in large if graph and path.startswith(graph.split("/")[0] + "/")]
+    if reads_graphs and of_graph:
+        return of_graph
+    return [path for path in large if path not in of_graph]
 
 
 def read_pad_id(folder: Path, spec: ModelSpec) -> int:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from inference_svc.versions.identity import VersionId, VersionInfo
 from service_kit.errors import Aborted
+from service_kit.model_registry.artifacts import Choose
 from service_kit.model_registry.records import ModelVersion, RegisteredModel
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,9 @@ class ModelSource(Protocol):
     async def get_version(self, name: str, version: str) -> ModelVersion:
         """Return one version. Raises NotFound, Unavailable."""
 
-    async def download(self, name: str, version: str, target: Path) -> None:
+    async def download(
+        self, name: str, version: str, target: Path, choose: Choose | None = None
+    ) -> None:
         """Download a version's files into `target`. Raises Unavailable."""
 
     async def close(self) -> None:
@@ -53,6 +56,9 @@ class ModelCache:
     """
 
     def __init__(self, root: Path, keep_versions: int) -> None:
+        self.choose: Choose | None = None
+        """Says which large files are downloaded; None: all."""
+
         self._root = root
         self._keep_versions = keep_versions
 
@@ -77,7 +83,7 @@ class ModelCache:
         folder = self.folder(name, wanted)
         folder.parent.mkdir(parents=True, exist_ok=True)
         incoming = folder.with_name(folder.name + _INCOMING)
-        await registry.download(name, wanted.number, incoming)
+        await registry.download(name, wanted.number, incoming, self.choose)
         # The registry finds the files by the number, which may belong to another version by now.
         await _registered(registry, name, wanted)
         (incoming / _INFO_FILE).write_text(json.dumps(asdict(info)))

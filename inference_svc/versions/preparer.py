@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from weakref import WeakSet
 
 from google.protobuf.message import Message
 
-from inference_svc.engines.base import Engine
+from inference_svc.engines.base import Engine, MemoryNeed, WeightsMissing
 from inference_svc.metrics import exported as metrics
 from inference_svc.model.loaded_model import LoadedModel
 from inference_svc.model.model_files import (
@@ -18,6 +20,7 @@ from inference_svc.model.model_files import (
     WEIGHTS_FOLDER,
     InvalidModel,
     ModelSpec,
+    needed_weights,
     read_pad_id,
     read_spec,
 )
@@ -25,8 +28,9 @@ from inference_svc.model.text_tokenizer import Tokenizers
 from inference_svc.versions.cache import CachedVersion, ModelCache, ModelSource
 from inference_svc.versions.golden_check import check_golden_set
 from inference_svc.versions.identity import VersionId, VersionInfo
+from inference_svc.versions.memory_room import MemoryRoom
 from inference_svc.versions.progress import Dropped, Progress
-from service_kit.errors import Aborted, MeshError, Unavailable
+from service_kit.errors import Aborted, FailedPrecondition, MeshError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -74,17 +78,27 @@ class PreparedVersion:
 
     info: VersionInfo
     model: LoadedModel
+    memory_bytes: int = 0
+    """Estimate of the memory that it holds beyond what versions share; 0: unknown."""
 
 
 class Preparer:
     """Prepares versions, one at a time."""
 
     def __init__(
-        self, cache: ModelCache, engine: Engine, open_source: Callable[[], ModelSource]
+        self,
+        cache: ModelCache,
+        engine: Engine,
+        open_source: Callable[[], ModelSource],
+        room: MemoryRoom | None = None,
     ) -> None:
         self._cache = cache
+        self._choose = partial(needed_weights, reads_graphs=engine.reads_graphs)
+        cache.choose = self._choose
         self._engine = engine
         self._open_source = open_source
+        self._room = room or MemoryRoom()
+        self._in_memory: WeakSet[PreparedVersion] = WeakSet()
         self._tokenizers = Tokenizers()
         self._unusable: set[tuple[str, VersionId]] = set()
         self._one_at_a_time = threading.Lock()
@@ -112,12 +126,40 @@ class Preparer:
             with _step(GOLDEN_SET, progress):
                 spec = read_spec(cached.folder)
             with _step(LOAD, progress):
-                model = self._load(cached.folder, spec)
+                need = self._admit(cached, spec)
+                try:
+                    model = self._load(cached.folder, spec)
+                except WeightsMissing:
+                    cached = self._fetch_whole(cached, progress)
+                    model = self._load(cached.folder, spec)
             with _step(WARM_UP, progress):
                 _warm_up(model)
             with _step(GOLDEN_SET, progress):
                 check_golden_set(model)
-        return PreparedVersion(cached.info, model)
+        prepared = PreparedVersion(cached.info, model, need.held)
+        self._in_memory.add(prepared)
+        return prepared
+
+    def _admit(self, cached: CachedVersion, spec: ModelSpec) -> MemoryNeed:
+        """Raise FailedPrecondition unless the version fits into memory; return what it needs.
+
+        The version that it replaces stays until the swap, so both are in memory. A model's first
+        version has to leave room for that; else no model here could be reloaded any more.
+        """
+        name, folder = cached.info.name, cached.folder
+        need = self._engine.memory_needed(*_files(folder, spec))
+        held = [(one.info.name, one.memory_bytes) for one in list(self._in_memory)]
+        spare = 0
+        if all(model != name for model, _ in held):
+            spare = max([need.held, *(size for _, size in held)])
+        what = f"version {cached.info.version} of {name}"
+        try:
+            self._room.admit(what, need, spare)
+        except FailedPrecondition:
+            # The heap may hold what an earlier version has left.
+            self._engine.release_memory()
+            self._room.admit(what, need, spare)
+        return need
 
     async def _fetch(self, name: str, version: VersionId) -> CachedVersion:
         source = self._open_source()
@@ -125,6 +167,24 @@ class Preparer:
             return await self._cache.fetch(source, name, version)
         finally:
             await source.close()
+
+    def _fetch_whole(self, cached: CachedVersion, progress: Progress) -> CachedVersion:
+        """Download a version again with every file.
+
+        The files were chosen for another engine, or the graph cannot be loaded here.
+        """
+        name, version = cached.info.name, cached.info.id
+        extra = {"model": name, "version": version.number}
+        log.info("downloaded anew with all files", extra=extra)
+        self._cache.discard(name, version)
+        self._cache.choose = None
+        try:
+            with _step(DOWNLOAD, progress):
+                whole = progress.run(self._fetch(name, version))
+        finally:
+            self._cache.choose = self._choose
+        progress.enter(LOAD)
+        return whole
 
     @contextmanager
     def _discarded_if_broken(self, cached: CachedVersion) -> Iterator[None]:
@@ -149,10 +209,13 @@ class Preparer:
             spec=spec,
             pad_id=read_pad_id(folder, spec),
             tokenizer=self._tokenizers.load(folder / TOKENIZER_FILE, spec.max_tokens),
-            classifier=self._engine.load(
-                folder / WEIGHTS_FOLDER, folder / spec.graph if spec.graph else None
-            ),
+            classifier=self._engine.load(*_files(folder, spec)),
         )
+
+
+def _files(folder: Path, spec: ModelSpec) -> tuple[Path, Path | None]:
+    """The folder of the weights, and the graph's file if there is one."""
+    return folder / WEIGHTS_FOLDER, folder / spec.graph if spec.graph else None
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from collections.abc import Callable, Collection
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -10,6 +11,12 @@ import httpx
 from service_kit.errors import MeshError, Unavailable
 from service_kit.model_registry.mlflow_api import MlflowApi
 
+# Gets the folder with a version's small files, and the paths of the large ones, which it lacks;
+# returns those that are to be downloaded as well.
+Choose = Callable[[Path, Collection[str]], Collection[str]]
+
+# Files of weights.
+_LARGE = (".bin", ".safetensors")
 _ARTIFACTS_API = "/api/2.0/mlflow-artifacts/artifacts"
 
 
@@ -19,13 +26,21 @@ class Artifacts:
     def __init__(self, api: MlflowApi) -> None:
         self._api = api
 
-    async def download(self, name: str, version: str, target: Path) -> None:
-        """Download the files of a version into `target`; it appears only once it is complete."""
+    async def download(
+        self, name: str, version: str, target: Path, choose: Choose | None = None
+    ) -> None:
+        """Download the files of a version into `target`; it appears only once it is complete.
+
+        `choose` says which large files are left out; without it, all are downloaded.
+        """
         base, path = await self._place(name, version)
         partial = target.with_name(target.name + ".partial")
         await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        await self._download_folder(base, path, partial)
+        large: list[str] = []
+        await self._download_folder(base, path, partial, "", None if choose is None else large)
+        for file in choose(partial, large) if choose is not None else ():
+            await self._download_file(f"{base}{_ARTIFACTS_API}/{path}/{file}", partial / file)
         await asyncio.to_thread(shutil.rmtree, target, ignore_errors=True)
         partial.rename(target)
 
@@ -69,17 +84,30 @@ class Artifacts:
         )
         return base, parts.path.strip("/")
 
-    async def _download_folder(self, base: str, path: str, target: Path) -> None:
-        answer = await self._api.send("GET", base + _ARTIFACTS_API, params={"path": path})
+    async def _download_folder(
+        self, base: str, root: str, target: Path, folder: str, large: list[str] | None
+    ) -> None:
+        """Download `folder` of a version; large files are put on the list instead, if there is one.
+
+        `root` is the place of the version on the server, `target` its folder here.
+        """
+        answer = await self._api.send(
+            "GET", base + _ARTIFACTS_API, params={"path": f"{root}/{folder}".rstrip("/")}
+        )
         for entry in answer.json().get("files", []):
             name = entry["path"]
             if "/" in name or name in ("", ".", ".."):
                 raise MeshError(f"the artifact server named a file {name!r}")
+            inside = f"{folder}/{name}".lstrip("/")
             if entry.get("is_dir"):
-                (target / name).mkdir()
-                await self._download_folder(base, f"{path}/{name}", target / name)
+                (target / inside).mkdir()
+                await self._download_folder(base, root, target, inside, large)
+            elif large is not None and name.endswith(_LARGE):
+                large.append(inside)
             else:
-                await self._download_file(f"{base}{_ARTIFACTS_API}/{path}/{name}", target / name)
+                await self._download_file(
+                    f"{base}{_ARTIFACTS_API}/{root}/{inside}", target / inside
+                )
 
     async def _download_file(self, url: str, target: Path) -> None:
         try:

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from service_kit.errors import NotFound
-from service_kit.model_registry.artifacts import Artifacts
+from service_kit.model_registry.artifacts import Artifacts, Choose
 from service_kit.model_registry.mlflow_api import MlflowApi, NameTaken
 from service_kit.model_registry.records import (
     ModelVersion,
@@ -144,9 +144,14 @@ class Registry:
         body = {"run_id": run_id, "status": status, "end_time": str(int(time.time() * 1000))}
         await self._api.call("POST", "runs/update", body)
 
-    async def download(self, name: str, version: str, target: Path) -> None:
-        """Download the files of a version into `target`; it appears only once it is complete."""
-        await self._artifacts.download(name, version, target)
+    async def download(
+        self, name: str, version: str, target: Path, choose: Choose | None = None
+    ) -> None:
+        """Download the files of a version into `target`; it appears only once it is complete.
+
+        `choose` says which large files are left out; without it, all are downloaded.
+        """
+        await self._artifacts.download(name, version, target, choose)
 
     async def read_file(self, name: str, version: str, file: str) -> bytes:
         """Return one small file of a version. Raises NotFound."""

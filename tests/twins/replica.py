@@ -14,11 +14,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from inference_svc.batching.batcher import Batcher
 from inference_svc.batching.job import Lane
-from inference_svc.engines.base import FloatArray, IntArray
+from inference_svc.engines.base import FloatArray, IntArray, MemoryNeed
 from inference_svc.model.loaded_model import LoadedModel
 from inference_svc.model.model_files import GOLDEN_FILE, TOKENIZER_FILE, WEIGHTS_FOLDER, ModelSpec
 from inference_svc.model.text_tokenizer import TextTokenizer
 from service_kit.errors import NotFound, Unavailable
+from service_kit.model_registry.artifacts import Choose
 from service_kit.model_registry.records import TAG_BATCH_ID, ModelVersion, RegisteredModel
 
 LABELS = ("bad", "good")
@@ -159,10 +160,17 @@ class FakeRegistry:
         tags = {TAG_BATCH_ID: f"retrain__{name}__{version}"}
         return ModelVersion(name, version, f"run-{version}", str(folder), tags)
 
-    async def download(self, name: str, version: str, target: Path) -> None:
+    async def download(
+        self, name: str, version: str, target: Path, choose: Choose | None = None
+    ) -> None:
         self._check()
         self.downloads.append((name, version))
-        shutil.copytree(self.folders[(name, version)], target)
+        folder = self.folders[(name, version)]
+        files = [file for file in folder.rglob("*") if file.suffix in (".bin", ".safetensors")]
+        large = [str(file.relative_to(folder)) for file in files]
+        chosen = large if choose is None else choose(folder, large)
+        left_out = {Path(path).name for path in large if path not in chosen}
+        shutil.copytree(folder, target, ignore=lambda _, names: left_out & set(names))
 
     async def close(self) -> None:
         """Nothing to close."""
@@ -213,12 +221,15 @@ class SteeredEngine:
 
     device = "nothing"
     batch_tokens = 1024
+    reads_graphs = True
 
     def __init__(self) -> None:
         self.loaded: list[SteeredClassifier] = []
         self.fail_with: Exception | None = None
         self.lost: Exception | None = None
+        self.memory = MemoryNeed(0, 0)
         self.released = 0
+        self.released_idle = 0
 
     def enter_thread(self, computes: bool) -> None:
         """Nothing to set."""
@@ -233,8 +244,14 @@ class SteeredEngine:
         if self.lost is not None:
             raise self.lost
 
+    def memory_needed(self, weights: Path, graph: Path | None = None) -> MemoryNeed:
+        return self.memory
+
     def release_memory(self) -> None:
         self.released += 1
+
+    def release_idle(self) -> None:
+        self.released_idle += 1
 
 
 def write_steered_version(folder: Path, golden: Sequence[object] = ()) -> Path:

@@ -49,7 +49,10 @@ class BreakableEngine:
         self.device = engine.device
         self.batch_tokens = engine.batch_tokens
         self.enter_thread = engine.enter_thread
+        self.reads_graphs = engine.reads_graphs
+        self.memory_needed = engine.memory_needed
         self.release_memory = engine.release_memory
+        self.release_idle = engine.release_idle
 
     def load(self, weights: Path, graph: Path | None) -> AnyClassifier:
         # <cache>/<model>/<version>/model

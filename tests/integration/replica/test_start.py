@@ -8,6 +8,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from mesh.v1 import reload_pb2
+from service_kit.model_registry.artifacts import Choose
 from service_kit.model_registry.records import SERVING
 from tests.integration.replica.rig import Replica, broken, failure
 from tests.twins.replica import FakeRegistry, until
@@ -65,10 +66,12 @@ class SlowRegistry(FakeRegistry):
         super().__init__()
         self.go = threading.Event()
 
-    async def download(self, name: str, version: str, target: Path) -> None:
+    async def download(
+        self, name: str, version: str, target: Path, choose: Choose | None = None
+    ) -> None:
         while name == "slow" and not self.go.is_set():
             await asyncio.sleep(0.01)
-        await super().download(name, version, target)
+        await super().download(name, version, target, choose)
 
 
 async def test_a_download_that_does_not_end_does_not_keep_the_replica_from_serving(

@@ -17,6 +17,7 @@ from inference_svc.versions.cache import ModelCache
 from inference_svc.versions.golden_check import check_still_works
 from inference_svc.versions.preparer import Preparer
 from inference_svc.versions.remembered_versions import RememberedVersions
+from service_kit.model_registry.artifacts import Choose
 from service_kit.model_registry.records import SERVING
 from tests.twins.replica import (
     FakeRegistry,
@@ -38,7 +39,9 @@ class HeldRegistry(FakeRegistry):
         self.downloading = threading.Event()
         self.cancelled = threading.Event()
 
-    async def download(self, name: str, version: str, target: Path) -> None:
+    async def download(
+        self, name: str, version: str, target: Path, choose: Choose | None = None
+    ) -> None:
         self.downloading.set()
         try:
             while not self.go.is_set():
@@ -46,7 +49,7 @@ class HeldRegistry(FakeRegistry):
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
-        await super().download(name, version, target)
+        await super().download(name, version, target, choose)
 
 
 class Parts:

@@ -11,6 +11,7 @@ from inference_svc.serving.slots import SlotKey
 from inference_svc.versions.preparer import PrepareFailed
 from mesh.v1 import replica_pb2
 from service_kit.errors import FailedPrecondition, NotFound
+from service_kit.model_registry.artifacts import Choose
 from service_kit.model_registry.records import SERVING
 from tests.twins.replica import FakeRegistry, write_steered_version
 from tests.unit.inference.parts import REVIEWS, TRIAL, HeldRegistry, Parts, filled
@@ -83,9 +84,11 @@ async def test_a_model_made_anew_during_its_download_is_not_taken_for_the_old_on
     tmp_path: Path, executor: Executor
 ) -> None:
     class ReplacedMeanwhile(HeldRegistry):
-        async def download(self, name: str, version: str, target: Path) -> None:
+        async def download(
+            self, name: str, version: str, target: Path, choose: Choose | None = None
+        ) -> None:
             made_anew(self, tmp_path)
-            await super().download(name, version, target)
+            await super().download(name, version, target, choose)
 
     registry = ReplacedMeanwhile()
     filled(registry, tmp_path)

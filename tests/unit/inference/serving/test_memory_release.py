@@ -40,3 +40,19 @@ async def test_nothing_is_released_after_closing(executor: Executor) -> None:
     await asyncio.sleep(0.01)  # both timers would be due
     await asyncio.wrap_future(executor.submit(lambda: None))
     assert engine.released == 0
+
+
+async def test_idle_models_are_looked_for_again_and_again_until_closing(executor: Executor) -> None:
+    engine = SteeredEngine()
+    release = MemoryRelease(engine, executor, idle_check_s=0.001)
+    release.start()
+
+    async def looked_twice() -> bool:
+        return engine.released_idle >= 2
+
+    await until(looked_twice)
+    release.close()
+    await asyncio.wrap_future(executor.submit(lambda: None))
+    looks = engine.released_idle
+    await asyncio.sleep(0.01)  # several looks would be due
+    assert engine.released_idle == looks

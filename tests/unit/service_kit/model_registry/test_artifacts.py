@@ -1,5 +1,6 @@
 """The server from which a version's files are downloaded follows from their URI."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import httpx
@@ -46,3 +47,59 @@ async def test_files_are_read_from_the_host_of_their_uri_or_from_the_tracking_se
 async def test_uris_of_no_artifact_server_are_refused(uri: str, tmp_path: Path) -> None:
     with pytest.raises(MeshError, match="cannot be read"):
         await listed(uri, tmp_path)
+
+
+FILES = {
+    "golden.json": b"{}",
+    "model/config.json": b"{}",
+    "model/model.safetensors": b"weights for torch",
+    "openvino/model.bin": b"weights of the graph",
+    "openvino/model.xml": b"<net/>",
+}
+
+
+def artifact_server(request: httpx.Request) -> httpx.Response:
+    """An artifact server that holds FILES below `1/m`."""
+    if request.url.path.endswith("get-download-uri"):
+        return httpx.Response(200, json={"artifact_uri": "mlflow-artifacts:/1/m"})
+    path = request.url.path.removeprefix(API).lstrip("/")
+    if path:
+        return httpx.Response(200, content=FILES[path.removeprefix("1/m/")])
+    folder = request.url.params["path"].removeprefix("1/m").lstrip("/")
+    inside = {file.removeprefix(f"{folder}/" if folder else "") for file in FILES}
+    inside = {name for name in inside if not folder or f"{folder}/{name}" in FILES}
+    files = [
+        {"path": name, "is_dir": f"{folder}/{name}".lstrip("/") not in FILES}
+        for name in sorted({name.split("/")[0] for name in inside})
+    ]
+    return httpx.Response(200, json={"files": files})
+
+
+def downloaded(folder: Path) -> dict[str, bytes]:
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+async def test_all_files_are_downloaded_without_a_choice(tmp_path: Path) -> None:
+    registry = Registry("http://mlflow:5000", httpx.MockTransport(artifact_server))
+    await registry.download("reviews", "1", tmp_path / "1")
+    assert downloaded(tmp_path / "1") == FILES
+    await registry.close()
+
+
+async def test_a_choice_sees_the_small_files_and_leaves_large_ones_out(tmp_path: Path) -> None:
+    seen: dict[str, bytes] = {}
+    offered: list[str] = []
+
+    def choose(folder: Path, large: Collection[str]) -> Collection[str]:
+        seen.update(downloaded(folder))
+        offered.extend(large)
+        return ["openvino/model.bin"]
+
+    registry = Registry("http://mlflow:5000", httpx.MockTransport(artifact_server))
+    await registry.download("reviews", "1", tmp_path / "1", choose)
+    await registry.close()
+    large = {"model/model.safetensors", "openvino/model.bin"}
+    assert set(offered) == large
+    assert seen == {name: content for name, content in FILES.items() if name not in large}
+    assert downloaded(tmp_path / "1") == {**seen, "openvino/model.bin": b"weights of the graph"}

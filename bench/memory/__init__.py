@@ -1,0 +1,1 @@
+"""Memory of a replica by the number of its models."""
