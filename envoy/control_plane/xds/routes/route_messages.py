@@ -17,7 +17,6 @@ from envoy_data_plane.envoy.config.core.v3 import (
 )
 from envoy_data_plane.envoy.config.route.v3 import (
     DirectResponseAction,
-    FilterConfig,
     HeaderMatcher,
     HedgePolicy,
     RetryPolicy,
@@ -25,18 +24,14 @@ from envoy_data_plane.envoy.config.route.v3 import (
     RetryPolicyRetryHostPredicate,
     Route,
     RouteAction,
-    RouteActionClusterNotFoundResponseCode,
     RouteActionHashPolicy,
     RouteActionHashPolicyHeader,
     RouteActionMaxStreamDuration,
     RouteActionRequestMirrorPolicy,
     RouteMatch,
-    VirtualHost,
     WeightedCluster,
     WeightedClusterClusterWeight,
 )
-from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer, BufferPerRoute
-from envoy_data_plane.envoy.extensions.filters.http.cors.v3 import CorsPolicy
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
 from envoy_data_plane.envoy.type.matcher.v3 import (
     ListMatcher,
@@ -51,8 +46,8 @@ from envoy_data_plane.google.protobuf import Any
 
 from control_plane.topology import AnsweredBy, MeshTopology, ModelTraffic, Split
 from control_plane.xds.basics import names
-from control_plane.xds.basics.messages import always, seconds, struct
-from control_plane.xds.routes.known_paths import HEALTH_PATH
+from control_plane.xds.basics.messages import seconds, struct
+from control_plane.xds.routes.route_filters import OFF, bounded, model_filters
 from control_plane.xds.routes.route_rules import Rule
 
 # A stream in which nothing moves for an hour has been abandoned.
@@ -62,17 +57,6 @@ _IDLE_MARGIN_S = 30.0
 _NUM_RETRIES = 3
 # HTTP statuses of the replica's HTTP door that another replica may not give.
 ENGINE_FAILED = [500]
-# Added to the contract's limit of a body for the bytes that its encoding adds.
-_BUFFER_MARGIN_BYTES = 1024 * 1024
-# Switches on a filter that is disabled elsewhere.
-_ON = Any.pack(FilterConfig(config=Any()))
-_OFF = Any.pack(FilterConfig(disabled=True))
-_HEAD = HeaderMatcher(name=":method", string_match=StringMatcher(exact="HEAD"))
-_OPTIONS = HeaderMatcher(name=":method", string_match=StringMatcher(exact="OPTIONS"))
-_PREFLIGHT = [
-    HeaderMatcher(name=name, present_match=True)
-    for name in ("origin", "access-control-request-method")
-]
 _COMPRESSED = HeaderMatcher(
     name="grpc-encoding",
     string_match=StringMatcher(safe_regex=RegexMatcher(regex="(identity)?")),
@@ -87,46 +71,6 @@ _CHALLENGERS = {
 }
 
 
-def virtual_host(topology: MeshTopology) -> VirtualHost:
-    """The virtual host of every name, without its routes."""
-    return VirtualHost(
-        name=names.ROUTES,
-        domains=["*"],
-        # Envoy can send a body a second time only if it has buffered all of it.
-        request_body_buffer_limit=topology.limits.max_body_bytes + _BUFFER_MARGIN_BYTES,
-        typed_per_filter_config=_cors(topology.allowed_origins),
-    )
-
-
-def early_routes(max_body_bytes: int, models_told_apart: bool) -> Iterator[Route]:
-    """The routes that a call matches before a filter has answered or transcoded it.
-
-    They answer no call: they decide which filters see it.
-    """
-    filters = _bounded(max_body_bytes) | {names.JSON_CHECK: _ON}
-    filters |= _model_filters() if models_told_apart else {}
-    head = {names.HEAD: _ON}
-    preflight = RouteMatch(prefix="/", headers=[_OPTIONS, *_PREFLIGHT])
-    yield _filtered("preflight", preflight, {names.TRANSCODER: _OFF})
-    yield _filtered("head health", RouteMatch(path=HEALTH_PATH, headers=[_HEAD]), head)
-    yield _filtered("head", RouteMatch(prefix="/v1/", headers=[_HEAD]), filters | head)
-    yield _filtered("json", RouteMatch(prefix="/v1/"), filters)
-
-
-def _filtered(name: str, match: RouteMatch, filters: dict[str, Any]) -> Route:
-    return Route(
-        name=name,
-        match=match,
-        # The filter of CORS ignores routes that lead to no cluster. This one leads to the cluster
-        # that a header names, which no request has, since Envoy removes it from what clients send.
-        route=RouteAction(
-            cluster_header=names.ROLE_HEADER,
-            cluster_not_found_response_code=RouteActionClusterNotFoundResponseCode.NOT_FOUND,
-        ),
-        typed_per_filter_config=filters,
-    )
-
-
 def whole_route(
     rule: Rule, topology: MeshTopology, models_told_apart: bool, from_complete: bool
 ) -> Route:
@@ -136,7 +80,7 @@ def whole_route(
     """
     route = _route(rule, topology)
     if models_told_apart:
-        route.typed_per_filter_config.update(_model_filters())
+        route.typed_per_filter_config.update(model_filters())
     if from_complete:
         assert route.route is not None
         route.route.metadata_match = _served(names.EVERY_MODEL)
@@ -162,7 +106,7 @@ def model_routes(rule: Rule, topology: MeshTopology, traffic: ModelTraffic) -> I
             path=rule.path, dynamic_metadata=[asks_for(traffic.model, rule.model_field)]
         )
         route = _model_route(rule, topology, traffic, match, is_split=True)
-        route.typed_per_filter_config.update(_model_filters())
+        route.typed_per_filter_config.update(model_filters())
         yield route
         return
     if traffic.split.tries_challenger:
@@ -179,7 +123,7 @@ def _model_route(
     route, model = _route(rule, topology), traffic.model
     assert route.route is not None
     # The two routes of one rule and model differ by their names.
-    route.name = f"{route.name} of {model}" + ("" if is_split else ", unsplit")
+    route.name = f"{route.name} of {model}" + (", infer" if is_split and rule.split_paths else "")
     route.match = match
     if traffic.answered_by is AnsweredBy.NONE:
         route.route, route.direct_response = None, _unserved(model)
@@ -221,11 +165,6 @@ def _split(action: RouteAction, rule: Rule, split: Split) -> None:
         action.request_mirror_policies = [_mirror(challenger, split.mirror_percent)]
 
 
-def _model_filters() -> dict[str, Any]:
-    """Switch on the filters that find out which model, or which health, a call asks for."""
-    return {names.FIRST_MESSAGE: _ON, names.FIELD_EXTRACTION: _ON, names.LUA: _ON}
-
-
 def asks_for(name: str, field: str) -> MetadataMatcher:
     """Match calls whose first message has this name in a field."""
     one_of = ListMatcher(one_of=ValueMatcher(string_match=StringMatcher(exact=name)))
@@ -262,11 +201,6 @@ def _header(name: str, value: str) -> HeaderValueOption:
     )
 
 
-def _bounded(max_body_bytes: int) -> dict[str, Any]:
-    buffer = BufferPerRoute(buffer=Buffer(max_request_bytes=max_body_bytes))
-    return {names.BUFFER: Any.pack(buffer)}
-
-
 def _route(rule: Rule, topology: MeshTopology) -> Route:
     max_body_bytes = topology.limits.max_body_bytes
     prefix = rule.path.endswith("/")
@@ -283,7 +217,7 @@ def _route(rule: Rule, topology: MeshTopology) -> Route:
         retry_policy=_retry_policy(rule, topology.stalled_after_s),
         hedge_policy=HedgePolicy(hedge_on_per_try_timeout=True) if rule.hedged else None,
     )
-    as_it_is = {names.TRANSCODER: _OFF, **_bounded(max_body_bytes)}
+    as_it_is = {names.TRANSCODER: OFF, **bounded(max_body_bytes)}
     return Route(
         name=rule.path.strip("/"),
         match=RouteMatch(prefix=rule.path) if prefix else RouteMatch(path=rule.path),
@@ -320,21 +254,3 @@ def _retry_policy(rule: Rule, stalled_after_s: float) -> RetryPolicy:
             base_interval=seconds(0.02), max_interval=seconds(0.2)
         ),
     )
-
-
-def _cors(origins: tuple[str, ...]) -> dict[str, Any]:
-    if not origins:
-        return {}
-    policy = CorsPolicy(
-        allow_origin_string_match=[_origin(origin) for origin in origins],
-        allow_methods="DELETE, GET, HEAD, OPTIONS, POST, PUT",
-        allow_headers="content-type, x-grpc-web, x-user-agent, grpc-timeout, x-mesh-key",
-        expose_headers="grpc-status, grpc-message, grpc-status-details-bin, x-request-id",
-        max_age="86400",
-        filter_enabled=always(),
-    )
-    return {names.CORS: Any.pack(policy)}
-
-
-def _origin(origin: str) -> StringMatcher:
-    return StringMatcher(prefix="http") if origin == "*" else StringMatcher(exact=origin)

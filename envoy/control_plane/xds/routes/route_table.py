@@ -13,15 +13,10 @@ from envoy_data_plane.envoy.config.route.v3 import Route, RouteAction, RouteConf
 from control_plane.topology import MeshTopology, ModelTraffic
 from control_plane.xds.basics import names
 from control_plane.xds.basics.wire import field
+from control_plane.xds.routes.early_routes import early_routes, virtual_host
 from control_plane.xds.routes.health_routes import health_routes
 from control_plane.xds.routes.refusals import refusals
-from control_plane.xds.routes.route_messages import (
-    compressed_route,
-    early_routes,
-    model_routes,
-    virtual_host,
-    whole_route,
-)
+from control_plane.xds.routes.route_messages import compressed_route, model_routes, whole_route
 from control_plane.xds.routes.route_rules import RULES, Rule, rules_over_http1
 
 
