@@ -110,8 +110,8 @@ class Component:
                 raise SchemaTooNew(
                     f"the tables of {self.name} have version {found}, made by a later release of"
                     f" the mesh; they need code that knows version {compatible_from} or later, and"
-                    f" this release knows version {known}. Start the later release, or restore a backup"
-                    " that was made before the upgrade"
+                    f" this release knows version {known}. Start the later release, or restore a"
+                    " backup that was made before the upgrade"
                 )
             log.info(
                 "the tables are newer than this release, which can work with them",
