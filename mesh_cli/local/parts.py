@@ -209,16 +209,15 @@ class Parts:
             *(*begin, str(airflow.binary(self._settings)), "airflow"),
             *("--logs", str(airflow.log_folder(self._home))),
         ]
-        mlflow_command = [*begin, str(_BIN / "mlflow"), "mlflow", "--url", self._mlflow_url]
-        store = {
-            "MLFLOW_BACKEND_STORE_URI": self._mlflow_store(),
-            "MLFLOW_ARTIFACTS_DESTINATION": str(self._home.artifacts),
-        }
+        mlflow_command = [
+            *(*begin, str(_BIN / "mlflow"), "mlflow"),
+            *("--url", self._mlflow_url, "--database", self._mlflow_store()),
+        ]
         programs = (
             Program(
                 "airflow-cleaning", airflow_command, airflow.environment(self._home, self._settings)
             ),
-            Program("mlflow-cleaning", mlflow_command, store),
+            Program("mlflow-cleaning", mlflow_command),
         )
         return [Part(program, "", health.running) for program in programs]
 

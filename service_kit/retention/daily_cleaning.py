@@ -5,7 +5,7 @@ caller reach its tables, but each has a command that removes old rows. Only the 
 used, so that this one file runs in the images of both:
 
     python daily_cleaning.py --days 30 airflow --logs /opt/airflow/logs
-    python daily_cleaning.py --days 30 mlflow --url http://mlflow:5000
+    python daily_cleaning.py --days 30 mlflow --url http://mlflow:5000 --database URL
 """
 
 import argparse
@@ -72,7 +72,18 @@ def old_log_folders(logs: Path, oldest: datetime) -> Iterator[Path]:
                 yield folder
 
 
-def mlflow(command: str, days: int, url: str) -> str:
+def logs_as_json(logs: Path, days: int, dry_run: bool) -> str:
+    """Remove old folders of logs, or only look for them; return their names and sizes as JSON."""
+    found = []
+    for folder in list(old_log_folders(logs, datetime.now(UTC) - timedelta(days=days))):
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        found.append({"name": str(folder.relative_to(logs)), "bytes": size})
+        if not dry_run:
+            shutil.rmtree(folder)
+    return json.dumps(found)
+
+
+def mlflow(command: str, days: int, url: str, database: str) -> str:
     """Remove the runs and models that were deleted in MLflow more than `days` days ago.
 
     `mlflow gc` would also remove deleted experiments, and with them models that the mesh may still
@@ -84,7 +95,14 @@ def mlflow(command: str, days: int, url: str) -> str:
             " lie in one of them, so nothing was removed. Restore them (`mlflow experiments"
             " restore`), or remove them for good by hand (`mlflow gc --experiment-ids`)"
         )
-    output = _run(command, "gc", "--older-than", f"{days}d", "--tracking-uri", url)
+    output = _run(
+        command,
+        "gc",
+        "--older-than",
+        f"{days}d",
+        *("--tracking-uri", url),
+        *("--backend-store-uri", database),
+    )
     lines = [line for line in output.splitlines() if "permanently deleted" in line]
     return f"runs and models that were deleted in MLflow: {len(lines)}"
 
@@ -141,24 +159,36 @@ def _run(*command: str) -> str:
     return result.stdout
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run one of the two cleanings for ever, or once."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line. Raises SystemExit for a wrong one."""
+    parser = argparse.ArgumentParser(description="Removes old things from Airflow or MLflow.")
     parser.add_argument("--days", type=int, default=30, help="days for which things stay")
     parser.add_argument("--once", action="store_true", help="clean now, once, and end")
     parser.add_argument("--command", help="path of the command `airflow` or `mlflow`")
     kinds = parser.add_subparsers(dest="kind", required=True)
-    kinds.add_parser("airflow").add_argument("--logs", type=Path, required=True)
+    for kind in ("airflow", "logs"):
+        kinds.add_parser(kind).add_argument("--logs", type=Path, required=True)
+    kinds.choices["logs"].add_argument("--dry-run", action="store_true", help="remove nothing")
     kinds.add_parser("mlflow").add_argument("--url", required=True, help="of the MLflow server")
+    kinds.choices["mlflow"].add_argument("--database", required=True, help="URL for SQLAlchemy")
     chosen = parser.parse_args(arguments)
-    if chosen.days < 1:
+    if chosen.days < 1 and chosen.kind != "logs":
         parser.error(f"--days is at least 1, not {chosen.days}")
+    return chosen
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one of the two cleanings for ever, or once; or print the old folders of logs."""
+    chosen = parsed(arguments)
+    if chosen.kind == "logs":
+        print(logs_as_json(chosen.logs, chosen.days, chosen.dry_run))
+        return 0
     command = chosen.command or chosen.kind
 
     def clean() -> str:
         if chosen.kind == "airflow":
             return airflow(command, chosen.days, chosen.logs)
-        return mlflow(command, chosen.days, chosen.url)
+        return mlflow(command, chosen.days, chosen.url, chosen.database)
 
     if chosen.once:
         return 0 if cleaned(clean, print) else 1

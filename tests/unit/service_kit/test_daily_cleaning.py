@@ -100,10 +100,11 @@ def test_logs_stay_when_the_rows_cannot_be_removed(tmp_path: Path) -> None:
 def test_mlflow_is_cleaned_of_what_was_deleted_in_it(tmp_path: Path) -> None:
     command = twin(tmp_path, "echo Run with ID 1 has been permanently deleted.")
     with mlflow_twin() as url:
-        said = daily_cleaning.mlflow(command, 30, url)
+        said = daily_cleaning.mlflow(command, 30, url, "sqlite:///db")
     assert said == "runs and models that were deleted in MLflow: 1"
     words = (tmp_path / "arguments").read_text().split()
-    assert words == ["gc", "--older-than", "30d", "--tracking-uri", url]
+    assert words[:3] == ["gc", "--older-than", "30d"]
+    assert words[3:] == ["--tracking-uri", url, "--backend-store-uri", "sqlite:///db"]
 
 
 def test_nothing_is_removed_while_a_deleted_experiment_may_hold_a_served_model(
@@ -114,7 +115,7 @@ def test_nothing_is_removed_while_a_deleted_experiment_may_hold_a_served_model(
         mlflow_twin("reviews", "intents") as url,
         pytest.raises(CleaningFailed, match="reviews, intents"),
     ):
-        daily_cleaning.mlflow(command, 30, url)
+        daily_cleaning.mlflow(command, 30, url, "sqlite:///db")
     assert not (tmp_path / "arguments").exists()
 
 
@@ -156,7 +157,24 @@ def test_one_cleaning_tells_by_its_exit_code_whether_it_worked(
 @pytest.mark.parametrize("days", ["0", "-1", "many"])
 def test_days_are_at_least_one(days: str) -> None:
     with pytest.raises(SystemExit):
-        daily_cleaning.main(["--days", days, "mlflow", "--url", "http://127.0.0.1:1"])
+        daily_cleaning.main(
+            ["--days", days, "mlflow", *("--url", "http://127.0.0.1:1", "--database", "x")]
+        )
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_old_folders_of_logs_are_told_with_their_size(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], dry_run: bool
+) -> None:
+    old = log_folder(tmp_path, "dag_id=loop/run_id=old", 3)
+    (old / "task_id=Train_Model" / "attempt=1.log").write_text("12345")
+    new = log_folder(tmp_path, "dag_id=loop/run_id=new", 1)
+    words = ["--days", "2", "logs", "--logs", str(tmp_path), *(["--dry-run"] if dry_run else [])]
+    assert daily_cleaning.main(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == [{"name": "dag_id=loop/run_id=old", "bytes": 5}]
+    assert old.exists() is dry_run
+    assert new.exists()
 
 
 def test_the_file_needs_the_standard_library_only() -> None:
