@@ -122,7 +122,9 @@ def test_nothing_is_removed_while_a_deleted_experiment_may_hold_a_served_model(
 def test_it_waits_at_first_cleans_daily_and_tries_a_failed_cleaning_again_after_an_hour() -> None:
     pauses: list[float] = []
     said: list[str] = []
-    cleanings = iter(["3 rows", CleaningFailed("no database"), OSError("refused"), "nothing"])
+    cleanings: Iterator[str | Exception] = iter(
+        ["3 rows", CleaningFailed("no database"), OSError("refused"), "nothing"]
+    )
 
     def clean() -> str:
         outcome = next(cleanings)
