@@ -62,7 +62,9 @@ def run(
 
 def register(client: MlflowClient, run_id: str, *, ours: bool = True) -> str:
     tags = {TAG_JOB_ID: "job-1"} if ours else {}
-    made = client.create_model_version(MODEL, f"runs:/{run_id}/model", run_id, tags=tags)
+    client.log_text(run_id, "{}", "model/config.json")
+    source = f"{client.get_run(run_id).info.artifact_uri}/model"
+    made = client.create_model_version(MODEL, source, run_id, tags=tags)
     return str(made.version)
 
 
@@ -94,9 +96,10 @@ async def test_runs_that_nothing_needs_are_deleted(
     register(client, kept["with a version"], ours=False)
     registry = Registry(url)
 
-    await Retention(registry, MemoryJobs(), keep_versions=1).apply(MODEL)
-
-    await registry.close()
+    try:
+        await Retention(registry, MemoryJobs(), keep_versions=1).apply(MODEL)
+    finally:
+        await registry.close()
     deleted = client.search_runs([experiment], run_view_type=ViewType.DELETED_ONLY)
     assert {found.info.run_id for found in deleted} == set(old)
     active = client.search_runs([experiment])
@@ -147,9 +150,10 @@ async def test_old_versions_are_told_and_deleted(
     before = {found.version for found in client.search_model_versions(f"name='{MODEL}'")}
     registry = Registry(url)
 
-    found = await old_versions.old_versions(registry, 1, dry_run)
-
-    await registry.close()
+    try:
+        found = await old_versions.old_versions(registry, 1, dry_run)
+    finally:
+        await registry.close()
     names = {item["version"] for item in found}
     assert numbers[1] in names
     assert names.isdisjoint({numbers[0], numbers[2]})
