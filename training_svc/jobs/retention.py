@@ -3,8 +3,9 @@
 import logging
 import time
 
-from service_kit.errors import MeshError
+from service_kit.errors import MeshError, Unavailable
 from service_kit.model_registry.expired_versions import expired_versions
+from service_kit.model_registry.records import ModelVersion
 from service_kit.model_registry.registry import Registry
 from training_svc.jobs.job_store import JobStore
 
@@ -43,8 +44,19 @@ class Retention:
         if registered is None:
             return
         for version in await expired_versions(self._registry, registered, self._keep_versions):
+            await self._delete_version(version)
+
+    async def _delete_version(self, version: ModelVersion) -> None:
+        names = {"model": version.name, "version": version.version}
+        try:
             await self._registry.delete_version(version)
-            log.info("version deleted", extra={"model": model, "version": version.version})
+        except Unavailable:
+            raise
+        except MeshError as error:
+            # The others go nevertheless.
+            log.warning("an old version cannot be deleted", extra={**names, "why": str(error)})
+        else:
+            log.info("version deleted", extra=names)
 
     async def _delete_runs(self, model: str) -> None:
         before_ms = int(time.time() * 1000) - KEEP_DAYS * _DAY_MS
