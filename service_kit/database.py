@@ -27,6 +27,7 @@ from service_kit.database_errors import (
     unavailable,
 )
 from service_kit.errors import Unavailable
+from service_kit.schema_versions import TABLE, Component
 
 __all__ = [
     "DEFAULT_TIMEOUTS",
@@ -211,16 +212,19 @@ class _Call:
 
 
 async def apply_schema(database: Database, name: str, *scripts: Path) -> None:
-    """Run idempotent SQL files in one transaction, one service at a time.
+    """Bring the tables of these scripts to this release's version, one service at a time.
 
-    While PostgreSQL is away, this waits for it.
+    All of it is one transaction. While PostgreSQL is away, this waits for it. Raises SchemaTooNew
+    when a later release has changed the tables so that this one cannot work with them.
     """
-    sql = "\n".join(script.read_text() for script in scripts)
+    components = [Component(script) for script in scripts]
     timeouts = Timeouts(statement_ms=SCHEMA_STATEMENT_TIMEOUT_MS)
 
     def work(cursor: Cursor) -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('champion-mesh schema'))")
-        cursor.execute(sql)
+        cursor.execute(TABLE)
+        for component in components:
+            component.bring_up(cursor)
 
     action = f"the schema of {name}"
     await until_available(lambda: database.run(work, action, timeouts), action)

@@ -6,11 +6,13 @@ import shlex
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from mesh.client import MeshClient
 from mesh_cli.compose.compose_secrets import ComposeSecrets
 from mesh_cli.compose.containers import INFERENCE, part_statuses, published_address, read_ps
 from mesh_cli.compose.engine import Engine
+from mesh_cli.compose.garbage import collect
 from mesh_cli.compose.initialise import initialise, secrets_folder
 from mesh_cli.compose.replicas import Replicas
 from mesh_cli.deployments.deployment import PartStatus, Report, Scaled
@@ -117,6 +119,10 @@ class ComposeDeployment:
     def roll(self, report: Report) -> Scaled:
         with MeshClient(self.address) as client:
             return self._replicas(client, report).roll()
+
+    def collect_garbage(self, dry_run: bool, keep: int, days: int) -> list[dict[str, Any]]:
+        """Remove what nothing needs any more, or only look for it. Raises CliError."""
+        return collect(self._engine, dry_run, keep, days)
 
     def insert(self, model: str, rows: Sequence[Row]) -> None:
         text = io.StringIO()

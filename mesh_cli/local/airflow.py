@@ -30,6 +30,11 @@ def binary(settings: MeshSettings) -> Path:
     return path
 
 
+def log_folder(home: MeshHome) -> Path:
+    """The folder of the logs of tasks and of parsing DAGs."""
+    return home.logs / "airflow"
+
+
 def environment(home: MeshHome, settings: MeshSettings) -> dict[str, str]:
     """Environment of every Airflow process; its settings and keys are in airflow.cfg."""
     # Airflow starts its own programs by name, so its `bin` comes first.
@@ -86,7 +91,7 @@ def write_config(home: MeshHome, settings: MeshSettings, secrets: LocalSecrets, 
         # Heartbeats, 5 s apart, that may fail while the API server is away before a task gives up.
         "workers": {"max_failed_heartbeats": 12},
         "dag_processor": {"refresh_interval": 5},
-        "logging": {"base_log_folder": home.logs / "airflow", "logging_level": "INFO"},
+        "logging": {"base_log_folder": log_folder(home), "logging_level": "INFO"},
         "usage_data_collection": {"enabled": False},
     }
     parser = configparser.RawConfigParser()

@@ -69,6 +69,9 @@ class MeshSettings(BaseSettings):
     device: str = "auto"
     """Device of the training service: auto, cpu or cuda."""
 
+    retention_days: int = Field(default=30, ge=1, le=3650)
+    """Days for which Airflow's runs with their logs stay, and what was deleted in MLflow."""
+
     @property
     def published_ports(self) -> tuple[int, ...]:
         """The four ports that are settings."""

@@ -40,7 +40,7 @@ class LocalMesh:
     @property
     def steps(self) -> int:
         """Reports of `up`: one for each part, and one for Airflow's database."""
-        return 7 + len(airflow.PARTS) + self.next_settings.replicas
+        return 9 + len(airflow.PARTS) + self.next_settings.replicas
 
     @cached_property
     def secrets(self) -> LocalSecrets:
@@ -194,14 +194,15 @@ class LocalMesh:
         self._wait({"postgres"}, report)
         postgres.create_databases(port, self.secrets.database_password())
         self._render_envoy()
+        airflow_parts = [f"airflow-{name}" for name in airflow.PARTS]
         for program in programs:
-            if not program.name.startswith("airflow-") and program.name != "postgres":
+            if program.name not in ("postgres", *airflow_parts):
                 self.processes.start_program(program.name)
         airflow.write_config(self.home, self.settings, self.secrets, port)
         airflow.migrate(self.home, self.settings, environment)
         report("airflow's database")
-        for name in airflow.PARTS:
-            self.processes.start_program(f"airflow-{name}")
+        for name in airflow_parts:
+            self.processes.start_program(name)
         self._wait({part.name for part in self.parts} - {"postgres"}, report)
         airflow.warm_up(self.settings)
 

@@ -10,6 +10,7 @@ from mesh_cli.local import airflow, health, postgres
 from mesh_cli.local.home import MeshHome, MeshSettings
 from mesh_cli.local.local_secrets import AIRFLOW_USER, LocalSecrets
 from mesh_cli.local.supervisord_config import Program
+from service_kit.retention import daily_cleaning
 
 REPLICA = "replica-"
 # Measured on two cores: with a worker for each core, Envoy and the replicas took 30 % more CPU per
@@ -99,6 +100,7 @@ class Parts:
             self._service("control-plane", "control_plane", self._control_plane()),
             self._envoy(),
             *self._airflow(),
+            *self._cleaning(),
         ]
 
     def replica_names(self) -> list[str]:
@@ -128,7 +130,7 @@ class Parts:
         command = [
             *(str(_BIN / "mlflow"), "server", "--workers", "1"),
             *("--host", self._settings.host, "--port", str(port)),
-            *("--backend-store-uri", postgres.sqlalchemy_url(self._ports["postgres"], "mlflow")),
+            *("--backend-store-uri", self._mlflow_store()),
             *("--artifacts-destination", str(self._home.artifacts), "--serve-artifacts"),
         ]
         program = Program("mlflow", command, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
@@ -198,6 +200,29 @@ class Parts:
         ]
         url = f"http://127.0.0.1:{self._settings.port}"
         return Part(Program("envoy", command), url, health.http(f"{admin}/ready"))
+
+    def _cleaning(self) -> list[Part]:
+        """What removes old things from Airflow and MLflow, once a day."""
+        begin = [sys.executable, daily_cleaning.__file__]
+        begin += ["--days", str(self._settings.retention_days), "--command"]
+        airflow_command = [
+            *(*begin, str(airflow.binary(self._settings)), "airflow"),
+            *("--logs", str(airflow.log_folder(self._home))),
+        ]
+        mlflow_command = [
+            *(*begin, str(_BIN / "mlflow"), "mlflow"),
+            *("--url", self._mlflow_url, "--database", self._mlflow_store()),
+        ]
+        programs = (
+            Program(
+                "airflow-cleaning", airflow_command, airflow.environment(self._home, self._settings)
+            ),
+            Program("mlflow-cleaning", mlflow_command),
+        )
+        return [Part(program, "", health.running) for program in programs]
+
+    def _mlflow_store(self) -> str:
+        return postgres.sqlalchemy_url(self._ports["postgres"], "mlflow")
 
     def _airflow(self) -> list[Part]:
         url = f"http://127.0.0.1:{self._settings.airflow_port}"

@@ -32,8 +32,13 @@ def chosen() -> str:
 def deployment() -> Deployment:
     """The chosen mesh, whether it is up or not."""
     if chosen() == COMPOSE:
-        return ComposeDeployment(Engine(compose_folder()))
+        return compose_deployment()
     return LocalDeployment(local_mesh())
+
+
+def compose_deployment() -> ComposeDeployment:
+    """The mesh in containers."""
+    return ComposeDeployment(Engine(compose_folder()))
 
 
 def local_mesh() -> LocalMesh:

@@ -36,19 +36,21 @@ def gc(
 ) -> None:
     """Remove versions that nothing uses, their copies at replicas, and folders of ended work.
 
-    Champion, Serving, Previous and Challenger always stay, and so do the newest versions.
+    Champion, Serving, Previous and Challenger always stay, and so do the newest versions. In
+    containers, replicas and the training service remove their old files by themselves.
 
     Example: `mesh gc --dry-run`
     """
-    if context.chosen() != context.LOCAL:
-        raise CliError(
-            "`mesh gc` tidies the folders of a local mesh; in containers the training service "
-            "and the replicas remove old versions by themselves"
-        )
-    mesh = local_mesh()
-    if not mesh.is_up():
-        raise NotUp(f"no mesh is up in {mesh.home.root}: run `mesh up`")
-    document = asyncio.run(_collect(mesh.settings.mlflow_port, dry_run, keep, days))
+    if context.chosen() == context.COMPOSE:
+        deployment = context.compose_deployment()
+        if not deployment.is_up():
+            raise NotUp("no mesh is up in containers: run `mesh --context compose up`")
+        document = _document(dry_run, deployment.collect_garbage(dry_run, keep, days))
+    else:
+        mesh = local_mesh()
+        if not mesh.is_up():
+            raise NotUp(f"no mesh is up in {mesh.home.root}: run `mesh up`")
+        document = asyncio.run(_collect(mesh.settings.mlflow_port, dry_run, keep, days))
     if json:
         output.print_json(document)
         return
@@ -57,7 +59,7 @@ def gc(
             "",
             ("kind", "name", "MiB", "why"),
             (
-                (item["kind"], item["name"], f"{item['bytes'] / _MIB:.1f}", item["why"])
+                (item["kind"], item["name"], _mib(item["bytes"]), item["why"])
                 for item in document["items"]
             ),
         )
@@ -78,7 +80,17 @@ async def _collect(mlflow_port: int, dry_run: bool, keep: int, days: int) -> dic
         raise CliError(str(error)) from error
     finally:
         await registry.close()
-    return {"dryRun": dry_run, "items": items, "bytes": sum(item["bytes"] for item in items)}
+    return _document(dry_run, items)
+
+
+def _document(dry_run: bool, items: list[dict[str, Any]]) -> dict[str, Any]:
+    size = sum(item["bytes"] or 0 for item in items)
+    return {"dryRun": dry_run, "items": items, "bytes": size}
+
+
+def _mib(size: int | None) -> str:
+    """Megabytes; nothing where the size is not known here."""
+    return "" if size is None else f"{size / _MIB:.1f}"
 
 
 def _item(garbage: Garbage) -> dict[str, Any]:

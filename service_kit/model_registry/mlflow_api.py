@@ -32,7 +32,7 @@ class MlflowApi:
         """Close the connections."""
         await self._http.aclose()
 
-    async def call(self, method: str, path: str, values: Mapping[str, str]) -> Any:
+    async def call(self, method: str, path: str, values: Mapping[str, Any]) -> Any:
         """Call a method of the tracking API, for example `registered-models/get`; return its JSON.
 
         Raises NotFound, NameTaken, and MeshError for any other refusal.

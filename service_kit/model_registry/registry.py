@@ -22,6 +22,7 @@ from service_kit.model_registry.records import (
     model_of,
     version_of,
 )
+from service_kit.model_registry.runs import Runs
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Registry:
     def __init__(self, url: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._api = MlflowApi(url, transport)
         self._artifacts = Artifacts(self._api)
+        self.runs = Runs(self._api)
 
     async def close(self) -> None:
         """Close the connections."""

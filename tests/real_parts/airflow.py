@@ -29,13 +29,17 @@ STOP_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class RunningAirflow:
-    """The URL of a running Airflow, its one user, and the folder of its logs."""
+    """The URL of a running Airflow, its one user, and the folder of its logs.
+
+    variables: the environment of its processes.
+    """
 
     url: str
     user: str
     password: str
     password_file: Path
     logs: Path
+    variables: dict[str, str]
 
     def call(self, method: str, path: str, body: object = None) -> httpx.Response:
         """Call /api/v2/dags/{our DAG}/… of the REST API as the user."""
@@ -99,6 +103,7 @@ def running_airflow(
     airflow = _airflow(folder, f"http://127.0.0.1:{port}")
     variables = _clean_environment() | _configuration(airflow, folder, database_url, port)
     variables |= environment
+    airflow.variables.update(variables)
     subprocess.run(
         [BINARY, "db", "migrate"], env=variables, check=True, capture_output=True, cwd=folder
     )
@@ -115,7 +120,7 @@ def _airflow(folder: Path, url: str) -> RunningAirflow:
     password_file.write_text(json.dumps({USER: password}))
     logs = folder / "logs"
     logs.mkdir()
-    return RunningAirflow(url, USER, password, password_file, logs)
+    return RunningAirflow(url, USER, password, password_file, logs, {})
 
 
 def _configuration(

@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 from requirements import images
+from service_kit.retention import daily_cleaning
 from tests.whole_mesh.running_mesh import ROOT
 
 # Services whose containers do one thing and end.
 RUN_ONCE = {"envoy-config", "airflow-migrate"}
+# Services that nothing calls: they work while their process runs.
+WITHOUT_DOOR = {"airflow-cleaning", "mlflow-cleaning"}
 GPU = ("-f", "compose.yaml", "-f", "compose.gpu.yaml", "-f", "compose.gpu-inference.yaml")
 
 
@@ -69,7 +72,7 @@ def test_every_service_has_a_health_check_restarts_and_gets_time_to_stop() -> No
     services = compose()["services"]
     for name in services.keys() - RUN_ONCE:
         service = services[name]
-        assert has_health_check(service), name
+        assert has_health_check(service) is (name not in WITHOUT_DOOR), name
         assert service["restart"] == "unless-stopped", name
         assert service["stop_grace_period"], name
 
@@ -79,6 +82,16 @@ def has_health_check(service: dict[str, Any]) -> bool:
     if check := service.get("healthcheck"):
         return not check.get("disable")
     return "\nHEALTHCHECK" in (ROOT / service["build"]["dockerfile"]).read_text()
+
+
+def test_old_things_are_removed_after_the_days_of_one_setting() -> None:
+    services = compose()["services"]
+    for name in WITHOUT_DOOR:
+        command = services[name]["command"]
+        assert command[:3] == ["python", "/opt/mesh/daily_cleaning.py", "--days=30"]
+        copied = (ROOT / services[name]["build"]["dockerfile"]).read_text()
+        assert "COPY service_kit/retention/daily_cleaning.py /opt/mesh/" in copied
+        assert daily_cleaning.parsed(command[2:]).days == 30
 
 
 def test_variables_of_passwords_name_files() -> None:

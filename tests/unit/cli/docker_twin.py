@@ -77,6 +77,8 @@ class TwinDocker:
         self.listed_for_ever: set[str] = set()
         self.max_replicas = 0
         self.failure: dict[str, str] = {}
+        # What `docker compose exec -T SERVICE …` prints, by service.
+        self.printed: dict[str, str] = {}
         self.grow_to(2)
         self.max_replicas = 0
 
@@ -163,6 +165,8 @@ class TwinDocker:
                 assert {"--detach", "--no-deps", "--no-recreate"} <= set(options)
                 self.grow_to(int(options[options.index("--scale") + 1].removeprefix("inference=")))
                 return ""
+            case ["exec", "-T", service, *_] if service in self.printed:
+                return self.printed[service]
             case ["up" | "down" | "exec" | "logs" | "build", *_]:
                 return ""
         raise AssertionError(words)

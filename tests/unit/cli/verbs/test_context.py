@@ -66,9 +66,3 @@ def test_a_local_mesh_has_nothing_to_roll() -> None:
         result = CliRunner().invoke(app, arguments)
         assert isinstance(result.exception, CliError)
         assert "mesh --context compose roll" in str(result.exception)
-
-
-def test_gc_is_for_local_meshes(compose: ComposeCommand) -> None:
-    result = compose("gc", "--dry-run")
-    assert isinstance(result.exception, CliError)
-    assert "by themselves" in str(result.exception)

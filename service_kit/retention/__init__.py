@@ -1,0 +1,1 @@
+"""What Airflow and MLflow keep for good unless somebody removes it."""
