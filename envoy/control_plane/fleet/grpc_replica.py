@@ -1,7 +1,7 @@
 """The control plane's gRPC client of one replica."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from control_plane.fleet.replica_client import (
     SlotState,
     StepFailed,
 )
-from control_plane.fleet.slot_stats import SlotStats
+from control_plane.fleet.slot_stats import KeyBucket, SlotStats
 from mesh.v1 import reload_pb2, replica_pb2, replica_pb2_grpc
 
 T = TypeVar("T")
@@ -146,17 +146,21 @@ def _slot(slot: replica_pb2.SlotState) -> Slot:
 
 
 def _stats(stats: replica_pb2.SlotStats) -> SlotStats:
-    return SlotStats(
-        answered=stats.answered,
-        failed=stats.failed,
-        texts=stats.texts,
-        latency=tuple(stats.latency),
-        compute=tuple(stats.compute),
-        labels=dict(stats.labels),
-        compared=stats.compared,
-        agreed=stats.agreed,
-        disagreed=stats.disagreed,
-        not_compared=stats.not_compared,
+    names = tuple(stats.key_bucket_labels)
+    buckets = tuple(_key_bucket(bucket, names) for bucket in stats.key_buckets)
+    return SlotStats(buckets, stats.not_compared)
+
+
+def _key_bucket(bucket: replica_pb2.KeyBucket, names: Sequence[str]) -> KeyBucket:
+    return KeyBucket(
+        bucket.answered,
+        bucket.failed,
+        tuple(bucket.latency),
+        tuple(bucket.compute),
+        # The replica leaves out zeros at the end.
+        {name: count for name, count in zip(names, bucket.labels, strict=False) if count},
+        bucket.agreed,
+        bucket.disagreed,
     )
 
 

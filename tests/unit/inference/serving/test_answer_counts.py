@@ -11,7 +11,7 @@ from inference_svc.batching.job import Lane
 from inference_svc.doors.replica_servicer import ReplicaServicer
 from inference_svc.serving.slot_collector import SlotCollector
 from mesh.v1 import replica_pb2
-from service_kit.errors import Exhausted, InvalidArgument
+from service_kit.errors import DeadlineTooShort, InvalidArgument
 from service_kit.histogram import BUCKETS, bucket_of, quantile_ms, upper_ms
 from tests.unit.inference.parts import REVIEWS, TRIAL, Parts
 from tests.unit.inference.serving.comparing import compared
@@ -39,7 +39,7 @@ async def test_only_the_servers_faults_are_failures(both: Parts) -> None:
         await both.replica.predict(REVIEWS, ["bad"])
     with pytest.raises(InvalidArgument):
         await both.replica.predict(REVIEWS, [""])
-    with pytest.raises(Exhausted, match="deadline"):
+    with pytest.raises(DeadlineTooShort, match="deadline"):
         await both.replica.predict(REVIEWS, ["good"], deadline=0.0)
     _, call = await both.held()
     call.cancel()
