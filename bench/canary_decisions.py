@@ -113,7 +113,7 @@ def _held_out(scenario: Scenario, random: np.random.Generator) -> HeldOut:
 
 
 class _Traffic:
-    """The requests of one canary. Callers with keys differ from each other in all that is tested."""
+    """The requests of one canary; callers with keys differ in all that is tested."""
 
     def __init__(self, scenario: Scenario, random: np.random.Generator) -> None:
         self._scenario, self._random = scenario, random
@@ -189,7 +189,7 @@ class _Traffic:
 def _buckets(times_ms: np.ndarray) -> np.ndarray:
     """Buckets as service_kit.histogram.bucket_of chooses them."""
     buckets = np.ceil(PER_DOUBLING * np.log2(times_ms / LEAST_MS)).clip(0, BUCKETS - 1)
-    return buckets.astype(int)
+    return np.asarray(buckets, int)
 
 
 def simulate(

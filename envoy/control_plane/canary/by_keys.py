@@ -5,6 +5,9 @@ that carry it. If the Challenger is equal, only this draw decides how many hits 
 answers, texts of a label) it gets. The tests ask for the chance that the draw gives it as many hits
 as it got. A heavy caller's requests are one draw, so they are weak evidence, however many they are.
 
+The share that the split promises and the one that was seen may differ, for example where a replica
+has no Challenger. So a test takes several `shares`, and the largest chance counts.
+
 A cell stands for the keys of one key bucket of one version, and is taken for one draw. Chances are
 upper bounds (Chernoff's), which hold for any number of cells and for any sizes. Each test returns a
 p-value, 0..1.
@@ -14,9 +17,10 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from operator import mul
+from statistics import median
 from typing import NamedTuple
 
-from control_plane.fleet.slot_stats import Histogram, KeyBucket
+from control_plane.fleet.slot_stats import NOTHING, Histogram, KeyBucket, SlotStats
 
 # A difference of fewer standard deviations is never significant, so its chance is only estimated.
 _NEAR = 2.5
@@ -25,6 +29,7 @@ _LABELS = 3
 # Largest exponent of the bound, for the cell of the largest weight.
 _STEEPEST = 64.0
 _BISECTIONS = 20
+_LEAST_SHARE = 0.001
 
 
 class Cell(NamedTuple):
@@ -34,10 +39,10 @@ class Cell(NamedTuple):
     of: float
 
 
-def more_often(mine: Iterable[Cell], others: Iterable[Cell], share: float) -> float:
+def more_often(mine: Iterable[Cell], others: Iterable[Cell], shares: Sequence[float]) -> float:
     """Return the chance that the draw gives one version at least the hits of `mine`.
 
-    `share` is the chance, 0..1, with which a key is dealt to that version.
+    `shares` are the chances, above 0 and below 1, with which a key may be dealt to that version.
     """
     mine, others = tuple(mine), tuple(others)
     of = sum(cell.of for cell in (*mine, *others))
@@ -45,7 +50,18 @@ def more_often(mine: Iterable[Cell], others: Iterable[Cell], share: float) -> fl
         return 1.0
     rate = sum(cell.hits for cell in (*mine, *others)) / of
     weights = [cell.hits - rate * cell.of for cell in (*mine, *others)]
-    return _drawn(sum(weights[: len(mine)]), weights, share)
+    return _drawn(sum(weights[: len(mine)]), weights, shares)
+
+
+def shares_of(planned: float, mine: SlotStats, others: SlotStats) -> tuple[float, float]:
+    """Return the chance of a key to be dealt to `mine`: as planned, and as in half of the buckets.
+
+    A few heavy callers do not move the second one.
+    """
+    pairs = zip_longest(mine.buckets, others.buckets, fillvalue=NOTHING)
+    answered = [(one.answered, one.answered + other.answered) for one, other in pairs]
+    seen = median([one / both for one, both in answered if both] or [planned])
+    return planned, min(max(seen, _LEAST_SHARE), 1 - _LEAST_SHARE)
 
 
 def more_than(cells: Iterable[Cell], rate: float) -> float:
@@ -58,7 +74,7 @@ def more_than(cells: Iterable[Cell], rate: float) -> float:
     if rate <= 0.0:
         return 0.0
     # At worst all requests of a cell are alike.
-    alike = _drawn(excess, [cell.of for cell in cells], rate)
+    alike = _drawn(excess, [cell.of for cell in cells], (rate,))
     if rate > 0.5:
         return alike
     # The bound for sums of draws that are as often above the rate as below, by their own spread. It
@@ -68,7 +84,7 @@ def more_than(cells: Iterable[Cell], rate: float) -> float:
 
 
 def slower(
-    mine: Sequence[Histogram], others: Sequence[Histogram], shift: int, share: float
+    mine: Sequence[Histogram], others: Sequence[Histogram], shift: int, shares: Sequence[float]
 ) -> float:
     """Return the chance that times rank so much above the other version's moved up by `shift`
     buckets; there is a histogram for each cell.
@@ -85,10 +101,12 @@ def slower(
     def ranked(times: Sequence[int]) -> Cell:
         return Cell(sum(map(mul, times, ranks)), sum(times))
 
-    return more_often(map(ranked, mine), map(ranked, moved), share)
+    return more_often(map(ranked, mine), map(ranked, moved), shares)
 
 
-def drifted(mine: Sequence[KeyBucket], others: Sequence[KeyBucket], share: float) -> float:
+def drifted(
+    mine: Sequence[KeyBucket], others: Sequence[KeyBucket], shares: Sequence[float]
+) -> float:
     """Return the chance that the share of any label differs so much between two versions."""
     cells = (*mine, *others)
     texts = sum(cell.texts for cell in cells)
@@ -102,11 +120,11 @@ def drifted(mine: Sequence[KeyBucket], others: Sequence[KeyBucket], share: float
         rate = sum(cell.labels.get(name, 0) for cell in cells) / texts
         weights = [cell.labels.get(name, 0) - rate * cell.texts for cell in cells]
         differences.append((sum(weights[: len(mine)]), weights))
-    differences.sort(key=lambda one: _deviations(one[0], one[1], share), reverse=True)
+    differences.sort(key=lambda one: _deviations(one[0], one[1], 0.5), reverse=True)
     least = 1.0
     for excess, weights in differences[:_LABELS]:
         sign = math.copysign(1.0, excess)
-        least = min(least, _drawn(abs(excess), [sign * weight for weight in weights], share))
+        least = min(least, _drawn(abs(excess), [sign * weight for weight in weights], shares))
     # Every label might have differed, in two directions.
     return min(1.0, 2 * len(asked) * least)
 
@@ -117,11 +135,13 @@ def _deviations(excess: float, weights: Sequence[float], share: float) -> float:
     return abs(excess) / math.sqrt(variance) if variance > 0 else 0.0
 
 
-def _drawn(excess: float, weights: Sequence[float], share: float) -> float:
-    """Bound the chance that weights, each drawn with the chance `share`, sum to `excess` or more
-    above the mean of such sums."""
-    if excess <= 0:
-        return 1.0
+def _drawn(excess: float, weights: Sequence[float], shares: Sequence[float]) -> float:
+    """Bound the chance that weights, each drawn with the chance of one of `shares`, sum to `excess`
+    or more above the mean of such sums."""
+    return 1.0 if excess <= 0 else max(_drawn_with(share, excess, weights) for share in shares)
+
+
+def _drawn_with(share: float, excess: float, weights: Sequence[float]) -> float:
     deviations = _deviations(excess, weights, share)
     if deviations < _NEAR:
         return math.exp(-(deviations**2) / 2)

@@ -1,10 +1,10 @@
 """The tests of a look at the live numbers, put into words; pure.
 
-`share` is the chance with which Envoy deals a key to the Challenger; `limit` is the largest p-value
-that counts as proof.
+`shares` are the chances with which Envoy may deal a key to the Challenger; `limit` is the largest
+p-value that counts as proof.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from control_plane.canary.by_keys import Cell, drifted, more_often, more_than, slower
@@ -30,13 +30,15 @@ class Finding:
         return self.material and self.p_value <= self.p_value_limit
 
 
-def errors(champion: SlotStats, challenger: SlotStats, share: float, limit: float) -> Finding:
+def errors(
+    champion: SlotStats, challenger: SlotStats, shares: Sequence[float], limit: float
+) -> Finding:
     """Test whether the Challenger fails more often."""
 
     def cells(side: SlotStats) -> Iterator[Cell]:
         return (Cell(one.failed, one.answered + one.failed) for one in side.buckets)
 
-    p_value = more_often(cells(challenger), cells(champion), share)
+    p_value = more_often(cells(challenger), cells(champion), shares)
     detail = " against ".join(
         f"{side.failed:,} of {side.answered + side.failed:,}{verb}"
         for side, verb in ((challenger.total, " failed"), (champion.total, ""))
@@ -60,7 +62,11 @@ def agreement(challenger: SlotStats, allowed: float, limit: float) -> Iterator[F
 
 
 def drift(
-    champion: SlotStats, challenger: SlotStats, share: float, allowed: float, limit: float
+    champion: SlotStats,
+    challenger: SlotStats,
+    shares: Sequence[float],
+    allowed: float,
+    limit: float,
 ) -> Iterator[Finding]:
     """Test whether the labels differ by more than `allowed`, a share of the texts."""
     mine, theirs = challenger.total, champion.total
@@ -71,13 +77,17 @@ def drift(
         abs(mine.labels.get(name, 0) / mine.texts - theirs.labels.get(name, 0) / theirs.texts)
         for name in mine.labels.keys() | theirs.labels.keys()
     )
-    p_value = drifted(challenger.buckets, champion.buckets, share)
+    p_value = drifted(challenger.buckets, champion.buckets, shares)
     detail = f"labels {distance:.1%} apart"
     yield Finding("label drift", p_value, limit, distance > allowed, detail)
 
 
 def latency(
-    champion: SlotStats, challenger: SlotStats, tolerated: int, share: float, limit: float
+    champion: SlotStats,
+    challenger: SlotStats,
+    tolerated: int,
+    shares: Sequence[float],
+    limit: float,
 ) -> Iterator[Finding]:
     """Test the median and the tail; `tolerated` is in buckets of service_kit.histogram."""
     times = [[bucket.latency for bucket in side.buckets] for side in (challenger, champion)]
@@ -88,13 +98,17 @@ def latency(
         ("computation", compute, [side.compute for side in totals]),
     ):
         medians = " against ".join(f"{quantile_ms(side, 0.5):.1f} ms" for side in sides)
-        p_value = slower(mine, others, tolerated, share)
+        p_value = slower(mine, others, tolerated, shares)
         yield Finding(criterion, p_value, limit, True, f"median {criterion} {medians}")
-    yield _tail(champion, challenger, tolerated, share, limit)
+    yield _tail(champion, challenger, tolerated, shares, limit)
 
 
 def _tail(
-    champion: SlotStats, challenger: SlotStats, tolerated: int, share: float, limit: float
+    champion: SlotStats,
+    challenger: SlotStats,
+    tolerated: int,
+    shares: Sequence[float],
+    limit: float,
 ) -> Finding:
     # The bound of slow requests is the p99 of both sides together: a bound from one side alone
     # would favour that side.
@@ -103,7 +117,7 @@ def _tail(
     def cells(side: SlotStats) -> Iterator[Cell]:
         return (Cell(sum(one.latency[slow:]), one.answered) for one in side.buckets)
 
-    p_value = more_often(cells(challenger), cells(champion), share)
+    p_value = more_often(cells(challenger), cells(champion), shares)
     times, others = challenger.total.latency, champion.total.latency
     worse = quantile_bucket(times, 0.99) - quantile_bucket(others, 0.99)
     compared = f"{quantile_ms(times, 0.99):.1f} ms against {quantile_ms(others, 0.99):.1f} ms"

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from control_plane.canary.by_keys import shares_of
 from control_plane.canary.findings import Finding, agreement, drift, errors, latency
 from control_plane.canary.held_out import HeldOut
 from control_plane.fleet.slot_stats import SlotStats
@@ -179,12 +180,13 @@ class Judge:
         budget = self.rules.false_alarms * part / case.steps / 2**case.begun
         limit = budget / TESTS
         allowed = self.rules.allowed_disagreement(case.held_out, case.champion_version)
-        findings = [*self._held_out(case), errors(champion, challenger, case.share, limit)]
+        shares = shares_of(case.share, challenger, champion)
+        findings = [*self._held_out(case), errors(champion, challenger, shares, limit)]
         if min(champion.total.answered, challenger.total.answered) >= self.rules.least_ranked:
             tolerated = self.rules.slower_buckets
-            findings += latency(champion, challenger, tolerated, case.share, limit)
+            findings += latency(champion, challenger, tolerated, shares, limit)
         findings += agreement(challenger, allowed, limit)
-        findings += drift(champion, challenger, case.share, allowed, limit)
+        findings += drift(champion, challenger, shares, allowed, limit)
         return tuple(findings)
 
     def _held_out(self, case: Case) -> Iterator[Finding]:
