@@ -53,6 +53,12 @@ class TwinClock:
         self.frozen_at = None
         self._thawed.set()
 
+    def go_on_until(self, seconds: float) -> None:
+        """Go on, and freeze again at this time."""
+        self.frozen_at = seconds
+        self._thawed.set()
+        self._thawed = asyncio.Event()
+
     def now(self) -> datetime:
         return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
 
