@@ -161,7 +161,8 @@ class _Traffic:
         np.add.at(self._latency, (side, hashes, _buckets(latency_ms[~failed])), 1)
         np.add.at(self._compute, (side, hashes, _buckets(compute_ms[~failed])), 1)
         np.add.at(self._labels, (side, hashes, positive[~failed].astype(int)), 1)
-        mirrored = (side == CHAMPION) & (random.random(len(side)) < MIRROR)
+        # Envoy copies requests of both sides.
+        mirrored = random.random(len(side)) < MIRROR
         disagrees = random.random(len(side)) < self._disagreement[caller]
         if scenario.swapped:
             disagrees = ~disagrees

@@ -113,7 +113,7 @@ class Replica:
     ) -> Answer:
         """Classify texts by the Challenger, and compare with the Champion when there is time.
 
-        `bucket` is the request's key bucket; the split dealt the request to the Champion.
+        `bucket` is the request's key bucket.
 
         Raises FailedPrecondition when no Challenger is served here: nobody waits for the answer to
         a mirrored request, so the Champion does not answer it. Else raises what `predict_by`
