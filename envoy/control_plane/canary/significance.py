@@ -7,6 +7,7 @@ with scipy's.
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 # Share of a sum below which a term, and all smaller terms after it, change nothing.
 _NEGLIGIBLE = 1e-17
@@ -27,6 +28,7 @@ def above(hits: int, of: int, rate: float) -> float:
     return _upper_tail(log_chance, hits, range(of + 1), mean=of * rate)
 
 
+@lru_cache(maxsize=256)
 def upper_bound(hits: int, of: int, confidence: float) -> float:
     """Return the highest rate that `hits` in `of` leave plausible (Clopper and Pearson)."""
     if hits >= of:
