@@ -76,6 +76,31 @@ def test_every_chance_is_a_bound_of_the_draw() -> None:
             assert sum(chance <= level for chance in chances) <= 500 * level
 
 
+@pytest.mark.parametrize("share", [0.05, 0.5])
+@pytest.mark.parametrize("weights", [[0.15] * 5, (1 / np.arange(3, 103) / 4).tolist()])
+def test_buckets_of_keys_hold_the_level_too(weights: list[float], share: float) -> None:
+    # Callers with labels of their own; those that share a bucket are taken for one.
+    random = np.random.default_rng(11)
+    keys, chances = len(weights), []
+    for _ in range(200):
+        side, bucket = (random.random(keys) < share).astype(int), random.integers(64, size=keys)
+        texts = random.poisson(3000 * np.array(weights))
+        good = random.binomial(texts, random.beta(0.6, 0.4, keys))
+        of, hits = np.zeros((2, 64)), np.zeros((2, 64))
+        np.add.at(of, (side, bucket), texts)
+        np.add.at(hits, (side, bucket), good)
+        champion, challenger = (
+            [
+                KeyBucket(labels={"good": int(h), "bad": int(n - h)})
+                for h, n in zip(*rows, strict=True)
+            ]
+            for rows in zip(hits, of, strict=True)
+        )
+        chances.append(drifted(challenger, champion, (share,)))
+    for level in (0.1, 0.02):
+        assert sum(chance <= level for chance in chances) <= 200 * level
+
+
 def test_the_bound_follows_the_exact_chance() -> None:
     # Every hit was drawn: the chance is about that of one key for each of them.
     hits, misses = [Cell(1, 1)] * 6, [Cell(0, 1)] * 1000
