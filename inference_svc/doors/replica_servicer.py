@@ -132,8 +132,10 @@ def _key_bucket(entry: KeyBucket) -> pb.KeyBucket:
 
 def _trimmed(counts: Sequence[int]) -> Sequence[int]:
     """Counts without the zeros at the end."""
-    filled = [bucket for bucket, count in enumerate(counts) if count]
-    return counts[: filled[-1] + 1] if filled else []
+    end = len(counts)
+    while end and not counts[end - 1]:
+        end -= 1
+    return counts[:end]
 
 
 def _upcoming_state(upcoming: UpcomingVersion) -> pb.SlotState:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC
+from itertools import chain, repeat
 from typing import Any, TypeVar
 
 import grpc
@@ -158,7 +159,7 @@ def _key_bucket(bucket: replica_pb2.KeyBucket, names: Sequence[str]) -> KeyBucke
         tuple(bucket.latency),
         tuple(bucket.compute),
         # The replica leaves out zeros at the end.
-        {name: count for name, count in zip(names, bucket.labels, strict=False) if count},
+        dict(zip(names, chain(bucket.labels, repeat(0)), strict=False)),
         bucket.agreed,
         bucket.disagreed,
     )

@@ -1,10 +1,11 @@
 """Numbers about the requests that a split dealt to a version, over any time and any replicas."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import zip_longest
+from itertools import starmap, zip_longest
+from operator import add, sub
 
 Histogram = tuple[int, ...]
 """Counts by the buckets of service_kit.histogram; zeros at the end may be missing."""
@@ -29,14 +30,18 @@ class KeyBucket:
 
     def plus(self, other: "KeyBucket", times: int = 1) -> "KeyBucket":
         """Return the numbers of both together; `times` = -1 takes the other's away."""
-        labels = Counter(self.labels)
-        for label, count in other.labels.items():
-            labels[label] += times * count
+        change = add if times == 1 else sub
+        mine, others = self.labels, other.labels
+        if [*mine] == [*others]:
+            labels = dict(zip(mine, map(change, mine.values(), others.values()), strict=True))
+        else:
+            names = (*mine, *(name for name in others if name not in mine))
+            labels = {name: change(mine.get(name, 0), others.get(name, 0)) for name in names}
         return KeyBucket(
             self.answered + times * other.answered,
             self.failed + times * other.failed,
-            _added(self.latency, other.latency, times),
-            _added(self.compute, other.compute, times),
+            _changed(self.latency, other.latency, change),
+            _changed(self.compute, other.compute, change),
             labels,
             self.agreed + times * other.agreed,
             self.disagreed + times * other.disagreed,
@@ -89,6 +94,5 @@ def _summed(histograms: Sequence[Histogram]) -> Histogram:
     return tuple(map(sum, zip_longest(*histograms, fillvalue=0)))
 
 
-def _added(mine: Histogram, others: Histogram, times: int) -> Histogram:
-    pairs = zip_longest(mine, others, fillvalue=0)
-    return tuple([one + times * other for one, other in pairs])
+def _changed(mine: Histogram, others: Histogram, change: Callable[[int, int], int]) -> Histogram:
+    return tuple(starmap(change, zip_longest(mine, others, fillvalue=0)))
