@@ -4,12 +4,14 @@
 
 Each run draws the held-out comparison and the live requests of a whole canary (5, 25, 50 %; 30 s a
 step; 10 % mirrored). As in the control plane the judge sees them every second and at the end of
-each step.
+each step. An equal Challenger may be rolled back in at most 1 % of canaries (Rules.false_alarms),
+whoever the callers are: requests without a key, one caller with a key and 30 % of the traffic whose
+texts and times are unlike all others', or a thousand such callers with Zipf's weights.
 """
 
 import argparse
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from rich.console import Console
@@ -18,15 +20,18 @@ from scipy.special import bdtrc
 
 from control_plane.canary.held_out import HeldOut
 from control_plane.canary.judge import Action, Case, Judge
-from control_plane.fleet.slot_stats import SlotStats
+from control_plane.fleet.slot_stats import KeyBucket, SlotStats
 from service_kit.histogram import BUCKETS, LEAST_MS, PER_DOUBLING
 
 STEPS = (5, 25, 50)
 STEP_SECONDS = 30
 MIRROR = 0.10
+KEY_BUCKETS = 64
 HELD_OUT_ROWS = 1_000
 LABELS = ("negative", "positive")
 SEED = 20_260
+ZIPF = tuple((1 / np.arange(1, 1001) / np.sum(1 / np.arange(1, 1001))).tolist())
+CHAMPION, CHALLENGER = 0, 1
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,14 @@ class Scenario:
     rate: float = 100.0
     """Requests a second."""
 
+    keys: tuple[float, ...] = ()
+    """Shares of the traffic of callers with a key; the rest has no keys."""
+
 
 SCENARIOS = (
     Scenario("equal"),
+    Scenario("equal, one key has 30 %", keys=(0.3,)),
+    Scenario("equal, keys by Zipf", keys=ZIPF),
     Scenario("4 points better", gain=0.04),
     Scenario("labels swapped", gain=0.04, swapped=True),
     Scenario("twice as slow", gain=0.04, slowdown=2.0),
@@ -76,22 +86,18 @@ def run_canary(
 ) -> Outcome:
     """Simulate one canary to its end."""
     held_out = _held_out(scenario, random)
+    traffic = _Traffic(scenario, random)
     for step, weight in enumerate(STEPS):
         last = step == len(STEPS) - 1
-        case = Case("1", held_out, len(STEPS), step_seconds, mirrored=True, last=last)
-        champion = challenger = SlotStats()
+        share = weight / 100
+        case = Case("1", held_out, len(STEPS), step_seconds, share, mirrored=True, last=last)
+        traffic.begin_step(share)
         for _ in range(step_seconds):
-            requests = random.poisson(scenario.rate)
-            mine = random.binomial(requests, weight / 100)
-            mirrored = random.binomial(requests - mine, MIRROR)
-            champion += _answers(replace(scenario, slowdown=1, swapped=False, error_rate=0.0005),
-                                 requests - mine, random)  # fmt: skip
-            challenger += _answers(scenario, mine + mirrored, random)
-            challenger += _compared(scenario, mirrored, random)
-            verdict = judge.during_step(champion, challenger, case)
+            traffic.pass_second()
+            verdict = judge.during_step(*traffic.sides(), case)
             if verdict.action is Action.ROLL_BACK:
                 return Outcome(verdict.action, step, verdict.reason)
-        verdict = judge.after_step(champion, challenger, case)
+        verdict = judge.after_step(*traffic.sides(), case)
         if verdict.action is not Action.CONTINUE:
             return Outcome(verdict.action, step, verdict.reason)
     raise AssertionError("the last step decides")
@@ -106,32 +112,85 @@ def _held_out(scenario: Scenario, random: np.random.Generator) -> HeldOut:
     return HeldOut("1", p_value, (won + lost) / HELD_OUT_ROWS, HELD_OUT_ROWS)
 
 
-def _answers(scenario: Scenario, requests: int, random: np.random.Generator) -> SlotStats:
-    failed = int(random.binomial(requests, scenario.error_rate))
-    answered = requests - failed
-    compute_ms = 4 * scenario.slowdown * random.lognormal(0, 0.3, answered)
-    latency_ms = compute_ms + random.exponential(2.0, answered)
-    positive = int(random.binomial(answered, 0.4 if scenario.swapped else 0.6))
-    return SlotStats(
-        answered=answered,
-        failed=failed,
-        texts=answered,
-        latency=_histogram(latency_ms),
-        compute=_histogram(compute_ms),
-        labels=dict(zip(LABELS, (answered - positive, positive), strict=True)),
-    )
+class _Traffic:
+    """The requests of one canary; callers with keys differ in all that is tested."""
+
+    def __init__(self, scenario: Scenario, random: np.random.Generator) -> None:
+        self._scenario, self._random = scenario, random
+        keyed, callers = np.array(scenario.keys), len(scenario.keys)
+        # The last caller stands for all requests without a key.
+        self._weights = np.append(keyed, max(0.0, 1 - keyed.sum()))
+        self._draws = random.random(callers)
+        self._hashes = random.integers(KEY_BUCKETS, size=callers)
+        self._positive = np.append(random.beta(0.6, 0.4, callers), 0.6)
+        self._slowness = np.append(random.lognormal(0, 1, callers), 1.0)
+        self._fragility = np.append(random.lognormal(0, 2, callers), 1.0)
+        often = scenario.disagreement
+        self._disagreement = np.append(random.beta(often, 1 - often, callers), often)
+        self.begin_step(0.0)
+
+    def begin_step(self, share: float) -> None:
+        """Count from zero, with this share of the Challenger."""
+        self._share = share
+        self._answered, self._failed, self._agreed, self._disagreed = (
+            np.zeros((2, KEY_BUCKETS), int) for _ in range(4)
+        )
+        self._latency, self._compute = (np.zeros((2, KEY_BUCKETS, BUCKETS), int) for _ in range(2))
+        self._labels = np.zeros((2, KEY_BUCKETS, len(LABELS)), int)
+
+    def pass_second(self) -> None:
+        """Answer a second's requests."""
+        random, scenario, keyed = self._random, self._scenario, len(self._draws)
+        requests = random.poisson(scenario.rate)
+        caller = random.choice(len(self._weights), requests, p=self._weights)
+        draws, hashes = random.random(requests), random.integers(KEY_BUCKETS, size=requests)
+        known = caller < keyed
+        draws[known], hashes[known] = self._draws[caller[known]], self._hashes[caller[known]]
+        side = np.where(draws < self._share, CHALLENGER, CHAMPION)
+        error_rate = np.where(side, scenario.error_rate, 0.0005) * self._fragility[caller]
+        failed = random.random(requests) < error_rate
+        positive = random.random(requests) < self._positive[caller]
+        if scenario.swapped:
+            positive ^= side == CHALLENGER
+        slowness = self._slowness[caller] * np.where(side, scenario.slowdown, 1.0)
+        compute_ms = 4 * slowness * random.lognormal(0, 0.3, requests)
+        latency_ms = compute_ms + random.exponential(2.0, requests)
+        np.add.at(self._failed, (side[failed], hashes[failed]), 1)
+        side, hashes, caller = side[~failed], hashes[~failed], caller[~failed]
+        np.add.at(self._answered, (side, hashes), 1)
+        np.add.at(self._latency, (side, hashes, _buckets(latency_ms[~failed])), 1)
+        np.add.at(self._compute, (side, hashes, _buckets(compute_ms[~failed])), 1)
+        np.add.at(self._labels, (side, hashes, positive[~failed].astype(int)), 1)
+        # Envoy copies requests of both sides.
+        mirrored = random.random(len(side)) < MIRROR
+        disagrees = random.random(len(side)) < self._disagreement[caller]
+        if scenario.swapped:
+            disagrees = ~disagrees
+        for counts, chosen in ((self._agreed, ~disagrees), (self._disagreed, disagrees)):
+            np.add.at(counts[CHALLENGER], hashes[mirrored & chosen], 1)
+
+    def sides(self) -> tuple[SlotStats, SlotStats]:
+        """The numbers of Champion and Challenger."""
+        champion, challenger = (self._side(side) for side in (CHAMPION, CHALLENGER))
+        return champion, challenger
+
+    def _side(self, side: int) -> SlotStats:
+        counts = (self._answered, self._failed, self._latency, self._compute, self._labels,
+                  self._agreed, self._disagreed)  # fmt: skip
+        rows = zip(*(table[side].tolist() for table in counts), strict=True)
+        return SlotStats(
+            tuple(
+                KeyBucket(answered, failed, tuple(latency), tuple(compute),
+                          dict(zip(LABELS, labels, strict=True)), agreed, disagreed)
+                for answered, failed, latency, compute, labels, agreed, disagreed in rows
+            )
+        )  # fmt: skip
 
 
-def _compared(scenario: Scenario, texts: int, random: np.random.Generator) -> SlotStats:
-    rate = 1 - scenario.disagreement if scenario.swapped else scenario.disagreement
-    disagreed = int(random.binomial(texts, rate))
-    return SlotStats(compared=texts, agreed=texts - disagreed, disagreed=disagreed)
-
-
-def _histogram(times_ms: np.ndarray) -> tuple[int, ...]:
-    """Counts by bucket, as service_kit.histogram.bucket_of chooses it."""
+def _buckets(times_ms: np.ndarray) -> np.ndarray:
+    """Buckets as service_kit.histogram.bucket_of chooses them."""
     buckets = np.ceil(PER_DOUBLING * np.log2(times_ms / LEAST_MS)).clip(0, BUCKETS - 1)
-    return tuple(np.bincount(buckets.astype(int)).tolist())
+    return np.asarray(buckets, int)
 
 
 def simulate(

@@ -31,13 +31,15 @@ class PredictServicer(predict_pb2_grpc.PredictServiceServicer):
 
     async def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:
         deadline = call_metadata.deadline(context)
-        role, mirrored = call_metadata.routing(context)
+        role, mirrored, bucket = call_metadata.routing(context)
         if mirrored:
             texts = list(request.texts)  # the comparison outlives the request
-            answer = await self._replica.predict_mirrored(request.model, texts, deadline)
+            answer = await self._replica.predict_mirrored(request.model, texts, deadline, bucket)
         else:
             slot = SlotKey(request.model, role)
-            answer = await self._replica.predict(slot, request.texts, deadline=deadline)
+            answer = await self._replica.predict(
+                slot, request.texts, deadline=deadline, bucket=bucket
+            )
         context.set_trailing_metadata(answered_by(answer.served, self._replica_id))
         return predict_response(answer, request.all_scores, self._replica_id)
 

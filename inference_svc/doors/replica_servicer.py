@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from inference_svc.metrics.key_buckets import KeyBucket
 from inference_svc.serving.replica import Replica
 from inference_svc.serving.slots import CHALLENGER, CHAMPION, ServedVersion, SlotKey
 from inference_svc.serving.upcoming_versions import State, UpcomingVersion
@@ -110,16 +111,32 @@ def _served_state(served: ServedVersion) -> pb.SlotState:
             agreed=stats.agreed,
             disagreed=stats.disagreed,
             not_compared=stats.not_compared,
+            key_buckets=map(_key_bucket, stats.dealt.all),
+            key_bucket_labels=stats.dealt.label_names if stats.dealt.all else (),
         )
     )
     state.stats.since.FromDatetime(served.loaded_at)
     return state
 
 
+def _key_bucket(entry: KeyBucket) -> pb.KeyBucket:
+    return pb.KeyBucket(
+        answered=entry.answered,
+        failed=entry.failed,
+        latency=_trimmed(entry.latency),
+        compute=_trimmed(entry.compute),
+        labels=_trimmed(entry.labels),
+        agreed=entry.agreed,
+        disagreed=entry.disagreed,
+    )
+
+
 def _trimmed(counts: Sequence[int]) -> Sequence[int]:
     """Counts without the zeros at the end."""
-    filled = [bucket for bucket, count in enumerate(counts) if count]
-    return counts[: filled[-1] + 1] if filled else []
+    end = len(counts)
+    while end and not counts[end - 1]:
+        end -= 1
+    return counts[:end]
 
 
 def _upcoming_state(upcoming: UpcomingVersion) -> pb.SlotState:

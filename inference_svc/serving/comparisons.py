@@ -42,13 +42,17 @@ class Comparisons:
         champion: ServedVersion,
         texts: Sequence[str],
         labels: Sequence[str],
+        bucket: int | None = None,
     ) -> None:
-        """Have the Champion label `texts`, which the Challenger gave `labels`; returns at once."""
+        """Have the Champion label `texts`, which the Challenger gave `labels`; returns at once.
+
+        `bucket` is the key bucket of the request.
+        """
         lane = self._lane()
         if lane is Lane.BACKGROUND and len(self._pending) >= MAX_PENDING:
             challenger.stats.not_compared += 1
             return
-        task = asyncio.create_task(self._compare(challenger, champion, texts, labels, lane))
+        task = asyncio.create_task(self._compare(challenger, champion, texts, labels, lane, bucket))
         self._pending.add(task)
         task.add_done_callback(self._pending.discard)
 
@@ -65,6 +69,7 @@ class Comparisons:
         texts: Sequence[str],
         labels: Sequence[str],
         lane: Lane,
+        bucket: int | None,
     ) -> None:
         model = champion.prepared.model
         try:
@@ -79,7 +84,7 @@ class Comparisons:
         agreed = sum(
             names[column] == label for column, label in zip(answer.best, labels, strict=True)
         )
-        challenger.stats.count_comparison(agreed, len(texts) - agreed)
+        challenger.stats.count_comparison(agreed, len(texts) - agreed, bucket)
 
     def _lane(self) -> Lane:
         now = self._clock()

@@ -73,10 +73,12 @@ class Replica:
         texts: Sequence[str],
         lane: Lane = Lane.INTERACTIVE,
         deadline: float | None = None,
+        bucket: int | None = None,
     ) -> Answer:
         """Classify texts, all by one version; `deadline` is in seconds of time.monotonic.
 
-        The Champion answers for a model without a Challenger. Raises InvalidArgument, NotFound,
+        `bucket` is the key bucket of a request that Envoy's split dealt to the slot. The Champion
+        answers for a model without a Challenger. Raises InvalidArgument, NotFound,
         FailedPrecondition, Exhausted (not for bulk texts, which wait for room), Unavailable.
         """
         check_model_name(slot.model)
@@ -84,22 +86,34 @@ class Replica:
         served = self.slots.answering(slot)
         if served is None:
             raise await self.why_unserved(slot.model)
-        return await self._answer(served, texts, lane, deadline)
+        dealt_to = bucket if served.slot.role == slot.role else None
+        return await self._answer(served, texts, lane, deadline, dealt_to)
 
     async def predict_by(
-        self, served: ServedVersion, texts: Sequence[str], deadline: float | None = None
+        self,
+        served: ServedVersion,
+        texts: Sequence[str],
+        deadline: float | None = None,
+        bucket: int | None = None,
     ) -> Answer:
         """Classify texts by a version that was looked up in `slots` without a pause since.
 
+        `bucket` is the key bucket of a request that Envoy's split dealt to this version.
         Raises InvalidArgument, Exhausted, Unavailable.
         """
         check_texts(texts)
-        return await self._answer(served, texts, Lane.INTERACTIVE, deadline)
+        return await self._answer(served, texts, Lane.INTERACTIVE, deadline, bucket)
 
     async def predict_mirrored(
-        self, model: str, texts: Sequence[str], deadline: float | None = None
+        self,
+        model: str,
+        texts: Sequence[str],
+        deadline: float | None = None,
+        bucket: int | None = None,
     ) -> Answer:
         """Classify texts by the Challenger, and compare with the Champion when there is time.
+
+        `bucket` is the request's key bucket.
 
         Raises FailedPrecondition when no Challenger is served here: nobody waits for the answer to
         a mirrored request, so the Champion does not answer it. Else raises what `predict_by`
@@ -113,11 +127,16 @@ class Replica:
         if champion is not None:
             names = challenger.prepared.model.spec.labels
             labels = [names[column] for column in answer.classified.best]
-            self.comparisons.compare(challenger, champion, texts, labels)
+            self.comparisons.compare(challenger, champion, texts, labels, bucket)
         return answer
 
     async def _answer(
-        self, served: ServedVersion, texts: Sequence[str], lane: Lane, deadline: float | None
+        self,
+        served: ServedVersion,
+        texts: Sequence[str],
+        lane: Lane,
+        deadline: float | None,
+        dealt_to: int | None,
     ) -> Answer:
         """Have the batcher classify the texts; requests that are not bulk are counted."""
         try:
@@ -136,10 +155,10 @@ class Replica:
                 # A refusal (full queue, deadline) says nothing about the version.
                 refused = isinstance(error, MeshError) and error.code is not StatusCode.INTERNAL
                 if isinstance(error, ModelFailed) or not refused:
-                    stats.failed += 1
+                    stats.count_failure(dealt_to)
                 raise
             ms = (time.perf_counter() - started) * 1e3
-            stats.count_answer(ms, classified.timing.compute_ms, classified.best)
+            stats.count_answer(ms, classified.timing.compute_ms, classified.best, dealt_to)
         return Answer(served, classified)
 
     def check_answers(self, served: ServedVersion) -> None:

@@ -1,26 +1,32 @@
 """Judges a Challenger's share of the traffic against the Champion's; pure.
 
-Envoy gives requests to the two versions at random in the same minutes, so a disturbance of the
-fleet hits both. Each test asks whether the difference between them can be chance.
+Envoy deals keys (x-mesh-key; a request without one is dealt on its own) to the two versions at
+random in the same minutes, so a disturbance of the fleet hits both. Each test asks whether the
+difference between them can be chance, see by_keys.
 
 A canary looks many times: every second for catastrophes, and at the end of each step. Its budget
-of false alarms is divided by all these looks and tests (Bonferroni), half of it among the ends of
-steps and half among the seconds. So an equal Challenger is rolled back by chance in at most
-`false_alarms` of all canaries, however long they last. Promotion needs no such division: it is
-decided once, by the comparison on held-out rows, and further looks do not change that comparison.
+of false alarms is divided among all of this (Bonferroni), so an equal Challenger is rolled back by
+chance in at most `false_alarms` of all canaries, however long they last: a fifth goes to the
+comparison on held-out rows, two fifths to the ends of steps and two fifths to the seconds. These
+are divided by steps, looks and tests, and a step that a crash of the control plane made begin anew
+has half of what it had before: 1/2 + 1/4 + 1/8 and so on of its part. Promotion needs no such
+division: it is decided once, by the comparison on held-out rows, and further looks do not change
+that comparison.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from control_plane.canary.by_keys import shares_of
+from control_plane.canary.findings import Finding, agreement, drift, errors, latency
 from control_plane.canary.held_out import HeldOut
-from control_plane.canary.significance import above, drifted, more_often, slower
 from control_plane.fleet.slot_stats import SlotStats
-from service_kit.histogram import quantile_bucket, quantile_ms
 
 # Tests of a look at the live numbers.
 TESTS = 6
+# Parts of the budget of false alarms; together 1.
+HELD_OUT_PART, ENDS_PART, LOOKS_PART = 0.2, 0.4, 0.4
 # Smaller p-values are shown as "below" this one: sums of small numbers are not exact there.
 LEAST_SHOWN = 1e-12
 
@@ -50,7 +56,7 @@ class Rules:
     """Tolerated latency, in quarters of a doubling: 2 means 1.41 times the Champion's."""
 
     least_answered: int = 100
-    """Requests that each side must have answered in a step."""
+    """Requests dealt to each side that it must have answered in a step."""
 
     least_compared: int = 50
     """Mirrored texts that both sides must have answered in a step, if requests are mirrored."""
@@ -83,27 +89,15 @@ class Case:
     held_out: HeldOut
     steps: int = 1
     looks_a_step: int = 1
+    share: float = 0.05
+    """Chance with which Envoy deals a key to the Challenger."""
+
+    begun: int = 1
+    """How many times this step was begun: once, and again after each crash."""
+
     mirrored: bool = True
     last: bool = False
     """This is the canary's last step."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of one test. `p_value` is the chance of such numbers from an equal Challenger."""
-
-    criterion: str
-    p_value: float
-    p_value_limit: float
-    material: bool
-    """The difference is large enough to matter."""
-
-    detail: str
-
-    @property
-    def failed(self) -> bool:
-        """Whether the difference matters and cannot be chance."""
-        return self.material and self.p_value <= self.p_value_limit
 
 
 @dataclass(frozen=True)
@@ -123,7 +117,7 @@ class Judge:
 
     def during_step(self, champion: SlotStats, challenger: SlotStats, case: Case) -> Verdict:
         """Judge a step that is under way: roll back in a catastrophe, else continue."""
-        findings = self._findings(champion, challenger, case, case.steps * case.looks_a_step)
+        findings = self._findings(champion, challenger, case, LOOKS_PART / case.looks_a_step)
         failed = [finding for finding in findings if finding.failed]
         if failed:
             return Verdict(Action.ROLL_BACK, _failures(failed), findings)
@@ -131,7 +125,7 @@ class Judge:
 
     def after_step(self, champion: SlotStats, challenger: SlotStats, case: Case) -> Verdict:
         """Judge a whole step. Only this decides on promotion and pause."""
-        findings = self._findings(champion, challenger, case, case.steps)
+        findings = self._findings(champion, challenger, case, ENDS_PART)
         failed = [finding for finding in findings if finding.failed]
         if failed:
             return Verdict(Action.ROLL_BACK, _failures(failed), findings)
@@ -166,11 +160,12 @@ class Judge:
     def _missing(self, champion: SlotStats, challenger: SlotStats, case: Case) -> str:
         rules = self.rules
         missing = [
-            f"the {name} answered {side.answered:,} of the {rules.least_answered:,} requests needed"
+            f"the {name} answered {side.total.answered:,} of the {rules.least_answered:,} requests "
+            "needed that the split dealt to it"
             for name, side in (("Challenger", challenger), ("Champion", champion))
-            if side.answered < rules.least_answered
+            if side.total.answered < rules.least_answered
         ]
-        compared = challenger.agreed + challenger.disagreed
+        compared = challenger.total.agreed + challenger.total.disagreed
         if case.mirrored and compared < rules.least_compared:
             missing.append(
                 f"{compared:,} of the {rules.least_compared:,} mirrored texts needed were compared"
@@ -179,14 +174,19 @@ class Judge:
         return ", ".join(missing)
 
     def _findings(
-        self, champion: SlotStats, challenger: SlotStats, case: Case, looks: int
+        self, champion: SlotStats, challenger: SlotStats, case: Case, part: float
     ) -> tuple[Finding, ...]:
-        limit = self.rules.false_alarms / 2 / (looks * TESTS)
+        # `part` of the budget belongs to this kind of look in all steps.
+        budget = self.rules.false_alarms * part / case.steps / 2**case.begun
+        limit = budget / TESTS
         allowed = self.rules.allowed_disagreement(case.held_out, case.champion_version)
-        findings = [*self._held_out(case), _errors(champion, challenger, limit)]
-        findings += self._latency(champion, challenger, limit)
-        findings += _agreement(challenger, allowed, limit)
-        findings += _drift(champion, challenger, allowed, limit)
+        shares = shares_of(case.share, challenger, champion)
+        findings = [*self._held_out(case), errors(champion, challenger, shares, limit)]
+        if min(champion.total.answered, challenger.total.answered) >= self.rules.least_ranked:
+            tolerated = self.rules.slower_buckets
+            findings += latency(champion, challenger, tolerated, shares, limit)
+        findings += agreement(challenger, allowed, limit)
+        findings += drift(champion, challenger, shares, allowed, limit)
         return tuple(findings)
 
     def _held_out(self, case: Case) -> Iterator[Finding]:
@@ -194,80 +194,9 @@ class Judge:
         held_out = case.held_out
         if held_out.compared_with == case.champion_version:
             detail = f"worse than version {case.champion_version} on {held_out.rows:,} rows"
-            limit = self.rules.false_alarms / 2
+            limit = self.rules.false_alarms * HELD_OUT_PART
             if held_out.p_worse <= limit:
                 yield Finding("held-out rows", held_out.p_worse, limit, True, detail)
-
-    def _latency(
-        self, champion: SlotStats, challenger: SlotStats, limit: float
-    ) -> Iterator[Finding]:
-        if min(sum(champion.latency), sum(challenger.latency)) < self.rules.least_ranked:
-            return
-        shift = self.rules.slower_buckets
-        for criterion, times, others in (
-            ("latency", challenger.latency, champion.latency),
-            ("computation", challenger.compute, champion.compute),
-        ):
-            compared = f"{quantile_ms(times, 0.5):.1f} ms against {quantile_ms(others, 0.5):.1f} ms"
-            p_value = slower(times, others, shift)
-            yield Finding(criterion, p_value, limit, True, f"median {criterion} {compared}")
-        yield self._tail(champion.latency, challenger.latency, limit)
-
-    def _tail(self, others: tuple[int, ...], times: tuple[int, ...], limit: float) -> Finding:
-        pooled = (SlotStats(latency=others) + SlotStats(latency=times)).latency
-        # The bound of slow requests is the p99 of both sides together: a bound from one side alone
-        # would favour that side.
-        slow = quantile_bucket(pooled, 0.99) + 1
-        p_value = more_often(sum(times[slow:]), sum(times), sum(others[slow:]), sum(others))
-        worse = quantile_bucket(times, 0.99) - quantile_bucket(others, 0.99)
-        compared = f"{quantile_ms(times, 0.99):.1f} ms against {quantile_ms(others, 0.99):.1f} ms"
-        material = worse >= self.rules.slower_buckets
-        return Finding("tail latency", p_value, limit, material, f"p99 latency {compared}")
-
-
-def _errors(champion: SlotStats, challenger: SlotStats, limit: float) -> Finding:
-    of, other_of = (side.answered + side.failed for side in (challenger, champion))
-    p_value = more_often(challenger.failed, of, champion.failed, other_of)
-    detail = f"{challenger.failed:,} of {of:,} failed against {champion.failed:,} of {other_of:,}"
-    return Finding("errors", p_value, limit, True, detail)
-
-
-def _agreement(challenger: SlotStats, allowed: float, limit: float) -> Iterator[Finding]:
-    texts = challenger.agreed + challenger.disagreed
-    if not texts:
-        return
-    # In the worst case all texts of a request are alike, so requests are counted and not texts.
-    requests = min(challenger.compared, texts)
-    p_value = above(round(challenger.disagreed * requests / texts), requests, allowed)
-    detail = (
-        f"{challenger.disagreed:,} of {texts:,} mirrored texts ({challenger.disagreed / texts:.1%})"
-        f" answered differently, {allowed:.1%} allowed"
-    )
-    yield Finding("agreement", p_value, limit, challenger.disagreed > allowed * texts, detail)
-
-
-def _drift(
-    champion: SlotStats, challenger: SlotStats, allowed: float, limit: float
-) -> Iterator[Finding]:
-    if not champion.texts or not challenger.texts:
-        return
-    names = champion.labels.keys() | challenger.labels.keys()
-    # The distance is never larger than the share of texts that the two would answer differently.
-    distance = 0.5 * sum(
-        abs(
-            challenger.labels.get(name, 0) / challenger.texts
-            - champion.labels.get(name, 0) / champion.texts
-        )
-        for name in names
-    )
-    p_value = drifted(
-        challenger.labels,
-        champion.labels,
-        challenger.answered / challenger.texts,
-        champion.answered / champion.texts,
-    )
-    detail = f"labels {distance:.1%} apart"
-    yield Finding("label drift", p_value, limit, distance > allowed, detail)
 
 
 def _failures(findings: list[Finding]) -> str:

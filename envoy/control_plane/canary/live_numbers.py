@@ -31,7 +31,7 @@ class Numbers(Protocol):
 
 
 class FleetNumbers:
-    """Asks the replicas for their numbers."""
+    """Asks the replicas for their numbers of requests that a split dealt to them."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
@@ -63,6 +63,13 @@ class StepNumbers:
         for source, stats in reading.items():
             self._first.setdefault(source, stats)
             self._latest[source] = stats
+
+    def leave_out(self, reading: Reading) -> None:
+        """Take in a reading without its growth since the latest one."""
+        for source, stats in reading.items():
+            if source in self._latest:
+                self._first[source] += stats - self._latest[source]
+        self.add(reading)
 
     def of(self, role: Role, version: str) -> SlotStats:
         """Return the growth in one slot, summed over all replicas."""

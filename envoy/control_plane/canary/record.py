@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
-from control_plane.canary.judge import Case, Finding, Rules
-from control_plane.fleet.slot_stats import SlotStats
+from control_plane.canary.findings import Finding
+from control_plane.canary.judge import Case, Rules
+from control_plane.fleet.slot_stats import KeyBucket, SlotStats
 from control_plane.topology import Split
 from service_kit.errors import InvalidArgument
 from service_kit.histogram import quantile_ms
@@ -74,7 +75,7 @@ class Side:
     labels: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, stats: SlotStats) -> "Side":
+    def of(cls, stats: KeyBucket) -> "Side":
         """Take the part of the numbers that callers are shown."""
         p50, p99 = (quantile_ms(stats.latency, share) for share in (0.5, 0.99))
         return cls(stats.answered, stats.failed, p50, p99, dict(stats.labels))
@@ -98,10 +99,10 @@ class Comparison:
     ) -> "Comparison":  # fmt: skip
         """Put together the numbers that were judged and the findings."""
         return cls(
-            Side.of(champion),
-            Side.of(challenger),
-            challenger.agreed + challenger.disagreed,
-            challenger.disagreed,
+            Side.of(champion.total),
+            Side.of(challenger.total),
+            challenger.total.agreed + challenger.total.disagreed,
+            challenger.total.disagreed,
             rules.allowed_disagreement(case.held_out, case.champion_version),
             findings,
         )
@@ -121,6 +122,9 @@ class Canary:
     state: CanaryState = CanaryState.RUNNING
     step: int = 0
     """Number of the current step, from 0."""
+
+    begun: int = 0
+    """How many times the current step was begun: again after a crash of the control plane."""
 
     weight: int = 0
     """Current share of the Challenger, percent."""
@@ -152,6 +156,7 @@ class Canary:
                 "updated_at": self.updated_at.isoformat(),
                 "state": self.state.name,
                 "step": self.step,
+                "begun": self.begun,
                 "weight": self.weight,
                 "reason": self.reason,
                 "created_at": self.created_at,
@@ -172,6 +177,7 @@ class Canary:
             datetime.fromisoformat(values["updated_at"]).astimezone(UTC),
             CanaryState[values["state"]],
             values["step"],
+            values.get("begun", 0),
             values["weight"],
             values["reason"],
             created_at=values.get("created_at", 0),

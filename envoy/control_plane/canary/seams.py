@@ -48,6 +48,9 @@ class Traffic(Protocol):
     async def set(self, model: str, split: Split) -> Split:
         """Change a model's split; returns when every replica serves the Challenger."""
 
+    def in_force(self, model: str) -> Split:
+        """Return the split that Envoy has; a Challenger that no replica serves gets nothing."""
+
 
 class Promotions(Protocol):
     """service_kit.model_registry.promotion.Promotions, or a twin."""

@@ -5,6 +5,7 @@ the numbers, and a promotion that was broken off is carried to its end.
 """
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -27,6 +28,9 @@ TAG_OUTCOME_REASON = "mesh.canary_reason"
 
 # Seconds between two looks at the numbers of a step.
 LOOK_S = 1.0
+# A step leaves out what is answered in its first second, at most a tenth of the step: Envoy dealt
+# some of it by the weights before.
+SETTLE_S = 1.0
 # Seconds between two attempts of a call while a part is away.
 RETRY_S = 1.0
 
@@ -62,7 +66,7 @@ class CanarySteps:
             )
             self._held_out = HeldOut.from_tags(version.tags)
             while await self._step():
-                self._change(step=self.canary.step + 1)
+                self._change(step=self.canary.step + 1, begun=0)
         except _Gone as gone:
             # Nothing is written: a model of this name by now has no part in it.
             self._change(state=CanaryState.STOPPED, weight=0, reason=str(gone))
@@ -88,6 +92,7 @@ class CanarySteps:
             await self.end(CanaryState.ROLLED_BACK, f"the Challenger cannot serve: {error}")
             return False
         self._change(
+            begun=canary.begun + 1,
             weight=split.challenger,
             reason=f"step {canary.step + 1} of {len(canary.plan.steps)} is under way",
         )
@@ -109,6 +114,7 @@ class CanarySteps:
         plan, clock = self.canary.plan, self._parts.clock
         numbers = StepNumbers()
         over_at = clock.monotonic() + plan.step_seconds
+        await clock.sleep(min(SETTLE_S, plan.step_seconds / 10))
         numbers.add(await self._parts.numbers.read(self.canary.model))
         while (left_s := over_at - clock.monotonic()) > 0:
             await clock.sleep(min(LOOK_S, left_s))
@@ -120,14 +126,23 @@ class CanarySteps:
 
     async def _look(self, numbers: StepNumbers, judge: Callable[..., Verdict]) -> Verdict:
         canary, plan = self.canary, self.canary.plan
-        numbers.add(await self._parts.numbers.read(canary.model))
+        reading = await self._parts.numbers.read(canary.model)
+        split = plan.split(canary.step)
+        if self._parts.traffic.in_force(canary.model) == split:
+            numbers.add(reading)
+        else:
+            # Somebody set other weights, or no replica serves the Challenger: what was dealt
+            # meanwhile is no part of the comparison.
+            numbers.leave_out(reading)
         champion = numbers.of(Role.CHAMPION, canary.champion)
         challenger = numbers.of(Role.CHALLENGER, canary.version)
         case = Case(
             canary.champion,
             self._held_out,
             len(plan.steps),
-            max(1, round(plan.step_seconds / LOOK_S)),
+            math.ceil(plan.step_seconds / LOOK_S),
+            share=split.challenger / 100,
+            begun=canary.begun,
             mirrored=plan.mirror_percent > 0,
             last=canary.step == len(plan.steps) - 1,
         )

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from control_plane.canary.judge import Finding
+from control_plane.canary.findings import Finding
 from control_plane.canary.record import Canary, Comparison, Side
 from mesh.v1 import reload_pb2
 

@@ -1,8 +1,9 @@
 """The control plane's gRPC client of one replica."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC
+from itertools import chain, repeat
 from typing import Any, TypeVar
 
 import grpc
@@ -22,7 +23,7 @@ from control_plane.fleet.replica_client import (
     SlotState,
     StepFailed,
 )
-from control_plane.fleet.slot_stats import SlotStats
+from control_plane.fleet.slot_stats import KeyBucket, SlotStats
 from mesh.v1 import reload_pb2, replica_pb2, replica_pb2_grpc
 from service_kit.model_registry.records import VersionRef
 
@@ -167,17 +168,21 @@ def _slot(slot: replica_pb2.SlotState) -> Slot:
 
 
 def _stats(stats: replica_pb2.SlotStats) -> SlotStats:
-    return SlotStats(
-        answered=stats.answered,
-        failed=stats.failed,
-        texts=stats.texts,
-        latency=tuple(stats.latency),
-        compute=tuple(stats.compute),
-        labels=dict(stats.labels),
-        compared=stats.compared,
-        agreed=stats.agreed,
-        disagreed=stats.disagreed,
-        not_compared=stats.not_compared,
+    names = tuple(stats.key_bucket_labels)
+    buckets = tuple(_key_bucket(bucket, names) for bucket in stats.key_buckets)
+    return SlotStats(buckets, stats.not_compared)
+
+
+def _key_bucket(bucket: replica_pb2.KeyBucket, names: Sequence[str]) -> KeyBucket:
+    return KeyBucket(
+        bucket.answered,
+        bucket.failed,
+        tuple(bucket.latency),
+        tuple(bucket.compute),
+        # The replica leaves out zeros at the end.
+        dict(zip(names, chain(bucket.labels, repeat(0)), strict=False)),
+        bucket.agreed,
+        bucket.disagreed,
     )
 
 

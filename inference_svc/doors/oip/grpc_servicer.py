@@ -80,6 +80,7 @@ class OpenInferenceServicer(open_inference_pb2_grpc.GRPCInferenceServiceServicer
             routing.role,
             call_metadata.deadline(context),
             routing.mirrored,
+            routing.bucket,
         )
         context.set_trailing_metadata(self._inference.headers(answer))
         raw = bool(request.raw_input_contents)

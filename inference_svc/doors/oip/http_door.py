@@ -122,7 +122,12 @@ class OpenInferenceHttp:
         infer = read_request(body, lengths[0], call.model, call.version)
         routing = call_metadata.routing_in(request.headers)
         answer = await self._inference.infer(
-            call.model, call.version, infer.texts, routing.role, mirrored=routing.mirrored
+            call.model,
+            call.version,
+            infer.texts,
+            routing.role,
+            mirrored=routing.mirrored,
+            bucket=routing.bucket,
         )
         head: dict[str, object] = {
             "model_name": call.model,

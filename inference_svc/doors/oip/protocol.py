@@ -90,16 +90,22 @@ class OpenInference:
         role: str = CHAMPION,
         deadline: float | None = None,
         mirrored: bool = False,
+        bucket: int | None = None,
     ) -> Answer:
-        """Classify texts; errors name the tensor.
+        """Classify texts; errors name the tensor. `bucket` is that of call_metadata.Routing.
 
         Raises what `find` and the replica's `predict_by` and `predict_mirrored` raise.
         """
         try:
             if mirrored:
-                return await self._replica.predict_mirrored(model, texts, deadline)
+                return await self._replica.predict_mirrored(model, texts, deadline, bucket)
             served = await self.find(model, version, role)
-            return await self._replica.predict_by(served, texts, deadline)
+            # The split did not choose a version that the caller named, nor the Champion that stands
+            # in for a Challenger.
+            dealt = not version and served.slot.role == role
+            return await self._replica.predict_by(
+                served, texts, deadline, bucket if dealt else None
+            )
         except InvalidArgument as error:
             if not error.field.startswith("texts"):
                 raise

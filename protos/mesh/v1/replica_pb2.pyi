@@ -119,7 +119,7 @@ class SlotState(_message.Message):
     def __init__(self, model: _Optional[str] = ..., role: _Optional[_Union[_reload_pb2.ModelRole, str]] = ..., version: _Optional[str] = ..., state: _Optional[_Union[_reload_pb2.ModelState, str]] = ..., step: _Optional[str] = ..., first_answer_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., stats: _Optional[_Union[SlotStats, _Mapping]] = ..., source: _Optional[str] = ..., run_id: _Optional[str] = ..., withdrawn: bool = ..., detail: _Optional[str] = ..., memory_bytes: _Optional[int] = ...) -> None: ...
 
 class SlotStats(_message.Message):
-    __slots__ = ("since", "answered", "failed", "texts", "latency", "compute", "labels", "compared", "agreed", "disagreed", "not_compared")
+    __slots__ = ("since", "answered", "failed", "texts", "latency", "compute", "labels", "compared", "agreed", "disagreed", "not_compared", "key_buckets", "key_bucket_labels")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -138,6 +138,8 @@ class SlotStats(_message.Message):
     AGREED_FIELD_NUMBER: _ClassVar[int]
     DISAGREED_FIELD_NUMBER: _ClassVar[int]
     NOT_COMPARED_FIELD_NUMBER: _ClassVar[int]
+    KEY_BUCKETS_FIELD_NUMBER: _ClassVar[int]
+    KEY_BUCKET_LABELS_FIELD_NUMBER: _ClassVar[int]
     since: _timestamp_pb2.Timestamp
     answered: int
     failed: int
@@ -149,4 +151,24 @@ class SlotStats(_message.Message):
     agreed: int
     disagreed: int
     not_compared: int
-    def __init__(self, since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., answered: _Optional[int] = ..., failed: _Optional[int] = ..., texts: _Optional[int] = ..., latency: _Optional[_Iterable[int]] = ..., compute: _Optional[_Iterable[int]] = ..., labels: _Optional[_Mapping[str, int]] = ..., compared: _Optional[int] = ..., agreed: _Optional[int] = ..., disagreed: _Optional[int] = ..., not_compared: _Optional[int] = ...) -> None: ...
+    key_buckets: _containers.RepeatedCompositeFieldContainer[KeyBucket]
+    key_bucket_labels: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., answered: _Optional[int] = ..., failed: _Optional[int] = ..., texts: _Optional[int] = ..., latency: _Optional[_Iterable[int]] = ..., compute: _Optional[_Iterable[int]] = ..., labels: _Optional[_Mapping[str, int]] = ..., compared: _Optional[int] = ..., agreed: _Optional[int] = ..., disagreed: _Optional[int] = ..., not_compared: _Optional[int] = ..., key_buckets: _Optional[_Iterable[_Union[KeyBucket, _Mapping]]] = ..., key_bucket_labels: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class KeyBucket(_message.Message):
+    __slots__ = ("answered", "failed", "latency", "compute", "labels", "agreed", "disagreed")
+    ANSWERED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    AGREED_FIELD_NUMBER: _ClassVar[int]
+    DISAGREED_FIELD_NUMBER: _ClassVar[int]
+    answered: int
+    failed: int
+    latency: _containers.RepeatedScalarFieldContainer[int]
+    compute: _containers.RepeatedScalarFieldContainer[int]
+    labels: _containers.RepeatedScalarFieldContainer[int]
+    agreed: int
+    disagreed: int
+    def __init__(self, answered: _Optional[int] = ..., failed: _Optional[int] = ..., latency: _Optional[_Iterable[int]] = ..., compute: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[int]] = ..., agreed: _Optional[int] = ..., disagreed: _Optional[int] = ...) -> None: ...

@@ -74,7 +74,7 @@ async def test_too_few_requests_pause_and_leave_the_weights() -> None:
     await twin.start()
     ended = await twin.end()
     assert ended.state is CanaryState.PAUSED
-    assert "the Challenger answered 22 of the 100 requests needed" in ended.reason
+    assert "the Challenger answered 10 of the 100 requests needed" in ended.reason
     assert (twin.traffic.split, ended.weight) == (Split(95, 5, 10), 5)
     assert outcome(twin) == ("PAUSED", ended.reason)
 

@@ -1,19 +1,16 @@
 """The judge's verdicts on numbers of known quality, and the tests that they rest on."""
 
-import random
 from collections import Counter
 from dataclasses import replace
 from functools import partial
-from math import comb
 
-import numpy as np
 import pytest
 from scipy import stats
 
 from bench.canary_decisions import SCENARIOS, Scenario, simulate
 from control_plane.canary.held_out import HeldOut
 from control_plane.canary.judge import Action, Case, Judge
-from control_plane.canary.significance import above, drifted, more_often, slower, upper_bound
+from control_plane.canary.significance import above, upper_bound
 from tests.unit.control_plane.canary.twins import answered, compared
 
 BETTER = HeldOut("1", p_value=0.001, disagreement=0.08, rows=1000)
@@ -25,18 +22,27 @@ def actions(scenario: Scenario, runs: int) -> Counter[Action]:
     return Counter(outcome.action for outcome in simulate(scenario, runs, step_seconds=10))
 
 
-def test_equal_challenger_is_promoted_on_noise_in_at_most_five_percent_of_200_runs() -> None:
-    count = actions(replace(BY_NAME["equal"], rate=300.0), 200)
-    print(f"promoted {count[Action.PROMOTE] / 2:.1f} %, rolled back {count[Action.ROLL_BACK]}")
-    assert count[Action.PROMOTE] <= 10
-    assert count[Action.ROLL_BACK] <= 4
-    assert count[Action.PAUSE] >= 186
+def test_an_equal_challenger_is_rolled_back_or_promoted_on_noise_as_rarely_as_promised() -> None:
+    count = Counter[Action]()
+    for name in ("equal", "equal, one key has 30 %", "equal, keys by Zipf"):
+        outcomes = simulate(replace(BY_NAME[name], rate=1000.0), 80, step_seconds=3)
+        count.update(outcome.action for outcome in outcomes)
+    print(f"of 240 promoted {count[Action.PROMOTE]}, rolled back {count[Action.ROLL_BACK]}")
+    assert count[Action.ROLL_BACK] <= 2
+    assert count[Action.PROMOTE] <= 12
+    assert count[Action.PAUSE] >= 226
 
 
-@pytest.mark.parametrize("name", ["labels swapped", "twice as slow", "2 % errors"])
+@pytest.mark.parametrize("name", ["labels swapped", "twice as slow"])
 def test_bad_challenger_is_rolled_back_at_the_first_step(name: str) -> None:
     outcomes = simulate(BY_NAME[name], 20)
     assert {(outcome.action, outcome.step) for outcome in outcomes} == {(Action.ROLL_BACK, 0)}
+
+
+def test_errors_are_seen_by_the_second_step() -> None:
+    outcomes = simulate(BY_NAME["2 % errors"], 10)
+    assert {outcome.action for outcome in outcomes} == {Action.ROLL_BACK}
+    assert max(outcome.step for outcome in outcomes) <= 1
 
 
 def test_twice_as_slow_is_seen_in_150_requests_without_mirroring() -> None:
@@ -105,13 +111,6 @@ def test_labels_that_drift_are_noticed_without_mirroring() -> None:
     assert "label drift: labels 50.0% apart" in verdict.reason
 
 
-def test_the_texts_of_one_request_count_as_one_observation() -> None:
-    # Three requests of a hundred texts each: half the labels off says next to nothing.
-    few = replace(answered(300, good=0.1), answered=3, latency=(), compute=())
-    case = replace(LAST, mirrored=False)
-    assert Judge().during_step(answered(3000), few, case).action is Action.CONTINUE
-
-
 def test_nothing_seen_yet_is_no_reason_to_act() -> None:
     nothing = answered(0)
     assert Judge().during_step(nothing, nothing, LAST).action is Action.CONTINUE
@@ -120,30 +119,8 @@ def test_nothing_seen_yet_is_no_reason_to_act() -> None:
 @pytest.mark.parametrize("hits", [0, 1, 7, 60, 400, 1500])
 def test_the_tails_are_those_of_scipy(hits: int) -> None:
     close = partial(pytest.approx, rel=1e-6, abs=1e-12)
-    fisher = stats.fisher_exact([[hits, 2000 - hits], [90, 2910]], "greater").pvalue
-    assert more_often(hits, 2000, 90, 3000) == close(fisher)
     assert above(hits, 2000, 0.03) == close(stats.binom.sf(hits - 1, 2000, 0.03))
     assert upper_bound(hits, 2000, 0.95) == close(stats.beta.ppf(0.95, hits + 1, 2000 - hits))
-
-
-def test_rank_and_chi_squared_tests_are_those_of_scipy() -> None:
-    mine, theirs = [5, 30, 60, 20, 9], [40, 90, 70, 10, 1]
-    ranks = [np.repeat(np.arange(5), counts) for counts in (mine, theirs)]
-    expected = stats.mannwhitneyu(*ranks, alternative="greater", method="asymptotic").pvalue
-    assert slower(mine, theirs, shift=0) == pytest.approx(expected)
-    for labels in range(2, 6):
-        table = [[30, 44, 31, 9, 50][:labels], [60, 70, 80, 30, 75][:labels]]
-        mine_by_label, theirs_by_label = (
-            {str(n): count for n, count in enumerate(row)} for row in table
-        )
-        expected = stats.chi2_contingency(table, correction=False).pvalue
-        assert drifted(mine_by_label, theirs_by_label, 1.0, 1.0) == pytest.approx(expected)
-
-
-def test_fishers_test_is_the_hypergeometric_tail() -> None:
-    expected = sum(comb(10, k) * comb(20, 5 - k) for k in range(3, 6)) / comb(30, 5)
-    assert more_often(3, 10, 2, 20) == pytest.approx(expected)
-    assert more_often(0, 10, 2, 20) == 1.0
 
 
 def test_the_binomial_tail_and_its_bound_agree() -> None:
@@ -151,30 +128,3 @@ def test_the_binomial_tail_and_its_bound_agree() -> None:
     assert above(0, 3, 0.5) == 1.0
     bound = upper_bound(5, 100, 0.99)
     assert 1 - above(6, 100, bound) == pytest.approx(0.01)
-
-
-def test_the_rank_test_asks_for_more_than_the_shift() -> None:
-    others = [0, 0, 50, 50]
-    assert slower([0, 0, 0, 0, 0, 50, 50], others, shift=2) < 1e-6
-    assert slower(others, others, shift=2) > 0.99
-    assert slower([], others, shift=2) == 1.0
-
-
-def test_the_rank_test_holds_its_level() -> None:
-    dice = random.Random(7)
-    below = 0
-    for _ in range(2000):
-        mine, others = [0] * 10, [0] * 10
-        for _ in range(60):
-            mine[min(9, int(dice.expovariate(0.5)))] += 1
-        for _ in range(600):
-            others[min(9, int(dice.expovariate(0.5)))] += 1
-        below += slower(mine, others, shift=0) <= 0.01
-    assert below <= 40  # 20 expected
-
-
-def test_rare_labels_are_tested_together() -> None:
-    many = {f"label {n}": 1 for n in range(50)}
-    assert drifted(many | {"a": 100}, many | {"a": 100}, 1.0, 1.0) > 0.9
-    assert drifted({"a": 90, "b": 10}, {"a": 10, "b": 90}, 1.0, 1.0) < 1e-6
-    assert drifted({}, {"a": 3}, 1.0, 1.0) == 1.0

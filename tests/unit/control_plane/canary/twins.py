@@ -1,15 +1,17 @@
 """Twins of the parts of a canary: fast time, scripted numbers, a split in memory."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 from control_plane.canary.canaries import Canaries
 from control_plane.canary.live_numbers import Reading, Source
 from control_plane.canary.record import Canary, CanaryState, Plan
 from control_plane.canary.seams import CanaryParts
 from control_plane.fleet.replica_client import Role
-from control_plane.fleet.slot_stats import SlotStats
+from control_plane.fleet.slot_stats import NOTHING, KeyBucket, SlotStats
 from control_plane.reload.coordinator import ReloadResult
 from control_plane.topology import ALL_TO_THE_CHAMPION, Split
 from service_kit.errors import Aborted, MeshError
@@ -28,7 +30,8 @@ from service_kit.model_registry.records import (
 from tests.unit.control_plane.twins import TwinRegistry
 
 PLAN = Plan((5, 25, 50), 10.0, 10)
-REQUESTS_A_SECOND = 200
+REQUESTS_A_SECOND = 300
+KEY_BUCKETS = 64
 BETTER = {
     TAG_COMPARED_WITH: "1",
     TAG_P_VALUE: "0.001",
@@ -49,6 +52,12 @@ class TwinClock:
         """Go on."""
         self.frozen_at = None
         self._thawed.set()
+
+    def go_on_until(self, seconds: float) -> None:
+        """Go on, and freeze again at this time."""
+        self.frozen_at = seconds
+        self._thawed.set()
+        self._thawed = asyncio.Event()
 
     def now(self) -> datetime:
         return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
@@ -77,6 +86,9 @@ class TwinTraffic:
         """The split now."""
         return self.splits[-1] if self.splits else ALL_TO_THE_CHAMPION
 
+    def in_force(self, model: str) -> Split:
+        return self.split
+
     async def set(self, model: str, split: Split) -> Split:
         if self.away:
             raise self.away
@@ -86,25 +98,38 @@ class TwinTraffic:
         return split
 
 
-def answered(requests: int, ms: float = 5.0, failed: int = 0, good: float = 0.6) -> SlotStats:
-    """Return the numbers of equal requests with one text each."""
-    counts = [0] * (bucket_of(ms) + 1)
-    counts[-1] = requests
+def answered(
+    requests: int, ms: float = 5.0, failed: int = 0, good: float = 0.6, dice: Random | None = None
+) -> SlotStats:
+    """Return the numbers of equal requests with one text each, every one with a key of its own."""
+    times, dice = (0,) * bucket_of(ms), dice or Random(requests)
     positive = round(requests * good)
-    return SlotStats(
-        answered=requests,
-        failed=failed,
-        texts=requests,
-        latency=tuple(counts),
-        compute=tuple(counts),
-        labels={"good": positive, "bad": requests - positive},
-    )
+    buckets = []
+    for mine, others, failures in zip(
+        spread(positive, dice), spread(requests - positive, dice), spread(failed, dice), strict=True
+    ):
+        counts = (*times, mine + others)
+        labels = {"good": mine, "bad": others}
+        buckets.append(KeyBucket(mine + others, failures, counts, counts, labels))
+    return SlotStats(tuple(buckets))
 
 
-def compared(texts: int, disagreement: float) -> SlotStats:
+def compared(texts: int, disagreement: float, dice: Random | None = None) -> SlotStats:
     """Return the numbers of mirrored requests with one text each."""
-    disagreed = round(texts * disagreement)
-    return SlotStats(compared=texts, agreed=texts - disagreed, disagreed=disagreed)
+    disagreed, dice = round(texts * disagreement), dice or Random(texts)
+    counts = zip(spread(texts - disagreed, dice), spread(disagreed, dice), strict=True)
+    return SlotStats(tuple(KeyBucket(agreed=agreed, disagreed=not_) for agreed, not_ in counts))
+
+
+def spread(count: int, dice: Random) -> list[int]:
+    """Put every one of a count into a key bucket at random."""
+    chosen = Counter(dice.choices(range(KEY_BUCKETS), k=count))
+    return [chosen[bucket] for bucket in range(KEY_BUCKETS)]
+
+
+def of_one_key(bucket: int, counts: KeyBucket) -> SlotStats:
+    """Return the numbers of a caller whose requests have one key."""
+    return SlotStats((NOTHING,) * bucket + (counts,))
 
 
 class TwinNumbers:
@@ -112,6 +137,7 @@ class TwinNumbers:
 
     def __init__(self, traffic: TwinTraffic) -> None:
         self._traffic = traffic
+        self._dice = Random(3)
         self.rate = REQUESTS_A_SECOND
         self.challenger_ms = 5.0
         self.challenger_fails = 0.0
@@ -122,10 +148,10 @@ class TwinNumbers:
         split = self._traffic.split
         mine = self.rate * split.challenger // 100
         mirrored = (self.rate - mine) * split.mirror_percent // 100
-        self.champion += answered(self.rate - mine)
-        failed = round((mine + mirrored) * self.challenger_fails)
-        self.challenger += answered(mine + mirrored - failed, self.challenger_ms, failed)
-        self.challenger += compared(mirrored, self.disagreement)
+        self.champion += answered(self.rate - mine, dice=self._dice)
+        failed = round(mine * self.challenger_fails)
+        self.challenger += answered(mine - failed, self.challenger_ms, failed, dice=self._dice)
+        self.challenger += compared(mirrored, self.disagreement, self._dice)
         return {
             Source("r1:1", Role.CHAMPION, "1"): self.champion,
             Source("r1:1", Role.CHALLENGER, "2"): self.challenger,

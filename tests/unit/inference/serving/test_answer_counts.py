@@ -39,7 +39,7 @@ async def test_only_the_servers_faults_are_failures(both: Parts) -> None:
         await both.replica.predict(REVIEWS, ["bad"])
     with pytest.raises(InvalidArgument):
         await both.replica.predict(REVIEWS, [""])
-    with pytest.raises(DeadlineTooShort):
+    with pytest.raises(DeadlineTooShort, match="deadline"):
         await both.replica.predict(REVIEWS, ["good"], deadline=0.0)
     _, call = await both.held()
     call.cancel()

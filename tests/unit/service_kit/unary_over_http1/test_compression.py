@@ -13,7 +13,7 @@ from service_kit.unary_over_http1.wire import unframed
 from tests.unit.service_kit.unary_over_http1.echo_peer import call, listening, message
 
 WHOLE = StringValue(value="packed").SerializeToString()
-GZIP, DEFLATE = gzip.compress(WHOLE), zlib.compress(WHOLE)
+GZIP, DEFLATE = gzip.compress(WHOLE, mtime=0), zlib.compress(WHOLE)
 OK, INVALID, UNIMPLEMENTED, INTERNAL = "0", "3", "12", "13"
 
 
