@@ -49,7 +49,7 @@ async def test_a_body_that_cannot_be_read_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("encoding", "body"), [("gzip", gzip.compress(BODY)), ("deflate", zlib.compress(BODY))]
+    ("encoding", "body"), [("gzip", gzip.compress(BODY, mtime=0)), ("deflate", zlib.compress(BODY))]
 )
 async def test_a_compressed_body_is_read(mesh: OneReplica, encoding: str, body: bytes) -> None:
     for client in (mesh.http, mesh.direct):

@@ -22,7 +22,7 @@ from inference_svc.service import InferenceService
 from inference_svc.settings import InferenceSettings
 from mesh.v1 import predict_pb2 as pb
 from mesh.v1 import predict_pb2_grpc
-from service_kit.model_registry.records import CHAMPION, SERVING
+from service_kit.model_registry.records import CHAMPION, SERVING, VersionRef
 from service_kit.server import GrpcServer
 from tests.real_parts.envoy import running_envoy
 from tests.real_parts.postgres import free_port
@@ -82,8 +82,8 @@ async def dealt(tmp_path: Path) -> AsyncIterator[Dealt]:
         server = await stack.enter_async_context(GrpcServer(service, settings, REFLECTED))
         replica = GrpcReplica(server.address)
         stack.push_async_callback(replica.close)
-        await replica.prepare("reviews", "2", Role.CHALLENGER, 20)
-        await replica.activate("reviews", "2", Role.CHALLENGER, 20)
+        await replica.prepare("reviews", VersionRef("2"), Role.CHALLENGER, 20)
+        await replica.activate("reviews", VersionRef("2"), Role.CHALLENGER, 20)
         topology = MeshTopology(
             (Address.parse(server.address),),
             training=NOBODY,

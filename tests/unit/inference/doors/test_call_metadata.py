@@ -9,12 +9,13 @@ from service_kit.errors import InvalidArgument
 
 
 def test_a_call_that_envoy_did_not_mark_is_the_champions() -> None:
-    assert routing_in({}) == Routing(CHAMPION, mirrored=False)
+    assert routing_in({}) == Routing(CHAMPION, mirrored=False, bucket=None)
 
 
 def test_the_role_and_the_mirror_are_read_whatever_the_case_of_the_headers() -> None:
     headers = CIMultiDict({"X-Mesh-Role": CHALLENGER, "X-Mesh-Mirror": "1"})
-    assert routing_in(headers) == Routing(CHALLENGER, mirrored=True)
+    routing = routing_in(headers)
+    assert (routing.role, routing.mirrored) == (CHALLENGER, True)
 
 
 def test_a_role_that_does_not_exist_is_refused() -> None:
