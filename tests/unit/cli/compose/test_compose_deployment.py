@@ -43,12 +43,8 @@ def test_status_tells_every_part_and_the_doors(initialised: ComposeCommand) -> N
         "mlflow": 5001,
     }
     assert document["airflow"] == {"user": "admin", "password": "xyz"}
-        assert [model["name"] for model in document["models"]] == [
-            "reviews",
-            "paused",
-            "keptcanary",
-            "new",
-        ]
+    names = [model["name"] for model in document["models"]]
+    assert names == ["reviews", "paused", "keptcanary", "new"]
     assert document["batches"] == []
     assert document["home"] == str(initialised.docker.folder)
     assert document["database"].endswith("exec postgres psql -U postgres training")
