@@ -41,7 +41,7 @@ def _post(mesh: Mesh, path: str, body: Any) -> tuple[int, dict[str, Any]]:
         ({"texts": [TOO_LONG]}, "32,768"),
         ({"texts": [7]}, "texts"),
         ({"texts": ["ok"], "allScores": "maybe"}, "all"),
-        (b"this is not JSON", "is expected"),
+        (b"this is not JSON", "must be an object"),
         (b'{"texts": ["\xff\xfe"]}', "UTF-8"),
     ],
 )

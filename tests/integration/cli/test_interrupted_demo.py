@@ -34,8 +34,8 @@ def test_a_demo_that_is_interrupted_stops_the_mesh_that_it_started(
     )
     try:
         deadline = time.monotonic() + STARTED_S
-        # Replicas start after PostgreSQL is ready, so by then several parts run.
-        while "inference_svc" not in processes_of(mesh.home):
+        # Envoy starts after PostgreSQL is ready, so by then several parts run.
+        while "envoy.pb" not in processes_of(mesh.home):
             assert demo.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -46,5 +46,6 @@ def test_a_demo_that_is_interrupted_stops_the_mesh_that_it_started(
         assert demo.wait(STOPPED_S) == 128 + number
     finally:
         demo.kill()
+        demo.wait()
         subprocess.run([MESH, "down"], env=mesh.environment, cwd=ROOT, check=False)
     assert processes_of(mesh.home) == ""

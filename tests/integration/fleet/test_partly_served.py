@@ -92,8 +92,8 @@ async def test_a_model_that_no_replica_has_is_unavailable_in_words(mesh: Steered
             ).json()["message"] != words:
                 await asyncio.sleep(0.05)
         assert (response.status_code, response.json()["code"]) == (503, 14)
-        for path in ("/v2/models/gone/infer", "/v2/models/gone"):
-            response = await http.get(path)
+        for method, path in (("POST", "/v2/models/gone/infer"), ("GET", "/v2/models/gone")):
+            response = await http.request(method, path)
             assert (response.status_code, response.json()) == (503, {"error": words})
         other = await http.get("/v2/models/gone_too")
         assert other.json() == {"error": "no healthy upstream"}
