@@ -7,7 +7,7 @@ import typer
 
 from mesh import errors as call_errors
 from mesh_cli.errors import CliError, exit_code_of
-from mesh_cli.terminal.interrupts import Terminated, end_by_exception
+from mesh_cli.terminal.interrupts import end_by_exception
 from mesh_cli.terminal.output import errors
 from mesh_cli.verbs import (
     bench_verb,
@@ -77,8 +77,6 @@ def main() -> None:
     except call_errors.MeshError as error:
         _complain(f"{error.code.name}: {error}")
         sys.exit(exit_code_of(error))
-    except Terminated as ended:
-        sys.exit(ended.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -9,19 +9,11 @@ from types import FrameType
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Terminated(KeyboardInterrupt):
-    """The process was asked to end by another signal than Ctrl-C's."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.exit_code = 128 + number
-
-
 def end_by_exception() -> None:
-    """Let SIGTERM and SIGHUP raise Terminated in the main thread, as Ctrl-C raises its parent."""
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread, as Ctrl-C does."""
 
-    def end(number: int, _frame: FrameType | None) -> None:
-        raise Terminated(number)
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         # A command that runs under nohup goes on when its terminal closes.

@@ -43,7 +43,7 @@ def test_a_demo_that_is_interrupted_stops_the_mesh_that_it_started(
         # A second signal does not disturb the stopping.
         time.sleep(0.5)
         demo.send_signal(number)
-        assert demo.wait(STOPPED_S) == 128 + number
+        assert demo.wait(STOPPED_S) == 130
     finally:
         demo.kill()
         demo.wait()
