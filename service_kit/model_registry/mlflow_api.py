@@ -41,6 +41,20 @@ class MlflowApi:
         answer = await self.send(method, f"{self.url}{_API}/{path}", **{key: values})
         return answer.json()
 
+    async def items(
+        self, method: str, path: str, key: str, query: Mapping[str, Any]
+    ) -> AsyncIterator[Any]:
+        """Yield the items under `key` of every page of a search. Raises what `call` raises."""
+        token = ""
+        while True:
+            page = {"page_token": token} if token else {}
+            answer = await self.call(method, path, {**query, **page})
+            for item in answer.get(key, []):
+                yield item
+            token = answer.get("next_page_token", "")
+            if not token:
+                return
+
     async def send(self, method: str, url: str, **arguments: Any) -> httpx.Response:
         """Send a request to any URL of the server. Raises the same errors as `call`."""
         try:

@@ -165,12 +165,5 @@ class Registry:
 
     async def _search(self, path: str, key: str, query: Mapping[str, str]) -> list[Any]:
         """Return the items under `key` of every page of a search."""
-        items: list[Any] = []
-        token = ""
-        while True:
-            page = {"max_results": str(_PAGE)} | ({"page_token": token} if token else {})
-            answer = await self._api.call("GET", path, {**query, **page})
-            items += answer.get(key, [])
-            token = answer.get("next_page_token", "")
-            if not token:
-                return items
+        query = {"max_results": str(_PAGE), **query}
+        return [item async for item in self._api.items("GET", path, key, query)]

@@ -51,15 +51,8 @@ class Runs:
             "order_by": ["attributes.start_time ASC"],
             "max_results": _PAGE,
         }
-        token = ""
-        while True:
-            page = search | ({"page_token": token} if token else {})
-            answer = await self._api.call("POST", "runs/search", page)
-            for run in answer.get("runs", []):
-                yield run
-            token = answer.get("next_page_token", "")
-            if not token:
-                return
+        async for run in self._api.items("POST", "runs/search", "runs", search):
+            yield run
 
     async def _has_versions(self, run_id: str) -> bool:
         """Whether any version, of whichever model, came from this run."""

@@ -1,18 +1,15 @@
 """Where answers by request id outlive the control plane's process: a table of PostgreSQL."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from psycopg2.errors import UndefinedTable
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import Json
 
+from control_plane.changes.own_tables import run_on_own_tables
 from service_kit.database import Database
-from service_kit.errors import Unavailable
-
-T = TypeVar("T")
 
 SCHEMA = Path(__file__).parent / "sql" / "answered_requests.sql"
 # An answer is kept for this time, and the newest answers of each kind up to this number.
@@ -57,7 +54,7 @@ class PostgresAnswers:
             row = cursor.fetchone()
             return StoredAnswer(*row) if row else None
 
-        return await self._run(work, "reading the answer of a request")
+        return await run_on_own_tables(self._database, work, "reading the answer of a request")
 
     async def keep(self, kind: str, request_id: str, answer: StoredAnswer) -> None:
         """See AnswerStore. Old answers are deleted."""
@@ -80,10 +77,4 @@ class PostgresAnswers:
                 (kind, KEPT_DAYS, kind, KEPT_ANSWERS - 1),
             )
 
-        await self._run(work, "keeping the answer of a request")
-
-    async def _run(self, work: Callable[[Cursor], T], action: str) -> T:
-        try:
-            return await self._database.run(work, action)
-        except UndefinedTable as error:
-            raise Unavailable("the control plane's tables are not there yet") from error
+        await run_on_own_tables(self._database, work, "keeping the answer of a request")

@@ -5,11 +5,10 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from psycopg2.errors import UndefinedTable
 from psycopg2.extensions import cursor as Cursor
 
+from control_plane.changes.own_tables import run_on_own_tables
 from service_kit.database import Database
-from service_kit.errors import Unavailable
 from service_kit.model_registry.records import VersionRef
 
 T = TypeVar("T")
@@ -135,7 +134,4 @@ class PostgresRemovals:
         await self._run(work)
 
     async def _run(self, work: Callable[[Cursor], T]) -> T:
-        try:
-            return await self._database.run(work, "the record of removed models")
-        except UndefinedTable as error:
-            raise Unavailable("the control plane's tables are not there yet") from error
+        return await run_on_own_tables(self._database, work, "the record of removed models")

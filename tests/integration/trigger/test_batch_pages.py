@@ -15,11 +15,6 @@ COUNT = 25
 
 
 @pytest.fixture
-def airflow() -> MemoryAirflow:
-    return MemoryAirflow()
-
-
-@pytest.fixture
 async def client(postgres_url: str, airflow: MemoryAirflow) -> AsyncIterator[AsyncMeshClient]:
     """A client of a service with two models of 25 ended batches each, two for each moment."""
     async with running_trigger(postgres_url, airflow) as running:

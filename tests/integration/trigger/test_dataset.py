@@ -24,11 +24,6 @@ Example = data_pb2.Example
 
 
 @pytest.fixture
-def airflow() -> MemoryAirflow:
-    return MemoryAirflow()
-
-
-@pytest.fixture
 async def client(postgres_url: str, airflow: MemoryAirflow) -> AsyncIterator[AsyncMeshClient]:
     async with running_trigger(postgres_url, airflow) as running:
         yield running

@@ -37,11 +37,6 @@ SOON_S = 10.0  # for a machine that is busy; the calls that wait are far slower
 
 
 @pytest.fixture
-def airflow() -> MemoryAirflow:
-    return MemoryAirflow()
-
-
-@pytest.fixture
 async def client(postgres_url: str, airflow: MemoryAirflow) -> AsyncIterator[AsyncMeshClient]:
     """A client of a service with the models `locked` and `free`, which have no waiting rows."""
     async with running_trigger(postgres_url, airflow) as running:

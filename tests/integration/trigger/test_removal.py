@@ -25,11 +25,6 @@ TABLES_OF_MESH = ("outbox", "removals", "requests", "troubles", "batches", "mode
 
 
 @pytest.fixture
-def airflow() -> MemoryAirflow:
-    return MemoryAirflow()
-
-
-@pytest.fixture
 async def address(postgres_url: str, airflow: MemoryAirflow) -> AsyncIterator[str]:
     async with serving_trigger(postgres_url, airflow) as running:
         yield running

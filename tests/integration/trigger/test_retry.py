@@ -21,11 +21,6 @@ INSERT = "INSERT INTO training.reviews (text, label) VALUES ('new', 'a')"
 
 
 @pytest.fixture
-def airflow() -> MemoryAirflow:
-    return MemoryAirflow()
-
-
-@pytest.fixture
 async def client(postgres_url: str, airflow: MemoryAirflow) -> AsyncIterator[AsyncMeshClient]:
     async with running_trigger(postgres_url, airflow) as running:
         yield running

@@ -27,11 +27,6 @@ def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def airflow() -> MemoryAirflow:
-    return MemoryAirflow()
-
-
-@pytest.fixture
 async def client(postgres_url: str, airflow: MemoryAirflow) -> AsyncIterator[AsyncMeshClient]:
     """A client of a service with the model `reviews`; waiting rows are sealed on request only."""
     async with running_trigger(postgres_url, airflow, **WAITS_LONG) as running:

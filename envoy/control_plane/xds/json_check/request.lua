@@ -7,9 +7,7 @@
 -- be given here. The rest of the body is then replaced by bytes that no JSON parser takes, and the fault is
 -- left in the request's metadata, from which Envoy makes the answer (reply.py).
 --
--- ROUTES is made from the contract by script.py.
-
-local METADATA = "mesh.json"
+-- ROUTES is made from the contract by script.py, which also names METADATA.
 
 local function unescaped(text)
   return (gsub(text, "%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))

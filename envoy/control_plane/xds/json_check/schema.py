@@ -7,12 +7,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     FieldDescriptorProto,
     FileDescriptorSet,
 )
+
+from control_plane.xds.basics.contract_paths import ContractPath, contract_paths
 
 _Kind = FieldDescriptorProto
 # Kinds of values as the script names them. The contract has no other kind in a request that comes
@@ -76,7 +77,8 @@ class Schema:
 
 def schema_of(descriptor: bytes) -> Schema:
     """Read a descriptor set. Raises UnknownKind."""
-    files = FileDescriptorSet.FromString(descriptor).file
+    described_set = FileDescriptorSet.FromString(descriptor)
+    files = described_set.file
     described = {
         f".{file.package}.{message.name}": message
         for file in files
@@ -87,13 +89,7 @@ def schema_of(descriptor: bytes) -> Schema:
         for file in files
         for enum in file.enum_type
     }
-    methods = [
-        HttpMethod(verb, template, method.input_type, bool(body))
-        for file in files
-        for service in file.service
-        for method in service.method
-        for verb, template, body in _paths(method.options.Extensions[annotations_pb2.http])
-    ]
+    methods = [_method(path) for path in contract_paths(described_set)]
     messages: dict[str, tuple[Field, ...]] = {}
     waiting = [method.message for method in methods]
     while waiting:
@@ -106,6 +102,12 @@ def schema_of(descriptor: bytes) -> Schema:
     return Schema(tuple(methods), messages, {k: v for k, v in enums.items() if k in used})
 
 
+def _method(path: ContractPath) -> HttpMethod:
+    if path.body not in ("", "*"):
+        raise UnknownKind(f"the body of {path.template} is one field, {path.body}")
+    return HttpMethod(path.verb, path.template, path.message, bool(path.body))
+
+
 def _order(method: HttpMethod) -> tuple[bool, int, str, str]:
     """Sort by the order in which a path is compared with the templates.
 
@@ -114,17 +116,6 @@ def _order(method: HttpMethod) -> tuple[bool, int, str, str]:
     """
     later = not method.template.endswith(":predict")
     return later, -len(method.template), method.template, method.verb
-
-
-def _paths(rule: http_pb2.HttpRule) -> Iterator[tuple[str, str, str]]:
-    """Yield verb, template and body of a rule and of its additional bindings."""
-    verb = rule.WhichOneof("pattern")
-    if verb:
-        if rule.body not in ("", "*"):
-            raise UnknownKind(f"the body of {getattr(rule, verb)} is one field, {rule.body}")
-        yield verb.upper(), getattr(rule, verb), rule.body
-    for binding in rule.additional_bindings:
-        yield from _paths(binding)
 
 
 def _fields(message: DescriptorProto) -> Iterator[Field]:

@@ -23,6 +23,7 @@ def script(descriptor: bytes) -> str:
 
 
 def _tables(schema: Schema) -> Iterable[str]:
+    yield f"local METADATA = {_text(METADATA)}"
     yield f"local MOST_ITEMS = {MAX_EXAMPLES}"
     yield "local ROUTES, MESSAGES = {}, {}"
     for name, fields in schema.messages.items():
@@ -58,7 +59,6 @@ def _route(method: HttpMethod, schema: Schema) -> str:
         "variables": "{" + ", ".join(_text(name) for name in method.variables) + "}",
         "message": _text(method.message),
         "repeated": _table({_plain(field.name): "true" for field in fields if field.repeated}),
-        "has_body": "true" if method.has_body else "false",
     }
     return _table(entries)
 

@@ -28,12 +28,13 @@ from grpc_health.v1 import health_pb2
 
 from control_plane.topology import Limits
 from control_plane.xds.basics import names
+from control_plane.xds.basics.contract_paths import descriptor
 from control_plane.xds.basics.messages import percent
 from control_plane.xds.basics.wire import field
 from control_plane.xds.json_check.script import script
 from control_plane.xds.listener import scripts
 from control_plane.xds.listener.header_limit import header_limit
-from control_plane.xds.routes.known_paths import HEALTH_PATH, descriptor
+from control_plane.xds.routes.known_paths import HEALTH_PATH
 
 
 def http_filters(limits: Limits) -> list[HttpFilter]:

@@ -9,12 +9,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 
-from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from control_plane.xds.basics import names
+from control_plane.xds.basics.contract_paths import ContractPath, contract_paths, descriptor
 
 HEALTH_PATH = "/healthz"
 # Templates of the paths that no annotation names.
@@ -54,17 +53,12 @@ class KnownPaths:
     """Regular expression that matches each of these paths whole, without its query."""
 
 
-def descriptor() -> bytes:
-    """Return the descriptor set of every public service."""
-    return files("mesh").joinpath("descriptor.pb").read_bytes()
-
-
 @cache
 def known_paths() -> tuple[KnownPaths, ...]:
     """Return every path over HTTP, by the methods that it takes."""
     methods_of = defaultdict(set, {template: {verb} for template, verb in _OTHERS.items()})
-    for verb, template, _ in _annotated():
-        methods_of[template].add(verb)
+    for path in _annotated():
+        methods_of[path.template].add(path.verb)
     templates_of: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for template, methods in methods_of.items():
         also = {"HEAD"} if "GET" in methods else set()
@@ -94,22 +88,8 @@ def _joined(patterns: Iterable[str]) -> Iterator[str]:
     yield joined
 
 
-def _annotated() -> Iterator[tuple[str, str, bool]]:
-    """Yield method, template and whether the answer is a stream, of every annotated path."""
-    for file in FileDescriptorSet.FromString(descriptor()).file:
-        for service in file.service:
-            for method in service.method:
-                rule = method.options.Extensions[annotations_pb2.http]
-                for verb, template in _paths(rule):
-                    yield verb, template, method.server_streaming
-
-
-def _paths(rule: http_pb2.HttpRule) -> Iterator[tuple[str, str]]:
-    verb = rule.WhichOneof("pattern")
-    if verb:
-        yield verb.upper(), getattr(rule, verb)
-    for binding in rule.additional_bindings:
-        yield from _paths(binding)
+def _annotated() -> Iterator[ContractPath]:
+    return contract_paths(FileDescriptorSet.FromString(descriptor()))
 
 
 def _pattern(template: str) -> str:
@@ -121,9 +101,9 @@ def _pattern(template: str) -> str:
 
 
 def _verbs_of_streams() -> Iterator[str]:
-    for verb, template, is_stream in _annotated():
-        if verb == "GET" and is_stream:
-            yield template[template.rindex(":") :]
+    for path in _annotated():
+        if path.verb == "GET" and path.is_stream:
+            yield path.template[path.template.rindex(":") :]
 
 
 STREAMS_OVER_GET = tuple(_verbs_of_streams())

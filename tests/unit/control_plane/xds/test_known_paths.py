@@ -6,9 +6,9 @@ import pytest
 from google.api import annotations_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
+from control_plane.xds.basics.contract_paths import descriptor
 from control_plane.xds.routes.known_paths import (
     STREAMS_OVER_GET,
-    descriptor,
     grpc_paths,
     known_paths,
 )

@@ -5,8 +5,8 @@ from typing import Any
 
 from lupa import luajit21
 
+from control_plane.xds.basics.contract_paths import descriptor
 from control_plane.xds.json_check.script import script
-from control_plane.xds.routes.known_paths import descriptor
 
 # What request.lua calls on the handle that Envoy gives it. `passed` collects the body that goes on
 # to the transcoder.

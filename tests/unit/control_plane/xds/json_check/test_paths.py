@@ -2,8 +2,8 @@
 
 import pytest
 
+from control_plane.xds.basics.contract_paths import descriptor
 from control_plane.xds.json_check.schema import schema_of
-from control_plane.xds.routes.known_paths import descriptor
 from tests.unit.control_plane.xds.json_check.lua_request import LuaRequest
 
 LUA = LuaRequest()
