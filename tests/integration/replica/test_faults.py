@@ -208,8 +208,12 @@ async def test_the_process_of_a_replica_that_cannot_compute_ends(
         breaks.set(fault)
         error = await failure(client.ask("a", model="films"))
         assert error.code() is UNAVAILABLE
-        assert why in (await client.state()).trouble
-        assert await health(client) == NOT_SERVING
+
+        async def says_why() -> bool:
+            return why in (await client.state()).trouble and await health(client) == NOT_SERVING
+
+        # The caller has its answer a moment before the replica has checked its engine.
+        await until(says_why)
         assert await asyncio.wait_for(started.wait(), 30) == EXIT_CODE
     breaks.set(fault, broken=False)
     async with process(tmp_path) as (_, client):

@@ -55,6 +55,10 @@ STREAM_IDLE_S = 3600.0
 # Added to a call's limit, so that Envoy's idle timeout never ends a call.
 _IDLE_MARGIN_S = 30.0
 _NUM_RETRIES = 3
+# How often a retry looks for a host that has not had the call. Of two replicas, one that is dead
+# has the fewest calls, and one that has just come back has a small weight: nearly every look finds
+# the dead one.
+_SELECTIONS = 32
 # HTTP statuses of the replica's HTTP door that another replica may not give.
 ENGINE_FAILED = [500]
 _COMPRESSED = HeaderMatcher(
@@ -249,7 +253,7 @@ def _retry_policy(rule: Rule, stalled_after_s: float) -> RetryPolicy:
         # Only rules that name retriable-status-codes retry on these.
         retriable_status_codes=ENGINE_FAILED,
         retry_host_predicate=[previous_hosts],
-        host_selection_retry_max_attempts=5,
+        host_selection_retry_max_attempts=_SELECTIONS,
         retry_back_off=RetryPolicyRetryBackOff(
             base_interval=seconds(0.02), max_interval=seconds(0.2)
         ),
