@@ -39,7 +39,7 @@ test: install ## Run every test
 	@$(VENV)/bin/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
 
 chaos: install ## Put faults into every part, and print which invariants hold
-	@$(VENV)/bin/python -m pytest tests/chaos -m "" --timeout 1800 $(ARGS)
+	@$(VENV)/bin/python -m pytest tests/chaos tests/acceptance/test_parts_killed.py -m "" --timeout 1800 $(ARGS)
 
 compose-test: install ## Run the mesh in containers, disturb it, and print figures (needs Docker)
 	@$(VENV)/bin/python -m pytest tests/compose -m compose -p no:cacheprovider -x $(ARGS)

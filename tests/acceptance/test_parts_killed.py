@@ -4,6 +4,8 @@ import asyncio
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.whole_mesh.clients import Clients
 from tests.whole_mesh.parts import PartsOf
 from tests.whole_mesh.running_mesh import Mesh
@@ -17,6 +19,7 @@ KILLED = {
 }
 
 
+@pytest.mark.chaos_full
 async def test_the_turn_completes_and_no_request_fails(
     mesh: Mesh, reviews: str, tmp_path: Path
 ) -> None:
