@@ -23,7 +23,7 @@ from control_plane.traffic.envoy_targets import EnvoyTargets
 from control_plane.xds import build_snapshot
 from control_plane.xds.stream.resources import CDS, EDS, LDS, RDS, Encoder, Resources
 from control_plane.xds.stream.stream import AdsStream
-from service_kit.model_registry.records import SERVING, RegisteredModel
+from service_kit.model_registry.records import SERVING, RegisteredModel, VersionRef
 
 SIZES = ((2, 1), (10, 5), (25, 10), (20, 50), (50, 20), (100, 20))
 CHANGES = 100
@@ -94,7 +94,7 @@ def fleet(replicas: int, models: int, stale: bool) -> list[Member]:
 
 def measure(replicas: int, models: int) -> tuple[list[float], float, float]:
     """Milliseconds of each change, and the mean resources and bytes sent for a change."""
-    split = StoredSplit(Split(90, 10, 5), "3").tag()
+    split = StoredSplit(Split(90, 10, 5), VersionRef("3")).tag()
     registered = [
         RegisteredModel(f"model_{n}", {SERVING: "2"}, {TAG_TRAFFIC: split}) for n in range(models)
     ]
