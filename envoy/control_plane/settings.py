@@ -64,6 +64,10 @@ class ControlPlaneSettings(ServiceSettings):
     envoy_port: int = DEFAULT_PORT
     """Port on which Envoy listens for clients."""
 
+    envoy_certificate: str = ""
+    """Path, where Envoy runs, of the file that names the certificate and the key that Envoy shows
+    to clients; empty: clients come without TLS. `python -m service_kit.certificates` writes one."""
+
     calls_per_replica: int = Field(default=CALLS_PER_REPLICA, ge=1)
     """Predictions that may wait or run for each replica; Envoy refuses further ones."""
 
@@ -88,6 +92,7 @@ class ControlPlaneSettings(ServiceSettings):
             control_plane=Address.parse(self.reachable_at or f"{self.host}:{self.port}"),
             host=self.envoy_host,
             port=self.envoy_port,
+            certificate=self.envoy_certificate,
             allowed_origins=self.allowed_origins,
             limits=Limits(calls_per_replica=self.calls_per_replica),
             stalled_after_s=self.stalled_seconds,

@@ -52,6 +52,7 @@ async def running_mesh(
     limits: Limits | None = None,
     over_http1: bool = True,
     stalled_after_s: float = STALLED_AFTER_S,
+    certificate: str = "",
 ) -> AsyncIterator[ToyMesh]:
     """Two replicas and one of each other service, behind Envoy.
 
@@ -84,6 +85,7 @@ async def running_mesh(
             allowed_origins=origins,
             limits=limits or Limits(),
             stalled_after_s=stalled_after_s,
+            certificate=certificate,
         )
         envoy = await stack.enter_async_context(running_envoy(folder, topology))
         cluster = "champion-unary" if over_http1 else "champion"

@@ -26,13 +26,18 @@ from mesh.v1 import (
 class AsyncMeshClient:
     """Calls the mesh at `address` (host:port of Envoy; default MESH_ADDRESS, else 127.0.0.1:8000).
 
+    `https://host:port` uses TLS; `ca` is then a PEM file with the authorities to trust (default
+    MESH_CA, else the usual ones).
+
     Use it as a context manager, or call `close`. An AsyncMeshClient is made inside a running event
     loop; threads may share one MeshClient.
     """
 
-    def __init__(self, address: str | None = None, *, channel: Channel | None = None) -> None:
+    def __init__(
+        self, address: str | None = None, *, channel: Channel | None = None, ca: str | None = None
+    ) -> None:
         self.address = calls.address_or_default(address)
-        self._channel = channel or open_channel(self.address)
+        self._channel = channel or open_channel(self.address, ca)
         self._predict = predict_pb2_grpc.PredictServiceStub(self._channel)
         self._train = train_pb2_grpc.TrainServiceStub(self._channel)
         self._reload = reload_pb2_grpc.ReloadServiceStub(self._channel)

@@ -20,9 +20,17 @@ Requests: TypeAlias = (
 )
 
 
-def open_channel(address: str) -> Channel:
-    """Open a channel to the mesh at host:port; it connects with the first call."""
-    return aio.insecure_channel(address, options=calls.channel_options())
+def open_channel(address: str, ca: str | None = None) -> Channel:
+    """Open a channel to the mesh at host:port; it connects with the first call.
+
+    `https://host:port` uses TLS, and trusts the certificates in the PEM file `ca`, else those of
+    the environment's MESH_CA, else the usual authorities. Raises OSError for an unreadable file.
+    """
+    target, secure = calls.target(address)
+    if not secure:
+        return aio.insecure_channel(target, options=calls.channel_options())
+    trusted = grpc.ssl_channel_credentials(calls.trusted_certificates(ca))
+    return aio.secure_channel(target, trusted, options=calls.channel_options())
 
 
 async def pause(seconds: float) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from mesh.errors import MeshError, Unavailable
@@ -65,6 +66,24 @@ def channel_options() -> list[tuple[str, Any]]:
 def address_or_default(address: str | None) -> str:
     """`address`, else the environment's MESH_ADDRESS, else the default port on this machine."""
     return address or os.environ.get("MESH_ADDRESS") or DEFAULT_ADDRESS
+
+
+def target(address: str) -> tuple[str, bool]:
+    """`host:port` of an address that may begin with http:// or https://, and whether it has TLS.
+
+    Raises ValueError when the address has a path or another scheme.
+    """
+    scheme, separator, rest = address.rpartition("://")
+    rest = rest.rstrip("/")
+    if (separator and scheme not in ("http", "https")) or "/" in rest:
+        raise ValueError(f"{address!r} is no address of a mesh; host:port or https://host:port is")
+    return rest, scheme == "https"
+
+
+def trusted_certificates(ca: str | None) -> bytes | None:
+    """The PEM file `ca`, else the environment's MESH_CA; None: the usual authorities."""
+    path = ca or os.environ.get("MESH_CA")
+    return Path(path).read_bytes() if path else None
 
 
 def new_id(request_id: str) -> str:

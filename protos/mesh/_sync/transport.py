@@ -18,9 +18,17 @@ Channel: TypeAlias = grpc.Channel
 Requests: TypeAlias = Iterable[predict_pb2.PredictRequest]
 
 
-def open_channel(address: str) -> Channel:
-    """Open a channel to the mesh at host:port; it connects with the first call."""
-    return grpc.insecure_channel(address, options=calls.channel_options())
+def open_channel(address: str, ca: str | None = None) -> Channel:
+    """Open a channel to the mesh at host:port; it connects with the first call.
+
+    `https://host:port` uses TLS, and trusts the certificates in the PEM file `ca`, else those of
+    the environment's MESH_CA, else the usual authorities. Raises OSError for an unreadable file.
+    """
+    target, secure = calls.target(address)
+    if not secure:
+        return grpc.insecure_channel(target, options=calls.channel_options())
+    trusted = grpc.ssl_channel_credentials(calls.trusted_certificates(ca))
+    return grpc.secure_channel(target, trusted, options=calls.channel_options())
 
 
 def pause(seconds: float) -> None:

@@ -28,6 +28,7 @@ from control_plane.xds.basics.messages import ADS, seconds, socket_address
 from control_plane.xds.listener.access_log import access_log
 from control_plane.xds.listener.filters import http_filters
 from control_plane.xds.listener.local_replies import local_reply_config
+from control_plane.xds.listener.tls import tls
 
 SERVER_NAME = "mesh"
 IDLE_CONNECTION_S = 3600.0
@@ -78,6 +79,8 @@ def listener(topology: MeshTopology) -> Listener:
         early_header_mutation_extensions=[_without_envoys_headers()],
     )
     chain = FilterChain(filters=[Filter(name=_MANAGER, typed_config=Any.pack(manager))])
+    if topology.certificate:
+        chain.transport_socket = tls(topology.certificate)
     return Listener(
         name=names.LISTENER,
         address=socket_address(Address(topology.host, topology.port)),

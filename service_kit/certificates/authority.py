@@ -1,0 +1,125 @@
+"""A certificate authority of the mesh's own: a key and a certificate in two files."""
+
+import datetime
+import ipaddress
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+AUTHORITY_DAYS = 3650
+CERTIFICATE_DAYS = 90
+# A certificate is also good for clients whose clocks are this much behind.
+_EARLIER = datetime.timedelta(hours=1)
+AUTHORITY_FILE, AUTHORITY_KEY_FILE = "ca.pem", "ca-key.pem"
+
+
+@dataclass(frozen=True)
+class Authority:
+    """Issues certificates that whoever trusts its own certificate accepts."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> "Authority":
+        """Read the authority of a folder; make one there when the folder has none.
+
+        Its certificate, for clients, is AUTHORITY_FILE; the key beside it has mode 0600. Raises
+        ValueError when a file is not what it should be.
+        """
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        key_file, file = folder / AUTHORITY_KEY_FILE, folder / AUTHORITY_FILE
+        if not file.exists():
+            made = cls._new()
+            key_file.unlink(missing_ok=True)
+            with open(os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+                out.write(key_pem(made.key))
+            new = folder / f".{AUTHORITY_FILE}.new"
+            new.write_bytes(made.certificate_pem)
+            new.replace(file)
+            return made
+        key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise ValueError(f"{key_file} holds no elliptic-curve key; remove it and {file.name}")
+        return cls(x509.load_pem_x509_certificate(file.read_bytes()), key)
+
+    @classmethod
+    def _new(cls) -> "Authority":
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Champion Mesh local authority")])
+        usage = x509.KeyUsage(
+            digital_signature=False, content_commitment=False, key_encipherment=False,
+            data_encipherment=False, key_agreement=False, key_cert_sign=True, crl_sign=True,
+            encipher_only=False, decipher_only=False,
+        )  # fmt: skip
+        certificate = (
+            _builder(name, name, key, AUTHORITY_DAYS)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(usage, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+            .sign(key, hashes.SHA256())
+        )
+        return cls(certificate, key)
+
+    @property
+    def certificate_pem(self) -> bytes:
+        """The certificate that clients have to trust."""
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    def issue(self, names: Iterable[str], days: float = CERTIFICATE_DAYS) -> tuple[bytes, bytes]:
+        """Issue a certificate for a server of these DNS names and IP addresses.
+
+        Returns the certificate and its new private key, both PEM. Raises ValueError for no names.
+        """
+        listed = list(dict.fromkeys(names))
+        if not listed:
+            raise ValueError("a certificate needs at least one name or address")
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, listed[0][:64])])
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        certificate = (
+            _builder(subject, self.certificate.subject, key, days)
+            .add_extension(x509.SubjectAlternativeName([_name(text) for text in listed]), False)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)
+            .add_extension(issuer, critical=False)
+            .sign(self.key, hashes.SHA256())
+        )
+        return certificate.public_bytes(serialization.Encoding.PEM), key_pem(key)
+
+
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return a private key as PEM, without a password."""
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: float
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _EARLIER)
+        .not_valid_after(now + datetime.timedelta(days=days))
+    )
+
+
+def _name(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)

@@ -1,0 +1,139 @@
+"""Envoy's port with TLS: what clients need, what is refused, and a certificate that is replaced."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+import pytest_asyncio
+from cryptography import x509
+from grpc import aio
+
+from mesh.client import AsyncMeshClient, MeshClient
+from mesh.errors import Unavailable
+from mesh.v1 import predict_pb2, predict_pb2_grpc
+from service_kit.certificates.authority import AUTHORITY_FILE, Authority
+from service_kit.certificates.certificate_files import write_pair
+from tests.real_parts.waiting import until_async
+from tests.twins.toy_mesh import ToyMesh, running_mesh
+
+NAMES = ("127.0.0.1", "localhost", "mesh.example")
+CLIENTS = 8
+PREDICT = "/v1/models/reviews:predict"
+
+
+@dataclass
+class Secured:
+    """A mesh whose Envoy has a certificate, the folder of its files, and the authority's."""
+
+    mesh: ToyMesh
+    folder: Path
+    ca: Path
+    address: str
+
+    @property
+    def url(self) -> str:
+        return f"https://{self.address}"
+
+    def issue(self) -> int:
+        """Give Envoy another certificate; return its serial number."""
+        chain, key = Authority.in_folder(self.folder).issue(NAMES)
+        write_pair(self.folder, chain, key)
+        return x509.load_pem_x509_certificate(chain).serial_number
+
+    async def serial(self) -> int:
+        """Serial number of the certificate that Envoy shows to a new connection."""
+        host, port = self.address.split(":")
+        pem = await asyncio.to_thread(ssl.get_server_certificate, (host, int(port)))
+        return x509.load_pem_x509_certificate(pem.encode()).serial_number
+
+
+@pytest_asyncio.fixture
+async def secured(tmp_path: Path) -> AsyncIterator[Secured]:
+    folder = tmp_path / "certificates"
+    authority = Authority.in_folder(folder)
+    secret = write_pair(folder, *authority.issue(NAMES))
+    async with running_mesh(tmp_path, certificate=str(secret)) as mesh:
+        yield Secured(mesh, folder, folder / AUTHORITY_FILE, mesh.envoy.address)
+        assert mesh.envoy.log.read_text() == "", "Envoy logs no warning"
+
+
+async def test_every_client_that_trusts_the_authority_is_answered(
+    secured: Secured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with AsyncMeshClient(secured.url, ca=str(secured.ca)) as mesh:
+        assert (await mesh.predict("reviews", "good")).predictions
+    monkeypatch.setenv("MESH_CA", str(secured.ca))
+    with MeshClient(secured.url + "/") as mesh:
+        assert (await asyncio.to_thread(mesh.predict, "reviews", "good")).predictions
+    context = ssl.create_default_context(cafile=str(secured.ca))
+    async with httpx.AsyncClient(base_url=secured.url, verify=context) as http:
+        answer = await http.post(PREDICT, json={"texts": ["good"]})
+        assert answer.status_code == 200, answer.text
+
+
+async def test_without_tls_an_old_version_or_another_authority_nobody_is_answered(
+    secured: Secured, tmp_path: Path
+) -> None:
+    async with httpx.AsyncClient(timeout=10) as http:
+        with pytest.raises(httpx.TransportError):
+            await http.get(f"http://{secured.address}/healthz")
+    old = ssl.create_default_context(cafile=str(secured.ca))
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+    async with httpx.AsyncClient(verify=old, timeout=10) as http:
+        with pytest.raises(httpx.ConnectError):
+            await http.get(f"{secured.url}/healthz")
+    other = Authority.in_folder(tmp_path / "other")
+    assert other.certificate_pem != secured.ca.read_bytes()
+    async with AsyncMeshClient(secured.url, ca=str(tmp_path / "other" / AUTHORITY_FILE)) as mesh:
+        with pytest.raises(Unavailable):
+            await mesh.predict("reviews", "good", timeout_s=10)
+
+
+async def test_certificates_are_replaced_under_load_without_a_failed_request(
+    secured: Secured,
+) -> None:
+    credentials = grpc.ssl_channel_credentials(secured.ca.read_bytes())
+    request = predict_pb2.PredictRequest(model="reviews", texts=["good"])
+    answered = {"kept": 0, "new": 0}
+    done = asyncio.Event()
+
+    async def over_one_connection() -> None:
+        async with aio.secure_channel(secured.address, credentials) as channel:
+            predict = predict_pb2_grpc.PredictServiceStub(channel)
+            while not done.is_set():
+                await predict.Predict(request, timeout=30)
+                answered["kept"] += 1
+
+    async def over_new_connections() -> None:
+        context = ssl.create_default_context(cafile=str(secured.ca))
+        while not done.is_set():
+            async with httpx.AsyncClient(verify=context, timeout=30) as http:
+                answer = await http.post(secured.url + PREDICT, json={"texts": ["good"]})
+                assert answer.status_code == 200, answer.text
+            answered["new"] += 1
+
+    async with asyncio.TaskGroup() as clients:
+        for _ in range(CLIENTS // 2):
+            clients.create_task(over_one_connection())
+            clients.create_task(over_new_connections())
+        for _ in range(5):
+            serial, begin = await asyncio.to_thread(secured.issue), dict(answered)
+
+            async def is_shown(wanted: int = serial) -> bool:
+                return await secured.serial() == wanted
+
+            await until_async(is_shown, 5)
+
+            async def all_go_on(before: dict[str, int] = begin) -> bool:
+                return all(answered[kind] >= before[kind] + 20 for kind in answered)
+
+            await until_async(all_go_on)
+        done.set()
+    pairs = list(secured.folder.glob("pair-*"))
+    assert len(pairs) == 2, "only the pair in use and the one before are kept"
