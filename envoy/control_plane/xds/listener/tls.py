@@ -38,9 +38,7 @@ def tls(naming_file: str) -> TransportSocket:
     certificate = SdsSecretConfig(name=CERTIFICATE_NAME, sds_config=source)
     context = CommonTlsContext(
         tls_params=TlsParameters(tls_minimum_protocol_version=TlsParametersTlsProtocol.TLSv1_2),
-        tls_certificate_sds_secret_configs=[
-            SdsSecretConfig(name=CERTIFICATE_NAME, sds_config=source)
-        ],
+        tls_certificate_sds_secret_configs=[certificate],
         alpn_protocols=["h2", "http/1.1"],
     )
     return TransportSocket(
