@@ -86,6 +86,7 @@ def test_up_prints_the_doors_and_returns(compose: ComposeCommand) -> None:
 def test_status_shows_the_password_only_when_asked(
     compose: ComposeCommand, options: list[str], shown: bool
 ) -> None:
+    assert compose("up").exit_code == 0
     (compose.docker.folder / "secrets" / "airflow_passwords.json").write_text('{"admin": "xyz"}')
     result = compose("status", *options)
     assert ("password xyz" in result.output) is shown
