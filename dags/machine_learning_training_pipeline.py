@@ -174,7 +174,9 @@ with DAG(
         "batch_id": Param("", type="string", description="Batch; empty: the run's id is used."),
         "reason": Param("", type="string", description="Why the batch was sealed."),
         "rows": Param(0, **WHOLE_NUMBER, description="Rows in the batch."),
-        "base_model": Param("", type="string", description="Empty: the service's base model."),
+        "base_model": Param(
+            "", type="string", description="A name of TRAINING_BASE_MODELS; empty: its default."
+        ),
         "epochs": Param(0, **WHOLE_NUMBER, description="0: chosen by the number of rows."),
         "batch_size": Param(0, **WHOLE_NUMBER, description="0: chosen by the service."),
         "learning_rate": Param(0, type="number", minimum=0, description="0: by the service."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import logging
 import os
 import time
@@ -22,6 +23,7 @@ TIMEOUT_S = 5.0  # of each try
 TRIES = 4
 FIRST_PAUSE_S = 1.0  # before the second try; each later pause is twice as long
 TOO_MANY_REQUESTS = 429
+MAX_CHARACTERS = 3000  # of a message
 
 _CANARY_WORDS = {
     "PROMOTED": "passed its canary and serves now",
@@ -86,6 +88,7 @@ def notify(text: str, sleep: Callable[[float], None] = time.sleep) -> bool:
         sleep=sleep,
         reraise=True,
     )
+    text = _inert(text)
     try:
         url = _webhook_url()
         if not url:
@@ -110,8 +113,31 @@ def _webhook_url() -> str:
     return Path(file).read_text(encoding="utf-8").strip() if not url and file else url
 
 
+def _inert(text: str) -> str:
+    """The text on one line, with characters that show nothing as escapes, cut to MAX_CHARACTERS.
+
+    Names, labels and reasons in it are anybody's.
+    """
+    text = text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS - 1]}…"
+    shown = (
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+    return "".join(shown)
+
+
 def _post(url: str, text: str) -> None:
-    httpx.post(url, json={"text": text}, timeout=TIMEOUT_S).raise_for_status()
+    message = {
+        # With these three escaped Slack sees no mention, channel or link; mrkdwn false leaves
+        # asterisks and the like as they are, parse none leaves addresses and @names so.
+        "text": html.escape(text, quote=False),
+        "mrkdwn": False,
+        "parse": "none",
+        "link_names": False,
+        "unfurl_links": False,
+        "unfurl_media": False,
+    }
+    httpx.post(url, json=message, timeout=TIMEOUT_S).raise_for_status()
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
+_JOINERS = frozenset("\u200c\u200d")  # inside words and emoji, of which many languages have need
+
 
 class JsonFormatter(logging.Formatter):
     """Formats a record and its `extra` values as one line of JSON."""
@@ -26,7 +28,16 @@ class JsonFormatter(logging.Formatter):
         entry.update((k, v) for k, v in vars(record).items() if k not in _STANDARD)
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str, ensure_ascii=False)
+        line = json.dumps(entry, default=str, ensure_ascii=False)
+        return line if line.isprintable() else "".join(map(_inert, line))
+
+
+def _inert(character: str) -> str:
+    """The character, or its JSON escape if a terminal may obey it or not show it: the names and
+    texts in a log are anybody's."""
+    if character.isprintable() or character in _JOINERS:
+        return character
+    return json.dumps(character)[1:-1]
 
 
 def configure_logging(service: str, level: str = "INFO") -> None:

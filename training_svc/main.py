@@ -16,6 +16,7 @@ def main() -> None:
     """Run the service until SIGTERM."""
     settings = TrainingSettings()
     _check_state_dir(settings)
+    _check_base_models(settings)
     if settings.device == "cuda" and not _has_cuda():
         raise SystemExit(
             "training service: TRAINING_DEVICE is cuda, but torch finds no CUDA device here; "
@@ -34,6 +35,15 @@ def _check_state_dir(settings: TrainingSettings) -> None:
         raise SystemExit(
             f"training service: TRAINING_STATE_DIR {settings.state_dir} is not writable: "
             f"{error.strerror}"
+        ) from error
+
+
+def _check_base_models(settings: TrainingSettings) -> None:
+    try:
+        settings.allowed_base_models()
+    except ValueError as error:
+        raise SystemExit(
+            f"training service: TRAINING_BASE_MODELS or TRAINING_BASE_MODEL: {error}"
         ) from error
 
 

@@ -11,9 +11,10 @@ from service_kit.database import Database, apply_schema, until_available
 from service_kit.model_registry import promotion
 from service_kit.model_registry.promotion import Promotions
 from service_kit.model_registry.registry import Registry
+from training_svc.base_models.hub_download import remove_unlisted
 from training_svc.jobs import job_store as store
 from training_svc.jobs.caller_actions import CallerActions
-from training_svc.jobs.child_process import PythonChildLauncher
+from training_svc.jobs.child_process import BASE_MODELS_FOLDER, PythonChildLauncher
 from training_svc.jobs.ended_batches import EndedBatches
 from training_svc.jobs.folders import JobFolders
 from training_svc.jobs.golden_scrub import scrub_golden_sets
@@ -34,6 +35,7 @@ class TrainingService:
     names: Sequence[str] = ("mesh.v1.TrainService",)
 
     def __init__(self, settings: TrainingSettings) -> None:
+        self._settings = settings
         self._database = Database(settings.database_url, "training service")
         self._registry = Registry(settings.mlflow_url)
         self._folders = JobFolders(settings.state_dir, settings.keep_failed_jobs)
@@ -50,7 +52,7 @@ class TrainingService:
         )
         self.actions = CallerActions(
             *(jobs, self.changes, self._registry, self._runner.wake, self._runner.cancel),
-            settings.max_examples,
+            *(settings.max_examples, settings.allowed_base_models()),
         )
         self._ended_batches = EndedBatches(jobs, self.changes, self._runner.cancel)
         self._running: list[asyncio.Task[None]] = []
@@ -89,3 +91,7 @@ class TrainingService:
 
     async def _lock(self) -> None:
         self._folders.lock()
+        listed = self._settings.allowed_base_models().by_name.values()
+        await asyncio.to_thread(
+            remove_unlisted, listed, self._settings.state_dir / BASE_MODELS_FOLDER
+        )

@@ -8,6 +8,7 @@ from pydantic_settings import SettingsConfigDict
 
 from service_kit.model_registry.expired_versions import KEEP_VERSIONS
 from service_kit.settings import ServiceSettings
+from training_svc.base_models.allow_list import BaseModels
 
 
 class TrainingSettings(ServiceSettings):
@@ -28,9 +29,21 @@ class TrainingSettings(ServiceSettings):
     """Device to train on; `auto` takes a CUDA device when there is one, else the CPU. With `cuda`
     and no CUDA device the service refuses to start."""
 
+    base_models: str = ""
+    """The models that callers may name to start from, besides the packaged encoder `minilm`:
+    entries between commas, each `NAME=/FOLDER`, `HUB_ID@COMMIT` or `NAME=HUB_ID@COMMIT` with the
+    40 hexadecimal digits of a commit. A hub model without a name has its hub id as its name."""
+
     base_model: str = ""
-    """Hub id or folder of the model that trainings start from unless the caller names another;
-    empty: the packaged MiniLM encoder, which needs no network."""
+    """What trainings start from unless the caller names another model of the list: a name of the
+    list, or a folder or hub model as in `base_models`; empty: `minilm`, which needs no network."""
+
+    base_model_mib: int = Field(default=4096, ge=1)
+    """Largest hub model in MiB that is downloaded, the files of its weights and tokenizer
+    together."""
+
+    base_model_seconds: float = Field(default=1800.0, gt=0)
+    """Seconds that the download of a hub model may take; it happens once."""
 
     max_examples: int = Field(default=100_000, ge=2)
     """Newest rows of a table that a training takes unless its caller says how many."""
@@ -52,3 +65,7 @@ class TrainingSettings(ServiceSettings):
     nice: int = Field(default=0, ge=0, le=19)
     """Niceness of the child process that trains, 0 to 19. A higher one leaves more CPU time to
     other processes, such as replicas on the same machine."""
+
+    def allowed_base_models(self) -> BaseModels:
+        """Return the list of base models. Raises ValueError."""
+        return BaseModels.parse(self.base_models, self.base_model)

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from mesh_cli.errors import CliError
+from mesh_cli.terminal import log_lines
 
 # Seconds for a command whose output is captured. Commands that show their output, such as those
 # that build or pull images, have no limit.
 COMMAND_TIMEOUT_S = 600.0
 
-# Where a command's standard output goes: returned at the end, or printed as it comes.
+# Where a command's standard output goes: returned at the end, printed line by line as inert text,
+# or passed on to standard error as it comes.
 Output = Literal["captured", "stdout", "stderr"]
 
 
@@ -35,9 +37,10 @@ def run(
     command: Sequence[str], *, folder: Path, stdin: str, output: Output
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command on this machine."""
-    if output != "captured":
-        to = sys.stderr if output == "stderr" else None
-        return subprocess.run(command, cwd=folder, stdout=to, text=True, check=False)
+    if output == "stdout":
+        return subprocess.CompletedProcess(command, log_lines.show(command, folder))
+    if output == "stderr":
+        return subprocess.run(command, cwd=folder, stdout=sys.stderr, text=True, check=False)
     return subprocess.run(
         command,
         cwd=folder,

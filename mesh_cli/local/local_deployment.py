@@ -1,6 +1,5 @@
 """The Deployment of a mesh of local processes."""
 
-import subprocess
 from collections.abc import Sequence
 
 from psycopg2 import sql
@@ -11,7 +10,7 @@ from mesh_cli.errors import BadInput, CliError, NotUp
 from mesh_cli.local.local_mesh import LocalMesh
 from mesh_cli.local.scale import Scaling
 from mesh_cli.rows.csv_files import Row
-from mesh_cli.terminal import output
+from mesh_cli.terminal import log_lines, output
 from service_kit.database import connect
 
 NO_IMAGES = (
@@ -81,7 +80,7 @@ class LocalDeployment:
             names = sorted(log.stem for log in logs.glob("*.log"))
             raise BadInput(f"no log of {part!r}; there are {', '.join(names)}")
         command = ["tail", "-n", str(lines), *(["-F"] if follow else []), str(path)]
-        return subprocess.run(command, check=False).returncode
+        return log_lines.show(command)
 
     def scale(self, count: int, report: Report) -> Scaled:
         with MeshClient(self.address) as client:

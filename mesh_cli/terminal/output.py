@@ -1,7 +1,6 @@
 """What the command prints: tables and progress for people, JSON for scripts."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -12,12 +11,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
 from mesh_cli.terminal import tables
-from mesh_cli.terminal.plain_console import PlainConsole
+from mesh_cli.terminal.plain_console import PlainConsole, visible
 
 console = PlainConsole(highlight=False)
 errors = PlainConsole(stderr=True, highlight=False)
-# Control characters that JSON leaves as they are, and that a terminal may obey.
-_CONTROL = re.compile("[\x7f-\x9f]")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
@@ -25,7 +22,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 def print_json(value: Message | Mapping[str, Any] | Sequence[Any]) -> None:
     """Print a message or plain data as JSON on standard output, uncoloured."""
     text = json.dumps(plain(value), indent=2, ensure_ascii=False)
-    print(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    print("\n".join(visible(line, _json_escape) for line in text.split("\n")))
+
+
+def _json_escape(character: str) -> str:
+    return json.dumps(character)[1:-1]
 
 
 def plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ from mesh.client import MeshClient
 from mesh.errors import MeshError
 from mesh.v1 import reload_pb2
 from mesh_cli.terminal import output
+from mesh_cli.terminal.plain_console import visible
 
 POLL_S = 0.25
 
@@ -40,7 +41,7 @@ def _follow(
 ) -> None:
     while not done.wait(POLL_S):
         try:
-            status.update(Text(line(get_fleet(), model)))
+            status.update(Text(visible(line(get_fleet(), model))))
         except MeshError as error:
             # The Reload goes on by itself, and reports its own errors.
             status.update(Text(f"preparing every replica (state not known: {error.code.name})"))

@@ -121,16 +121,22 @@ def _summary(scaled: Scaled) -> str:
     return f"{count}: {', '.join(done) or 'nothing to do'}"
 
 
-def status(json: Json = False) -> None:
+def status(
+    show_secrets: Annotated[
+        bool, typer.Option("--show-secrets", help="Show the passwords, too.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Show every part and whether it is healthy, the models, failed batches, and the URLs.
 
-    Exits with 0 only when everything is healthy. Example: `mesh status --json`
+    The tables hide passwords; --json, for scripts, holds them. Exits with 0 only when everything
+    is healthy. Example: `mesh status --json`
     """
     document = status_document.document(context.deployment())
     if json:
         output.print_json(document)
     else:
-        status_document.print_document(document)
+        status_document.print_document(document, secrets=show_secrets)
     if not document["healthy"]:
         raise typer.Exit(EXIT_FAILED)
 

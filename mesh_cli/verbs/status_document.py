@@ -1,5 +1,6 @@
 """The document that `mesh status` prints about a mesh, as JSON or as tables."""
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -13,6 +14,8 @@ from mesh_cli.errors import NotUp
 from mesh_cli.local.local_secrets import AIRFLOW_USER
 from mesh_cli.terminal import output
 from mesh_cli.terminal.output import console
+
+_PASSWORD_IN_URL = re.compile(r"(://[^/@:\s]*:)[^/@\s]+(@)")
 
 
 def document(mesh: Deployment) -> dict[str, Any]:
@@ -50,8 +53,8 @@ def doors(mesh: Deployment) -> dict[str, Any]:
     }
 
 
-def print_document(status: Mapping[str, Any]) -> None:
-    """Print a document of `document` as tables."""
+def print_document(status: Mapping[str, Any], *, secrets: bool = False) -> None:
+    """Print a document of `document` as tables, its passwords only with `secrets`."""
     # Parts in containers have no process id on this machine.
     pids = any(part["pid"] for part in status["parts"])
     output.print_table(
@@ -79,21 +82,25 @@ def print_document(status: Mapping[str, Any]) -> None:
     for trouble in status["troubles"]:
         text = f"{trouble['model']}: {trouble['message']} (since {trouble['since']})"
         console.print(text)
-    print_doors(status)
+    print_doors(status, secrets=secrets)
 
 
-def print_doors(doors: Mapping[str, Any]) -> None:
-    """Print a document of `doors`."""
+def print_doors(doors: Mapping[str, Any], *, secrets: bool = False) -> None:
+    """Print a document of `doors`, its passwords only with `secrets`."""
     urls, airflow = doors["urls"], doors["airflow"]
+    database = str(doors["database"])
+    shown = airflow["password"] if secrets else "hidden: `mesh status --show-secrets`"
+    if not secrets:
+        database = _PASSWORD_IN_URL.sub(r"\1…\2", database)
     notes = {
         "mesh": "  (gRPC, JSON, gRPC-Web)",
-        "airflow": f"  (user {airflow['user']}, password {airflow['password']})",
+        "airflow": f"  (user {airflow['user']}, password {shown})",
     }
     lines = [
         f"{title:<10}{urls.get(key, 'not open')}{notes.get(key, '')}"
         for title, key in (("mesh", "mesh"), ("MLflow", "mlflow"), ("Airflow", "airflow"))
     ]
-    for line in (*lines, f"{'database':<10}{doors['database']}"):
+    for line in (*lines, f"{'database':<10}{database}"):
         console.print(line, soft_wrap=True)
 
 

@@ -30,7 +30,7 @@ def train(
     challenger_only: Annotated[
         bool, typer.Option("--challenger-only", help="Register it as @Challenger only.")
     ] = False,
-    base_model: Annotated[str, typer.Option(help="Hub id or folder to start from.")] = "",
+    base_model: Annotated[str, typer.Option(help="Name in TRAINING_BASE_MODELS.")] = "",
     epochs: Annotated[int, typer.Option(help="Passes over the rows; 0: automatic.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Rows per step; 0: default.")] = 0,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate; 0: default.")] = 0.0,

@@ -7,18 +7,12 @@ from pathlib import Path
 
 from service_kit.errors import FailedPrecondition, InvalidArgument, MeshError, NotFound
 from training_svc.child.row_checks import UnusableRows
+from training_svc.learning.base_model_error import BaseModelUnusable
 from training_svc.learning.whole_files import is_full
 
 MAX_CHARACTERS = 2_000  # of a reason
 
-# Names, because importing the libraries that raise these takes seconds. All of them say that the
-# base model is not one that the training can start from.
-_LASTING_NAMES = frozenset(
-    {
-        *("BaseModelNotFound", "RepositoryNotFoundError", "RevisionNotFoundError"),
-        *("GatedRepoError", "HFValidationError", "EntryNotFoundError"),
-    }
-)
+# Names, because importing the libraries that raise these takes seconds.
 _OUT_OF_MEMORY_NAMES = frozenset({"MemoryError", "OutOfMemoryError", "AcceleratorError"})
 _LASTING_ERRORS = (InvalidArgument, NotFound, FailedPrecondition)
 
@@ -40,7 +34,7 @@ def explain(error: BaseException, folder: Path) -> Failure:
     names = {type(cause).__name__ for cause in _chain(error)}
     if names & _OUT_OF_MEMORY_NAMES or "out of memory" in words.lower():
         return _failure(f"memory ran out: {words}", lasting=False)
-    if names & _LASTING_NAMES:
+    if isinstance(error, BaseModelUnusable):
         return _failure(words, lasting=True)
     if isinstance(error, MeshError):
         return _failure(words, lasting=isinstance(error, _LASTING_ERRORS))

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from training_svc.base_models.hub_download import Limits, downloaded
 from training_svc.child.mlflow_tracking import PACKAGED_ENCODER_NAME, MlflowTracker
 from training_svc.child.registered_versions import RegisteredVersions
 from training_svc.child.row_checks import CheckedRows
@@ -45,7 +46,6 @@ class Pipeline:
         self._report = report
         self._versions = RegisteredVersions(mlflow_url, spec.model)
         self._mlflow_url = mlflow_url
-        self._base_model = spec.params.base_model or spec.base_model
 
     def run(self) -> None:
         """Carry out every step that is not done yet and report the decision."""
@@ -78,15 +78,16 @@ class Pipeline:
         model_dir, noted = self._folder / "model", self._folder / TRAINED_FILE
         if noted.exists():
             return model_dir
-        params = self._spec.params
+        start_from = self._start_from()
+        base_folder = "" if start_from else self._base_folder()
         result = fine_tune(
             self._rows.train.texts(),
             self._rows.train.labels(),
             self._rows.labels,
-            _fine_tune_params(params, self._base_model),
+            _fine_tune_params(self._spec.params, base_folder),
             output_dir=model_dir,
             checkpoint_dir=_made(self._folder / "checkpoints"),
-            start_from=self._start_from(),
+            start_from=start_from,
             on_progress=lambda progress: self._on_progress(tracker, progress),
             checkpoint_every_s=self._spec.checkpoint_seconds,
         )
@@ -101,6 +102,14 @@ class Pipeline:
         sync(model_dir)
         write_whole(noted, json.dumps(asdict(result) | {"model_dir": str(model_dir)}))
         return model_dir
+
+    def _base_folder(self) -> str:
+        """The folder of the base model, empty for the packaged encoder."""
+        spec = self._spec
+        if not spec.base.hub_id:
+            return spec.base.folder
+        limits = Limits(spec.base_model_mib, spec.base_model_seconds)
+        return str(downloaded(spec.base, Path(spec.base_models_dir), limits))
 
     def _start_from(self) -> Path | None:
         """The folder of the Champion to start from, None unless a warm start was asked for.
@@ -173,7 +182,7 @@ class Pipeline:
         self, tracker: MlflowTracker, model_dir: Path, challenger: Evaluation, decision: Decision
     ) -> str:
         trained = json.loads((self._folder / TRAINED_FILE).read_text())
-        base_model = self._base_model or PACKAGED_ENCODER_NAME
+        base_model = self._spec.base.record or PACKAGED_ENCODER_NAME
         metrics = _metrics(challenger) | {"train_seconds": trained["seconds"]}
         if decision.champion_version:
             metrics["champion_accuracy"] = decision.champion_accuracy
@@ -193,7 +202,7 @@ class Pipeline:
         extras = _made(self._folder / "extras")
         graph = try_export(model_dir, extras)
         write_golden(extras, model_dir, trained["max_length"], base_model, graph)
-        return tracker.register(tracker.log_model(model_dir, extras, self._base_model))
+        return tracker.register(tracker.log_model(model_dir, extras, self._spec.base.record))
 
 
 def _fine_tune_params(params: Params, base_model: str) -> FineTuneParams:

@@ -11,6 +11,7 @@ from service_kit.errors import InvalidArgument, Unavailable
 from service_kit.limits import check_model_name, check_request_id
 from service_kit.model_registry.registry import Registry
 from service_kit.page_tokens import check_page_size, decode_page_token, encode_page_token
+from training_svc.base_models.allow_list import PACKAGED_ONLY, BaseModels
 from training_svc.jobs.job import Job, State, Submission
 from training_svc.jobs.job_changes import JobChanges
 from training_svc.jobs.job_store import JobStore, Position
@@ -37,10 +38,12 @@ class CallerActions:
         wake: Callable[[], None],
         stop: Callable[[str], None],
         max_examples: int,
+        base_models: BaseModels = PACKAGED_ONLY,
     ) -> None:
         """`wake()` tells the runner that a job is queued, `stop(id)` to cancel that job.
 
-        `max_examples` holds for submissions that leave it to the service.
+        `max_examples` holds for submissions that leave it to the service; `base_models` lists what
+        they may start from.
         """
         self._store = store
         self._changes = changes
@@ -48,6 +51,7 @@ class CallerActions:
         self._wake = wake
         self._stop = stop
         self._max_examples = max_examples
+        self._base_models = base_models
 
     async def submit(self, asked: Submission) -> Job:
         """Submit a training job. A request id that has a job returns that job, or queues its next
@@ -56,7 +60,7 @@ class CallerActions:
         Raises InvalidArgument, NotFound, AlreadyExists, Exhausted or Unavailable.
         """
         check_model_name(asked.model)
-        params = check_params(asked.params)
+        params = check_params(asked.params, self._base_models)
         asked = replace(
             asked,
             request_id=check_request_id(asked.request_id),

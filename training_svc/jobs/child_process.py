@@ -41,6 +41,17 @@ LIBRARY_SETTINGS = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 
+# The libraries in the child never call the hub and never use a token that they find by themselves;
+# only hub_download does, for a model of the list.
+NO_HUB = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+    "TRUST_REMOTE_CODE": "0",
+}
+SECRETS = ("SLACK_URL",)
+HUB_SECRETS = ("HUGGINGFACE_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+BASE_MODELS_FOLDER = "base-models"  # within the service's state folder
+
 
 @dataclass(frozen=True)
 class ChildEnd:
@@ -78,7 +89,10 @@ class ChildLauncher(Protocol):
     """Starts child processes."""
 
     async def launch(self, job: Job, folder: Path) -> ChildProcess:
-        """Start the child process of a job whose files are in `folder`."""
+        """Start the child process of a job whose files are in `folder`.
+
+        Raises InvalidArgument when the job's base model is not in the list any more.
+        """
 
 
 class PythonChildLauncher:
@@ -86,6 +100,7 @@ class PythonChildLauncher:
 
     def __init__(self, settings: TrainingSettings) -> None:
         self._settings = settings
+        self._base_models = settings.allowed_base_models()
 
     async def launch(self, job: Job, folder: Path) -> ChildProcess:
         """See ChildLauncher."""
@@ -113,7 +128,10 @@ class PythonChildLauncher:
             attempt=job.attempt,
             params=job.params,
             promote=job.promotion is Promotion.AUTO,
-            base_model=settings.base_model,
+            base=self._base_models.find(job.params.base_model),
+            base_models_dir=str(settings.state_dir.absolute() / BASE_MODELS_FOLDER),
+            base_model_mib=settings.base_model_mib,
+            base_model_seconds=settings.base_model_seconds,
             device=settings.device,
             promotion_p_value=settings.promotion_p_value,
             checkpoint_seconds=settings.checkpoint_seconds,
@@ -122,16 +140,21 @@ class PythonChildLauncher:
 
     def _environment(self, spec: JobSpec) -> dict[str, str]:
         settings = self._settings
-        # The service may have inherited Slack's webhook, a secret that the child does not need.
-        kept = {key: value for key, value in os.environ.items() if "SLACK_URL" not in key}
+        # The service may have inherited secrets that the child does not need: Slack's webhook, and
+        # the hub's token unless it downloads a model of the list.
+        unneeded = SECRETS if spec.base.hub_id else (*SECRETS, *HUB_SECRETS)
+        kept = {
+            key: value
+            for key, value in os.environ.items()
+            if not any(secret in key for secret in unneeded)
+        }
         environment = LIBRARY_SETTINGS | kept
         environment |= {
             DATABASE_URL_VARIABLE: settings.database_url,
             MLFLOW_URL_VARIABLE: settings.mlflow_url,
             "TRAINING_LOG_LEVEL": settings.log_level,
         }
-        if not is_hub_id(spec.params.base_model or spec.base_model):
-            environment["HF_HUB_OFFLINE"] = "1"
+        environment |= NO_HUB
         if settings.device == "cpu":
             environment["CUDA_VISIBLE_DEVICES"] = ""
         return environment
@@ -179,12 +202,6 @@ class PythonChildProcess:
             rest = lines[-1] if lines and not lines[-1].endswith(b"\n") else b""
             if lines:
                 self._last_line = _readable(lines[-1].decode(errors="replace"))
-
-
-def is_hub_id(base_model: str) -> bool:
-    """Whether the base model has to come from the Hugging Face hub."""
-    is_path = base_model.startswith((".", "/", "~")) or Path(base_model).is_dir()
-    return bool(base_model) and not is_path
 
 
 def _signal_name(number: int) -> str:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from service_kit.database import until_available
-from service_kit.errors import Aborted, MeshError, NotFound, Unavailable
+from service_kit.errors import Aborted, InvalidArgument, MeshError, NotFound, Unavailable
 from training_svc.jobs.child_process import ChildLauncher
 from training_svc.jobs.folders import JobFolders
 from training_svc.jobs.job import Job, State
@@ -161,7 +161,10 @@ class JobRunner:
         folder = self._folders.make(taken.job.folder_name)
         failure: TrainingFailed | None = None
         decided = False
-        child = taken.child = await self._launcher.launch(taken.job, folder)
+        try:
+            child = taken.child = await self._launcher.launch(taken.job, folder)
+        except InvalidArgument as error:
+            raise TrainingFailed(str(error), lasting=True) from error
         try:
             if taken.ending:  # the cancel came while the child was started
                 child.kill()

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from training_svc.base_models.allow_list import BaseModel
 from training_svc.jobs.job import Params
 from training_svc.learning.whole_files import write_whole
 
@@ -25,7 +26,10 @@ class JobSpec:
     attempt: int
     params: Params
     promote: bool
-    base_model: str  # hub id, folder, or "" for the packaged encoder
+    base: BaseModel  # what the training starts from
+    base_models_dir: str  # downloads of hub models
+    base_model_mib: int  # see TrainingSettings, as for the one below
+    base_model_seconds: float
     device: Literal["auto", "cpu", "cuda"]
     promotion_p_value: float  # see TrainingSettings, as for the two below
     checkpoint_seconds: float
@@ -39,4 +43,5 @@ class JobSpec:
     def read(cls, folder: Path) -> "JobSpec":
         """Read the spec of the job's folder."""
         values = json.loads((folder / FILE).read_text())
-        return cls(**values | {"params": Params(**values["params"])})
+        params, base = Params(**values["params"]), BaseModel(**values["base"])
+        return cls(**values | {"params": params, "base": base})

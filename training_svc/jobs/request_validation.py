@@ -4,17 +4,17 @@ import math
 
 from service_kit.errors import InvalidArgument
 from service_kit.limits import check_request_id
+from training_svc.base_models.allow_list import PACKAGED_ONLY, BaseModels
 from training_svc.jobs.job import Params
 
-MAX_BASE_MODEL_CHARACTERS = 512
 MAX_EPOCHS = 1000
 MAX_BATCH_SIZE = 1024  # rows a step
 MAX_TRAINED_ROWS = 10_000_000
 MIN_LENGTH, MAX_LENGTH = 8, 8192  # tokens
 
 
-def check_params(params: Params) -> Params:
-    """Return `params`, or raise InvalidArgument with the field and its range."""
+def check_params(params: Params, base_models: BaseModels = PACKAGED_ONLY) -> Params:
+    """Return `params`, or raise InvalidArgument with the field and its rule."""
     _check_range("params.epochs", params.epochs, 1, MAX_EPOCHS)
     _check_range("params.batch_size", params.batch_size, 1, MAX_BATCH_SIZE)
     _check_range("params.max_length", params.max_length, MIN_LENGTH, MAX_LENGTH)
@@ -27,7 +27,7 @@ def check_params(params: Params) -> Params:
     _check_range("params.max_examples", params.max_examples, 1, MAX_TRAINED_ROWS)
     if params.seed < 0:
         raise InvalidArgument("params.seed", f"is {params.seed}; it must be 0 or more")
-    _check_base_model(params.base_model)
+    base_models.find(params.base_model)
     return params
 
 
@@ -39,16 +39,6 @@ def check_job_id(any_id: str) -> str:
         return check_request_id(any_id)
     except InvalidArgument as error:
         raise InvalidArgument("id", error.problem) from error
-
-
-def _check_base_model(base_model: str) -> None:
-    if len(base_model) > MAX_BASE_MODEL_CHARACTERS:
-        raise InvalidArgument(
-            "params.base_model",
-            f"has {len(base_model):,} characters; at most {MAX_BASE_MODEL_CHARACTERS} are taken",
-        )
-    if not base_model.isprintable():
-        raise InvalidArgument("params.base_model", "holds characters that are not printable")
 
 
 def _check_range(field: str, value: int, low: int, high: int) -> None:

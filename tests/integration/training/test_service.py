@@ -277,3 +277,22 @@ async def test_unknown_job_is_not_found(running: Running) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await service.stub.GetTraining(train_pb2.GetTrainingRequest(id="nobody"))
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_caller_names_base_models_and_no_paths(
+    running: Running, postgres_url: str, model: str, tiny_base: Path
+) -> None:
+    import_rows(postgres_url, model, make_rows(160), new=True)
+    words = set()
+    async with running(base_models="gone=/no/such/folder") as service:
+        for name in (str(tiny_base), "/no/such/folder", "org/private"):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await service.train(model, "r1", params=train_pb2.TrainParams(base_model=name))
+            words.add((caught.value.code(), caught.value.details()))
+        await service.train(model, "r2", params=train_pb2.TrainParams(base_model="gone"))
+        job = await service.ended("r2")
+    [(code, _)] = words
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert (job.state, job.lasting_error) == (FAILED, True)
+    assert "TRAINING_BASE_MODELS" in job.error
+    assert "/no/such" not in job.error

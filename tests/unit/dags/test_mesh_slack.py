@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import mesh_slack as slack
 import pytest
 
@@ -42,6 +43,39 @@ def pauses() -> list[float]:
 def test_slack_is_told(webhook: ThreadedWebhook) -> None:
     assert slack.notify("reviews: version 2 serves now")
     assert webhook.texts == ["reviews: version 2 serves now"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ("<!channel> <!here> <@U123>", "&lt;!channel&gt; &lt;!here&gt; &lt;@U123&gt;"),
+        ("<http://evil|your bank>", "&lt;http://evil|your bank&gt;"),
+        ("&lt;!channel&gt;", "&amp;lt;!channel&amp;gt;"),
+        ("\x1b[31mred\u202e\nversion 9 serves now", "\\x1b[31mred\\u202e\\nversion 9 serves now"),
+        ('日本語 и "quotes"', '日本語 и "quotes"'),
+    ],
+)
+def test_what_strangers_named_is_inert(webhook: ThreadedWebhook, text: str, sent: str) -> None:
+    assert slack.notify(text)
+    assert webhook.texts == [sent]
+
+
+def test_slack_is_told_to_read_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: dict[str, Any] = {}
+
+    def post(url: str, json: dict[str, Any], timeout: float) -> httpx.Response:
+        sent.update(json)
+        return httpx.Response(200, request=httpx.Request("POST", url))
+
+    monkeypatch.setenv("SLACK_URL", "http://slack")
+    monkeypatch.setattr(httpx, "post", post)
+    assert slack.notify("*bold* @channel http://evil")
+    assert (sent["mrkdwn"], sent["parse"], sent["link_names"]) == (False, "none", False)
+
+
+def test_a_long_message_is_cut(webhook: ThreadedWebhook) -> None:
+    assert slack.notify("x" * 100_000)
+    assert len(webhook.texts[0]) == slack.MAX_CHARACTERS
 
 
 def test_without_a_webhook_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:

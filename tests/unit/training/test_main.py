@@ -24,6 +24,8 @@ def test_service_imports_nothing_heavy() -> None:
     [
         ({"TRAINING_DEVICE": "cuda", "CUDA_VISIBLE_DEVICES": ""}, "no CUDA device here"),
         ({"TRAINING_STATE_DIR": "/proc/training"}, "/proc/training is not writable"),
+        ({"TRAINING_BASE_MODELS": "org/model"}, "the 40 hexadecimal digits of a commit"),
+        ({"TRAINING_BASE_MODEL": "distilbert"}, "TRAINING_BASE_MODEL: 'distilbert' is neither"),
     ],
 )
 def test_service_refuses_to_start_where_it_cannot_work(

@@ -77,8 +77,21 @@ def test_up_prints_the_doors_and_returns(compose: ComposeCommand) -> None:
     assert result.exit_code == 0, result.output
     passwords = compose.docker.folder / "secrets" / "airflow_passwords.json"
     password = json.loads(passwords.read_text())["admin"]
-    for words in (compose.address, "127.0.0.1:5001", f"user admin, password {password}", "psql -U"):
+    for words in (compose.address, "127.0.0.1:5001", "user admin, password hidden", "psql -U"):
         assert words in result.stdout
+    assert password not in result.output
+
+
+@pytest.mark.parametrize(("options", "shown"), [([], False), (["--show-secrets"], True)])
+def test_status_shows_the_password_only_when_asked(
+    compose: ComposeCommand, options: list[str], shown: bool
+) -> None:
+    assert compose("up").exit_code == 0
+    (compose.docker.folder / "secrets" / "airflow_passwords.json").write_text('{"admin": "xyz"}')
+    result = compose("status", *options)
+    assert ("password xyz" in result.output) is shown
+    assert ("xyz" in result.output) is shown
+    assert ("mesh status --show-secrets" in result.output) is not shown
 
 
 def test_an_up_that_fails_names_the_command(compose: ComposeCommand) -> None:

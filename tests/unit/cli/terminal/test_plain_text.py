@@ -4,10 +4,13 @@ import io
 import json
 
 import pytest
+from rich.console import Group
+from rich.progress import Progress, TextColumn
+from rich.table import Table
 from rich.text import Text
 
 from mesh.v1 import data_pb2
-from mesh_cli.terminal import output
+from mesh_cli.terminal import log_lines, output
 from mesh_cli.terminal.plain_console import PlainConsole, visible
 from mesh_cli.terminal.tables import print_table
 
@@ -67,11 +70,45 @@ def test_every_language_is_left_alone(text: str) -> None:
     assert visible(text) == text
 
 
+@pytest.mark.parametrize("text", ["\x1b[31mred", "a\u202eb", "\x9b2J", "\x1b]8;;http://x\x1b\\y"])
+def test_no_way_of_printing_sends_what_a_terminal_obeys(text: str) -> None:
+    """Whatever shows the text, also what forgets to make it visible."""
+    console = console_of(80)
+    table = Table(title=Text(text))
+    table.add_column(Text(text))
+    table.add_row(Text(text))
+    for shown in (text, Text(text), Text.assemble((text, "bold")), table, Group(text, Text(text))):
+        console.print(shown)
+    columns = (TextColumn("{task.description}", markup=False), TextColumn("{task.fields[note]}"))
+    progress = Progress(*columns, console=console)
+    progress.add_task(text, note=text)
+    console.print(progress.get_renderable())
+    assert not set(printed(console)) & set("\x1b\x9b\u202e")
+
+
+def test_a_log_is_shown_without_what_a_terminal_obeys(capfd: pytest.CaptureFixture[str]) -> None:
+    lines = "\x1b[2J\ttab\n\u202eturned\nplain\nno end\x9b"
+    assert log_lines.show(["printf", "%s", lines]) == 0
+    assert capfd.readouterr().out == "\\x1b[2J\ttab\n\\u202eturned\nplain\nno end\\x9b"
+
+
+def test_the_exit_code_of_a_log_command_is_kept() -> None:
+    assert log_lines.show(["false"]) == 1
+
+
+def test_a_very_long_line_of_a_log_is_shown_whole(capfd: pytest.CaptureFixture[str]) -> None:
+    long = "x" * (log_lines.MAX_LINE_BYTES + 5)
+    assert log_lines.show(["printf", "%s\n" * 2, long, "y"]) == 0
+    assert capfd.readouterr().out == f"{long}\ny\n"
+
+
 def test_json_holds_no_character_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
-    output.print_json(data_pb2.Example(text="\x1b[2J\x9b\x7f", label="[/a]"))
+    text = "\x1b[2J\x9b\x7f\u202e\u2028\U000e0041 日本 👩\u200d👧"
+    output.print_json(data_pb2.Example(text=text, label="[/a]"))
     out = capsys.readouterr().out
-    assert not set(out) & set("\x1b\x9b\x7f")
-    assert json.loads(out)["text"] == "\x1b[2J\x9b\x7f"
+    assert not set(out) & set("\x1b\x9b\x7f\u202e\u2028\U000e0041")
+    assert "日本 👩\u200d👧" in out
+    assert json.loads(out)["text"] == text
 
 
 @pytest.mark.parametrize("width", [40, 80, 120, 300])

@@ -7,13 +7,10 @@ from pathlib import Path
 import pytest
 
 from service_kit.errors import Aborted, InvalidArgument, MeshError, NotFound, Unavailable
+from training_svc.base_models.hub_download import HubUnavailable
 from training_svc.child.failures import MAX_CHARACTERS, explain
 from training_svc.child.row_checks import UnusableRows
-from training_svc.learning.model_loading import BaseModelNotFound
-
-
-class RepositoryNotFoundError(Exception):
-    """Has the name of the hub's error."""
+from training_svc.learning.base_model_error import BaseModelUnusable
 
 
 def caused_by(error: Exception, cause: Exception) -> Exception:
@@ -24,8 +21,7 @@ def caused_by(error: Exception, cause: Exception) -> Exception:
 LASTING = [
     UnusableRows("a classifier needs training rows of at least two labels"),
     ValueError("the training diverged at step 3"),
-    BaseModelNotFound("base model: there is no folder ./gone"),
-    caused_by(OSError("nobody/nothing is not a model id"), RepositoryNotFoundError("404")),
+    BaseModelUnusable("the hub has no model nobody/nothing"),
     InvalidArgument("params.base_model", "is no model"),
     NotFound("no such version"),
 ]
@@ -33,7 +29,7 @@ PASSING = [
     Unavailable("MLflow is away"),
     Aborted("the Champion changed"),
     MeshError("something else"),
-    OSError("We couldn't connect to the hub"),
+    HubUnavailable("the hub did not deliver base model ours: ConnectError"),
     MemoryError(),
     RuntimeError("CUDA out of memory"),
     KeyError("a bug"),

@@ -1,5 +1,7 @@
 """Base models, and the warm start from an earlier model."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,34 +9,54 @@ import pytest
 import torch
 
 from tests.unit.training.learning.tiny_training import LABELS, NAMES, TEXTS, Run
+from training_svc.learning.base_model_error import BaseModelUnusable
 from training_svc.learning.evaluate import evaluate
 from training_svc.learning.finetune import FineTuneParams
-from training_svc.learning.model_loading import BaseModelNotFound, load_base, load_trained
+from training_svc.learning.model_loading import load_base, load_trained
 
 
-def test_the_hubs_token_may_be_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    requested: list[object] = []
-
-    def no_hub(source: str, **options: object) -> None:
-        requested.append((source, options["token"]))
-        raise OSError("no hub here")
-
-    monkeypatch.setattr("training_svc.learning.model_loading.AutoConfig.from_pretrained", no_hub)
-    for name in ("HUGGINGFACE_TOKEN", "HF_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    file = tmp_path / "token"
-    file.write_text("hf_of_the_file\n")
-    for variables in ({}, {"HUGGINGFACE_TOKEN_FILE": str(file)}, {"HUGGINGFACE_TOKEN": "hf_own"}):
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        with pytest.raises(OSError, match="no hub here"):
-            load_base("org/model", ["a", "b"], "sdpa")
-    assert requested == [("org/model", token) for token in (None, "hf_of_the_file", "hf_own")]
-
-
-def test_missing_folder_is_named(run: Run, params: FineTuneParams) -> None:
-    with pytest.raises(BaseModelNotFound, match="/no/such/folder"):
+def test_an_unusable_folder_is_refused_without_its_path(run: Run, params: FineTuneParams) -> None:
+    with pytest.raises(BaseModelUnusable, match="TRAINING_BASE_MODELS") as caught:
         run(params=replace(params, base_model="/no/such/folder"))
+    assert "/no/such" not in str(caught.value)
+
+
+def test_pickled_weights_are_never_read(tiny_bert: Path, tmp_path: Path) -> None:
+    folder = copied(tiny_bert, tmp_path)
+    touched = tmp_path / "touched"
+    (folder / "model.safetensors").unlink()
+    torch.save(Touch(touched), folder / "pytorch_model.bin")
+    with pytest.raises(BaseModelUnusable) as caught:
+        load_base(str(folder), ["a", "b"], "sdpa")
+    assert not touched.exists()
+    assert str(folder) not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["AutoConfig", "AutoModelForSequenceClassification"])
+def test_code_beside_a_model_never_runs(tiny_bert: Path, tmp_path: Path, part: str) -> None:
+    folder = copied(tiny_bert, tmp_path)
+    touched = tmp_path / "touched"
+    (folder / "own.py").write_text(f"open({str(touched)!r}, 'w')\nclass Own: pass\n")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {part: "own.Own"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BaseModelUnusable):
+        load_base(str(folder), ["a", "b"], "sdpa")
+    assert not touched.exists()
+
+
+class Touch:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (self.path,))
+
+
+def copied(folder: Path, into: Path) -> Path:
+    return Path(shutil.copytree(folder, into / "model"))
 
 
 def test_warm_start_reuses_the_head_in_the_new_label_order(
