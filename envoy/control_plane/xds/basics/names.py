@@ -31,6 +31,10 @@ MODEL_FIELDS = (
 )
 HEALTH_SERVICE = "grpc.health.v1.Health"
 HEALTH_METHODS = ("Check", "Watch")
+REFLECTION_SERVICES = (
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+)
 # The field of their message that names the service.
 HEALTH_FIELD = "service"
 # Metadata of an endpoint by which Envoy chooses among the endpoints of a cluster: the models that

@@ -14,9 +14,6 @@ from envoy_data_plane.envoy.extensions.filters.http.grpc_json_transcoder.v3 impo
     GrpcJsonTranscoderPrintOptions,
     GrpcJsonTranscoderRequestValidationOptions,
 )
-from envoy_data_plane.envoy.extensions.filters.http.grpc_stats.v3 import (
-    FilterConfig as GrpcStats,
-)
 from envoy_data_plane.envoy.extensions.filters.http.grpc_web.v3 import GrpcWeb
 from envoy_data_plane.envoy.extensions.filters.http.health_check.v3 import HealthCheck
 from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
@@ -33,6 +30,7 @@ from control_plane.xds.basics.messages import percent
 from control_plane.xds.basics.wire import field
 from control_plane.xds.json_check.script import script
 from control_plane.xds.listener import scripts
+from control_plane.xds.listener.counted_methods import method_statistics
 from control_plane.xds.listener.header_limit import header_limit
 from control_plane.xds.routes.known_paths import HEALTH_PATH
 
@@ -62,7 +60,9 @@ def http_filters(limits: Limits) -> list[HttpFilter]:
             name=names.FIELD_EXTRACTION, typed_config=Any.pack(_model_name()), disabled=True
         ),
         HttpFilter(name=names.LUA, typed_config=Any.pack(scripts.route_again()), disabled=True),
-        HttpFilter(name="envoy.filters.http.grpc_stats", typed_config=Any.pack(_stats())),
+        HttpFilter(
+            name="envoy.filters.http.grpc_stats", typed_config=Any.pack(method_statistics())
+        ),
         HttpFilter(
             name="envoy.filters.http.router",
             typed_config=Any.pack(Router(suppress_envoy_headers=True)),
@@ -124,8 +124,3 @@ def _model_name() -> GrpcFieldExtractionConfig:
 
 def _json_check() -> Lua:
     return Lua(default_source_code=DataSource(inline_string=script(descriptor())))
-
-
-def _stats() -> GrpcStats:
-    # Dots in the package's name would break the names of Prometheus metrics.
-    return GrpcStats(stats_for_all_methods=True, replace_dots_in_grpc_service_name=True)
