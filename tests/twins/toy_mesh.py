@@ -52,6 +52,8 @@ async def running_mesh(
     limits: Limits | None = None,
     over_http1: bool = True,
     stalled_after_s: float = STALLED_AFTER_S,
+    hosts: tuple[str, ...] = (),
+    published_on: str = "",
 ) -> AsyncIterator[ToyMesh]:
     """Two replicas and one of each other service, behind Envoy.
 
@@ -82,6 +84,8 @@ async def running_mesh(
             admin_port=free_port(),
             replicas_unary=unary_at if over_http1 else (),
             allowed_origins=origins,
+            allowed_hosts=hosts,
+            published_on=published_on,
             limits=limits or Limits(),
             stalled_after_s=stalled_after_s,
         )

@@ -51,6 +51,8 @@ FIELD_EXTRACTION = "envoy.filters.http.grpc_field_extraction"
 LUA = "envoy.filters.http.lua"
 JSON_CHECK = "mesh.json_check"
 HEADER_LIMIT = "mesh.header_limit"
+STRANGERS = "mesh.strangers"
+RATE_LIMIT = "envoy.filters.http.local_ratelimit"
 HEAD = "mesh.head"
 FIRST_MESSAGE = "mesh.first_message"
 # Headers that only Envoy sets: which slot of the replica answers, and that the request is a copy,
@@ -64,3 +66,5 @@ CHALLENGER_ROLE = "challenger"
 STALLED_HEADER = "x-mesh-stalled-after-ms"
 # Header that clients may send: requests with equal keys get answers from equal versions.
 KEY_HEADER = "x-mesh-key"
+# Header with the subject of the token that Envoy has checked; no client can set it.
+SUBJECT_HEADER = "x-mesh-subject"

@@ -54,7 +54,7 @@ def listener(topology: MeshTopology) -> Listener:
         stat_prefix=names.LISTENER,
         codec_type=HttpConnectionManagerCodecType.AUTO,
         rds=Rds(config_source=ADS, route_config_name=names.ROUTES),
-        http_filters=http_filters(topology.limits),
+        http_filters=http_filters(topology),
         local_reply_config=local_reply_config(topology.limits),
         access_log=[access_log()],
         server_name=SERVER_NAME,
@@ -121,7 +121,7 @@ def _manager(resource: Listener) -> HttpConnectionManager:
 
 def _without_envoys_headers() -> TypedExtensionConfig:
     """Remove headers of clients that only Envoy may set."""
-    own = (names.ROLE_HEADER, names.MIRROR_HEADER)
+    own = (names.ROLE_HEADER, names.MIRROR_HEADER, names.SUBJECT_HEADER)
     mutation = EarlyHeaderMutation(mutations=[HeaderMutation(remove=name) for name in own])
     return TypedExtensionConfig(
         name="envoy.http.early_header_mutation.header_mutation", typed_config=Any.pack(mutation)

@@ -51,6 +51,8 @@ from control_plane.xds.routes.route_filters import OFF, bounded, model_filters
 from control_plane.xds.routes.route_rules import Rule
 
 _NUM_RETRIES = 3
+# Added to the contract's limit of a message for what gRPC puts around it.
+_GRPC_MARGIN_BYTES = 64 * 1024
 # How often a retry looks for a host that has not had the call. Of two replicas, one that is dead
 # has the fewest calls, and one that has just come back has a small weight: nearly every look finds
 # the dead one.
@@ -218,9 +220,10 @@ def _route(rule: Rule, topology: MeshTopology) -> Route:
     )
     # The body of a call is whole before a replica sees any of it: bodies that never end take no
     # place there. Streams pass piece by piece.
-    filters = {} if rule.limit_s is None else bounded(max_body_bytes)
+    # There, a message that is too large is told its size.
+    filters = {} if rule.limit_s is None else bounded(max_body_bytes + _GRPC_MARGIN_BYTES)
     if not rule.transcoded:
-        filters[names.TRANSCODER] = OFF
+        filters = {names.TRANSCODER: OFF, **bounded(max_body_bytes)}
     return Route(
         name=rule.path.strip("/"),
         match=RouteMatch(prefix=rule.path) if prefix else RouteMatch(path=rule.path),

@@ -1,0 +1,14 @@
+"""One real Envoy before toy services for each module that abuses its doors."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.twins.toy_mesh import ToyMesh, running_mesh
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ToyMesh]:
+    async with running_mesh(tmp_path_factory.mktemp("abuse")) as running:
+        yield running
