@@ -26,7 +26,7 @@ from control_plane.xds.routes.route_filters import OFF, ON, bounded, model_filte
 # Added to the contract's limit of a body for the bytes that its encoding adds.
 _BUFFER_MARGIN_BYTES = 1024 * 1024
 # Time for a body to come, seconds.
-_BODY_S = 30.0
+BODY_S = 30.0
 _HEAD = HeaderMatcher(name=":method", string_match=StringMatcher(exact="HEAD"))
 _OPTIONS = HeaderMatcher(name=":method", string_match=StringMatcher(exact="OPTIONS"))
 # Headers that pages of an allowed origin may send, and those of an answer that they may read.
@@ -81,7 +81,7 @@ def _filtered(name: str, match: RouteMatch, filters: dict[str, Any]) -> Route:
             cluster_header=names.ROLE_HEADER,
             cluster_not_found_response_code=RouteActionClusterNotFoundResponseCode.NOT_FOUND,
             # Holds while the body comes: with the whole body the call gets the route of its method.
-            max_stream_duration=RouteActionMaxStreamDuration(max_stream_duration=seconds(_BODY_S)),
+            max_stream_duration=RouteActionMaxStreamDuration(max_stream_duration=seconds(BODY_S)),
         ),
         typed_per_filter_config=filters,
     )
