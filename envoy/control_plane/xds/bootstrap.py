@@ -32,7 +32,12 @@ with lean_messages():
         Node,
         RetryPolicy,
     )
-    from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
+    from envoy_data_plane.envoy.config.metrics.v3 import StatsConfig, StatsMatcher
+    from envoy_data_plane.envoy.type.matcher.v3 import (
+        ListStringMatcher,
+        RegexMatcher,
+        StringMatcher,
+    )
 
 NODE_CLUSTER = "mesh"
 # What Envoy's admin page answers: statistics and whether Envoy is ready. Everything that changes
@@ -68,6 +73,7 @@ def dynamic_bootstrap(
     message = Bootstrap(
         node=Node(id=node_id, cluster=NODE_CLUSTER),
         admin=_admin(admin),
+        stats_config=_statistics(),
         static_resources=BootstrapStaticResources(clusters=[cluster]),
         dynamic_resources=BootstrapDynamicResources(
             ads_config=stream, cds_config=ADS, lds_config=ADS
@@ -108,6 +114,7 @@ def bootstrap(
     message = Bootstrap(
         node=Node(id=snapshot.node_id, cluster=NODE_CLUSTER),
         admin=_admin(snapshot.admin),
+        stats_config=_statistics(),
         static_resources=resources,
         layered_runtime=_runtime(
             RuntimeLayer(name=snapshot.runtime.name, static_layer=snapshot.runtime.layer())
@@ -119,6 +126,15 @@ def bootstrap(
 
 def _runtime(layer: RuntimeLayer) -> LayeredRuntime:
     return LayeredRuntime(layers=[layer])
+
+
+def _statistics() -> StatsConfig:
+    """Keep all statistics but those of the filter of gRPC-Web: it counts every method that a client
+    invents, and what it counts of the others the filter of gRPC counts as well."""
+    left_out = [StringMatcher(prefix=f"cluster.{name}.grpc-web.") for name in names.CLUSTERS]
+    return StatsConfig(
+        stats_matcher=StatsMatcher(exclusion_list=ListStringMatcher(patterns=left_out))
+    )
 
 
 def _admin(address: Address) -> Admin:

@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -83,7 +84,7 @@ async def test_a_body_has_a_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyP
         held.flush()
         async with asyncio.timeout(20):
             await until(lambda: stream not in held.open)
-        assert held.statuses[stream] == "504"
+        assert held.statuses[stream] == str(httpx.codes.REQUEST_TIMEOUT.value)
 
 
 async def test_a_connection_has_so_many_streams(mesh: ToyMesh) -> None:
