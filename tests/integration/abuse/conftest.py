@@ -1,11 +1,14 @@
-"""One real Envoy before toy services for each module that abuses its doors."""
+"""One real Envoy, before toy services or a replica, for each module that abuses its doors."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
+from tests.integration.open_inference.conftest import mesh as one_replica
 from tests.twins.toy_mesh import ToyMesh, running_mesh
+
+__all__ = ["one_replica"]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from control_plane.topology import Limits
-from service_kit.limits import MAX_HEADER_BYTES, MAX_HEADERS
+from service_kit.limits import MAX_HEADER_BYTES, MAX_HEADERS, MAX_MESSAGE_BYTES
 
 UNKNOWN = 2
 _INVALID_ARGUMENT = 3
@@ -121,6 +121,7 @@ _UNREADABLE = (
 )
 
 # What Envoy's own way from HTTP statuses to codes of gRPC would call UNKNOWN or INTERNAL.
+_TOO_LARGE = f"message: is larger than the limit of {MAX_MESSAGE_BYTES:,} bytes"
 OVER_GRPC = (
     *_STRANGERS,
     Reply(403, _INVALID_ARGUMENT, TOO_MANY_HEADERS, why=_DENIED),
@@ -129,7 +130,7 @@ OVER_GRPC = (
     Reply(404, _UNIMPLEMENTED, "there is no such method"),
     Reply(405, _UNIMPLEMENTED, "gRPC calls are POST"),
     Reply(408, _DEADLINE, _IDLE, flag=_NOTHING_MOVED),
-    Reply(413, _INVALID_ARGUMENT, "message: is larger than the limit"),
+    Reply(413, _INVALID_ARGUMENT, _TOO_LARGE),
 )
 
 

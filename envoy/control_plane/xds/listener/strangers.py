@@ -89,10 +89,10 @@ def _of_another_site() -> Expr:
 def _not_json() -> Permission:
     """Match bodies of operating methods over JSON whose type is another or none.
 
-    Over HTTP/2 a body may come without a length; then only its type tells that there is one.
+    A body may come without a length; then only its type tells that there is one. No browser sends a
+    body that has neither.
     """
     has_body = _any(
-        _present("transfer-encoding"),
         _all(_present("content-length"), _not(_header("content-length", "0*"))),
         _all(_not(_present("content-length")), _present("content-type")),
     )
