@@ -12,6 +12,7 @@ import grpc
 from grpc import aio
 from prometheus_client import Histogram
 
+from service_kit.compressed_messages import unpacked
 from service_kit.errors import InvalidArgument, MeshError, Unimplemented
 from service_kit.limits import MAX_MESSAGE_BYTES
 
@@ -80,7 +81,7 @@ def _wrap(method: str, handler: Any) -> Any:
     make = getattr(grpc, f"{arity}_rpc_method_handler")
     return make(
         wrap(method, behaviour, request_streaming=handler.request_streaming),
-        request_deserializer=safe_decoder(handler.request_deserializer),
+        request_deserializer=safe_decoder(handler.request_deserializer, unpacked),
         response_serializer=handler.response_serializer,
     )
 
@@ -97,17 +98,24 @@ def message_too_large(size: int) -> InvalidArgument:
     return InvalidArgument("message", problem)
 
 
-def safe_decoder(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
-    """Return a decoder that returns an Undecodable where `decode` raises an error."""
+def safe_decoder(
+    decode: Callable[[bytes], Any] | None, unpack: Callable[[bytes], bytes] | None = None
+) -> Callable[[bytes], Any]:
+    """Return a decoder that returns an Undecodable where `decode` raises an error.
+
+    `unpack` is called before it, and raises a MeshError for what cannot be unpacked.
+    """
 
     def safe_decode(data: bytes) -> Any:
         # grpcio's own limit would answer RESOURCE_EXHAUSTED, which means "retry later".
         if len(data) > MAX_MESSAGE_BYTES:
             return Undecodable(message_too_large(len(data)))
-        if decode is None:
-            return data
         try:
-            return decode(data)
+            if unpack is not None:
+                data = unpack(data)
+            return data if decode is None else decode(data)
+        except MeshError as error:
+            return Undecodable(error)
         except Exception:
             problem = "is not a valid message of its type; strings must be UTF-8"
             return Undecodable(InvalidArgument("message", problem))

@@ -7,16 +7,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, runtime_checkable
 
-import grpc
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2
 from prometheus_client import start_http_server
 
+from service_kit.compressed_messages import GRPC_AS_IT_CAME
 from service_kit.errors import NotFound
 from service_kit.interceptor import Context, ServiceInterceptor
 from service_kit.limits import MAX_HEADER_BYTES_BEHIND_ENVOY
 from service_kit.logs import configure_logging
+from service_kit.public_reflection import add_reflection
 from service_kit.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,9 @@ SERVER_OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", _TRANSPORT_LIMIT_BYTES),
     ("grpc.max_send_message_length", _TRANSPORT_LIMIT_BYTES),
     ("grpc.so_reuseport", 0),
+    GRPC_AS_IT_CAME,
+    # Milliseconds for a peer to begin to speak HTTP/2.
+    ("grpc.server_handshake_timeout_ms", 10_000),
     # Between these two, 8 and 16 KiB by default, grpcio refuses calls at random. Equal limits leave
     # no such range.
     ("grpc.max_metadata_size", MAX_HEADER_BYTES_BEHIND_ENVOY),
@@ -134,7 +137,7 @@ class GrpcServer:
 
     async def __aenter__(self) -> "GrpcServer":
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
-        _add_reflection(self._server, self._reflected)
+        add_reflection(self._server, self._reflected)
         self.service.register(self._server)
         await self._set_health(NOT_SERVING)
         self.port = self._server.add_insecure_port(f"{self.settings.host}:{self.settings.port}")
@@ -210,21 +213,3 @@ async def _run(
         async with GrpcServer(make_service(), settings, reflected):
             started = True
             await stop.wait()
-
-
-def _add_reflection(server: aio.Server, names: Sequence[str]) -> None:
-    every = [*names, "grpc.health.v1.Health", reflection.SERVICE_NAME]
-    servicer = reflection.aio.ReflectionServicer(every)
-    # grpcio has v1alpha only; v1 has the same messages under another service name.
-    for service in (
-        "grpc.reflection.v1alpha.ServerReflection",
-        "grpc.reflection.v1.ServerReflection",
-    ):
-        handler: Any = grpc.stream_stream_rpc_method_handler(
-            servicer.ServerReflectionInfo,
-            request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-            response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
-        )
-        server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": handler}),)
-        )

@@ -11,9 +11,12 @@ from mesh.v1 import train_pb2, train_pb2_grpc
 from service_kit.errors import InvalidArgument
 from service_kit.interceptor import Context
 from service_kit.limits import check_request_id
+from service_kit.shares import Shares
 from training_svc.jobs.caller_actions import CallerActions
 from training_svc.jobs.job import Job, Params, Promotion, Submission
 
+# Jobs that one caller may watch at a time.
+WATCHES_OF_A_CALLER = 128
 _PROMOTIONS = {
     train_pb2.PROMOTION_UNSPECIFIED: Promotion.AUTO,
     train_pb2.PROMOTION_AUTO: Promotion.AUTO,
@@ -26,6 +29,7 @@ class TrainServicer(train_pb2_grpc.TrainServiceServicer):
 
     def __init__(self, actions: CallerActions) -> None:
         self._actions = actions
+        self._watches = Shares("watched trainings", WATCHES_OF_A_CALLER)
 
     async def Train(self, request: train_pb2.TrainRequest, context: Context) -> Any:
         """Submit a training job."""
@@ -54,10 +58,11 @@ class TrainServicer(train_pb2_grpc.TrainServiceServicer):
     async def WatchTraining(
         self, request: train_pb2.WatchTrainingRequest, context: Context
     ) -> AsyncIterator[train_pb2.TrainingJob]:
-        """Stream the job whenever it changes."""
-        async with aclosing(self._actions.watch(request.id)) as jobs:
-            async for job in jobs:
-                yield job_message(job)
+        """Stream the job whenever it changes, and again when it has not changed for a while."""
+        with self._watches.held(context):
+            async with aclosing(self._actions.watch(request.id)) as jobs:
+                async for job in jobs:
+                    yield job_message(job)
 
     async def CancelTraining(
         self, request: train_pb2.CancelTrainingRequest, context: Context

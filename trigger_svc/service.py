@@ -61,6 +61,7 @@ class TriggerService:
             BatchOutcomes(self._database, self._registry),
             self._settings.state_dir,
             self._settings.import_max_bytes,
+            self._settings.imports_max_bytes,
             on_import=self._registration.wake,
         )
         data_pb2_grpc.add_DataServiceServicer_to_server(servicer, server)

@@ -11,6 +11,7 @@ from service_kit.errors import InvalidArgument
 from service_kit.interceptor import Context
 from service_kit.limits import check_model_name, check_request_id
 from service_kit.page_tokens import check_page_size
+from service_kit.shares import Shares, caller_of
 from trigger_svc.batches.batch import Batch, BatchState
 from trigger_svc.batches.outcomes import BatchOutcomes, Outcome
 from trigger_svc.dataset.batch_requests import BatchRequests, Trouble
@@ -19,6 +20,8 @@ from trigger_svc.dataset.staged_rows import SplitCounts
 from trigger_svc.dataset.training_rows import DatasetCounts, TrainingRows
 
 MAX_SOURCE_CHARACTERS = 1_024
+# Imports that one caller may have under way. Those of one model follow one another anyway.
+IMPORTS_OF_A_CALLER = 32
 
 
 class DataServicer(data_pb2_grpc.DataServiceServicer):
@@ -31,6 +34,7 @@ class DataServicer(data_pb2_grpc.DataServiceServicer):
         outcomes: BatchOutcomes,
         spool_folder: Path | None,
         import_max_bytes: int,
+        imports_max_bytes: int,
         on_import: Callable[[], None],
     ) -> None:
         self._rows = rows
@@ -39,6 +43,10 @@ class DataServicer(data_pb2_grpc.DataServiceServicer):
         self._spool_folder = spool_folder
         self._import_max_bytes = import_max_bytes
         self._on_import = on_import
+        self._imports = Shares("imports", IMPORTS_OF_A_CALLER)
+        # One caller's imports leave room for those of others.
+        of_caller = max(import_max_bytes, imports_max_bytes // 2)
+        self._room = Shares("bytes of rows in imports", of_caller, imports_max_bytes)
 
     async def AddExamples(
         self, request: data_pb2.AddExamplesRequest, context: Context
@@ -54,8 +62,14 @@ class DataServicer(data_pb2_grpc.DataServiceServicer):
         self, requests: AsyncIterator[data_pb2.ImportExamplesRequest], context: Context
     ) -> data_pb2.ImportExamplesResponse:
         """Import rows, making the model when it is new."""
+        with self._imports.held(context):
+            return await self._import(requests, caller_of(context))
+
+    async def _import(
+        self, requests: AsyncIterator[data_pb2.ImportExamplesRequest], caller: str
+    ) -> data_pb2.ImportExamplesResponse:
         header: data_pb2.ImportHeader | None = None
-        spool = Spool(self._spool_folder, self._import_max_bytes)
+        spool = Spool(self._spool_folder, self._import_max_bytes, self._room, caller)
         try:
             async for message in requests:
                 if header is None:

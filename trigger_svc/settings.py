@@ -55,5 +55,9 @@ class TriggerSettings(ServiceSettings):
     import_max_bytes: int = 4 * 1024**3
     """Bytes of rows that one import may have."""
 
+    imports_max_bytes: int = 16 * 1024**3
+    """Bytes of rows that all imports under way may have together; they lie in the folder of the
+    next setting. One caller's imports may have half of them, and always one whole import."""
+
     state_dir: Path | None = None
     """Folder where imports are spooled; empty: the system's temporary folder."""

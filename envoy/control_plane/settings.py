@@ -10,6 +10,7 @@ from control_plane.canary.judge import Rules
 from control_plane.fleet.discovery import replica_address
 from control_plane.topology import (
     CALLS_PER_REPLICA,
+    CALLS_PER_SECOND,
     DEFAULT_HOST,
     DEFAULT_PORT,
     STALLED_AFTER_S,
@@ -78,6 +79,19 @@ class ControlPlaneSettings(ServiceSettings):
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins whose pages may call from a browser (CORS), separated by commas; "*": all."""
 
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Further host names by which clients may reach the mesh, separated by commas; *.example.com:
+    every name below example.com; "*": any. IP addresses and names without a dot are always taken.
+    Without a list any name is taken when the mesh is published on more than loopback."""
+
+    published_on: str = ""
+    """IP address on which clients find the mesh; empty: CONTROL_ENVOY_HOST. In a container, which
+    listens on every address, it is the address of the machine that is published."""
+
+    calls_per_second: int = Field(default=CALLS_PER_SECOND, ge=0)
+    """Calls a second that Envoy takes of one subject, or without a token of one address; 0: no
+    limit. There is none when the mesh is published on loopback only."""
+
     def topology(self) -> MeshTopology:
         """Describe the mesh without its replicas.
 
@@ -94,13 +108,17 @@ class ControlPlaneSettings(ServiceSettings):
             port=self.envoy_port,
             certificate=self.envoy_certificate,
             allowed_origins=self.allowed_origins,
-            limits=Limits(calls_per_replica=self.calls_per_replica),
+            allowed_hosts=self.allowed_hosts,
+            published_on=self.published_on,
+            limits=Limits(
+                calls_per_replica=self.calls_per_replica, calls_per_second=self.calls_per_second
+            ),
             stalled_after_s=self.stalled_seconds,
         )
 
-    @field_validator("allowed_origins", mode="before")
+    @field_validator("allowed_origins", "allowed_hosts", mode="before")
     @classmethod
-    def _split_origins(cls, value: object) -> object:
+    def _split_names(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
         return tuple(part.strip() for part in value.split(",") if part.strip())

@@ -25,6 +25,8 @@ CALLS_PER_SERVICE = 1024
 # Envoy gives a unary call to another replica as well when its own replica has shown no sign of work
 # on it for this time, seconds.
 STALLED_AFTER_S = 8.0
+# Above what a fleet of several machines answers; a caller that sends more only fills the queues.
+CALLS_PER_SECOND = 2_000
 MAX_CLIENT_CONNECTIONS = 50_000
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
@@ -121,6 +123,10 @@ class Limits:
     max_connections: int = MAX_CLIENT_CONNECTIONS
     """Connections of clients."""
 
+    calls_per_second: int = CALLS_PER_SECOND
+    """Calls a second of one subject, or without a token of one address; 0: no limit. A mesh that is
+    published on loopback only has no such limit."""
+
 
 @dataclass(frozen=True)
 class MeshTopology:
@@ -165,10 +171,24 @@ class MeshTopology:
     allowed_origins: tuple[str, ...] = ()
     """Origins whose pages may call from a browser (CORS), such as https://ui.example; "*": all."""
 
+    allowed_hosts: tuple[str, ...] = ()
+    """Further names by which clients may reach the mesh, such as mesh.example.com or *.example.com.
+    Its IP addresses and names without a dot are always taken. "*": any name; so it is, without a
+    list, when the mesh is published on more than loopback."""
+
+    published_on: str = ""
+    """IP address on which clients find the mesh, when that is not `host`; in a container only the
+    container's owner knows it."""
+
     limits: Limits = field(default_factory=Limits)
     stalled_after_s: float = STALLED_AFTER_S
     """Seconds without a sign of work after which Envoy gives a unary call to another replica as
     well."""
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only clients of this machine can reach the mesh."""
+        return ipaddress.ip_address(self.published_on or self.host).is_loopback
 
     @property
     def fixed(self) -> "MeshTopology":
@@ -218,6 +238,8 @@ class MeshTopology:
     def __post_init__(self) -> None:
         if not Address(self.host, self.port).is_ip:
             raise ValueError(f"host {self.host!r} is not an IP address; Envoy listens on one only")
+        if self.published_on and not Address(self.published_on, self.port).is_ip:
+            raise ValueError(f"published_on {self.published_on!r} is not an IP address")
 
 
 def _answered_by(model: str, served: Mapping[str, frozenset[Address]]) -> AnsweredBy:

@@ -14,6 +14,10 @@ from mesh.v1 import predict_pb2 as pb
 from mesh.v1 import predict_pb2_grpc
 from service_kit.interceptor import Context, Undecodable, takes_undecodable
 from service_kit.limits import check_model_name
+from service_kit.shares import Shares
+
+# Streams that one caller may have at this replica. A stream carries any number of requests.
+STREAMS_OF_A_CALLER = 128
 
 
 class PredictServicer(predict_pb2_grpc.PredictServiceServicer):
@@ -24,6 +28,7 @@ class PredictServicer(predict_pb2_grpc.PredictServiceServicer):
         self._replica_id = replica_id
         self._stream_limit = stream_limit
         self._ending = asyncio.Event()
+        self._shares = Shares("streams of predictions", STREAMS_OF_A_CALLER)
 
     def end_streams(self) -> None:
         """Have every stream answer the requests that it has read, and end with UNAVAILABLE."""
@@ -54,8 +59,9 @@ class PredictServicer(predict_pb2_grpc.PredictServiceServicer):
             self._stream_limit,
             self._ending,
         )
-        async for response in stream.run(request_iterator):
-            yield response
+        with self._shares.held(context):
+            async for response in stream.run(request_iterator):
+                yield response
 
     async def ListModels(
         self, request: pb.ListModelsRequest, context: Context

@@ -8,6 +8,8 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
 
 WAIT_S = 60.0
+# A body is sent in frames of the least size that every peer takes; it has at most four of them.
+_FRAME_BYTES = 16_000
 Headers = Sequence[tuple[str, str]]
 
 
@@ -22,7 +24,12 @@ async def call(
     head = ((":method", "POST"), (":scheme", "http"), (":path", path), (":authority", address))
     grpc = (("content-type", "application/grpc"), ("te", "trailers"))
     connection.send_headers(1, (*head, *grpc, *headers))
-    connection.send_data(1, body, end_stream=not trailers)
+    *pieces, last = [
+        body[at : at + _FRAME_BYTES] for at in range(0, max(1, len(body)), _FRAME_BYTES)
+    ]
+    for piece in pieces:
+        connection.send_data(1, piece)
+    connection.send_data(1, last, end_stream=not trailers)
     if trailers:
         connection.send_headers(1, trailers, end_stream=True)
     fields: dict[str, str] = {}

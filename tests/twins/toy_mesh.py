@@ -53,6 +53,8 @@ async def running_mesh(
     over_http1: bool = True,
     stalled_after_s: float = STALLED_AFTER_S,
     certificate: str = "",
+    hosts: tuple[str, ...] = (),
+    published_on: str = "",
 ) -> AsyncIterator[ToyMesh]:
     """Two replicas and one of each other service, behind Envoy.
 
@@ -83,6 +85,8 @@ async def running_mesh(
             admin_port=free_port(),
             replicas_unary=unary_at if over_http1 else (),
             allowed_origins=origins,
+            allowed_hosts=hosts,
+            published_on=published_on,
             limits=limits or Limits(),
             stalled_after_s=stalled_after_s,
             certificate=certificate,

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -25,6 +26,9 @@ CANCEL_TIMEOUT_S = 10.0
 # Seconds between two looks of a watcher at a job that no change here tells about: another service
 # may be at it.
 LOOK_EVERY_S = 2.0
+# Seconds after which a watcher is sent a job again that has not changed, so that Envoy sees that
+# the stream is in use.
+REPEAT_S = 15.0
 
 
 class CallerActions:
@@ -116,7 +120,7 @@ class CallerActions:
         return job
 
     async def watch(self, any_id: str) -> AsyncGenerator[Job, None]:
-        """Yield the job as it is, then after each change, until it has ended."""
+        """Yield the job as it is, then after each change and every REPEAT_S, until it has ended."""
         job = await self.get(any_id)
         with self._changes.watching(job.id) as changed:
             while True:
@@ -126,11 +130,12 @@ class CallerActions:
                 job = await self._next(job, changed)
 
     async def _next(self, shown: Job, changed: asyncio.Event) -> Job:
+        repeat_at = time.monotonic() + REPEAT_S
         while True:
             # Cleared before the job is read, so that a change while it is read is not missed.
             changed.clear()
             job = self._changes.live(shown.id) or await self._store.get(shown.id)
-            if job != shown:
+            if job != shown or time.monotonic() >= repeat_at:
                 return job
             if self._changes.closed:
                 raise Unavailable("the training service is stopping; watch again in a moment")

@@ -8,6 +8,7 @@ from typing import IO
 
 from service_kit.errors import InvalidArgument, Unavailable
 from service_kit.limits import MAX_EXAMPLES, check_label, check_text
+from service_kit.shares import Shares
 
 SPLITS = ("train", "test")
 MAX_DELETED_TEXTS = 1_000
@@ -61,31 +62,42 @@ def _without_nul(value: str, field: str) -> str:
 class Spool:
     """Checked examples in the text format of COPY, in memory or, beyond 8 MiB, on disk."""
 
-    def __init__(self, folder: Path | None, max_bytes: int) -> None:
+    def __init__(
+        self, folder: Path | None, max_bytes: int, room: Shares | None = None, caller: str = ""
+    ) -> None:
+        """`room`: what the imports of each caller and of all together may take, in bytes."""
         # Not in a `with` block, because the file has to outlive this method; close() closes it.
         self._file: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115
             _IN_MEMORY_BYTES, dir=None if folder is None else str(folder), prefix="import-"
         )
         self._max_bytes = max_bytes
+        self._room = room
+        self._caller = caller
+        self._taken = 0
         self.count = 0
 
     def add(self, examples: Iterable[Example]) -> None:
         """Check and append examples.
 
-        Raises InvalidArgument for a bad example or too many bytes, Unavailable when the disk of the
-        spool is full.
+        Raises InvalidArgument for a bad example or too many bytes, Exhausted when the imports of
+        this caller or of all callers take too much, Unavailable when the disk of the spool is full.
         """
+        lines = []
         for example in examples:
             check_example(example, self.count)
             fields = (str(self.count), example.text, example.label, example.split)
-            line = "\t".join(field.translate(_ESCAPES) for field in fields) + "\n"
-            try:
-                self._file.write(line.encode())
-            except OSError as error:
-                raise Unavailable(
-                    f"the trigger service cannot keep the import on its disk: {error.strerror}"
-                ) from error
+            lines.append("\t".join(field.translate(_ESCAPES) for field in fields) + "\n")
             self.count += 1
+        written = "".join(lines).encode()
+        if self._room is not None:
+            self._room.take(self._caller, len(written))
+            self._taken += len(written)
+        try:
+            self._file.write(written)
+        except OSError as error:
+            raise Unavailable(
+                f"the trigger service cannot keep the import on its disk: {error.strerror}"
+            ) from error
         if self._file.tell() > self._max_bytes:
             raise InvalidArgument(
                 "examples", f"one import takes at most {self._max_bytes:,} bytes of rows"
@@ -99,3 +111,6 @@ class Spool:
     def close(self) -> None:
         """Delete the file."""
         self._file.close()
+        if self._room is not None and self._taken:
+            self._room.give_back(self._caller, self._taken)
+            self._taken = 0

@@ -8,6 +8,7 @@ from control_plane.xds.basics.lean_messages import lean_messages
 from control_plane.xds.basics.messages import ADS, socket_address
 from control_plane.xds.clusters.clusters import control_plane_cluster, with_endpoints
 from control_plane.xds.listener.listener import route_name, with_routes
+from control_plane.xds.overload import MAX_HEAP_BYTES, overload_manager
 from control_plane.xds.stream.snapshot import Snapshot
 
 with lean_messages():
@@ -31,13 +32,18 @@ with lean_messages():
         Node,
         RetryPolicy,
     )
-    from envoy_data_plane.envoy.config.overload.v3 import OverloadManager, ResourceMonitor
-    from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections.v3 import (
-        DownstreamConnectionsConfig,
+    from envoy_data_plane.envoy.config.metrics.v3 import StatsConfig, StatsMatcher
+    from envoy_data_plane.envoy.type.matcher.v3 import (
+        ListStringMatcher,
+        RegexMatcher,
+        StringMatcher,
     )
-    from envoy_data_plane.google.protobuf import Any
 
 NODE_CLUSTER = "mesh"
+# What Envoy's admin page answers: statistics and whether Envoy is ready. Everything that changes
+# Envoy or shows its configuration stays shut, since whoever has an account on the machine reaches
+# this port, and so do web pages that the operator's browser shows.
+_READ_ONLY = r"/(ready|stats|stats/prometheus|clusters|runtime)(\?.*)?"
 # Envoy connects to a control plane that comes back within a quarter of a second.
 RECONNECT = BackoffStrategy(
     base_interval=timedelta(milliseconds=50), max_interval=timedelta(milliseconds=250)
@@ -49,6 +55,7 @@ def dynamic_bootstrap(
     admin: Address,
     node_id: str,
     max_connections: int = MAX_CLIENT_CONNECTIONS,
+    max_heap_bytes: int = MAX_HEAP_BYTES,
 ) -> bytes:
     """Return the bootstrap of an Envoy that gets everything else from the control plane (ADS)."""
     cluster = control_plane_cluster(control_plane)
@@ -65,7 +72,8 @@ def dynamic_bootstrap(
     )
     message = Bootstrap(
         node=Node(id=node_id, cluster=NODE_CLUSTER),
-        admin=Admin(address=socket_address(admin)),
+        admin=_admin(admin),
+        stats_config=_statistics(),
         static_resources=BootstrapStaticResources(clusters=[cluster]),
         dynamic_resources=BootstrapDynamicResources(
             ads_config=stream, cds_config=ADS, lds_config=ADS
@@ -76,12 +84,16 @@ def dynamic_bootstrap(
                 rtds_layer=RuntimeLayerRtdsLayer(name=names.RUNTIME, rtds_config=ADS),
             )
         ),
-        overload_manager=OverloadManager(resource_monitors=[_connections(max_connections)]),
+        overload_manager=overload_manager(max_connections, max_heap_bytes),
     )
     return bytes(message)
 
 
-def bootstrap(snapshot: Snapshot, max_connections: int = MAX_CLIENT_CONNECTIONS) -> bytes:
+def bootstrap(
+    snapshot: Snapshot,
+    max_connections: int = MAX_CLIENT_CONNECTIONS,
+    max_heap_bytes: int = MAX_HEAP_BYTES,
+) -> bytes:
     """Return a bootstrap that holds the whole snapshot, for an Envoy without a control plane.
 
     Both kinds are protobuf bytes, a `.pb` file for `envoy --config-path`.
@@ -101,12 +113,13 @@ def bootstrap(snapshot: Snapshot, max_connections: int = MAX_CLIENT_CONNECTIONS)
     )
     message = Bootstrap(
         node=Node(id=snapshot.node_id, cluster=NODE_CLUSTER),
-        admin=Admin(address=socket_address(snapshot.admin)),
+        admin=_admin(snapshot.admin),
+        stats_config=_statistics(),
         static_resources=resources,
         layered_runtime=_runtime(
             RuntimeLayer(name=snapshot.runtime.name, static_layer=snapshot.runtime.layer())
         ),
-        overload_manager=OverloadManager(resource_monitors=[_connections(max_connections)]),
+        overload_manager=overload_manager(max_connections, max_heap_bytes),
     )
     return bytes(message)
 
@@ -115,8 +128,15 @@ def _runtime(layer: RuntimeLayer) -> LayeredRuntime:
     return LayeredRuntime(layers=[layer])
 
 
-def _connections(limit: int) -> ResourceMonitor:
-    return ResourceMonitor(
-        name="envoy.resource_monitors.global_downstream_max_connections",
-        typed_config=Any.pack(DownstreamConnectionsConfig(max_active_downstream_connections=limit)),
+def _statistics() -> StatsConfig:
+    """Keep all statistics but those of the filter of gRPC-Web: it counts every method that a client
+    invents, and what it counts of the others the filter of gRPC counts as well."""
+    left_out = [StringMatcher(prefix=f"cluster.{name}.grpc-web.") for name in names.CLUSTERS]
+    return StatsConfig(
+        stats_matcher=StatsMatcher(exclusion_list=ListStringMatcher(patterns=left_out))
     )
+
+
+def _admin(address: Address) -> Admin:
+    allowed = StringMatcher(safe_regex=RegexMatcher(regex=_READ_ONLY))
+    return Admin(address=socket_address(address), allow_paths=[allowed])

@@ -32,7 +32,7 @@ def get(path: str) -> str:
         (get("/../../etc/passwd"), 404, "/etc/passwd"),
         ("OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404, "nothing at this path"),
         (f"{GET}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", 400, "no web sockets"),
-        ("CONNECT x.example:443 HTTP/1.1\r\nHost: x.example:443\r\n\r\n", 404, "to a method"),
+        ("CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\n\r\n", 404, "to a method"),
         ("FOO /v1/models HTTP/1.1\r\nHost: x\r\n\r\n", 400, "no request of HTTP/1.1"),
         ("get /v1/models HTTP/1.1\r\nHost: x\r\n\r\n", 400, "no request of HTTP/1.1"),
         (f"{POST}Content-Length: abc\r\n\r\n", 400, "content-length"),

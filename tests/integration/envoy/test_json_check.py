@@ -44,7 +44,8 @@ async def test_a_refused_value_is_named_with_its_index_and_reaches_no_service(
     text = json.dumps(body).encode()
     calls = sum(replica.calls for replica in mesh.replicas)
     content = in_pieces([text[:9], text[9:-4], text[-4:]]) if cut else text
-    response = await mesh.http.post(path, content=content)
+    headers = {"content-type": "application/json"}
+    response = await mesh.http.post(path, content=content, headers=headers)
     assert response.status_code == 400
     assert_error(response, grpc.StatusCode.INVALID_ARGUMENT, f"{field}: ")
     (detail,) = response.json()["details"]
@@ -95,6 +96,7 @@ async def test_no_spelling_of_a_path_gets_past_the_check(mesh: ToyMesh, path: st
     reader, writer = await asyncio.open_connection(host, int(port))
     body = b'{"texts":["a",null]}'
     head = f"POST {path} HTTP/1.1\r\nHost: mesh\r\nContent-Length: {len(body)}\r\n"
+    head += "Content-Type: application/json\r\n"
     writer.write(f"{head}Connection: close\r\n\r\n".encode() + body)
     answer = await reader.read()
     writer.close()

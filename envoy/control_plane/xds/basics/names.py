@@ -10,6 +10,7 @@ REPLICAS = (CHAMPION, CHALLENGER, CHAMPION_HTTP, CHAMPION_UNARY, CHALLENGER_UNAR
 TRAINING = "training"
 TRIGGER = "trigger"
 CONTROL_PLANE = "control-plane"
+CLUSTERS = (*REPLICAS, TRAINING, TRIGGER, CONTROL_PLANE)
 DISCOVERY = "discovery"
 
 LISTENER = "mesh"
@@ -31,6 +32,10 @@ MODEL_FIELDS = (
 )
 HEALTH_SERVICE = "grpc.health.v1.Health"
 HEALTH_METHODS = ("Check", "Watch")
+REFLECTION_SERVICES = (
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+)
 # The field of their message that names the service.
 HEALTH_FIELD = "service"
 # Metadata of an endpoint by which Envoy chooses among the endpoints of a cluster: the models that
@@ -47,6 +52,8 @@ FIELD_EXTRACTION = "envoy.filters.http.grpc_field_extraction"
 LUA = "envoy.filters.http.lua"
 JSON_CHECK = "mesh.json_check"
 HEADER_LIMIT = "mesh.header_limit"
+STRANGERS = "mesh.strangers"
+RATE_LIMIT = "envoy.filters.http.local_ratelimit"
 HEAD = "mesh.head"
 FIRST_MESSAGE = "mesh.first_message"
 # Headers that only Envoy sets: which slot of the replica answers, and that the request is a copy,
@@ -60,3 +67,5 @@ CHALLENGER_ROLE = "challenger"
 STALLED_HEADER = "x-mesh-stalled-after-ms"
 # Header that clients may send: requests with equal keys get answers from equal versions.
 KEY_HEADER = "x-mesh-key"
+# Header with the subject of the token that Envoy has checked; no client can set it.
+SUBJECT_HEADER = "x-mesh-subject"

@@ -14,9 +14,6 @@ from envoy_data_plane.envoy.extensions.filters.http.grpc_json_transcoder.v3 impo
     GrpcJsonTranscoderPrintOptions,
     GrpcJsonTranscoderRequestValidationOptions,
 )
-from envoy_data_plane.envoy.extensions.filters.http.grpc_stats.v3 import (
-    FilterConfig as GrpcStats,
-)
 from envoy_data_plane.envoy.extensions.filters.http.grpc_web.v3 import GrpcWeb
 from envoy_data_plane.envoy.extensions.filters.http.health_check.v3 import HealthCheck
 from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
@@ -26,24 +23,31 @@ from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.google.protobuf import Any
 from grpc_health.v1 import health_pb2
 
-from control_plane.topology import Limits
+from control_plane.topology import Limits, MeshTopology
 from control_plane.xds.basics import names
 from control_plane.xds.basics.contract_paths import descriptor
 from control_plane.xds.basics.messages import percent
 from control_plane.xds.basics.wire import field
 from control_plane.xds.json_check.script import script
 from control_plane.xds.listener import scripts
+from control_plane.xds.listener.counted_methods import method_statistics
 from control_plane.xds.listener.header_limit import header_limit
+from control_plane.xds.listener.rate_limits import rate_limit_filters
+from control_plane.xds.listener.strangers import strangers
 from control_plane.xds.routes.known_paths import HEALTH_PATH
 
 
-def http_filters(limits: Limits) -> list[HttpFilter]:
+def http_filters(topology: MeshTopology) -> list[HttpFilter]:
     """Return the filter chain."""
+    limits = topology.limits
     return [
         HttpFilter(name=names.CORS, typed_config=Any.pack(Cors())),
         HttpFilter(name="envoy.filters.http.grpc_web", typed_config=Any.pack(GrpcWeb())),
         # After gRPC-Web, which gives its refusal the form that such a client reads.
         HttpFilter(name=names.HEADER_LIMIT, typed_config=Any.pack(header_limit())),
+        HttpFilter(name=names.STRANGERS, typed_config=Any.pack(strangers(topology))),
+        # After whatever finds out who calls.
+        *rate_limit_filters(topology),
         # Routes switch this on for HEAD alone.
         HttpFilter(name=names.HEAD, typed_config=Any.pack(scripts.head()), disabled=True),
         HttpFilter(name="envoy.filters.http.health_check", typed_config=Any.pack(_health())),
@@ -62,7 +66,9 @@ def http_filters(limits: Limits) -> list[HttpFilter]:
             name=names.FIELD_EXTRACTION, typed_config=Any.pack(_model_name()), disabled=True
         ),
         HttpFilter(name=names.LUA, typed_config=Any.pack(scripts.route_again()), disabled=True),
-        HttpFilter(name="envoy.filters.http.grpc_stats", typed_config=Any.pack(_stats())),
+        HttpFilter(
+            name="envoy.filters.http.grpc_stats", typed_config=Any.pack(method_statistics())
+        ),
         HttpFilter(
             name="envoy.filters.http.router",
             typed_config=Any.pack(Router(suppress_envoy_headers=True)),
@@ -124,8 +130,3 @@ def _model_name() -> GrpcFieldExtractionConfig:
 
 def _json_check() -> Lua:
     return Lua(default_source_code=DataSource(inline_string=script(descriptor())))
-
-
-def _stats() -> GrpcStats:
-    # Dots in the package's name would break the names of Prometheus metrics.
-    return GrpcStats(stats_for_all_methods=True, replace_dots_in_grpc_service_name=True)

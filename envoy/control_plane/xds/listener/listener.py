@@ -41,6 +41,11 @@ KEEPALIVE_TIMEOUT_S = 20.0
 # above CODEC_HEADER_KB ends the connection.
 CODEC_HEADER_KB = 256
 CODEC_HEADERS = 1000
+# Calls that one connection may have under way; a gRPC client waits with further ones. Together with
+# the limit of a body it bounds what a connection can hold.
+STREAMS_PER_CONNECTION = 256
+STREAM_WINDOW_BYTES = 1024 * 1024
+CONNECTION_WINDOW_BYTES = 4 * 1024 * 1024
 _MANAGER = "envoy.filters.network.http_connection_manager"
 
 
@@ -50,7 +55,7 @@ def listener(topology: MeshTopology) -> Listener:
         stat_prefix=names.LISTENER,
         codec_type=HttpConnectionManagerCodecType.AUTO,
         rds=Rds(config_source=ADS, route_config_name=names.ROUTES),
-        http_filters=http_filters(topology.limits),
+        http_filters=http_filters(topology),
         local_reply_config=local_reply_config(topology.limits),
         access_log=[access_log()],
         server_name=SERVER_NAME,
@@ -69,6 +74,10 @@ def listener(topology: MeshTopology) -> Listener:
         ),
         http2_protocol_options=Http2ProtocolOptions(
             max_header_field_size_kb=CODEC_HEADER_KB,
+            max_concurrent_streams=STREAMS_PER_CONNECTION,
+            # Bytes that may come before Envoy has looked at those before them.
+            initial_stream_window_size=STREAM_WINDOW_BYTES,
+            initial_connection_window_size=CONNECTION_WINDOW_BYTES,
             # One malformed request ends its own stream and not the connection with all the others.
             override_stream_error_on_invalid_http_message=True,
             connection_keepalive=KeepaliveSettings(
@@ -115,7 +124,7 @@ def _manager(resource: Listener) -> HttpConnectionManager:
 
 def _without_envoys_headers() -> TypedExtensionConfig:
     """Remove headers of clients that only Envoy may set."""
-    own = (names.ROLE_HEADER, names.MIRROR_HEADER)
+    own = (names.ROLE_HEADER, names.MIRROR_HEADER, names.SUBJECT_HEADER)
     mutation = EarlyHeaderMutation(mutations=[HeaderMutation(remove=name) for name in own])
     return TypedExtensionConfig(
         name="envoy.http.early_header_mutation.header_mutation", typed_config=Any.pack(mutation)

@@ -3,23 +3,29 @@
 from dataclasses import dataclass
 
 from control_plane.topology import Limits
-from service_kit.limits import MAX_HEADER_BYTES, MAX_HEADERS
+from service_kit.limits import MAX_HEADER_BYTES, MAX_HEADERS, MAX_MESSAGE_BYTES
 
 UNKNOWN = 2
 _INVALID_ARGUMENT = 3
 PERMISSION_DENIED = 7
 EXHAUSTED = 8
 _UNIMPLEMENTED = 12
+_DEADLINE = 4
 # Envoy's response flags.
 NO_ROUTE = "NR"
 TOO_LATE = "UMSDR"
 TOO_MUCH = "UO"
-FOREIGN = "origin: pages of this origin may not call; the operator of the mesh can allow it"
+_NOTHING_MOVED = "SI"
+FOREIGN = (
+    "origin: pages of this origin may not call; the operator of the mesh can add it to "
+    "CONTROL_ALLOWED_ORIGINS"
+)
 FULL = "the mesh has as much to do as it can; try again a little later"
 TOO_MANY_HEADERS = (
     f"headers: are more than {MAX_HEADERS} or, with the path, longer than {MAX_HEADER_BYTES:,} "
     "bytes together; send fewer or shorter ones"
 )
+_IDLE = "nothing came for too long; a stream of predictions may pause for 5 min, an import for 30 s"
 UNNAMED = "the request was refused: %RESPONSE_CODE_DETAILS%"
 # The text of the filter, router or codec that refused the request.
 _ENVOYS_TEXT = "%LOCAL_REPLY_BODY%"
@@ -45,12 +51,31 @@ class Reply:
     empty: with any reason."""
 
 
+def _denied_by(policy: str) -> str:
+    """Return Envoy's reason when this policy of a filter refuses a request."""
+    return f"rbac_access_denied_matched_policy[{policy}]"
+
+
 # The reason of the routes that decide only which filters see a call (routes/route_messages.py).
 NO_CLUSTER = "cluster_not_found"
 
 # Name of the policy that refuses too many headers (header_limit.py), and Envoy's reason with it.
 HEADER_POLICY = "headers"
-_DENIED = f"rbac_access_denied_matched_policy[{HEADER_POLICY}]"
+_DENIED = _denied_by(HEADER_POLICY)
+
+# Names of the policies that refuse strangers (strangers.py), and the words for it.
+HOST_POLICY, ORIGIN_POLICY, TYPE_POLICY = "host", "origin", "type"
+_FOREIGN_HOST = (
+    "host: is not a name of this mesh; use its IP address, or have its operator add the name to "
+    "CONTROL_ALLOWED_HOSTS (MESH_ALLOWED_HOSTS for `mesh up` and Compose)"
+)
+_NOT_JSON = "content-type: is not application/json, which a body at this path has to be"
+_STRANGERS = (
+    Reply(403, PERMISSION_DENIED, _FOREIGN_HOST, why=_denied_by(HOST_POLICY)),
+    Reply(403, PERMISSION_DENIED, FOREIGN, why=_denied_by(ORIGIN_POLICY)),
+    Reply(403, _INVALID_ARGUMENT, _NOT_JSON, as_http=415, why=_denied_by(TYPE_POLICY)),
+)
+_TOO_OFTEN = "this caller sends more calls a second than it may; try again a little later"
 
 # What Envoy refuses before it has a whole request, and so without a text of its own or with the
 # name of the status only. The reasons are the names that Envoy's access log has for them.
@@ -96,13 +121,16 @@ _UNREADABLE = (
 )
 
 # What Envoy's own way from HTTP statuses to codes of gRPC would call UNKNOWN or INTERNAL.
+_TOO_LARGE = f"message: is larger than the limit of {MAX_MESSAGE_BYTES:,} bytes"
 OVER_GRPC = (
+    *_STRANGERS,
     Reply(403, _INVALID_ARGUMENT, TOO_MANY_HEADERS, why=_DENIED),
     Reply(400, _INVALID_ARGUMENT, "path: cannot be read", why="path_normalization_failed"),
     Reply(400, _INVALID_ARGUMENT, "the call is not one whole message and cannot be read"),
     Reply(404, _UNIMPLEMENTED, "there is no such method"),
     Reply(405, _UNIMPLEMENTED, "gRPC calls are POST"),
-    Reply(413, _INVALID_ARGUMENT, "message: is larger than the limit"),
+    Reply(408, _DEADLINE, _IDLE, flag=_NOTHING_MOVED),
+    Reply(413, _INVALID_ARGUMENT, _TOO_LARGE),
 )
 
 
@@ -112,6 +140,7 @@ def replies(limits: Limits) -> tuple[Reply, ...]:
     too_late = "the call outlasted its deadline or the limit of its method"
     return (
         *_UNREADABLE,
+        *_STRANGERS,
         Reply(400, 3),
         Reply(401, 16),
         Reply(403, _INVALID_ARGUMENT, TOO_MANY_HEADERS, as_http=431, why=_DENIED),
@@ -120,9 +149,11 @@ def replies(limits: Limits) -> tuple[Reply, ...]:
         Reply(404, 5),
         Reply(405, 12),
         Reply(408, 4, too_late, flag=TOO_LATE, as_http=504),
+        Reply(408, 4, _IDLE, flag=_NOTHING_MOVED),
         Reply(408, 4),
         Reply(413, 3, too_large),
         Reply(415, 3),
+        Reply(429, EXHAUSTED, _TOO_OFTEN, why="local_rate_limited"),
         Reply(429, 8),
         Reply(431, _INVALID_ARGUMENT, TOO_MANY_HEADERS),
         Reply(500, 13),

@@ -7,6 +7,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
     Route,
     RouteAction,
     RouteActionClusterNotFoundResponseCode,
+    RouteActionMaxStreamDuration,
     RouteMatch,
     VirtualHost,
 )
@@ -18,14 +19,26 @@ from envoy_data_plane.google.protobuf import Any
 
 from control_plane.topology import MeshTopology
 from control_plane.xds.basics import names
-from control_plane.xds.basics.messages import always
+from control_plane.xds.basics.messages import always, seconds
 from control_plane.xds.routes.known_paths import HEALTH_PATH
 from control_plane.xds.routes.route_filters import OFF, ON, bounded, model_filters
 
 # Added to the contract's limit of a body for the bytes that its encoding adds.
 _BUFFER_MARGIN_BYTES = 1024 * 1024
+# Time for a body to come, seconds.
+BODY_S = 30.0
 _HEAD = HeaderMatcher(name=":method", string_match=StringMatcher(exact="HEAD"))
 _OPTIONS = HeaderMatcher(name=":method", string_match=StringMatcher(exact="OPTIONS"))
+# Headers that pages of an allowed origin may send, and those of an answer that they may read.
+_SENT_BY_PAGES = (
+    *("authorization", "content-type", "grpc-timeout", "inference-header-content-length"),
+    *("traceparent", "tracestate", "x-grpc-web", names.KEY_HEADER, "x-request-id", "x-user-agent"),
+)
+_READ_BY_PAGES = (
+    *("allow", "grpc-message", "grpc-status", "grpc-status-details-bin"),
+    *("inference-header-content-length", "retry-after", "www-authenticate", "x-mesh-alias"),
+    *("x-mesh-model", "x-mesh-replica", "x-mesh-version", "x-request-id"),
+)
 _PREFLIGHT = [
     HeaderMatcher(name=name, present_match=True)
     for name in ("origin", "access-control-request-method")
@@ -67,6 +80,8 @@ def _filtered(name: str, match: RouteMatch, filters: dict[str, Any]) -> Route:
         route=RouteAction(
             cluster_header=names.ROLE_HEADER,
             cluster_not_found_response_code=RouteActionClusterNotFoundResponseCode.NOT_FOUND,
+            # Holds while the body comes: with the whole body the call gets the route of its method.
+            max_stream_duration=RouteActionMaxStreamDuration(max_stream_duration=seconds(BODY_S)),
         ),
         typed_per_filter_config=filters,
     )
@@ -78,8 +93,8 @@ def _cors(origins: tuple[str, ...]) -> dict[str, Any]:
     policy = CorsPolicy(
         allow_origin_string_match=[_origin(origin) for origin in origins],
         allow_methods="DELETE, GET, HEAD, OPTIONS, POST, PUT",
-        allow_headers="content-type, x-grpc-web, x-user-agent, grpc-timeout, x-mesh-key",
-        expose_headers="grpc-status, grpc-message, grpc-status-details-bin, x-request-id",
+        allow_headers=", ".join(_SENT_BY_PAGES),
+        expose_headers=", ".join(_READ_BY_PAGES),
         max_age="86400",
         filter_enabled=always(),
     )

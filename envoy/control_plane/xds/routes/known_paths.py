@@ -33,9 +33,8 @@ _OTHERS: Mapping[str, str] = {
 _GRPC_SERVICES = (
     *names.PUBLIC_SERVICES,
     names.OPEN_INFERENCE_SERVICE,
-    "grpc.health.v1.Health",
-    "grpc.reflection.v1.ServerReflection",
-    "grpc.reflection.v1alpha.ServerReflection",
+    names.HEALTH_SERVICE,
+    *names.REFLECTION_SERVICES,
 )
 # Envoy limits an expression to 100 steps, and no character takes more than one.
 _MOST_CHARACTERS = 80

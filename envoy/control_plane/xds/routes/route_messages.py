@@ -50,11 +50,9 @@ from control_plane.xds.basics.messages import seconds, struct
 from control_plane.xds.routes.route_filters import OFF, bounded, model_filters
 from control_plane.xds.routes.route_rules import Rule
 
-# A stream in which nothing moves for an hour has been abandoned.
-STREAM_IDLE_S = 3600.0
-# Added to a call's limit, so that Envoy's idle timeout never ends a call.
-_IDLE_MARGIN_S = 30.0
 _NUM_RETRIES = 3
+# Added to the contract's limit of a message for what gRPC puts around it.
+_GRPC_MARGIN_BYTES = 64 * 1024
 # How often a retry looks for a host that has not had the call. Of two replicas, one that is dead
 # has the fewest calls, and one that has just come back has a small weight: nearly every look finds
 # the dead one.
@@ -208,20 +206,24 @@ def _header(name: str, value: str) -> HeaderValueOption:
 def _route(rule: Rule, topology: MeshTopology) -> Route:
     max_body_bytes = topology.limits.max_body_bytes
     prefix = rule.path.endswith("/")
-    idle_s = STREAM_IDLE_S if rule.limit_s is None else rule.limit_s + _IDLE_MARGIN_S
     action = RouteAction(
         cluster=rule.cluster,
         # Envoy counts calls by priority, so a fleet that is full of predictions still answers
         # questions about its state.
-        priority=RoutingPriority.DEFAULT if rule.predicts else RoutingPriority.HIGH,
+        priority=RoutingPriority.DEFAULT if rule.yields else RoutingPriority.HIGH,
         # 0 switches off Envoy's own timeout, which would ignore a client's shorter deadline.
         timeout=seconds(0),
-        idle_timeout=seconds(idle_s),
+        idle_timeout=seconds(rule.idle_s),
         max_stream_duration=_duration(rule.limit_s),
         retry_policy=_retry_policy(rule, topology.stalled_after_s),
         hedge_policy=HedgePolicy(hedge_on_per_try_timeout=True) if rule.hedged else None,
     )
-    as_it_is = {names.TRANSCODER: OFF, **bounded(max_body_bytes)}
+    # The body of a call is whole before a replica sees any of it: bodies that never end take no
+    # place there. Streams pass piece by piece.
+    # There, a message that is too large is told its size.
+    filters = {} if rule.limit_s is None else bounded(max_body_bytes + _GRPC_MARGIN_BYTES)
+    if not rule.transcoded:
+        filters = {names.TRANSCODER: OFF, **bounded(max_body_bytes)}
     return Route(
         name=rule.path.strip("/"),
         match=RouteMatch(prefix=rule.path) if prefix else RouteMatch(path=rule.path),
@@ -231,7 +233,7 @@ def _route(rule: Rule, topology: MeshTopology) -> Route:
             if rule.hedged
             else []
         ),
-        typed_per_filter_config={} if rule.transcoded else as_it_is,
+        typed_per_filter_config=filters,
     )
 
 

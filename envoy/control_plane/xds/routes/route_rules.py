@@ -7,11 +7,20 @@ from functools import cache
 from control_plane.topology import AnsweredBy, ModelTraffic
 from control_plane.xds.basics import names
 
-# Longest calls of the methods, seconds.
+# Longest calls of the methods, seconds. The time for the body to come is part of each.
 SHORT_S = 10.0
 PREDICT_S = 30.0
 CALL_S = 60.0
 RELOAD_S = 600.0
+# Longest time without any bytes in either direction on a stream, seconds. An import only sends, so
+# a pause means that its client is gone; WatchTraining repeats the job every 15 s.
+IMPORT_IDLE_S = 30.0
+WATCH_IDLE_S = 60.0
+STREAM_IDLE_S = 300.0
+# Health says something only when it changes.
+HEALTH_WATCH_IDLE_S = 3600.0
+# Added to a call's limit, so that Envoy's idle timeout never ends a call.
+_IDLE_MARGIN_S = 30.0
 
 # Failures after which Envoy tries a call again, in the words of its retry policies.
 # Of calls that change nothing, which any replica may answer. A server that stops answers CANCELLED
@@ -28,6 +37,7 @@ _NOT_YET_SENT = "connect-failure,refused-stream,reset-before-request"
 # Failures of calls that the service has not carried out: it was away, or said UNAVAILABLE.
 _REPEATABLE = f"unavailable,{_NOT_YET_SENT}"
 
+_SERVICES = (names.TRAINING, names.TRIGGER, names.CONTROL_PLANE)
 _MODEL_FIELDS = {f"/{service}/{method}": field for service, method, field in names.MODEL_FIELDS}
 
 
@@ -41,6 +51,9 @@ class Rule:
     cluster: str
     limit_s: float | None = None
     """Longest call, whatever the client's deadline is; None: a stream without a limit."""
+
+    stream_idle_s: float = STREAM_IDLE_S
+    """Seconds without any bytes after which Envoy ends a stream."""
 
     retry_on: str = _NOT_YET_SENT
     transcoded: bool = True
@@ -63,6 +76,17 @@ class Rule:
 
     model_in_path: str = ""
     """Prefix of the paths in which the name of the model follows; empty: no path has one."""
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds without any bytes after which Envoy ends a call."""
+        return self.stream_idle_s if self.limit_s is None else self.limit_s + _IDLE_MARGIN_S
+
+    @property
+    def yields(self) -> bool:
+        """Envoy refuses these calls first when the service has too many. Streams of the services
+        other than the replicas do too: however many a caller holds, short calls go on."""
+        return self.predicts or (self.limit_s is None and self.cluster in _SERVICES)
 
     @property
     def hedged(self) -> bool:
@@ -112,12 +136,17 @@ RULES = (
         predicts=True,
     ),
     Rule(f"/{names.OPEN_INFERENCE_SERVICE}/", names.CHAMPION, SHORT_S, _ANYWHERE_ELSE),
-    Rule(f"/{names.TRAIN_SERVICE}/WatchTraining", names.TRAINING, retry_on=_REPEATABLE),
+    Rule(
+        f"/{names.TRAIN_SERVICE}/WatchTraining",
+        names.TRAINING,
+        stream_idle_s=WATCH_IDLE_S,
+        retry_on=_REPEATABLE,
+    ),
     Rule(f"/{names.TRAIN_SERVICE}/", names.TRAINING, CALL_S, _REPEATABLE),
-    Rule(f"/{names.DATA_SERVICE}/ImportExamples", names.TRIGGER),
+    Rule(f"/{names.DATA_SERVICE}/ImportExamples", names.TRIGGER, stream_idle_s=IMPORT_IDLE_S),
     Rule(f"/{names.DATA_SERVICE}/", names.TRIGGER, CALL_S, _REPEATABLE),
     Rule(f"/{names.RELOAD_SERVICE}/", names.CONTROL_PLANE, RELOAD_S, _REPEATABLE),
-    Rule("/grpc.health.v1.Health/Watch", names.CHAMPION),
+    Rule("/grpc.health.v1.Health/Watch", names.CHAMPION, stream_idle_s=HEALTH_WATCH_IDLE_S),
     Rule("/grpc.health.v1.Health/", names.CHAMPION, SHORT_S, _ANYWHERE_ELSE),
     Rule("/grpc.reflection.v1.ServerReflection/", names.CHAMPION),
     Rule("/grpc.reflection.v1alpha.ServerReflection/", names.CHAMPION),

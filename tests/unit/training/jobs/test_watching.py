@@ -10,6 +10,7 @@ import pytest
 from service_kit.errors import NotFound, Unavailable
 from service_kit.model_registry.registry import Registry
 from tests.unit.training.fakes import MemoryJobs
+from training_svc.jobs import caller_actions
 from training_svc.jobs.caller_actions import WATCH_INTERVAL_S, CallerActions
 from training_svc.jobs.job import Job, State
 from training_svc.jobs.job_changes import JobChanges
@@ -103,3 +104,12 @@ async def test_stopping_service_ends_every_watch_with_unavailable(watched: Watch
 async def test_unknown_job_cannot_be_watched(watched: Watched) -> None:
     with pytest.raises(NotFound):
         await anext(watched.actions.watch("nobody"))
+
+
+async def test_a_job_that_does_not_change_is_sent_again(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caller_actions, "REPEAT_S", 0.05)
+    monkeypatch.setattr(caller_actions, "LOOK_EVERY_S", 0.01)
+    async with asyncio.timeout(20), aclosing(watched.actions.watch("r1")) as jobs:
+        assert [await anext(jobs) for _ in range(3)] == [JOB] * 3

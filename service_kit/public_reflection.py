@@ -1,0 +1,59 @@
+"""Reflection of the public services: whoever asks is told of these and of no other.
+
+grpcio's own servicer hands out every descriptor that the process has loaded, whatever services it
+is told to list; so it gets a pool that holds the public ones alone.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc import aio
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+_ALWAYS = ("grpc.health.v1.Health", reflection.SERVICE_NAME)
+# grpcio has v1alpha only; v1 has the same messages under another service name.
+_SERVICES = (
+    "grpc.reflection.v1alpha.ServerReflection",
+    "grpc.reflection.v1.ServerReflection",
+)
+
+
+def add_reflection(server: aio.Server, names: Sequence[str]) -> None:
+    """Let `server` tell of those of the services `names` that are public."""
+    pool = _public()
+    listed = [name for name in names if _has(pool, name)]
+    servicer = reflection.aio.ReflectionServicer([*listed, *_ALWAYS], pool=pool)
+    for service in _SERVICES:
+        handler: Any = grpc.stream_stream_rpc_method_handler(
+            servicer.ServerReflectionInfo,
+            request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+            response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+        )
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": handler}),)
+        )
+
+
+@cache
+def _public() -> DescriptorPool:
+    pool = DescriptorPool()
+    contract = files("mesh").joinpath("descriptor.pb").read_bytes()
+    for file in FileDescriptorSet.FromString(contract).file:
+        pool.Add(file)
+    for module in (health_pb2, reflection_pb2):
+        pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
+    return pool
+
+
+def _has(pool: DescriptorPool, service: str) -> bool:
+    try:
+        pool.FindServiceByName(service)
+    except KeyError:
+        return False
+    return True

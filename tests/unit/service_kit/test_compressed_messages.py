@@ -1,0 +1,64 @@
+"""Messages that are compressed are unpacked up to the limit and no further."""
+
+import gzip
+import tracemalloc
+import zlib
+from importlib.resources import files
+
+import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
+from mesh.v1.data_pb2 import AddExamplesRequest
+from service_kit.compressed_messages import unpacked
+from service_kit.errors import InvalidArgument
+from service_kit.limits import MAX_MESSAGE_BYTES
+
+MESSAGE = AddExamplesRequest(model="reviews", request_id="a" * 500).SerializeToString()
+PACKERS = [gzip.compress, zlib.compress]
+
+
+@pytest.mark.parametrize("pack", PACKERS)
+def test_a_compressed_message_is_unpacked(pack) -> None:  # type: ignore[no-untyped-def]
+    assert unpacked(pack(MESSAGE)) == MESSAGE
+    assert unpacked(pack(b" " * MAX_MESSAGE_BYTES)) == b" " * MAX_MESSAGE_BYTES
+
+
+def test_other_messages_stay_as_they_are() -> None:
+    for message in (b"", MESSAGE, b"\x1f", b"\x78", b"\x78\x00", b"\0\0\0\0"):
+        assert unpacked(message) is message
+
+
+@pytest.mark.parametrize("pack", PACKERS)
+def test_a_bomb_is_refused_before_it_is_unpacked(pack) -> None:  # type: ignore[no-untyped-def]
+    bomb = pack(b"\0" * (60 * 1024 * 1024))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidArgument, match="8,388,608"):
+            unpacked(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 3 * MAX_MESSAGE_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("pack", PACKERS)
+def test_what_is_cut_or_broken_is_refused(pack) -> None:  # type: ignore[no-untyped-def]
+    packed = pack(MESSAGE)
+    for broken in (packed[:-3], packed + b"more", packed[:12] + b"\xff" * 8 + packed[20:]):
+        with pytest.raises(InvalidArgument):
+            unpacked(broken)
+
+
+def test_no_request_can_begin_as_compressed_data_does() -> None:
+    contract = FileDescriptorSet.FromString(files("mesh").joinpath("descriptor.pb").read_bytes())
+    requests = {
+        method.input_type
+        for file in contract.file
+        for service in file.service
+        for method in service.method
+    }
+    assert requests
+    for file in contract.file:
+        for message in file.message_type:
+            if f".{file.package}.{message.name}" in requests:
+                # zlib's first byte would be this field's tag.
+                assert 15 not in {field.number for field in message.field}, message.name
