@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from mesh.v1.data_pb2 import AddExamplesRequest
-from service_kit.compressed_messages import unpacked
+from service_kit.decompression import unpacked
 from service_kit.errors import InvalidArgument
 from service_kit.limits import MAX_MESSAGE_BYTES
 
