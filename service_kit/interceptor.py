@@ -12,7 +12,7 @@ import grpc
 from grpc import aio
 from prometheus_client import Histogram
 
-from service_kit.compressed_messages import unpacked
+from service_kit.decompression import unpacked
 from service_kit.errors import InvalidArgument, MeshError, Unimplemented
 from service_kit.limits import MAX_MESSAGE_BYTES
 

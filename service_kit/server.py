@@ -11,7 +11,7 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import start_http_server
 
-from service_kit.compressed_messages import GRPC_AS_IT_CAME
+from service_kit.decompression import GRPC_AS_IT_CAME
 from service_kit.errors import NotFound
 from service_kit.interceptor import Context, ServiceInterceptor
 from service_kit.limits import MAX_HEADER_BYTES_BEHIND_ENVOY

@@ -8,10 +8,10 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh.v1 import train_pb2, train_pb2_grpc
+from service_kit.callers.shares import Shares
 from service_kit.errors import InvalidArgument
 from service_kit.interceptor import Context
 from service_kit.limits import check_request_id
-from service_kit.shares import Shares
 from training_svc.jobs.caller_actions import CallerActions
 from training_svc.jobs.job import Job, Params, Promotion, Submission
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh.v1 import batch_pb2, data_pb2, data_pb2_grpc, model_rows_pb2, model_rows_pb2_grpc
+from service_kit.callers.shares import Shares, caller_of
 from service_kit.errors import InvalidArgument
 from service_kit.interceptor import Context
 from service_kit.limits import check_model_name, check_request_id
 from service_kit.page_tokens import check_page_size
-from service_kit.shares import Shares, caller_of
 from trigger_svc.batches.batch import Batch, BatchState
 from trigger_svc.batches.outcomes import BatchOutcomes, Outcome
 from trigger_svc.dataset.batch_requests import BatchRequests, Trouble

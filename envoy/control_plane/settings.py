@@ -109,7 +109,7 @@ class ControlPlaneSettings(ServiceSettings):
             certificate=self.envoy_certificate,
             allowed_origins=self.allowed_origins,
             allowed_hosts=self.allowed_hosts,
-            published_on=self.published_on,
+            published_on=self.published_on.removeprefix("[").removesuffix("]"),
             limits=Limits(
                 calls_per_replica=self.calls_per_replica, calls_per_second=self.calls_per_second
             ),

@@ -12,9 +12,9 @@ from inference_svc.serving.replica import Replica
 from inference_svc.serving.slots import SlotKey
 from mesh.v1 import predict_pb2 as pb
 from mesh.v1 import predict_pb2_grpc
+from service_kit.callers.shares import Shares
 from service_kit.interceptor import Context, Undecodable, takes_undecodable
 from service_kit.limits import check_model_name
-from service_kit.shares import Shares
 
 # Streams that one caller may have at this replica. A stream carries any number of requests.
 STREAMS_OF_A_CALLER = 128

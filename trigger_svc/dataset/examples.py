@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from service_kit.callers.shares import Shares
 from service_kit.errors import InvalidArgument, Unavailable
 from service_kit.limits import MAX_EXAMPLES, check_label, check_text
-from service_kit.shares import Shares
 
 SPLITS = ("train", "test")
 MAX_DELETED_TEXTS = 1_000

@@ -124,7 +124,7 @@ async def test_trailers_of_a_request_are_no_headers(one_replica: OneReplica, pat
             for _ in range(10):
                 fields, answer = await call(address, path, body, trailers=TRAILERS)
                 assert fields["grpc-status"] == "0", fields
-                kind = (
+                kind: Any = (
                     predict_pb2.PredictResponse
                     if path == PREDICT
                     else predict_pb2.PredictStreamResponse

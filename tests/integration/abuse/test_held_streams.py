@@ -1,6 +1,7 @@
 """Streams that a caller holds and does not use: they end, and take no place from short calls."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -39,7 +40,7 @@ async def test_imports_that_are_held_take_no_place_from_other_calls_of_the_servi
 
 async def test_an_idle_import_ends(tmp_path: Path) -> None:
     rules = tuple(
-        route_rules.replace(rule, stream_idle_s=1.0) if rule.path == IMPORT else rule
+        replace(rule, stream_idle_s=1.0) if rule.path == IMPORT else rule
         for rule in route_rules.RULES
     )
     route_rules.rules_over_http1.cache_clear()

@@ -4,21 +4,22 @@ import gzip
 import tracemalloc
 import zlib
 from importlib.resources import files
+from typing import Any
 
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from mesh.v1.data_pb2 import AddExamplesRequest
-from service_kit.compressed_messages import unpacked
+from service_kit.decompression import unpacked
 from service_kit.errors import InvalidArgument
 from service_kit.limits import MAX_MESSAGE_BYTES
 
 MESSAGE = AddExamplesRequest(model="reviews", request_id="a" * 500).SerializeToString()
-PACKERS = [gzip.compress, zlib.compress]
+PACKERS: list[Any] = [gzip.compress, zlib.compress]
 
 
 @pytest.mark.parametrize("pack", PACKERS)
-def test_a_compressed_message_is_unpacked(pack) -> None:  # type: ignore[no-untyped-def]
+def test_a_compressed_message_is_unpacked(pack: Any) -> None:
     assert unpacked(pack(MESSAGE)) == MESSAGE
     assert unpacked(pack(b" " * MAX_MESSAGE_BYTES)) == b" " * MAX_MESSAGE_BYTES
 
@@ -29,7 +30,7 @@ def test_other_messages_stay_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("pack", PACKERS)
-def test_a_bomb_is_refused_before_it_is_unpacked(pack) -> None:  # type: ignore[no-untyped-def]
+def test_a_bomb_is_refused_before_it_is_unpacked(pack: Any) -> None:
     bomb = pack(b"\0" * (60 * 1024 * 1024))
     tracemalloc.start()
     try:
@@ -41,7 +42,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(pack) -> None:  # type: ignore[
 
 
 @pytest.mark.parametrize("pack", PACKERS)
-def test_what_is_cut_or_broken_is_refused(pack) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_cut_or_broken_is_refused(pack: Any) -> None:
     packed = pack(MESSAGE)
     for broken in (packed[:-3], packed + b"more", packed[:12] + b"\xff" * 8 + packed[20:]):
         with pytest.raises(InvalidArgument):

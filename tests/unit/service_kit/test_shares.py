@@ -4,9 +4,9 @@ from typing import Any, cast
 
 import pytest
 
+from service_kit.callers.shares import Shares, caller_of
 from service_kit.errors import Exhausted
 from service_kit.interceptor import Context
-from service_kit.shares import Shares, caller_of
 
 
 class _Call:

@@ -67,7 +67,7 @@ _DENIED = _denied_by(HEADER_POLICY)
 HOST_POLICY, ORIGIN_POLICY, TYPE_POLICY = "host", "origin", "type"
 _FOREIGN_HOST = (
     "host: is not a name of this mesh; use its IP address, or have its operator add the name to "
-    "CONTROL_ALLOWED_HOSTS (MESH_ALLOWED_HOSTS for `mesh up` and Compose)"
+    "CONTROL_ALLOWED_HOSTS"
 )
 _NOT_JSON = "content-type: is not application/json, which a body at this path has to be"
 _STRANGERS = (

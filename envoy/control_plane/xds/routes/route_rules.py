@@ -52,9 +52,6 @@ class Rule:
     limit_s: float | None = None
     """Longest call, whatever the client's deadline is; None: a stream without a limit."""
 
-    stream_idle_s: float = STREAM_IDLE_S
-    """Seconds without any bytes after which Envoy ends a stream."""
-
     retry_on: str = _NOT_YET_SENT
     transcoded: bool = True
     """JSON bodies are turned into gRPC messages."""
@@ -76,6 +73,9 @@ class Rule:
 
     model_in_path: str = ""
     """Prefix of the paths in which the name of the model follows; empty: no path has one."""
+
+    stream_idle_s: float = STREAM_IDLE_S
+    """Seconds without any bytes after which Envoy ends a stream."""
 
     @property
     def idle_s(self) -> float:
