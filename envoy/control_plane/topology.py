@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from control_plane.access.rules import AccessRules
+
 MAX_BODY_BYTES = 8 * 1024 * 1024
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 # Predictions that may wait or run for each replica. Envoy refuses further ones, since more calls in
@@ -160,6 +162,9 @@ class MeshTopology:
     node_id: str = DEFAULT_NODE_ID
     allowed_origins: tuple[str, ...] = ()
     """Origins whose pages may call from a browser (CORS), such as https://ui.example; "*": all."""
+
+    access: AccessRules | None = None
+    """Who may call; None: anybody may call everything."""
 
     limits: Limits = field(default_factory=Limits)
     stalled_after_s: float = STALLED_AFTER_S

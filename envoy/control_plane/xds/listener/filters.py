@@ -26,7 +26,8 @@ from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.google.protobuf import Any
 from grpc_health.v1 import health_pb2
 
-from control_plane.topology import Limits
+from control_plane.topology import Limits, MeshTopology
+from control_plane.xds.access.filters import scope_filters, token_filters
 from control_plane.xds.basics import names
 from control_plane.xds.basics.contract_paths import descriptor
 from control_plane.xds.basics.messages import percent
@@ -37,13 +38,15 @@ from control_plane.xds.listener.header_limit import header_limit
 from control_plane.xds.routes.known_paths import HEALTH_PATH
 
 
-def http_filters(limits: Limits) -> list[HttpFilter]:
+def http_filters(topology: MeshTopology) -> list[HttpFilter]:
     """Return the filter chain."""
+    limits = topology.limits
     return [
         HttpFilter(name=names.CORS, typed_config=Any.pack(Cors())),
         HttpFilter(name="envoy.filters.http.grpc_web", typed_config=Any.pack(GrpcWeb())),
         # After gRPC-Web, which gives its refusal the form that such a client reads.
         HttpFilter(name=names.HEADER_LIMIT, typed_config=Any.pack(header_limit())),
+        *token_filters(topology.access),
         # Routes switch this on for HEAD alone.
         HttpFilter(name=names.HEAD, typed_config=Any.pack(scripts.head()), disabled=True),
         HttpFilter(name="envoy.filters.http.health_check", typed_config=Any.pack(_health())),
@@ -53,6 +56,8 @@ def http_filters(limits: Limits) -> list[HttpFilter]:
         # The buffer limits the whole body; the transcoder limits only the part of it that it holds.
         HttpFilter(name=names.BUFFER, typed_config=Any.pack(_body(limits)), disabled=True),
         HttpFilter(name=names.TRANSCODER, typed_config=Any.pack(_transcoder(limits))),
+        # After the transcoder, which finds out the method that JSON is for.
+        *scope_filters(topology.access),
         # Routes switch the next three on for questions about health, and while any model's traffic
         # is split.
         HttpFilter(

@@ -17,6 +17,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import (
 from envoy_data_plane.google.protobuf import Any
 
 from control_plane.topology import MeshTopology
+from control_plane.xds.access.route_scopes import token_check
 from control_plane.xds.basics import names
 from control_plane.xds.basics.messages import always
 from control_plane.xds.routes.known_paths import HEALTH_PATH
@@ -40,15 +41,18 @@ def virtual_host(topology: MeshTopology) -> VirtualHost:
         # Envoy can send a body a second time only if it has buffered all of it.
         request_body_buffer_limit=topology.limits.max_body_bytes + _BUFFER_MARGIN_BYTES,
         typed_per_filter_config=_cors(topology.allowed_origins),
+        # Tokens are for Envoy alone. What it has found out goes on in headers of its own.
+        request_headers_to_remove=["authorization"],
     )
 
 
-def early_routes(max_body_bytes: int, models_told_apart: bool) -> Iterator[Route]:
+def early_routes(topology: MeshTopology, models_told_apart: bool) -> Iterator[Route]:
     """The routes that a call matches before a filter has answered or transcoded it.
 
     They answer no call: they decide which filters see it.
     """
-    filters = bounded(max_body_bytes) | {names.JSON_CHECK: ON}
+    filters = bounded(topology.limits.max_body_bytes) | {names.JSON_CHECK: ON}
+    filters |= token_check(topology.access)
     filters |= model_filters() if models_told_apart else {}
     head = {names.HEAD: ON}
     preflight = RouteMatch(prefix="/", headers=[_OPTIONS, *_PREFLIGHT])
@@ -78,7 +82,9 @@ def _cors(origins: tuple[str, ...]) -> dict[str, Any]:
     policy = CorsPolicy(
         allow_origin_string_match=[_origin(origin) for origin in origins],
         allow_methods="DELETE, GET, HEAD, OPTIONS, POST, PUT",
-        allow_headers="content-type, x-grpc-web, x-user-agent, grpc-timeout, x-mesh-key",
+        allow_headers=(
+            "authorization, content-type, x-grpc-web, x-user-agent, grpc-timeout, x-mesh-key"
+        ),
         expose_headers="grpc-status, grpc-message, grpc-status-details-bin, x-request-id",
         max_age="86400",
         filter_enabled=always(),
