@@ -49,8 +49,8 @@ class RevokedTokens:
         try:
             revoked = await self._database.run(_ids, "reading the revoked tokens")
         except (UndefinedTable, InvalidSchemaName):
-            # Whoever makes the first token makes the table.
-            revoked = frozenset()
+            # The table is not there yet, or not there any more; either way it tells nothing.
+            return self._copied or frozenset()
         if len(revoked) == MAX_REVOKED:
             log.error(
                 "too many tokens are revoked; the oldest may pass", extra={"most": MAX_REVOKED}
