@@ -63,7 +63,7 @@ def ways() -> Iterator[Way]:
         for pattern in known.pattern.split("|"):
             if pattern.startswith("/v2"):
                 path = pattern.replace("[^/:]+", "reviews").replace("\\", "")
-                yield Way(_V2, path, known.methods[-1], path)
+                yield Way(_V2, path, known.methods[0], path)
 
 
 async def call(
@@ -89,13 +89,12 @@ async def call(
 
 
 async def _over_grpc(channel: aio.Channel, way: Way, authorization: dict[str, str]) -> Answer:
-    metadata = tuple(authorization.items())
-    stream = channel.stream_stream(way.path, None, None)(metadata=metadata, timeout=20)
+    stream = channel.stream_stream(way.path, None, None)(
+        iter([b""]), metadata=tuple(authorization.items()), timeout=20
+    )
+    code, words = StatusCode.OK, ""
     try:
-        await stream.write(b"")
-        await stream.done_writing()
         await stream.read()
-        code, words = StatusCode.OK, ""
     except aio.AioRpcError as error:
         code, words = error.code(), error.details() or ""
     stream.cancel()

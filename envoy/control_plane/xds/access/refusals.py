@@ -61,6 +61,9 @@ def refusals() -> Iterator[Refusal]:
         *(403, 403, PERMISSION_DENIED),
         "the token names no subject or no models in plain text; its issuer has to add both claims",
     )
+    # The one fault of a token that Envoy itself calls forbidden.
+    why = f"{_BY_JWT}Audiences_in_Jwt"
+    yield _unauthenticated(why, "the token is for another audience than this mesh", 403)
     for reason, words in _BAD_TOKENS:
         yield _unauthenticated(f"{_BY_JWT}{reason}", words)
     yield _unauthenticated(_BY_JWT, f"the token is not one that can be checked; {_SEND_ANOTHER}")
@@ -79,7 +82,6 @@ _BAD_TOKENS = (
         "the token is of an issuer that this mesh does not trust; its operator can name it in "
         "CONTROL_PLANE_OIDC_ISSUERS",
     ),
-    ("Audiences_in_Jwt", "the token is for another audience than this mesh"),
     (
         "Jwt_verification_fails",
         f"the token's signature is wrong, or its key is not in use any more; {_SEND_ANOTHER}",
