@@ -47,10 +47,10 @@ def with_claims(token: str, **claims: Any) -> str:
     return ".".join((header, part(unpart(body) | claims), signature))
 
 
-def unsigned(token: str, alg: str = "none") -> str:
-    """Return a token that says it needs no signature, and has none."""
+def unsigned(token: str, alg: str = "none", signature: str = "") -> str:
+    """Return a token that says it needs no signature, or one that anybody can make."""
     _, body, _ = token.split(".")
-    return f"{part({'alg': alg, 'typ': 'JWT'})}.{body}."
+    return f"{part({'alg': alg, 'typ': 'JWT'})}.{body}.{signature}"
 
 
 def part(content: Mapping[str, Any]) -> str:

@@ -89,8 +89,9 @@ async def call(
 
 
 async def _over_grpc(channel: aio.Channel, way: Way, authorization: dict[str, str]) -> Answer:
-    stream = channel.stream_stream(way.path, None, None)(
-        iter([b""]), metadata=tuple(authorization.items()), timeout=20
+    # One message and a stream of answers: on the wire every kind of method can be called so.
+    stream = channel.unary_stream(way.path, None, None)(
+        b"", metadata=tuple(authorization.items()), timeout=20
     )
     code, words = StatusCode.OK, ""
     try:

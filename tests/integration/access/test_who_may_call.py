@@ -40,7 +40,7 @@ COLUMNS: dict[str, Tokens] = {
     "a scope's part": lambda mesh, way: mesh.key.token(f"pre{way.scope}", f"{way.scope}s"),
     "tampered": lambda mesh, way: with_claims(mesh.key.token(*_others(way)), scope=" ".join(ALL)),
     "alg: none": lambda mesh, way: unsigned(mesh.key.token(*ALL)),
-    "alg: HS256": lambda mesh, way: unsigned(mesh.key.token(*ALL), "HS256"),
+    "alg: HS256": lambda mesh, way: unsigned(mesh.key.token(*ALL), "HS256", "AAAA"),
     "other key": lambda mesh, way: STRANGER.token(*ALL),
     "other issuer": lambda mesh, way: mesh.key.token(*ALL, iss="https://other.example"),
     "no issuer": lambda mesh, way: mesh.key.token(*ALL, iss=None),
@@ -123,10 +123,10 @@ async def test_refusals_say_what_is_wrong_and_what_helps(mesh: GuardedMesh) -> N
         "not in use any more": SigningKey("unknown").token(*ALL),
         "an issuer that this mesh does not trust": mesh.key.token(*ALL, iss="https://a.example"),
         "another audience": mesh.key.token(*ALL, aud="b"),
-        "alg is not one that is taken": unsigned(mesh.key.token(*ALL)),
+        "alg is not one that is taken": unsigned(mesh.key.token(*ALL), "none", "AAAA"),
         "is revoked": mesh.key.token(*ALL, jti="revoked"),
-        "is no JWT": "secret",
-        "cannot be checked": mesh.key.token(*ALL, exp=None),
+        "is no JWT with a signature": unsigned(mesh.key.token(*ALL)),
+        "or it has no expiry": mesh.key.token(*ALL, exp=None),
     }
     for words, token in told.items():
         for way in (reload, over_json, over_web):

@@ -84,7 +84,8 @@ _BAD_TOKENS = (
     ),
     (
         "Jwt_verification_fails",
-        f"the token's signature is wrong, or its key is not in use any more; {_SEND_ANOTHER}",
+        "the token's signature is wrong, its key is not in use any more, or it has no expiry; "
+        f"{_SEND_ANOTHER}",
     ),
     (
         "Jwks_doesn",
@@ -98,5 +99,5 @@ _BAD_TOKENS = (
         "Jwks_remote_fetch_is_failed",
         "the keys of the token's issuer cannot be fetched at present; try again a little later",
     ),
-    ("Jwt_is_not_in_the_form", f"the token is no JWT; {_SEND_ANOTHER}"),
+    ("Jwt_is_not_in_the_form", f"the token is no JWT with a signature; {_SEND_ANOTHER}"),
 )
