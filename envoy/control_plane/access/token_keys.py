@@ -34,9 +34,9 @@ def read_keys(file: Path) -> str:
         raise UnusableKeys(f"it is larger than {MAX_FILE_BYTES:,} bytes")
     try:
         document = json.loads(content)
-        entries = document["keys"]
-        PyJWKSet.from_dict(document)
-        keys = [_public(entry) for entry in entries]
+        keys = [_public(entry) for entry in document["keys"]]
+        if keys:
+            PyJWKSet.from_dict({"keys": keys})
     except UnusableKeys:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, PyJWTError) as error:

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
@@ -62,8 +63,8 @@ def ways() -> Iterator[Way]:
     for known in known_paths():
         for pattern in known.pattern.split("|"):
             if pattern.startswith("/v2"):
-                path = pattern.replace("[^/:]+", "reviews").replace("\\", "")
-                yield Way(_V2, path, known.methods[0], path)
+                plain = pattern.replace("[^/:]+", "reviews").replace("\\", "")
+                yield Way(_V2, plain, known.methods[0], plain)
 
 
 async def call(
@@ -90,7 +91,7 @@ async def call(
 
 async def _over_grpc(channel: aio.Channel, way: Way, authorization: dict[str, str]) -> Answer:
     # One message and a stream of answers: on the wire every kind of method can be called so.
-    stream = channel.unary_stream(way.path, None, None)(
+    stream: Any = channel.unary_stream(way.path, bytes, bytes)(
         b"", metadata=tuple(authorization.items()), timeout=20
     )
     code, words = StatusCode.OK, ""

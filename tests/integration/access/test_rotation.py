@@ -75,7 +75,7 @@ async def test_keys_and_tokens_change_under_load(mesh: GuardedMesh) -> None:
     second = SigningKey("second")
     callers = Callers(mesh, token)
     tasks = [asyncio.create_task(callers.call()) for _ in range(CLIENTS)]
-    watch: Any = train_pb2_grpc.TrainServiceStub(mesh.channel).WatchTraining(  # type: ignore[no-untyped-call]
+    watch: Any = train_pb2_grpc.TrainServiceStub(mesh.channel).WatchTraining(
         train_pb2.WatchTrainingRequest(id="1"), metadata=bearer(token)
     )
     assert (await watch.read()).id == "1"

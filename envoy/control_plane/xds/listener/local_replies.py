@@ -83,20 +83,20 @@ def _refused(refusal: Refusal) -> Iterator[ResponseMapper]:
     """Tell a caller who may not call why, at each kind of door."""
     because = [_status(refusal.envoys_status), _because(refusal.why)]
     # Over gRPC, Envoy makes its status of this one.
-    answer: dict[str, object] = {"status_code": refusal.status}
-    if refusal.status == 401:
-        answer["headers_to_add"] = _headers({"www-authenticate": "Bearer"})
-    body = {"code": refusal.code, "message": refusal.message, "details": []}
+    asks = {"www-authenticate": "Bearer"} if refusal.status == 401 else {}
     text = SubstitutionFormatString(
         text_format_source=DataSource(inline_string=refusal.message), omit_empty_values=True
     )
     for requests, form in (
         ([_of_v2()], _json({"error": refusal.message})),
-        ([_over_http()], _json(body)),
+        ([_over_http()], _json(_contract_body(Reply(0, refusal.code, refusal.message)))),
         ([], text),
     ):
         yield ResponseMapper(
-            filter=_all_of([*because, *requests]), body_format_override=form, **answer
+            filter=_all_of([*because, *requests]),
+            status_code=refusal.status,
+            headers_to_add=_headers(asks),
+            body_format_override=form,
         )
 
 

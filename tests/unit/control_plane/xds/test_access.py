@@ -1,16 +1,17 @@
 """Which scope each method and route asks for: none can be forgotten."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from envoy_data_plane.envoy.config.rbac.v3 import RbacAction
 from envoy_data_plane.envoy.extensions.filters.http.rbac.v3 import RbacPerRoute
-from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from control_plane.access.rules import Scope
-from control_plane.topology import Address
+from control_plane.topology import Address, MeshTopology
 from control_plane.xds import InconsistentSnapshot, build_snapshot
 from control_plane.xds.access.method_scopes import SCOPE_OF
 from control_plane.xds.basics import names
@@ -33,9 +34,9 @@ def methods_of_every_public_service() -> set[str]:
     return methods | {m.replace(".v1alpha.", ".v1.") for m in methods}
 
 
-def file_of(module: object) -> object:
+def file_of(module: Any) -> FileDescriptorProto:
     found = FileDescriptorSet()
-    module.DESCRIPTOR.CopyToProto(found.file.add())  # type: ignore[attr-defined]
+    module.DESCRIPTOR.CopyToProto(found.file.add())
     return found.file[0]
 
 
@@ -55,10 +56,10 @@ def test_only_what_reads_is_view_and_what_asks_is_not_more() -> None:
 
 @pytest.mark.parametrize("fleet", [GUARDED, SPLIT, UNARY])
 @pytest.mark.parametrize("open_predict", [False, True])
-def test_every_route_to_a_service_asks_for_a_scope(fleet: object, open_predict: bool) -> None:
+def test_every_route_to_a_service_asks_for_a_scope(fleet: MeshTopology, open_predict: bool) -> None:
     assert GUARDED.access is not None
     topology = replace(
-        fleet,  # type: ignore[type-var]
+        fleet,
         access=replace(GUARDED.access, open_predict=open_predict),
         partly_served=(("films", frozenset()), ("songs", frozenset({Address("127.0.0.1", 1001)}))),
     )
@@ -95,5 +96,5 @@ def test_keys_and_revoked_tokens_change_nothing_but_their_filter() -> None:
 
 
 def test_a_mesh_that_asks_for_tokens_needs_keys() -> None:
-    with pytest.raises(InconsistentSnapshot, match="extension are missing"):
+    with pytest.raises(InconsistentSnapshot, match="extensions are missing"):
         build_snapshot(GUARDED)
