@@ -164,6 +164,7 @@ async def test_a_body_without_a_token_is_not_read(mesh: GuardedMesh) -> None:
 
 
 async def test_odd_ways_to_a_method_ask_for_its_scope(mesh: GuardedMesh) -> None:
+    before = mesh.train.calls
     view = {"authorization": f"Bearer {mesh.key.token('predict', 'view')}"}
     for path in (
         *("/v1/models/a:b:train", "/v1/models/a%3Ab:train", "/v1/models/reviews%3Atrain"),
@@ -173,7 +174,7 @@ async def test_odd_ways_to_a_method_ask_for_its_scope(mesh: GuardedMesh) -> None
         for headers in (view, {}):
             answer = await mesh.http.post(path, json={}, headers=headers)
             assert answer.status_code in (400, 401, 403, 404, 405), path
-    assert mesh.train.calls == 0
+    assert mesh.train.calls == before
 
 
 async def test_the_scheme_may_be_written_in_small_letters(mesh: GuardedMesh) -> None:
