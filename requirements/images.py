@@ -32,7 +32,10 @@ IMAGES = {
         *("safetensors", "scipy", "transformers"),
     ),
     "trigger": (*SERVICE, "psycopg2-binary"),
-    "control-plane": (*SERVICE, "envoy_data_plane", "grpclib", "psycopg2-binary", "typer"),
+    "control-plane": (
+        *(*SERVICE, "cryptography", "envoy_data_plane", "grpclib", "psycopg2-binary", "PyJWT"),
+        "typer",
+    ),
     "mlflow": ("mlflow", "psycopg2-binary"),
     # The distributions that the mesh's client needs in Airflow's image.
     "airflow-client": ("grpcio", "googleapis-common-protos", "protobuf"),

@@ -1,7 +1,6 @@
 """Fixtures that every test may use."""
 
 import os
-import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +9,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling, Scheduling
 
 from tests.real_parts.mlflow_server import running_mlflow
-from tests.real_parts.postgres import execute, running_postgres, with_database
+from tests.real_parts.postgres import new_database, running_postgres
 
 # Examples a property test tries. The default profile tries the same ones in every run;
 # `HYPOTHESIS_PROFILE=long` tries new ones, many more of them, to find new faults.
@@ -45,10 +44,8 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def postgres_url(postgres_server: str) -> Iterator[str]:
     """URL of a fresh, empty database of the test's own."""
-    name = f"test_{uuid.uuid4().hex}"
-    execute(postgres_server, f"CREATE DATABASE {name}")
-    yield with_database(postgres_server, name)
-    execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+    with new_database(postgres_server) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

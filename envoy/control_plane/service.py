@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from grpc import aio
 
+from control_plane.access.revoked_tokens import RevokedTokens
+from control_plane.access.token_watch import TokenWatch
 from control_plane.canary.canaries import Canaries
 from control_plane.canary.judge import Judge, Rules
 from control_plane.canary.live_numbers import FleetNumbers
@@ -79,8 +81,11 @@ class ControlPlane:
         self._repairs = Repairs(self._registry, locks, timings, removed.removed)
         marks, catalog = Marks(self._registry), Catalog(self._registry)
         self._discovery = DiscoveryServer()
-        targets = EnvoyTargets(
-            settings.topology(), EnvoyPublisher(self._discovery), locks, time.monotonic
+        publisher = EnvoyPublisher(self._discovery)
+        targets = EnvoyTargets(settings.topology(), publisher, locks, time.monotonic)
+        revoked = RevokedTokens(self._database, settings.revoked_tokens_file)
+        self._tokens = (
+            TokenWatch(settings.token_keys, revoked, publisher.use) if settings.token_keys else None
         )
         promotions = Promotions(settings.database_url, self._registry)
         self._coordinator = ReloadCoordinator(
@@ -159,6 +164,14 @@ class ControlPlane:
             asyncio.create_task(self._upkeep.run()),
             asyncio.create_task(self._leadership.run()),
         ]
+        if self._tokens:
+            self._tokens.begin()
+            self._background.append(asyncio.create_task(self._tokens.run()))
+        else:
+            log.warning(
+                "ANYBODY MAY CALL EVERYTHING, training and releases included: "
+                "CONTROL_PLANE_TOKEN_KEYS names no file of keys, so Envoy asks for no token"
+            )
 
     async def _make_tables(self) -> None:
         scripts = (SCHEMA, ANSWERS, REMOVALS, LEADER)

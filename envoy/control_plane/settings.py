@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from control_plane.access.rules import AccessRules, Issuer, issuers_of
 from control_plane.canary.judge import Rules
 from control_plane.fleet.discovery import replica_address
 from control_plane.topology import (
@@ -19,6 +20,12 @@ from control_plane.topology import (
     MeshTopology,
 )
 from service_kit.settings import ServiceSettings
+
+
+def _named(field: str) -> AliasChoices:
+    """Take CONTROL_PLANE_<FIELD> from the environment as well as CONTROL_<FIELD>."""
+    names = (f"CONTROL_PLANE_{field.upper()}", f"CONTROL_{field.upper()}")
+    return AliasChoices(*names, field)
 
 
 class ControlPlaneSettings(ServiceSettings):
@@ -91,6 +98,24 @@ class ControlPlaneSettings(ServiceSettings):
     calls_per_second: int = Field(default=CALLS_PER_SECOND, ge=0)
     """Calls a second that Envoy takes of one subject, or without a token of one address; 0: no
     limit. There is none when the mesh is published on loopback only."""
+    token_keys: Path | None = Field(default=None, validation_alias=_named("token_keys"))
+    """File with the public keys (JWKS) that tokens are checked with; read again when it changes.
+    Empty: no token is asked for, and anybody may call everything."""
+
+    revoked_tokens_file: Path | None = Field(
+        default=None, validation_alias=_named("revoked_tokens_file")
+    )
+    """File that the control plane keeps a copy of the revoked tokens in, so that it knows them
+    when it starts while PostgreSQL is away; empty: it keeps none."""
+
+    open_predict: bool = Field(default=False, validation_alias=_named("open_predict"))
+    """Predictions, the list of models, health and reflection need no token."""
+
+    oidc_issuers: Annotated[tuple[Issuer, ...], NoDecode] = Field(
+        default=(), validation_alias=_named("oidc_issuers")
+    )
+    """Trusted issuers of tokens by OpenID Connect: a JSON list of objects with issuer, audience,
+    jwks_uri, scope_claim, scopes, models_claim, subject_claim, ca_file."""
 
     def topology(self) -> MeshTopology:
         """Describe the mesh without its replicas.
@@ -109,6 +134,7 @@ class ControlPlaneSettings(ServiceSettings):
             certificate=self.envoy_certificate,
             allowed_origins=self.allowed_origins,
             allowed_hosts=self.allowed_hosts,
+            access=AccessRules(self.open_predict, self.oidc_issuers) if self.token_keys else None,
             published_on=self.published_on.removeprefix("[").removesuffix("]"),
             limits=Limits(
                 calls_per_replica=self.calls_per_replica, calls_per_second=self.calls_per_second
@@ -122,6 +148,16 @@ class ControlPlaneSettings(ServiceSettings):
         if not isinstance(value, str):
             return value
         return tuple(part.strip() for part in value.split(",") if part.strip())
+
+    @field_validator("token_keys", "revoked_tokens_file", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return value or None
+
+    @field_validator("oidc_issuers", mode="before")
+    @classmethod
+    def _read_issuers(cls, value: object) -> object:
+        return issuers_of(value or "[]") if isinstance(value, str) else value
 
     @field_validator("replicas", mode="before")
     @classmethod

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from control_plane.access.rules import AccessRules
+
 MAX_BODY_BYTES = 8 * 1024 * 1024
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 # Predictions that may wait or run for each replica. Envoy refuses further ones, since more calls in
@@ -179,6 +181,8 @@ class MeshTopology:
     published_on: str = ""
     """IP address on which clients find the mesh, when that is not `host`; in a container only the
     container's owner knows it."""
+    access: AccessRules | None = None
+    """Who may call; None: anybody may call everything."""
 
     limits: Limits = field(default_factory=Limits)
     stalled_after_s: float = STALLED_AFTER_S

@@ -72,17 +72,21 @@ class RunningEnvoy:
 
 @asynccontextmanager
 async def running_envoy(
-    folder: Path, topology: MeshTopology, dynamic: bool = False
+    folder: Path,
+    topology: MeshTopology,
+    dynamic: bool = False,
+    control_plane: Address | None = None,
 ) -> AsyncIterator[RunningEnvoy]:
     """Render the configuration, start Envoy, wait until it is ready; stop it at the end.
 
     With `dynamic`, the rendered configuration holds only the address of the control plane, from
-    which Envoy gets everything else.
+    which Envoy gets everything else; `control_plane` is that address if it is another one than the
+    topology's.
     """
     config, log, access_log = folder / "envoy.pb", folder / "envoy.log", folder / "access.log"
     admin = Address("127.0.0.1", topology.admin_port)
     config.write_bytes(
-        dynamic_bootstrap(topology.control_plane, admin, topology.node_id)
+        dynamic_bootstrap(control_plane or topology.control_plane, admin, topology.node_id)
         if dynamic
         else bootstrap(build_snapshot(topology))
     )

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -51,6 +52,15 @@ def free_port() -> int:
 def with_database(url: str, name: str) -> str:
     """Return `url` with `name` as its database."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+@contextmanager
+def new_database(server_url: str) -> Iterator[str]:
+    """Make an empty database of a new name; yield its URL; drop it."""
+    name = f"test_{uuid.uuid4().hex}"
+    execute(server_url, f"CREATE DATABASE {name}")
+    yield with_database(server_url, name)
+    execute(server_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def execute(url: str, sql: str) -> None:

@@ -7,7 +7,7 @@ from control_plane.xds.basics import names
 from control_plane.xds.basics.lean_messages import lean_messages
 from control_plane.xds.basics.messages import ADS, socket_address
 from control_plane.xds.clusters.clusters import control_plane_cluster, with_endpoints
-from control_plane.xds.listener.listener import route_name, with_routes
+from control_plane.xds.listener.listener import route_name, whole
 from control_plane.xds.overload import MAX_HEAP_BYTES, overload_manager
 from control_plane.xds.stream.snapshot import Snapshot
 
@@ -100,6 +100,7 @@ def bootstrap(
     """
     endpoints = {item.cluster_name: item for item in snapshot.endpoints}
     routes = {item.name: item for item in snapshot.routes}
+    extensions = {item.name: item.config() for item in snapshot.extensions}
 
     def static(cluster: Cluster) -> Cluster:
         own = endpoints.get(cluster.name)
@@ -108,7 +109,8 @@ def bootstrap(
     resources = BootstrapStaticResources(
         clusters=[static(cluster) for cluster in snapshot.clusters],
         listeners=[
-            with_routes(item, routes[route_name(item)].message()) for item in snapshot.listeners
+            whole(item, routes[route_name(item)].message(), extensions)
+            for item in snapshot.listeners
         ],
     )
     message = Bootstrap(

@@ -5,7 +5,9 @@ from functools import lru_cache
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 
+from control_plane.access.rules import TokenState
 from control_plane.topology import ADMIN_HOST, UNCOUNTED_CALLS, Address, Limits, MeshTopology
+from control_plane.xds.access.token_check import extensions
 from control_plane.xds.basics import names
 from control_plane.xds.clusters.clusters import (
     replica_cluster,
@@ -14,14 +16,17 @@ from control_plane.xds.clusters.clusters import (
     service_cluster,
 )
 from control_plane.xds.clusters.endpoints import Endpoints
+from control_plane.xds.clusters.issuers import issuer_cluster
 from control_plane.xds.clusters.runtime_limits import RuntimeLimits, runtime_limits
 from control_plane.xds.listener.listener import listener
 from control_plane.xds.routes.route_table import SpecialModels, route_table
 from control_plane.xds.stream.snapshot import Snapshot
 
 
-def build_snapshot(topology: MeshTopology) -> Snapshot:
+def build_snapshot(topology: MeshTopology, tokens: TokenState | None = None) -> Snapshot:
     """Build every resource. Equal descriptions give equal bytes.
+
+    `tokens` is needed when the topology says who may call.
 
     A resource that a change of the fleet does not touch is the same object as before.
     """
@@ -45,6 +50,7 @@ def build_snapshot(topology: MeshTopology) -> Snapshot:
         listeners=(_listener(topology.fixed),),
         routes=(route_table(topology.fixed, models, topology.all_take_unary),),
         runtime=_runtime(topology.limits, len(topology.replicas), topology.preparing),
+        extensions=extensions(topology.access, tokens) if topology.access and tokens else (),
         node_id=topology.node_id,
         admin=Address(ADMIN_HOST, topology.admin_port),
     )
@@ -82,4 +88,6 @@ def _clusters(topology: MeshTopology) -> tuple[Cluster, ...]:
         service_cluster(name, address, service, limits.calls_per_service)
         for name, address, service in services
     ]
+    issuers = topology.access.issuers if topology.access else ()
+    clusters += [issuer_cluster(number, issuer) for number, issuer in enumerate(issuers)]
     return tuple(clusters)

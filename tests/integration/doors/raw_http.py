@@ -3,11 +3,17 @@
 import asyncio
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from tests.twins.toy_mesh import ToyMesh
+from tests.real_parts.envoy import RunningEnvoy
 
 PATIENCE_S = 20.0
+
+
+class HasEnvoy(Protocol):
+    """A mesh behind an Envoy."""
+
+    envoy: RunningEnvoy
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class RawAnswer:
         return str(told["message"])
 
 
-async def exchange(mesh: ToyMesh, request: bytes) -> bytes:
+async def exchange(mesh: HasEnvoy, request: bytes) -> bytes:
     """Send bytes on a connection of their own; return all that comes until Envoy closes it."""
     host, _, port = mesh.envoy.address.rpartition(":")
     async with asyncio.timeout(PATIENCE_S):
@@ -43,7 +49,7 @@ async def exchange(mesh: ToyMesh, request: bytes) -> bytes:
             writer.close()
 
 
-async def answer_to(mesh: ToyMesh, request: bytes) -> RawAnswer:
+async def answer_to(mesh: HasEnvoy, request: bytes) -> RawAnswer:
     """Send one request whose answer ends with the connection."""
     return parsed(await exchange(mesh, request))
 

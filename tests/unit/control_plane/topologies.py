@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from control_plane.access.rules import AccessRules, Issuer, Scope, TokenState
+from control_plane.access.token_keys import nobodys_keys
 from control_plane.topology import Address, MeshTopology, Split
 
 TOPOLOGY = MeshTopology(
@@ -26,3 +28,22 @@ SPLIT = replace(TOPOLOGY, splits=(("reviews", Split(75, 20, 5)),))
 
 
 UNARY = replace(SPLIT, replicas_unary=(Address("127.0.0.1", 1006), Address("127.0.0.1", 1007)))
+
+
+GUARDED = replace(TOPOLOGY, access=AccessRules())
+
+
+ISSUER = Issuer(
+    issuer="https://idp.example",
+    audience="mesh",
+    jwks_uri="https://idp.example/keys",
+    models_claim="mesh.models",
+    scopes=(("mesh-admins", (Scope.VIEW, Scope.RELEASE)), ("mesh-users", (Scope.PREDICT,))),
+    scope_claim="realm_access.roles",
+)
+
+
+WITH_ISSUER = replace(NAMES, access=AccessRules(open_predict=True, issuers=(ISSUER,)))
+
+
+TOKENS = TokenState(nobodys_keys())

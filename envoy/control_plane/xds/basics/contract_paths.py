@@ -21,6 +21,9 @@ class ContractPath:
     body: str
     """An asterisk when the body holds the other fields, empty when the request has no body."""
 
+    method: str
+    """Path of the method over gRPC, such as /mesh.v1.TrainService/Train."""
+
     message: str
     """Full name of the request's message."""
 
@@ -41,8 +44,9 @@ def contract_paths(described: FileDescriptorSet) -> Iterator[ContractPath]:
                 for verb, template, body in _bindings(
                     method.options.Extensions[annotations_pb2.http]
                 ):
+                    path = f"/{file.package}.{service.name}/{method.name}"
                     yield ContractPath(
-                        verb, template, body, method.input_type, method.server_streaming
+                        verb, template, body, path, method.input_type, method.server_streaming
                     )
 
 

@@ -67,5 +67,21 @@ CHALLENGER_ROLE = "challenger"
 STALLED_HEADER = "x-mesh-stalled-after-ms"
 # Header that clients may send: requests with equal keys get answers from equal versions.
 KEY_HEADER = "x-mesh-key"
-# Header with the subject of the token that Envoy has checked; no client can set it.
+# Headers that only Envoy sets, from the claims of a token that it has checked.
 SUBJECT_HEADER = "x-mesh-subject"
+SCOPES_HEADER = "x-mesh-scopes"
+MODELS_HEADER = "x-mesh-models"
+JTI_HEADER = "x-mesh-token-id"
+# Only there when the token is a foreign issuer's.
+ISSUER_HEADER = "x-mesh-issuer"
+CALLER_HEADERS = (SUBJECT_HEADER, SCOPES_HEADER, MODELS_HEADER, JTI_HEADER, ISSUER_HEADER)
+# The filters that find out who calls and what he may.
+JWT = "envoy.filters.http.jwt_authn"
+REVOKED = "mesh.revoked"
+EARLY_CHECK = "mesh.early_check"
+SCOPE_CHECK = "mesh.scope_check"
+
+
+def issuer_cluster(number: int) -> str:
+    """Return the name of the cluster from which the keys of an issuer come."""
+    return f"issuer-{number}"

@@ -24,6 +24,7 @@ from envoy_data_plane.google.protobuf import Any
 from grpc_health.v1 import health_pb2
 
 from control_plane.topology import Limits, MeshTopology
+from control_plane.xds.access.filters import scope_filters, token_filters
 from control_plane.xds.basics import names
 from control_plane.xds.basics.contract_paths import descriptor
 from control_plane.xds.basics.messages import percent
@@ -46,7 +47,8 @@ def http_filters(topology: MeshTopology) -> list[HttpFilter]:
         # After gRPC-Web, which gives its refusal the form that such a client reads.
         HttpFilter(name=names.HEADER_LIMIT, typed_config=Any.pack(header_limit())),
         HttpFilter(name=names.STRANGERS, typed_config=Any.pack(strangers(topology))),
-        # After whatever finds out who calls.
+        *token_filters(topology.access),
+        # After the filters that find out who calls.
         *rate_limit_filters(topology),
         # Routes switch this on for HEAD alone.
         HttpFilter(name=names.HEAD, typed_config=Any.pack(scripts.head()), disabled=True),
@@ -57,6 +59,8 @@ def http_filters(topology: MeshTopology) -> list[HttpFilter]:
         # The buffer limits the whole body; the transcoder limits only the part of it that it holds.
         HttpFilter(name=names.BUFFER, typed_config=Any.pack(_body(limits)), disabled=True),
         HttpFilter(name=names.TRANSCODER, typed_config=Any.pack(_transcoder(limits))),
+        # After the transcoder, which finds out the method that JSON is for.
+        *scope_filters(topology.access),
         # Routes switch the next three on for questions about health, and while any model's traffic
         # is split.
         HttpFilter(

@@ -1,5 +1,7 @@
 """The listener: gRPC, JSON and gRPC-Web on one port."""
 
+from collections.abc import Mapping
+
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
 from envoy_data_plane.envoy.config.core.v3 import (
     Http1ProtocolOptions,
@@ -50,7 +52,7 @@ _MANAGER = "envoy.filters.network.http_connection_manager"
 
 
 def listener(topology: MeshTopology) -> Listener:
-    """Return the listener, which takes its routes from the control plane (see `with_routes`)."""
+    """Return the listener, which takes its routes from the control plane (see `whole`)."""
     manager = HttpConnectionManager(
         stat_prefix=names.LISTENER,
         codec_type=HttpConnectionManagerCodecType.AUTO,
@@ -104,14 +106,25 @@ def route_name(resource: Listener) -> str:
     return rds.route_config_name if rds else ""
 
 
-def with_routes(resource: Listener, routes: RouteConfiguration) -> Listener:
-    """Copy a listener and put these routes into it, so that it needs no control plane."""
+def whole(
+    resource: Listener, routes: RouteConfiguration, extensions: Mapping[str, Any]
+) -> Listener:
+    """Copy a listener and put routes and filters into it, so that it needs no control plane."""
     manager = _manager(resource)
     manager.rds = None
     manager.route_config = routes
+    for each in manager.http_filters:
+        if each.config_discovery:
+            each.config_discovery, each.typed_config = None, extensions[each.name]
     static = Listener.parse(bytes(resource))
     static.filter_chains[0].filters[0].typed_config = Any.pack(manager)
     return static
+
+
+def extension_names(resource: Listener) -> frozenset[str]:
+    """Return the names of the filters whose configuration comes over ECDS."""
+    filters = _manager(resource).http_filters
+    return frozenset(each.name for each in filters if each.config_discovery)
 
 
 def _manager(resource: Listener) -> HttpConnectionManager:
@@ -124,7 +137,7 @@ def _manager(resource: Listener) -> HttpConnectionManager:
 
 def _without_envoys_headers() -> TypedExtensionConfig:
     """Remove headers of clients that only Envoy may set."""
-    own = (names.ROLE_HEADER, names.MIRROR_HEADER, names.SUBJECT_HEADER)
+    own = (names.ROLE_HEADER, names.MIRROR_HEADER, *names.CALLER_HEADERS)
     mutation = EarlyHeaderMutation(mutations=[HeaderMutation(remove=name) for name in own])
     return TypedExtensionConfig(
         name="envoy.http.early_header_mutation.header_mutation", typed_config=Any.pack(mutation)

@@ -4,7 +4,7 @@ A gRPC client gets the form that it understands: a status and a plain message.
 """
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import ceil
 
 from envoy_data_plane.envoy.config.accesslog.v3 import (
@@ -36,6 +36,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.google.protobuf import Any
 
 from control_plane.topology import Limits
+from control_plane.xds.access.refusals import Refusal, refusals
 from control_plane.xds.basics.messages import struct
 from control_plane.xds.json_check.reply import refused_json
 from control_plane.xds.listener.reply_table import (
@@ -68,6 +69,7 @@ def local_reply_config(limits: Limits) -> LocalReplyConfig:
     return LocalReplyConfig(
         mappers=[
             refused_json(),
+            *(mapper for refusal in refusals() for mapper in _refused(refusal)),
             _foreign_preflight(),
             *(*open_inference, _any_other({"error": UNNAMED}, _of_v2())),
             *(*over_http, _any_other(_contract_body(Reply(0, UNKNOWN, UNNAMED)), _over_http())),
@@ -75,6 +77,27 @@ def local_reply_config(limits: Limits) -> LocalReplyConfig:
             *(_over_grpc(reply) for reply in OVER_GRPC),
         ]
     )
+
+
+def _refused(refusal: Refusal) -> Iterator[ResponseMapper]:
+    """Tell a caller who may not call why, at each kind of door."""
+    because = [_status(refusal.envoys_status), _because(refusal.why)]
+    # Over gRPC, Envoy makes its status of this one.
+    asks = {"www-authenticate": "Bearer"} if refusal.status == 401 else {}
+    text = SubstitutionFormatString(
+        text_format_source=DataSource(inline_string=refusal.message), omit_empty_values=True
+    )
+    for requests, form in (
+        ([_of_v2()], _json({"error": refusal.message})),
+        ([_over_http()], _json(_contract_body(Reply(0, refusal.code, refusal.message)))),
+        ([], text),
+    ):
+        yield ResponseMapper(
+            filter=_all_of([*because, *requests]),
+            status_code=refusal.status,
+            headers_to_add=_headers(asks),
+            body_format_override=form,
+        )
 
 
 def _foreign_preflight() -> ResponseMapper:

@@ -18,6 +18,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import (
 from envoy_data_plane.google.protobuf import Any
 
 from control_plane.topology import MeshTopology
+from control_plane.xds.access.route_scopes import token_check
 from control_plane.xds.basics import names
 from control_plane.xds.basics.messages import always, seconds
 from control_plane.xds.routes.known_paths import HEALTH_PATH
@@ -53,15 +54,18 @@ def virtual_host(topology: MeshTopology) -> VirtualHost:
         # Envoy can send a body a second time only if it has buffered all of it.
         request_body_buffer_limit=topology.limits.max_body_bytes + _BUFFER_MARGIN_BYTES,
         typed_per_filter_config=_cors(topology.allowed_origins),
+        # Tokens are for Envoy alone. What it has found out goes on in headers of its own.
+        request_headers_to_remove=["authorization"],
     )
 
 
-def early_routes(max_body_bytes: int, models_told_apart: bool) -> Iterator[Route]:
+def early_routes(topology: MeshTopology, models_told_apart: bool) -> Iterator[Route]:
     """The routes that a call matches before a filter has answered or transcoded it.
 
     They answer no call: they decide which filters see it.
     """
-    filters = bounded(max_body_bytes) | {names.JSON_CHECK: ON}
+    filters = bounded(topology.limits.max_body_bytes) | {names.JSON_CHECK: ON}
+    filters |= token_check(topology.access)
     filters |= model_filters() if models_told_apart else {}
     head = {names.HEAD: ON}
     preflight = RouteMatch(prefix="/", headers=[_OPTIONS, *_PREFLIGHT])

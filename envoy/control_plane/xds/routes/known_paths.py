@@ -6,7 +6,7 @@ beside it.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -14,6 +14,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from control_plane.xds.basics import names
 from control_plane.xds.basics.contract_paths import ContractPath, contract_paths, descriptor
+from control_plane.xds.basics.path_patterns import joined, template_pattern
 
 HEALTH_PATH = "/healthz"
 # Templates of the paths that no annotation names.
@@ -36,9 +37,6 @@ _GRPC_SERVICES = (
     names.HEALTH_SERVICE,
     *names.REFLECTION_SERVICES,
 )
-# Envoy limits an expression to 100 steps, and no character takes more than one.
-_MOST_CHARACTERS = 80
-_VARIABLE = re.compile(r"{[a-z_]+}")
 
 
 @dataclass(frozen=True)
@@ -65,38 +63,19 @@ def known_paths() -> tuple[KnownPaths, ...]:
     grouped = [
         KnownPaths(methods, pattern)
         for methods, templates in sorted(templates_of.items())
-        for pattern in _joined([_pattern(template) for template in sorted(templates)])
+        for pattern in joined([template_pattern(template) for template in sorted(templates)])
     ]
     return (*grouped, *(KnownPaths(("POST",), pattern) for pattern in grpc_paths()))
 
 
 def grpc_paths() -> Iterator[str]:
     """Yield regular expressions of the paths of every public gRPC method."""
-    for services in _joined(map(re.escape, _GRPC_SERVICES)):
+    for services in joined(map(re.escape, _GRPC_SERVICES)):
         yield f"/({services})/[^/]+"
-
-
-def _joined(patterns: Iterable[str]) -> Iterator[str]:
-    """Join patterns into few expressions that Envoy takes: it refuses long ones."""
-    joined = ""
-    for pattern in patterns:
-        if joined and len(joined) + len(pattern) > _MOST_CHARACTERS:
-            yield joined
-            joined = ""
-        joined = f"{joined}|{pattern}" if joined else pattern
-    yield joined
 
 
 def _annotated() -> Iterator[ContractPath]:
     return contract_paths(FileDescriptorSet.FromString(descriptor()))
-
-
-def _pattern(template: str) -> str:
-    """Return the regular expression of a template such as /v1/models/{model}:predict.
-
-    A colon begins the name of a custom method, so it is no part of a variable.
-    """
-    return "[^/:]+".join(map(re.escape, _VARIABLE.split(template)))
 
 
 def _verbs_of_streams() -> Iterator[str]:

@@ -45,6 +45,7 @@ from envoy_data_plane.envoy.type.v3 import FractionalPercent
 from envoy_data_plane.google.protobuf import Any
 
 from control_plane.topology import AnsweredBy, MeshTopology, ModelTraffic, Split
+from control_plane.xds.access.route_scopes import scope_check
 from control_plane.xds.basics import names
 from control_plane.xds.basics.messages import seconds, struct
 from control_plane.xds.routes.route_filters import OFF, bounded, model_filters
@@ -233,7 +234,7 @@ def _route(rule: Rule, topology: MeshTopology) -> Route:
             if rule.hedged
             else []
         ),
-        typed_per_filter_config=filters,
+        typed_per_filter_config={**scope_check(topology.access, rule.path), **filters},
     )
 
 

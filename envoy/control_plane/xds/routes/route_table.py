@@ -105,7 +105,7 @@ def _refusals() -> tuple[EncodedRoute, ...]:
 
 @lru_cache(maxsize=4)
 def _early(topology: MeshTopology, models_told_apart: bool) -> tuple[EncodedRoute, ...]:
-    routes = early_routes(topology.limits.max_body_bytes, models_told_apart)
+    routes = early_routes(topology, models_told_apart)
     return tuple(map(EncodedRoute.of, routes))
 
 

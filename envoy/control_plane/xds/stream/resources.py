@@ -16,9 +16,10 @@ CDS = f"{_PREFIX}cluster.v3.Cluster"
 EDS = f"{_PREFIX}endpoint.v3.ClusterLoadAssignment"
 LDS = f"{_PREFIX}listener.v3.Listener"
 RDS = f"{_PREFIX}route.v3.RouteConfiguration"
+ECDS = f"{_PREFIX}core.v3.TypedExtensionConfig"
 RTDS = "type.googleapis.com/envoy.service.runtime.v3.Runtime"
 # The order in which a change is sent: a resource comes before the resources that name it.
-ORDER = (CDS, EDS, LDS, RDS, RTDS)
+ORDER = (CDS, EDS, LDS, ECDS, RDS, RTDS)
 # Encoded resources that are remembered of each type: more than a snapshot has of it, but not many
 # more, since the route table of many models is large.
 REMEMBERED = 16
@@ -63,6 +64,7 @@ class Encoder:
             CDS: self._typed(CDS, ((c.name, c) for c in snapshot.clusters)),
             EDS: self._typed(EDS, ((e.cluster_name, e) for e in snapshot.endpoints)),
             LDS: self._typed(LDS, ((x.name, x) for x in snapshot.listeners)),
+            ECDS: self._typed(ECDS, ((e.name, e) for e in snapshot.extensions)),
             RDS: self._typed(RDS, ((r.name, r) for r in snapshot.routes)),
             RTDS: self._typed(RTDS, ((snapshot.runtime.name, snapshot.runtime),)),
         }

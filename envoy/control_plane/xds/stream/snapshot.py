@@ -7,9 +7,10 @@ from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryTy
 from envoy_data_plane.envoy.config.listener.v3 import Listener
 
 from control_plane.topology import Address
+from control_plane.xds.access.token_check import Extension
 from control_plane.xds.clusters.endpoints import Endpoints
 from control_plane.xds.clusters.runtime_limits import RuntimeLimits
-from control_plane.xds.listener.listener import route_name
+from control_plane.xds.listener.listener import extension_names, route_name
 from control_plane.xds.routes.route_table import RouteTable
 from control_plane.xds.stream.message_cache import once_for_each
 
@@ -32,6 +33,7 @@ class Snapshot:
     runtime: RuntimeLimits
     node_id: str
     admin: Address
+    extensions: tuple[Extension, ...] = ()
 
     def __post_init__(self) -> None:
         clusters = _unique("cluster", [cluster.name for cluster in self.clusters])
@@ -41,6 +43,9 @@ class Snapshot:
         discovered = {c.name for c in self.clusters if c.type == ClusterDiscoveryType.EDS}
         _same("endpoints", endpoints, discovered)
         _same("routes", routes, {_route_name(item) for item in self.listeners})
+        extensions = _unique("extension", [item.name for item in self.extensions])
+        asked_for = frozenset[str]().union(*map(_extension_names, self.listeners))
+        _same("extensions", extensions, asked_for)
         for configuration in self.routes:
             for route, targets in configuration.targets.items():
                 if missing := targets - clusters:
@@ -64,3 +69,4 @@ def _same(kind: str, given: Iterable[str], referenced: Iterable[str]) -> None:
 
 
 _route_name = once_for_each(route_name)
+_extension_names = once_for_each(extension_names)

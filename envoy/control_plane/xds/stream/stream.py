@@ -1,7 +1,7 @@
 """The protocol on the aggregated stream to one Envoy (ADS, state of the world); pure.
 
-Clusters and listeners are full state: Envoy deletes those that a response leaves out. Endpoints and
-routes go by name: a response holds those that Envoy asked for and that have changed.
+Clusters and listeners are full state: Envoy deletes those that a response leaves out. Endpoints,
+routes and extensions go by name: a response holds those that Envoy asked for and that have changed.
 """
 
 import logging
@@ -12,6 +12,7 @@ from envoy_data_plane.envoy.service.discovery.v3 import DiscoveryRequest, Discov
 
 from control_plane.xds.stream.resources import (
     CDS,
+    ECDS,
     EDS,
     LDS,
     ORDER,
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 _FULL_STATE = (CDS, LDS)
 # Types that are sent only when Envoy has taken the clusters that they may name.
-_AFTER_CLUSTERS = (LDS, RDS)
+_AFTER_CLUSTERS = (LDS, ECDS, RDS)
 
 
 @dataclass
@@ -104,7 +105,7 @@ class AdsStream:
                 yield subscription, self._version(type_url, wanted, resources)
 
     def _may_send(self, type_url: str) -> bool:
-        """Routes and listeners wait for the clusters' ACK; a NACK holds them back."""
+        """Routes, extensions and listeners wait for the clusters' ACK; a NACK holds them back."""
         clusters = self._types.get(CDS)
         if type_url not in _AFTER_CLUSTERS or clusters is None:
             return True

@@ -11,7 +11,15 @@ from control_plane.topology import Address, MeshTopology
 from control_plane.xds import build_snapshot
 from control_plane.xds.bootstrap import bootstrap, dynamic_bootstrap
 from tests.unit.control_plane.envoy_check import check_envoy_accepts
-from tests.unit.control_plane.topologies import NAMES, SPLIT, TOPOLOGY, UNARY
+from tests.unit.control_plane.topologies import (
+    GUARDED,
+    NAMES,
+    SPLIT,
+    TOKENS,
+    TOPOLOGY,
+    UNARY,
+    WITH_ISSUER,
+)
 
 
 @pytest.mark.parametrize(
@@ -20,6 +28,17 @@ from tests.unit.control_plane.topologies import NAMES, SPLIT, TOPOLOGY, UNARY
 def test_envoy_accepts_the_configuration(topology: MeshTopology, tmp_path: Path) -> None:
     file = tmp_path / "envoy.pb"
     file.write_bytes(bootstrap(build_snapshot(topology)))
+    check_envoy_accepts(file)
+
+
+@pytest.mark.parametrize("topology", [GUARDED, WITH_ISSUER])
+@pytest.mark.parametrize("revoked", [frozenset(), frozenset({"a", "b"})])
+def test_envoy_accepts_who_may_call(
+    topology: MeshTopology, revoked: frozenset[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "envoy.pb"
+    tokens = replace(TOKENS, revoked=revoked)
+    file.write_bytes(bootstrap(build_snapshot(topology, tokens)))
     check_envoy_accepts(file)
 
 
