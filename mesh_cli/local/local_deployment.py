@@ -1,8 +1,11 @@
 """The Deployment of a mesh of local processes."""
 
+import json
 import subprocess
 from collections.abc import Sequence
+from typing import Any
 
+import psycopg2
 from psycopg2 import sql
 
 from mesh.client import MeshClient
@@ -12,7 +15,9 @@ from mesh_cli.local.local_mesh import LocalMesh
 from mesh_cli.local.scale import Scaling
 from mesh_cli.rows.csv_files import Row
 from mesh_cli.terminal import output
+from mesh_cli.tokens.own_tokens import OwnTokens
 from service_kit.database import connect
+from service_kit.errors import Unavailable
 
 NO_IMAGES = (
     "`mesh roll` replaces containers: `mesh --context compose roll`; "
@@ -38,6 +43,10 @@ class LocalDeployment:
         if not self._mesh.is_up():
             raise NotUp(f"no mesh is up in {self.home}: run `mesh up`")
         return self._mesh.address
+
+    @property
+    def tokens(self) -> OwnTokens:
+        return self._mesh.secrets.tokens
 
     def is_up(self) -> bool:
         return self._mesh.is_up()
@@ -73,6 +82,20 @@ class LocalDeployment:
 
     def database(self) -> str:
         return self._mesh.database_url
+
+    def ask(self, statement: str, given: dict[str, Any]) -> Any:
+        try:
+            connection = connect(self._mesh.database_url, "mesh")
+            try:
+                with connection, connection.cursor() as cursor:
+                    cursor.execute(statement, {"given": json.dumps(given)})
+                    found = cursor.fetchone() if cursor.description else None
+            finally:
+                connection.close()
+        except (Unavailable, psycopg2.Error) as error:
+            why = str(error).strip().partition("\n")[0]
+            raise CliError(f"the database does not answer ({why}): is the mesh up?") from error
+        return None if found is None else found[0]
 
     def show_log(self, part: str, follow: bool, lines: int) -> int:
         logs = self._mesh.home.logs

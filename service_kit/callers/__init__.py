@@ -1,0 +1,1 @@
+"""Who calls a service, and with which models the caller may work."""
