@@ -63,9 +63,17 @@ def choose(
             help="Speak to the local processes or to the containers.",
         ),
     ] = context.LOCAL,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            help="Token of the caller. Default: MESH_TOKEN, the file MESH_TOKEN_FILE, else the"
+            " operator's token of the mesh on this machine."
+        ),
+    ] = None,
 ) -> None:
     """Options of every verb."""
     context.choose(which)
+    context.give_token(token)
 
 
 def main() -> None:

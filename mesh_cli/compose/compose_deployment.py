@@ -125,14 +125,14 @@ class ComposeDeployment:
         return self._engine.pass_through("logs", *options, part)
 
     def scale(self, count: int, report: Report) -> Scaled:
-        with MeshClient(self.address) as client:
+        with MeshClient(self.address, token=self.tokens.operator) as client:
             return self._replicas(client, report).scale(count)
 
     def build(self) -> None:
         self._engine.show("build", INFERENCE)
 
     def roll(self, report: Report) -> Scaled:
-        with MeshClient(self.address) as client:
+        with MeshClient(self.address, token=self.tokens.operator) as client:
             return self._replicas(client, report).roll()
 
     def collect_garbage(self, dry_run: bool, keep: int, days: int) -> list[dict[str, Any]]:

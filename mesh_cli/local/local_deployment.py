@@ -107,7 +107,7 @@ class LocalDeployment:
         return subprocess.run(command, check=False).returncode
 
     def scale(self, count: int, report: Report) -> Scaled:
-        with MeshClient(self.address) as client:
+        with MeshClient(self.address, token=self.tokens.operator) as client:
             return Scaling(self._mesh, client.get_fleet, report).to(count)
 
     def build(self) -> None:
