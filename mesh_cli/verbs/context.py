@@ -2,7 +2,6 @@
 
 import os
 from contextvars import ContextVar
-from ipaddress import ip_address
 
 from mesh._shared.authorization import token_or_default
 from mesh._sync.transport import Channel
@@ -14,6 +13,7 @@ from mesh_cli.errors import BadInput, NotUp
 from mesh_cli.local.home import MeshSettings, compose_folder
 from mesh_cli.local.local_deployment import LocalDeployment
 from mesh_cli.local.local_mesh import LocalMesh
+from mesh_cli.local.ports import on_loopback
 
 LOCAL, COMPOSE = "local", "compose"
 
@@ -81,17 +81,9 @@ def token(mesh: str) -> str:
         found = token_or_default(given).text
     except ValueError as error:
         raise BadInput(str(error)) from None
-    if found or given is not None or not _on_this_machine(mesh):
+    if found or given is not None or not on_loopback(mesh.rpartition(":")[0]):
         return found
     try:
         return deployment().tokens.operator
     except NotUp:
         return ""
-
-
-def _on_this_machine(mesh: str) -> bool:
-    host = mesh.rpartition(":")[0].strip("[]")
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
