@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from control_plane.settings import ControlPlaneSettings
 from mesh_cli.local.home import MeshHome, MeshSettings
