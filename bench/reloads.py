@@ -79,7 +79,7 @@ def with_reloads(
     """Run the load with a Reload to each of `versions` in it."""
     memory: list[dict[str, float]] = []
     events: list[Event] = []
-    with MeshClient(spec.address) as client, LoadProcess(spec) as load:
+    with MeshClient(spec.address, token=spec.token) as client, LoadProcess(spec) as load:
         begin = load.begin()
         for number, version in enumerate(versions):
             moment = (number + 1) * every_s
@@ -103,13 +103,14 @@ def main(
     protocol: Annotated[str, typer.Option(help="grpc or json.")] = "grpc",
 ) -> None:
     """Measure and print."""
-    address = local_mesh().address
-    with MeshClient(address) as client:
+    mesh = local_mesh()
+    address, token = mesh.address, mesh.secrets.tokens.operator
+    with MeshClient(address, token=token) as client:
         serving = serving_version(client, model)
         fleet_model = next(one for one in client.get_fleet().models if one.name == model)
         spec = LoadSpec(
             address, model, ClosedLoop(64), texts=tuple(read_texts(texts)), warm_up_s=5,
-            duration_s=CAPACITY_S, protocol="json" if protocol == "json" else "grpc",
+            token=token, duration_s=CAPACITY_S, protocol="json" if protocol == "json" else "grpc",
         )  # fmt: skip
         turns = itertools.cycle([fleet_model.previous_version, serving])
         measured = []

@@ -10,6 +10,7 @@ from mesh_cli.errors import CliError, exit_code_of
 from mesh_cli.terminal.interrupts import end_by_exception
 from mesh_cli.terminal.output import errors
 from mesh_cli.verbs import (
+    access_verbs,
     bench_verb,
     canary_verb,
     context,
@@ -43,6 +44,7 @@ VERBS = (
     canary_verb,
     remove_verb,
     bench_verb,
+    access_verbs,
     gc_verb,
     demo_verb,
 )
@@ -61,9 +63,17 @@ def choose(
             help="Speak to the local processes or to the containers.",
         ),
     ] = context.LOCAL,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            help="Token of the caller. Default: MESH_TOKEN, the file MESH_TOKEN_FILE, else the"
+            " operator's token of the mesh on this machine."
+        ),
+    ] = None,
 ) -> None:
     """Options of every verb."""
     context.choose(which)
+    context.give_token(token)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 MeshError
 ├── InvalidArgument      bad input: names the field and its rule
 ├── NotFound             no such model, job, version
+├── PermissionDenied     the caller's token is for other models: says which
 ├── FailedPrecondition   something else has to happen first: says what
 ├── Aborted              a step failed; nothing was changed
 ├── AlreadyExists        the id is taken by something else
@@ -63,6 +64,12 @@ class NotFound(MeshError):
     """The model, job, version or batch that the request names does not exist."""
 
     code = grpc.StatusCode.NOT_FOUND
+
+
+class PermissionDenied(MeshError):
+    """The caller's token does not allow this; the message says what it allows."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
 
 
 class FailedPrecondition(MeshError):

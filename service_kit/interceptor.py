@@ -12,6 +12,7 @@ import grpc
 from grpc import aio
 from prometheus_client import Histogram
 
+from service_kit.callers.caller import Caller, check_message, enter
 from service_kit.decompression import unpacked
 from service_kit.errors import InvalidArgument, MeshError, Unimplemented
 from service_kit.limits import MAX_MESSAGE_BYTES
@@ -123,23 +124,26 @@ def safe_decoder(
     return safe_decode
 
 
-def _checked(request: Any) -> Any:
+def _checked(request: Any, caller: Caller) -> Any:
     if isinstance(request, Undecodable):
         raise request.error
+    check_message(caller, request)
     return request
 
 
-async def _checked_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+async def _checked_stream(requests: AsyncIterator[Any], caller: Caller) -> AsyncIterator[Any]:
     async for request in requests:
-        yield _checked(request)
+        yield _checked(request, caller)
 
 
-def _checked_input(request: Any, behaviour: Any, request_streaming: bool) -> Any:
+def _checked_input(request: Any, behaviour: Any, request_streaming: bool, context: Context) -> Any:
+    caller = enter(context)
     if not request_streaming:
-        return _checked(request)
+        return _checked(request, caller)
+    # Such a method answers each message by itself, and checks the model of each by itself.
     if getattr(behaviour, "takes_undecodable", False):
         return request
-    return _checked_stream(request)
+    return _checked_stream(request, caller)
 
 
 def wrap_unary_response(method: str, behaviour: Any, request_streaming: bool = False) -> Any:
@@ -151,7 +155,7 @@ def wrap_unary_response(method: str, behaviour: Any, request_streaming: bool = F
         started = time.perf_counter()
         try:
             response = await behaviour(
-                _checked_input(request, behaviour, request_streaming), context
+                _checked_input(request, behaviour, request_streaming, context), context
             )
         except BaseException as error:
             code = _status_code(error, context)
@@ -168,7 +172,8 @@ def _wrap_streamed_response(method: str, behaviour: Any, request_streaming: bool
         started = time.perf_counter()
         code = grpc.StatusCode.OK
         try:
-            responses = behaviour(_checked_input(request, behaviour, request_streaming), context)
+            checked = _checked_input(request, behaviour, request_streaming, context)
+            responses = behaviour(checked, context)
             if inspect.isawaitable(responses):
                 # grpcio's own health service writes to the context and yields nothing.
                 await responses

@@ -8,6 +8,7 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh.v1 import train_pb2, train_pb2_grpc
+from service_kit.callers.caller import current
 from service_kit.callers.shares import Shares
 from service_kit.errors import InvalidArgument
 from service_kit.interceptor import Context
@@ -44,7 +45,7 @@ class TrainServicer(train_pb2_grpc.TrainServiceServicer):
 
     async def GetTraining(self, request: train_pb2.GetTrainingRequest, context: Context) -> Any:
         """Return one job."""
-        return job_message(await self._actions.get(request.id))
+        return job_message(await self._allowed(request.id))
 
     async def ListTrainings(self, request: train_pb2.ListTrainingsRequest, context: Context) -> Any:
         """Return the jobs of a model."""
@@ -59,6 +60,8 @@ class TrainServicer(train_pb2_grpc.TrainServiceServicer):
         self, request: train_pb2.WatchTrainingRequest, context: Context
     ) -> AsyncIterator[train_pb2.TrainingJob]:
         """Stream the job whenever it changes, and again when it has not changed for a while."""
+        if not current().may_all:
+            await self._allowed(request.id)
         with self._watches.held(context):
             async with aclosing(self._actions.watch(request.id)) as jobs:
                 async for job in jobs:
@@ -69,7 +72,15 @@ class TrainServicer(train_pb2_grpc.TrainServiceServicer):
     ) -> Any:
         """Cancel a job."""
         check_request_id(request.request_id)
+        if not current().may_all:
+            await self._allowed(request.id)
         return job_message(await self._actions.cancel(request.id))
+
+    async def _allowed(self, any_id: str) -> Job:
+        """Return a job of a model that the caller may work with. Raises PermissionDenied."""
+        job = await self._actions.get(any_id)
+        current().check(job.model)
+        return job
 
 
 def job_message(job: Job) -> train_pb2.TrainingJob:

@@ -7,6 +7,7 @@ from pathlib import Path
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh.v1 import batch_pb2, data_pb2, data_pb2_grpc, model_rows_pb2, model_rows_pb2_grpc
+from service_kit.callers.caller import current
 from service_kit.callers.shares import Shares, caller_of
 from service_kit.errors import InvalidArgument
 from service_kit.interceptor import Context
@@ -135,10 +136,12 @@ class DataServicer(data_pb2_grpc.DataServiceServicer):
         limit = check_page_size(request.limit, "limit")
         size = check_page_size(request.page_size) if request.page_size else limit
         page = await self._batches.page(model, size, request.page_token, request.unresolved)
-        outcomes = await self._outcomes.of(page.batches)
-        troubles = await self._batches.troubles(model)
+        may = current().may
+        batches = [batch for batch in page.batches if may(batch.model)]
+        outcomes = await self._outcomes.of(batches)
+        troubles = [each for each in await self._batches.troubles(model) if may(each.model)]
         return batch_pb2.ListBatchesResponse(
-            batches=[_batch(batch, outcomes.get(batch.id, Outcome())) for batch in page.batches],
+            batches=[_batch(batch, outcomes.get(batch.id, Outcome())) for batch in batches],
             next_page_token=page.next_page_token,
             troubles=[_trouble(trouble) for trouble in troubles],
         )

@@ -44,6 +44,7 @@ from control_plane.traffic.publisher import EnvoyPublisher
 from control_plane.traffic.traffic_control import TrafficControl
 from control_plane.xds import DiscoveryServer
 from mesh.v1 import reload_pb2_grpc
+from service_kit.callers.token_table import SCHEMA as TOKENS
 from service_kit.database import Database, apply_schema
 from service_kit.model_registry.promotion import SCHEMA, Promotions
 
@@ -174,7 +175,7 @@ class ControlPlane:
             )
 
     async def _make_tables(self) -> None:
-        scripts = (SCHEMA, ANSWERS, REMOVALS, LEADER)
+        scripts = (SCHEMA, ANSWERS, REMOVALS, LEADER, TOKENS)
         try:
             await apply_schema(self._database, "control plane", *scripts)
         except Exception:

@@ -16,6 +16,7 @@ from control_plane.removal.model_removal import ModelRemoval
 from control_plane.topology import Split
 from control_plane.traffic.traffic_control import TrafficControl
 from mesh.v1 import reload_pb2, reload_pb2_grpc
+from service_kit.callers.caller import current
 from service_kit.limits import check_model_name, check_request_id
 
 Context = aio.ServicerContext[Any, Any]
@@ -67,7 +68,7 @@ class ReloadServicer(reload_pb2_grpc.ReloadServiceServicer):
     async def GetFleet(
         self, request: reload_pb2.GetFleetRequest, context: Context
     ) -> reload_pb2.Fleet:
-        return view_fleet(*await self._fleet.look(), self._switches.why)
+        return _visible(view_fleet(*await self._fleet.look(), self._switches.why))
 
     async def GetTraffic(
         self, request: reload_pb2.GetTrafficRequest, context: Context
@@ -103,6 +104,24 @@ class ReloadServicer(reload_pb2_grpc.ReloadServiceServicer):
         await self._leadership.confirm()
         check_request_id(request.request_id)
         return canary_message(await self._canaries.stop(check_model_name(request.model)))
+
+
+def _visible(fleet: reload_pb2.Fleet) -> reload_pb2.Fleet:
+    """Return what the caller may see of a fleet."""
+    caller = current()
+    if caller.may_all:
+        return fleet
+    replicas = []
+    for replica in fleet.replicas:
+        shown = reload_pb2.Replica()
+        shown.CopyFrom(replica)
+        # The text may name any model.
+        shown.ClearField("detail")
+        del shown.models[:]
+        shown.models.extend(model for model in replica.models if caller.may(model.name))
+        replicas.append(shown)
+    models = [model for model in fleet.models if caller.may(model.name)]
+    return reload_pb2.Fleet(models=models, replicas=replicas)
 
 
 def _response(result: ReloadResult) -> reload_pb2.ReloadResponse:

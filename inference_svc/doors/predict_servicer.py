@@ -12,6 +12,7 @@ from inference_svc.serving.replica import Replica
 from inference_svc.serving.slots import SlotKey
 from mesh.v1 import predict_pb2 as pb
 from mesh.v1 import predict_pb2_grpc
+from service_kit.callers.caller import current
 from service_kit.callers.shares import Shares
 from service_kit.interceptor import Context, Undecodable, takes_undecodable
 from service_kit.limits import check_model_name
@@ -66,7 +67,8 @@ class PredictServicer(predict_pb2_grpc.PredictServiceServicer):
     async def ListModels(
         self, request: pb.ListModelsRequest, context: Context
     ) -> pb.ListModelsResponse:
-        served = self._replica.slots.all_served()
+        may = current().may
+        served = [found for found in self._replica.slots.all_served() if may(found.slot.model)]
         page, next_page = page_of(served, request.page_size, request.page_token)
         return pb.ListModelsResponse(models=map(model_message, page), next_page_token=next_page)
 

@@ -13,6 +13,7 @@ from inference_svc.doors.messages import predict_response
 from inference_svc.serving.replica import Replica
 from inference_svc.serving.slots import SlotKey
 from mesh.v1.predict_pb2 import PredictRequest, PredictStreamResponse
+from service_kit.callers.caller import current
 from service_kit.errors import InvalidArgument, MeshError, Unavailable
 from service_kit.interceptor import Undecodable
 
@@ -85,6 +86,7 @@ class PredictStreamCall:
 
     async def _predict(self, request: PredictRequest) -> PredictStreamResponse:
         try:
+            current().check(request.model)
             answer = await self._replica.predict(
                 SlotKey(request.model, self._role), request.texts, Lane.BULK
             )

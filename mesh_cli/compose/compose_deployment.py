@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import shlex
 from collections.abc import Sequence
 from functools import cached_property
@@ -18,6 +19,7 @@ from mesh_cli.compose.replicas import Replicas
 from mesh_cli.deployments.deployment import PartStatus, Report, Scaled
 from mesh_cli.errors import BadInput, CliError, NotUp
 from mesh_cli.rows.csv_files import Row
+from mesh_cli.tokens.own_tokens import OwnTokens
 
 ENVOY, MLFLOW, AIRFLOW = "envoy", "mlflow", "airflow-api-server"
 # Ports inside the containers that are published on this machine.
@@ -52,6 +54,10 @@ class ComposeDeployment:
         if address is None:
             raise NotUp(f"no mesh is up in containers: run `{UP}`")
         return address
+
+    @property
+    def tokens(self) -> OwnTokens:
+        return OwnTokens(secrets_folder(self._engine.folder))
 
     def is_up(self) -> bool:
         try:
@@ -97,6 +103,15 @@ class ComposeDeployment:
             return shlex.join(["docker", "compose", *_PSQL])
         return shlex.join(self._engine.compose_command(*_PSQL))
 
+    def ask(self, statement: str, given: dict[str, Any]) -> Any:
+        # psql quotes a variable in this form by itself.
+        text = self._engine.compose(
+            *("exec", "-T", "postgres", "psql", "-U", "postgres", "-d", "training"),
+            *("-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-v", f"given={json.dumps(given)}"),
+            stdin=statement.replace("%(given)s", ":'given'"),
+        ).strip()
+        return json.loads(text) if text else None
+
     def show_log(self, part: str, follow: bool, lines: int) -> int:
         statuses = self.statuses()
         services = self._engine.compose("config", "--services").split()
@@ -110,14 +125,14 @@ class ComposeDeployment:
         return self._engine.pass_through("logs", *options, part)
 
     def scale(self, count: int, report: Report) -> Scaled:
-        with MeshClient(self.address) as client:
+        with MeshClient(self.address, token=self.tokens.operator) as client:
             return self._replicas(client, report).scale(count)
 
     def build(self) -> None:
         self._engine.show("build", INFERENCE)
 
     def roll(self, report: Report) -> Scaled:
-        with MeshClient(self.address) as client:
+        with MeshClient(self.address, token=self.tokens.operator) as client:
             return self._replicas(client, report).roll()
 
     def collect_garbage(self, dry_run: bool, keep: int, days: int) -> list[dict[str, Any]]:

@@ -12,10 +12,14 @@ from typing import Literal
 from mesh_cli.errors import CliError
 from mesh_cli.local.home import write_private
 from mesh_cli.local.local_secrets import AIRFLOW_USER, new_fernet_key, new_jwt_secret
+from mesh_cli.tokens.own_tokens import GRANTS, OPERATOR_FILE, OwnTokens
+from mesh_cli.tokens.signing_keys import PRIVATE_FILE
 
 DATABASE_ROLES = ("mesh", "mlflow", "airflow")
 # Files that an operator fills, by these variables or by hand; an empty one is not used.
 GIVEN = {"huggingface_token": "HUGGINGFACE_TOKEN", "slack_url": "SLACK_URL"}
+# Files that no container gets: only the command reads them.
+OF_THE_COMMAND = (PRIVATE_FILE, OPERATOR_FILE)
 # The user that Airflow's image itself has. The image needs its users in root's group.
 CONTAINER_UID = 50_000
 CONTAINER_GID = 0
@@ -73,6 +77,7 @@ class ComposeSecrets:
                 outcomes[name] = self._once(name, make)
             for name, variable in GIVEN.items():
                 outcomes[name] = self._given(name, environment.get(variable, "").strip())
+            outcomes |= self._tokens()
             for name in outcomes:
                 self._protect(self.folder / name)
         except OSError as error:
@@ -89,6 +94,18 @@ class ComposeSecrets:
         yield "airflow_passwords.json", lambda: json.dumps({AIRFLOW_USER: secrets.token_urlsafe()})
         yield "airflow_jwt_secret", new_jwt_secret
         yield "airflow_fernet_key", new_fernet_key
+
+    def _tokens(self) -> dict[str, Outcome]:
+        """Make the keys and tokens that are missing, and replace those whose time is half over."""
+        tokens = OwnTokens(self.folder)
+        keys = tokens.keys
+        names = (keys.private_file.name, keys.public_file.name, *GRANTS)
+        before = {name for name in names if (self.folder / name).exists()}
+        made = tokens.make()
+        outcomes: dict[str, Outcome] = dict.fromkeys(names, "kept")
+        for name in made:
+            outcomes[name] = "replaced" if name in before else "made"
+        return outcomes
 
     def _once(self, name: str, make: Callable[[], str]) -> Outcome:
         path = self.folder / name
@@ -108,7 +125,7 @@ class ComposeSecrets:
     def _protect(self, path: Path) -> None:
         """Set mode and owner, also of a file that an editor has changed."""
         path.chmod(0o600)
-        if self.owner is not None:
+        if self.owner is not None and path.name not in OF_THE_COMMAND:
             self.change_owner(path, self.owner.uid, self.owner.gid)
 
 

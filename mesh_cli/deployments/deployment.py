@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from mesh_cli.rows.csv_files import Row
+from mesh_cli.tokens.own_tokens import OwnTokens
 
 # Called after each step of a change with its text, such as "replica-3 joined", and with the number
 # of steps in all.
@@ -50,6 +51,10 @@ class Deployment(Protocol):
     def address(self) -> str:
         """host:port of Envoy. Raises NotUp."""
 
+    @property
+    def tokens(self) -> OwnTokens:
+        """Its keys and its own tokens, as files that `start` makes."""
+
     def is_up(self) -> bool:
         """Whether the mesh has been started and not stopped."""
 
@@ -76,6 +81,9 @@ class Deployment(Protocol):
 
     def database(self) -> str:
         """How a person reaches the training database: its URL, or a command."""
+
+    def ask(self, statement: str, given: dict[str, Any]) -> Any:
+        """Run a statement in the training database; see token_table.Ask. Raises CliError."""
 
     def show_log(self, part: str, follow: bool, lines: int) -> int:
         """Print the end of a part's log; returns an exit code. Raises BadInput."""

@@ -12,6 +12,7 @@ from mesh_cli.errors import CliError
 from mesh_cli.local import postgres
 from mesh_cli.local.home import MeshHome, MeshSettings, write_private
 from mesh_cli.local.local_secrets import AIRFLOW_USER, LocalSecrets
+from mesh_cli.tokens.own_tokens import AIRFLOW_FILE
 
 PARTS = ("api-server", "scheduler", "dag-processor")
 ARGUMENTS = {
@@ -44,6 +45,7 @@ def environment(home: MeshHome, settings: MeshSettings) -> dict[str, str]:
         "PATH": path,
         "PYTHONUNBUFFERED": "1",
         "MESH_ADDRESS": f"127.0.0.1:{settings.port}",
+        "MESH_TOKEN_FILE": str(home.secrets / AIRFLOW_FILE),
         "NO_PROXY": "127.0.0.1,localhost",
     }
 

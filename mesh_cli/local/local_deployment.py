@@ -1,7 +1,10 @@
 """The Deployment of a mesh of local processes."""
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
+import psycopg2
 from psycopg2 import sql
 
 from mesh.client import MeshClient
@@ -11,7 +14,9 @@ from mesh_cli.local.local_mesh import LocalMesh
 from mesh_cli.local.scale import Scaling
 from mesh_cli.rows.csv_files import Row
 from mesh_cli.terminal import log_lines, output
+from mesh_cli.tokens.own_tokens import OwnTokens
 from service_kit.database import connect
+from service_kit.errors import Unavailable
 
 NO_IMAGES = (
     "`mesh roll` replaces containers: `mesh --context compose roll`; "
@@ -37,6 +42,10 @@ class LocalDeployment:
         if not self._mesh.is_up():
             raise NotUp(f"no mesh is up in {self.home}: run `mesh up`")
         return self._mesh.address
+
+    @property
+    def tokens(self) -> OwnTokens:
+        return self._mesh.secrets.tokens
 
     def is_up(self) -> bool:
         return self._mesh.is_up()
@@ -73,6 +82,20 @@ class LocalDeployment:
     def database(self) -> str:
         return self._mesh.database_url
 
+    def ask(self, statement: str, given: dict[str, Any]) -> Any:
+        try:
+            connection = connect(self._mesh.database_url, "mesh")
+            try:
+                with connection, connection.cursor() as cursor:
+                    cursor.execute(statement, {"given": json.dumps(given)})
+                    found = cursor.fetchone() if cursor.description else None
+            finally:
+                connection.close()
+        except (Unavailable, psycopg2.Error) as error:
+            why = str(error).strip().partition("\n")[0]
+            raise CliError(f"the database does not answer ({why}): is the mesh up?") from error
+        return None if found is None else found[0]
+
     def show_log(self, part: str, follow: bool, lines: int) -> int:
         logs = self._mesh.home.logs
         path = logs / f"{part}.log"
@@ -83,7 +106,7 @@ class LocalDeployment:
         return log_lines.show(command)
 
     def scale(self, count: int, report: Report) -> Scaled:
-        with MeshClient(self.address) as client:
+        with MeshClient(self.address, token=self.tokens.operator) as client:
             return Scaling(self._mesh, client.get_fleet, report).to(count)
 
     def build(self) -> None:

@@ -186,6 +186,7 @@ class LocalMesh:
     def _start(self, report: Report) -> None:
         port = self.record["ports"]["postgres"]
         self.secrets.write_pgpass(port)
+        self.secrets.tokens.make()
         postgres.initialise(self.home, self.secrets)
         environment = self._environment()
         programs = [part.program for part in self.parts]

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Callable
 
 from mesh_cli.local.home import MeshHome, write_private
+from mesh_cli.tokens.own_tokens import AIRFLOW_FILE, OwnTokens
 
 DATABASE_USER = "mesh"
 AIRFLOW_USER = "admin"
@@ -34,6 +35,8 @@ class LocalSecrets:
         self.pgpass_file = self._folder / "pgpass"
         self.airflow_passwords_file = self._folder / "airflow_passwords.json"
         self.airflow_password_file = self._folder / "airflow_password"
+        self.airflow_token_file = self._folder / AIRFLOW_FILE
+        self.tokens = OwnTokens(self._folder)
 
     def database_password(self) -> str:
         """Password of the database user."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from mesh_cli.local import airflow, health, postgres
 from mesh_cli.local.home import MeshHome, MeshSettings
 from mesh_cli.local.local_secrets import AIRFLOW_USER, LocalSecrets
+from mesh_cli.local.ports import on_loopback
 from mesh_cli.local.supervisord_config import Program
 from service_kit.retention import daily_cleaning
 
@@ -18,6 +19,8 @@ REPLICA = "replica-"
 # of requests a second.
 CORES_PER_ENVOY_WORKER = 4
 _BIN = Path(sys.executable).parent
+# Whether predictions need no token; by default where only this machine can reach the mesh.
+OPEN_PREDICT = "CONTROL_PLANE_OPEN_PREDICT"
 
 # Prefix of the environment variables of each service's settings.
 _PREFIXES = {
@@ -173,6 +176,8 @@ class Parts:
             "CONTROL_ENVOY_HOST": self._settings.host,
             "CONTROL_ENVOY_PORT": str(self._settings.port),
             "CONTROL_REPLICAS_FILE": str(self._home.replicas_file),
+            "CONTROL_PLANE_TOKEN_KEYS": str(self._secrets.tokens.keys.public_file),
+            OPEN_PREDICT: os.environ.get(OPEN_PREDICT) or str(on_loopback(self._settings.host)),
         }
 
     def _service(self, name: str, package: str, own: Mapping[str, str]) -> Part:

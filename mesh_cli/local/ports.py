@@ -3,6 +3,7 @@
 import random
 import socket
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
 
 import psutil
 
@@ -76,3 +77,11 @@ def _owner(port: int) -> str:
     except psutil.Error:
         return "a process of another user"
     return "a process of another user"
+
+
+def on_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on a host, an IP address or a name."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -119,8 +119,10 @@ def bench(
         if rate is not None or find
         else None
     )
+    host_port = address or context.address()
     spec = LoadSpec(
-        address=address or context.address(),
+        address=host_port,
+        token=context.token(host_port),
         model=model,
         loop=open_loop or ClosedLoop(CLIENTS if clients is None else clients),
         texts=tuple(read_texts(texts, text_column, seed if shuffle else None)),
@@ -174,7 +176,7 @@ def _measure(spec: LoadSpec, reloads: _Reloads) -> LoadResult:
     with output.errors.status("load is running"):
         if not reloads.moments:
             return run_load(spec)
-        with MeshClient(spec.address) as client:
+        with context.client_of(spec.address) as client:
             before = serving_version(client, spec.model)
             try:
                 return _measure_reloads(spec, reloads, client)

@@ -63,7 +63,7 @@ def demo(json: Json = False) -> None:
     try:
         if not was_up:
             mesh.start()
-        with MeshClient(mesh.address) as client:
+        with context.client_of(mesh.address) as client:
             result = _run(mesh, client)
     except KeyboardInterrupt:
         if not was_up:
@@ -222,7 +222,8 @@ class _Traffic:
     def _send(self) -> None:
         # On a channel that it does not make itself, the client retries nothing: each failed request
         # counts.
-        with MeshClient(channel=grpc.insecure_channel(self._address)) as client:
+        channel = grpc.insecure_channel(self._address)
+        with context.client_of(self._address, channel) as client:
             while not self._stop.wait(PAUSE_S):
                 try:
                     version = client.predict(self._model, QUESTION).model.version

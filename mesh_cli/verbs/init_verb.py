@@ -13,7 +13,7 @@ from mesh_cli.terminal.output import Json, console
 _WORDS = {
     "made": "made",
     "kept": "was there",
-    "replaced": "replaced by what {} holds",
+    "replaced": "replaced by {}",
 }
 
 
@@ -36,7 +36,8 @@ def init(json: Json = False) -> None:
         output.print_json({"folder": str(made.folder), "secrets": made.secrets, "env": made.env})
         return
     for name, outcome in made.secrets.items():
-        _say(f"{made.folder / name}: {_WORDS[outcome].format(GIVEN.get(name))}")
+        source = f"what {GIVEN[name]} holds" if name in GIVEN else "a new one"
+        _say(f"{made.folder / name}: {_WORDS[outcome].format(source)}")
     _say(f"{project / '.env'}: {_added(made.env)}")
 
 

@@ -14,6 +14,7 @@ from mesh_cli.errors import NotUp
 from mesh_cli.local.local_secrets import AIRFLOW_USER
 from mesh_cli.terminal import output
 from mesh_cli.terminal.output import console
+from mesh_cli.verbs import context
 
 _PASSWORD_IN_URL = re.compile(r"(://[^/@:\s]*:)[^/@\s]+(@)")
 
@@ -25,7 +26,7 @@ def document(mesh: Deployment) -> dict[str, Any]:
     batches: list[dict[str, Any]] = []
     troubles: list[dict[str, str]] = []
     # A part that is away leaves these lists empty; `parts` says which one it is.
-    with suppress(NotUp), MeshClient(mesh.address) as client:
+    with suppress(NotUp), context.client_of(mesh.address) as client:
         with suppress(MeshError):
             models = _models(client)
         with suppress(MeshError):

@@ -20,7 +20,7 @@ def _post(mesh: Mesh, path: str, body: Any) -> tuple[int, dict[str, Any]]:
     response = httpx.post(
         f"{mesh.url}{path}",
         content=content,
-        headers={"content-type": "application/json"},
+        headers={"content-type": "application/json", **mesh.headers},
         timeout=30,
     )
     assert response.headers["content-type"].startswith("application/json"), response.text

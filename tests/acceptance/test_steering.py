@@ -37,7 +37,10 @@ async def test_a_killed_control_plane_fails_nothing_and_comes_back_to_the_same_s
         await traffic.go_on()
         os.kill(pid, signal.SIGKILL)
         killed = time.monotonic()
-        async with asyncio.timeout(60), httpx.AsyncClient(base_url=mesh.url) as http:
+        async with (
+            asyncio.timeout(60),
+            httpx.AsyncClient(base_url=mesh.url, headers=mesh.headers) as http,
+        ):
             while not (await http.get("/v1/fleet")).is_success:
                 await asyncio.sleep(0.05)
             while (await _envoy_stats(mesh))["control_plane.connected_state"] != 1:

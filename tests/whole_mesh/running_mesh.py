@@ -19,6 +19,8 @@ MESH = Path(sys.executable).parent / "mesh"
 # Longest time of one `mesh …` command: `import --wait` takes a whole turn of the loop, with
 # training on two busy cores.
 TIMEOUT_S = 400
+# Variables that would give the command another token than the operator's of its own mesh.
+TOKENS = ("MESH_TOKEN", "MESH_TOKEN_FILE")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,16 @@ class Mesh:
         """URL of Envoy."""
         return f"http://{self.address}"
 
+    @property
+    def token(self) -> str:
+        """The operator's token, which every client of a test sends."""
+        return (self.home / "secrets" / "operator.token").read_text()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The header with that token, for clients of HTTP."""
+        return {"authorization": f"Bearer {self.token}"}
+
     def log_lines(self, part: str) -> list[str]:
         """Lines of the log of a part, for example of `trigger`."""
         return (self.home / "logs" / f"{part}.log").read_text().splitlines()
@@ -70,8 +82,9 @@ def new_mesh(home: Path) -> Mesh:
     """Choose free ports for a mesh in `home`; nothing is started."""
     variables = ("MESH_PORT", "MESH_MLFLOW_PORT", "MESH_AIRFLOW_PORT", "MESH_ENVOY_ADMIN_PORT")
     ports = {name: str(free_port()) for name in variables}
+    environment = {name: value for name, value in os.environ.items() if name not in TOKENS}
     # In 200 columns rich folds no text that a test looks for.
-    return Mesh(home, {**os.environ, "MESH_HOME": str(home), "COLUMNS": "200", **ports})
+    return Mesh(home, {**environment, "MESH_HOME": str(home), "COLUMNS": "200", **ports})
 
 
 def running_mesh(mesh: Mesh) -> Iterator[Mesh]:
@@ -84,7 +97,10 @@ def running_mesh(mesh: Mesh) -> Iterator[Mesh]:
     with run_if_orphaned([MESH, "down"], mesh.environment):
         try:
             mesh.run("up", "--detach")
-            yield mesh
+            # Clients of the mesh in the tests' own process take the token from here.
+            with pytest.MonkeyPatch.context() as environment:
+                environment.setenv("MESH_TOKEN", mesh.token)
+                yield mesh
         finally:
             mesh.run("down")
     left = subprocess.run(["pgrep", "-f", str(mesh.home)], capture_output=True, text=True)

@@ -27,6 +27,7 @@ from inference_svc.doors.oip.http_paths import Call, call_at
 from inference_svc.doors.oip.json_bodies import read_request, write_answer
 from inference_svc.doors.oip.protocol import EXTENSIONS, SERVER_NAME, SERVER_VERSION, OpenInference
 from inference_svc.doors.oip.tensors import INPUT, Tensor, output_tensor
+from service_kit.callers.caller import caller_of
 from service_kit.decompression import ENCODINGS, decompressed
 from service_kit.errors import InvalidArgument, MeshError
 from service_kit.interceptor import RPC_SECONDS
@@ -71,6 +72,8 @@ class OpenInferenceHttp:
             if request.method not in call.verbs:
                 allowed = {"Allow": ", ".join(call.verbs)}
                 raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, f"send {call.verbs[0]}", allowed)
+            if call.model:
+                caller_of(request.headers).check(call.model)
             return await self._result(call, request)
         except Refused as refused:
             code = StatusCode.INVALID_ARGUMENT

@@ -55,6 +55,8 @@ class LoadSpec:
     timeout_s: float = TIMEOUT_S
     channels: int = 1
     """Number of gRPC connections, which are used in turn."""
+    token: str = ""
+    """The caller's token; empty: none is sent."""
     path: str = ""
     """HTTP path or gRPC method. Empty: Predict of the mesh."""
     bodies: tuple[bytes, ...] = ()

@@ -78,6 +78,7 @@ class _Channel:
                 ("content-type", "application/grpc"),
                 ("user-agent", "mesh-bench"),
                 ("grpc-timeout", f"{round(spec.timeout_s * 1000)}m"),
+                *([("authorization", f"Bearer {spec.token}")] if spec.token else []),
             ]
         )
         self._connection: GrpcConnection | None = None

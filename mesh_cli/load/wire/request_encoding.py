@@ -19,7 +19,7 @@ def encode_requests(spec: LoadSpec) -> list[bytes]:
     if spec.protocol == "grpc":
         return list(bodies)
     path = spec.path or f"/v1/models/{spec.model}:predict"
-    return [_http(spec.address, path, body) for body in bodies]
+    return [_http(spec, path, body) for body in bodies]
 
 
 def _groups(spec: LoadSpec) -> Iterator[list[str]]:
@@ -34,9 +34,10 @@ def _body(spec: LoadSpec, texts: list[str]) -> bytes:
     return json.dumps({"texts": texts}, ensure_ascii=False).encode()
 
 
-def _http(address: str, path: str, body: bytes) -> bytes:
+def _http(spec: LoadSpec, path: str, body: bytes) -> bytes:
+    token = f"authorization: Bearer {spec.token}\r\n" if spec.token else ""
     head = (
-        f"POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: {spec.address}\r\n{token}content-type: application/json\r\n"
         f"accept: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Iterable, Sequence
-from types import TracebackType
 
 import grpc
 
 from mesh._sync.transport import BulkStream, Channel, Requests, call, open_channel, pause
-from mesh._shared import calls
+from mesh._shared import authorization, calls
 from mesh.errors import from_rpc_error, from_status
 from mesh.v1 import (
     batch_pb2,
@@ -27,17 +26,19 @@ class MeshClient:
     """Calls the mesh at `address` (host:port of Envoy; default MESH_ADDRESS, else 127.0.0.1:8000).
 
     `https://host:port` uses TLS; `ca` is then a PEM file with the authorities to trust (default
-    MESH_CA, else the usual ones).
-
+    MESH_CA, else the usual ones). Every call carries `token`; None: MESH_TOKEN, else what the file
+    MESH_TOKEN_FILE holds.
     Use it as a context manager, or call `close`. An AsyncMeshClient is made inside a running event
     loop; threads may share one MeshClient.
     """
 
     def __init__(
-        self, address: str | None = None, *, channel: Channel | None = None, ca: str | None = None
-    ) -> None:
+        self, address: str | None = None, *, channel: Channel | None = None,
+        token: str | None = None, ca: str | None = None,
+    ) -> None:  # fmt: skip
         self.address = calls.address_or_default(address)
-        self._channel = channel or open_channel(self.address, ca)
+        opened = channel or open_channel(self.address, ca)
+        self._channel = authorization.authorized(opened, token)
         self._predict = predict_pb2_grpc.PredictServiceStub(self._channel)
         self._train = train_pb2_grpc.TrainServiceStub(self._channel)
         self._reload = reload_pb2_grpc.ReloadServiceStub(self._channel)
@@ -46,12 +47,7 @@ class MeshClient:
     def __enter__(self) -> MeshClient:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

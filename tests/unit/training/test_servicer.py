@@ -152,3 +152,24 @@ async def test_service_says_how_many_rows_it_takes_by_itself_and_keeps_the_wish_
         request = train_pb2.TrainRequest(model="reviews", request_id="r2", serve=True)
         job = await stub.Train(request)
     assert (job.params.max_examples, job.serve) == (1000, True)
+
+
+async def test_a_job_of_another_model_is_neither_shown_nor_watched_nor_cancelled() -> None:
+    fake = Fake()
+    films = (("x-mesh-subject", "shop"), ("x-mesh-models", "films*"))
+    reviews = (("x-mesh-subject", "shop"), ("x-mesh-models", "reviews"))
+    async with GrpcServer(fake, SETTINGS) as server, connected(server) as stub:
+        for call in (
+            stub.GetTraining(train_pb2.GetTrainingRequest(id="job-r1"), metadata=films),
+            stub.GetTraining(train_pb2.GetTrainingRequest(id="r1"), metadata=films),
+            stub.CancelTraining(train_pb2.CancelTrainingRequest(id="r1"), metadata=films),
+            stub.ListTrainings(train_pb2.ListTrainingsRequest(model="reviews"), metadata=films),
+        ):
+            with pytest.raises(aio.AioRpcError, match="not for reviews") as refused:
+                await call
+            assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        with pytest.raises(aio.AioRpcError, match="not for reviews"):
+            await stub.WatchTraining(WATCH, metadata=films).read()
+        shown = await stub.GetTraining(train_pb2.GetTrainingRequest(id="r1"), metadata=reviews)
+        assert shown.state == train_pb2.TRAINING_STATE_RUNNING
+        assert fake.changes.watchers() == 0

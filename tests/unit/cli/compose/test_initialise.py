@@ -24,7 +24,12 @@ FILES = {
     "airflow_fernet_key",
     "huggingface_token",
     "slack_url",
+    "token-signing-key.pem",
+    "token-keys.json",
+    "operator.token",
+    "airflow.token",
 }
+FOR_CONTAINERS = FILES - {"token-signing-key.pem", "operator.token"}
 OPERATOR = 1234
 
 
@@ -132,13 +137,13 @@ def test_containers_run_as_the_operator(init: Init) -> None:
 
 def test_containers_of_root_run_as_another_user_who_owns_the_secrets(init: Init) -> None:
     assert init(uid=0).env == {"MESH_UID": "50000", "MESH_GID": "0"}
-    assert init.owners == dict.fromkeys(FILES, (50_000, 0))
+    assert init.owners == dict.fromkeys(FOR_CONTAINERS, (50_000, 0))
 
 
 def test_root_gives_the_secrets_to_the_user_of_the_env_file(init: Init) -> None:
     (init.project / ".env").write_text('MESH_GID=0\nexport MESH_UID="77"\n')
     assert init(uid=0).env == {}
-    assert init.owners == dict.fromkeys(FILES, (77, 0))
+    assert init.owners == dict.fromkeys(FOR_CONTAINERS, (77, 0))
     (init.project / ".env").write_text("MESH_UID=nobody\nMESH_GID=0\n")
     with pytest.raises(CliError, match=r"MESH_UID=nobody .* numbers"):
         init(uid=0)
