@@ -12,8 +12,8 @@ from typing import Literal
 from mesh_cli.errors import CliError
 from mesh_cli.local.home import write_private
 from mesh_cli.local.local_secrets import AIRFLOW_USER, new_fernet_key, new_jwt_secret
+from service_kit.database_roles.names import LOGIN_ROLES
 
-DATABASE_ROLES = ("mesh", "mlflow", "airflow")
 # Files that an operator fills, by these variables or by hand; an empty one is not used.
 GIVEN = {"huggingface_token": "HUGGINGFACE_TOKEN", "slack_url": "SLACK_URL"}
 # The user that Airflow's image itself has. The image needs its users in root's group.
@@ -84,7 +84,7 @@ class ComposeSecrets:
 
     def _made(self) -> Iterator[tuple[str, Callable[[], str]]]:
         yield "postgres_password", secrets.token_urlsafe
-        for role in DATABASE_ROLES:
+        for role in LOGIN_ROLES:
             yield f"{role}.pgpass", partial(_pgpass, role)
         yield "airflow_passwords.json", lambda: json.dumps({AIRFLOW_USER: secrets.token_urlsafe()})
         yield "airflow_jwt_secret", new_jwt_secret
