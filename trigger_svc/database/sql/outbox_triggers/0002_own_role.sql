@@ -8,18 +8,16 @@
 -- not lost: the bridge finds them by itself, as it finds rows that came past the triggers.
 
 -- Tells whether the trigger functions may work with the rows of a table. PostgreSQL's own types have
--- numbers below 16384. A domain over such a type is as good, and so is an enumeration, or a domain over
--- one, to which nobody has added a cast.
+-- numbers below 16384. A domain over such a type is as good, and so is an enumeration to which nobody
+-- has added a cast.
 CREATE OR REPLACE FUNCTION mesh.has_safe_types(of_table oid) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT count(*) = 0
-    FROM pg_attribute JOIN pg_type AS own ON own.oid = atttypid
-    LEFT JOIN pg_type AS base ON own.typtype = 'd' AND base.oid = own.typbasetype
-    WHERE attrelid = of_table AND attname IN ('id', 'text', 'label', 'split')
-      AND coalesce(base.oid, own.oid) >= 16384
-      AND (
-          coalesce(base.typtype, own.typtype) <> 'e'
-          OR EXISTS (SELECT FROM pg_cast WHERE castsource IN (own.oid, base.oid))
+    FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
+    WHERE attrelid = of_table AND attname IN ('id', 'text', 'label', 'split') AND atttypid >= 16384
+      AND NOT (typtype = 'd' AND typbasetype < 16384)
+      AND NOT (
+          typtype = 'e' AND NOT EXISTS (SELECT FROM pg_cast WHERE castsource = pg_type.oid)
       )
 $$;
 
