@@ -27,7 +27,7 @@ from service_kit.database_errors import (
     unavailable,
 )
 from service_kit.errors import Unavailable
-from service_kit.schema_versions import TABLE, Component
+from service_kit.schema_versions import TABLE, Component, as_shared_owner
 
 __all__ = [
     "DEFAULT_TIMEOUTS",
@@ -222,7 +222,8 @@ async def apply_schema(database: Database, name: str, *scripts: Path) -> None:
 
     def work(cursor: Cursor) -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('champion-mesh schema'))")
-        cursor.execute(TABLE)
+        with as_shared_owner(cursor):
+            cursor.execute(TABLE)
         for component in components:
             component.bring_up(cursor)
 

@@ -14,7 +14,8 @@ each version that a database was brought to.
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,8 +36,27 @@ CREATE TABLE IF NOT EXISTS mesh.schema_versions (
 )
 """
 
+# The role that owns the tables of several services, where the database has the roles of the mesh;
+# see service_kit/database_roles. Else the role of the session owns them.
+_BECOME_SHARED = """
+SELECT set_config('role', rolname, true) FROM pg_roles
+WHERE rolname = 'mesh_shared' AND pg_has_role(oid, 'MEMBER')
+  AND has_schema_privilege(oid, to_regnamespace('mesh'), 'CREATE')
+"""
+
 _FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 _FIRST_LINE = re.compile(r"-- compatible_from: (\d+)\n")
+
+
+@contextmanager
+def as_shared_owner(cursor: Cursor) -> Iterator[None]:
+    """Let what is made here belong to the role that owns the tables of several services."""
+    cursor.execute("SELECT current_setting('role')")
+    [(role,)] = cursor.fetchall()
+    cursor.execute(_BECOME_SHARED)
+    yield
+    # An error ends the transaction, and the change of the role with it.
+    cursor.execute("SELECT set_config('role', %s, true)", (role,))
 
 
 class SchemaTooNew(Exception):
@@ -72,6 +92,11 @@ class Component:
             parts.append(folder.name)
             folder = folder.parent
         return ".".join(reversed(parts))
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several services write these tables: then the script is in `service_kit`."""
+        return self.name.startswith("service_kit.")
 
     @cached_property
     def versions(self) -> Sequence[Version]:
@@ -118,6 +143,10 @@ class Component:
                 extra={"component": self.name, "version": found, "known": known},
             )
             return
+        with as_shared_owner(cursor) if self.is_shared else nullcontext():
+            self._run_scripts(cursor, found)
+
+    def _run_scripts(self, cursor: Cursor, found: int) -> None:
         for version in self.versions:
             # The script of version 1 is idempotent. It is run again until the tables have a later
             # version, so that a trigger or an index that somebody dropped comes back.

@@ -20,6 +20,7 @@ from mesh_cli.deployments.deployment import PartStatus, Report, Scaled
 from mesh_cli.errors import BadInput, CliError, NotUp
 from mesh_cli.rows.csv_files import Row
 from mesh_cli.tokens.own_tokens import OwnTokens
+from service_kit.database_roles.names import OPERATOR
 
 ENVOY, MLFLOW, AIRFLOW = "envoy", "mlflow", "airflow-api-server"
 # Ports inside the containers that are published on this machine.
@@ -29,7 +30,7 @@ CONTAINER_PORTS = {ENVOY: 8000, MLFLOW: 5000, AIRFLOW: 8080}
 UP_TIMEOUT_S = 600
 UP = "mesh --context compose up"
 _URL_NAMES = {"mesh": ENVOY, "mlflow": MLFLOW, "airflow": AIRFLOW}
-_PSQL = ("exec", "postgres", "psql", "-U", "postgres", "training")
+_PSQL = ("exec", "postgres", "psql", "-U", OPERATOR, "training")
 
 
 class ComposeDeployment:
@@ -145,7 +146,7 @@ class ComposeDeployment:
         writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
         writer.writerows((row.text, row.label) for row in rows)
         self._engine.compose(
-            *("exec", "-T", "postgres", "psql", "-U", "postgres", "-d", "training"),
+            *("exec", "-T", "postgres", "psql", "-U", OPERATOR, "-d", "training"),
             *("-q", "-v", "ON_ERROR_STOP=1"),
             *("-c", f'COPY training."{model}" (text, label) FROM STDIN WITH (FORMAT csv)'),
             stdin=text.getvalue(),

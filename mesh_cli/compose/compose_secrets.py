@@ -14,8 +14,8 @@ from mesh_cli.local.home import write_private
 from mesh_cli.local.local_secrets import AIRFLOW_USER, new_fernet_key, new_jwt_secret
 from mesh_cli.tokens.own_tokens import GRANTS, OPERATOR_FILE, OwnTokens
 from mesh_cli.tokens.signing_keys import PRIVATE_FILE
+from service_kit.database_roles.names import LOGIN_ROLES
 
-DATABASE_ROLES = ("mesh", "mlflow", "airflow")
 # Files that an operator fills, by these variables or by hand; an empty one is not used.
 GIVEN = {"huggingface_token": "HUGGINGFACE_TOKEN", "slack_url": "SLACK_URL"}
 # Files that no container gets: only the command reads them.
@@ -89,7 +89,7 @@ class ComposeSecrets:
 
     def _made(self) -> Iterator[tuple[str, Callable[[], str]]]:
         yield "postgres_password", secrets.token_urlsafe
-        for role in DATABASE_ROLES:
+        for role in LOGIN_ROLES:
             yield f"{role}.pgpass", partial(_pgpass, role)
         yield "airflow_passwords.json", lambda: json.dumps({AIRFLOW_USER: secrets.token_urlsafe()})
         yield "airflow_jwt_secret", new_jwt_secret

@@ -11,7 +11,7 @@ from mesh_cli.errors import CliError
 
 INFERENCE = "inference"
 # Services whose containers end with 0 when their work is done.
-ONE_SHOTS = frozenset({"envoy-config", "airflow-migrate"})
+ONE_SHOTS = frozenset({"database-roles", "envoy-config", "airflow-migrate"})
 
 _PRESENT = frozenset({"running", "restarting", "paused"})
 _NUMBER_LABEL = "com.docker.compose.container-number"

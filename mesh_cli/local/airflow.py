@@ -13,6 +13,7 @@ from mesh_cli.local import postgres
 from mesh_cli.local.home import MeshHome, MeshSettings, write_private
 from mesh_cli.local.local_secrets import AIRFLOW_USER, LocalSecrets
 from mesh_cli.tokens.own_tokens import AIRFLOW_FILE
+from service_kit.database_roles.names import AIRFLOW
 
 PARTS = ("api-server", "scheduler", "dag-processor")
 ARGUMENTS = {
@@ -36,13 +37,14 @@ def log_folder(home: MeshHome) -> Path:
     return home.logs / "airflow"
 
 
-def environment(home: MeshHome, settings: MeshSettings) -> dict[str, str]:
+def environment(home: MeshHome, settings: MeshSettings, secrets: LocalSecrets) -> dict[str, str]:
     """Environment of every Airflow process; its settings and keys are in airflow.cfg."""
     # Airflow starts its own programs by name, so its `bin` comes first.
     path = f"{settings.airflow_venv / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     return {
         "AIRFLOW_HOME": str(home.airflow),
         "PATH": path,
+        "PGPASSFILE": str(secrets.pgpass_file(AIRFLOW)),
         "PYTHONUNBUFFERED": "1",
         "MESH_ADDRESS": f"127.0.0.1:{settings.port}",
         "MESH_TOKEN_FILE": str(home.secrets / AIRFLOW_FILE),
@@ -69,7 +71,7 @@ def write_config(home: MeshHome, settings: MeshSettings, secrets: LocalSecrets, 
             "plugins_folder": home.airflow / "plugins",
         },
         "database": {
-            "sql_alchemy_conn": postgres.sqlalchemy_url(port, "airflow"),
+            "sql_alchemy_conn": postgres.sqlalchemy_url(port, AIRFLOW, "airflow"),
             "sql_alchemy_conn_async": "",
         },
         "api": {
@@ -116,11 +118,13 @@ def warm_up(settings: MeshSettings) -> None:
         raise CliError(f"Airflow's task interface does not answer: {error}") from error
 
 
-def migrate(home: MeshHome, settings: MeshSettings, extra: dict[str, str]) -> None:
+def migrate(
+    home: MeshHome, settings: MeshSettings, secrets: LocalSecrets, extra: dict[str, str]
+) -> None:
     """Create or upgrade the tables of Airflow's database. Raises CliError when that fails."""
     result = subprocess.run(
         [binary(settings), "db", "migrate"],
-        env={**os.environ, **environment(home, settings), **extra},
+        env={**os.environ, **environment(home, settings, secrets), **extra},
         capture_output=True,
         text=True,
         timeout=MIGRATION_TIMEOUT_S,

@@ -19,6 +19,7 @@ from mesh_cli.local.parts import Part, Parts, internal_names, replica_names
 from mesh_cli.local.ports import internal_ports, require_free
 from mesh_cli.local.process_manager import RUN_ID_VARIABLE, ProcessManager, stop_leftovers
 from mesh_cli.terminal.interrupts import uninterrupted
+from service_kit.database_roles.names import OPERATOR
 
 UP_TIMEOUT_S = 240.0
 POLL_S = 0.25
@@ -69,9 +70,11 @@ class LocalMesh:
 
     @property
     def database_url(self) -> str:
-        """URL of the training database, password included. Raises NotUp."""
+        """URL of the training database for the operator, password included. Raises NotUp."""
         return postgres.url(
-            self.record["ports"]["postgres"], password=self.secrets.database_password()
+            self.record["ports"]["postgres"],
+            OPERATOR,
+            password=self.secrets.database_password(OPERATOR),
         )
 
     def is_up(self) -> bool:
@@ -192,15 +195,15 @@ class LocalMesh:
         programs = [part.program for part in self.parts]
         self.processes.start(programs, environment)
         self.processes.start_program("postgres")
+        postgres.set_up_roles(port, self.secrets)
         self._wait({"postgres"}, report)
-        postgres.create_databases(port, self.secrets.database_password())
         self._render_envoy()
         airflow_parts = [f"airflow-{name}" for name in airflow.PARTS]
         for program in programs:
             if program.name not in ("postgres", *airflow_parts):
                 self.processes.start_program(program.name)
         airflow.write_config(self.home, self.settings, self.secrets, port)
-        airflow.migrate(self.home, self.settings, environment)
+        airflow.migrate(self.home, self.settings, self.secrets, environment)
         report("airflow's database")
         for name in airflow_parts:
             self.processes.start_program(name)
@@ -210,7 +213,6 @@ class LocalMesh:
     def _environment(self) -> dict[str, str]:
         return {
             RUN_ID_VARIABLE: self.record["run_id"],
-            "PGPASSFILE": str(self.secrets.pgpass_file),
             "PYTHONUNBUFFERED": "1",
             # Calls between the parts stay on this machine.
             "NO_PROXY": "127.0.0.1,localhost",

@@ -3,11 +3,14 @@
 import json
 import secrets
 from collections.abc import Callable
+from pathlib import Path
 
 from mesh_cli.local.home import MeshHome, write_private
 from mesh_cli.tokens.own_tokens import AIRFLOW_FILE, OwnTokens
+from service_kit.database_roles.names import LOGIN_ROLES
 
-DATABASE_USER = "mesh"
+SUPERUSER = "mesh"
+"""Name of the database's superuser. Only `mesh up` uses it, to set up the other roles."""
 AIRFLOW_USER = "admin"
 
 
@@ -31,16 +34,26 @@ class LocalSecrets:
 
     def __init__(self, home: MeshHome) -> None:
         self._folder = home.secrets
-        self.database_password_file = self._folder / "postgres_password"
-        self.pgpass_file = self._folder / "pgpass"
         self.airflow_passwords_file = self._folder / "airflow_passwords.json"
         self.airflow_password_file = self._folder / "airflow_password"
         self.airflow_token_file = self._folder / AIRFLOW_FILE
         self.tokens = OwnTokens(self._folder)
 
-    def database_password(self) -> str:
-        """Password of the database user."""
+    def superuser_password(self) -> str:
+        """Password of the database's superuser."""
         return self._once("postgres_password", new_password)
+
+    def database_password(self, role: str) -> str:
+        """Password of a role with which a part or the operator logs in to the database."""
+        return self._once(f"{role}.password", new_password)
+
+    def database_passwords(self) -> dict[str, str]:
+        """Passwords of all these roles."""
+        return {role: self.database_password(role) for role in LOGIN_ROLES}
+
+    def pgpass_file(self, role: str) -> Path:
+        """The file from which libpq takes the password of a role."""
+        return self._folder / f"{role}.pgpass"
 
     def airflow_password(self) -> str:
         """Password of the Airflow user; also writes the file from which Airflow reads it."""
@@ -57,9 +70,11 @@ class LocalSecrets:
         return self._once("airflow_fernet_key", new_fernet_key)
 
     def write_pgpass(self, port: int) -> None:
-        """Write libpq's password file, so that no URL or environment holds the password."""
-        line = f"127.0.0.1:{port}:*:{DATABASE_USER}:{self.database_password()}\n"
-        write_private(self.pgpass_file, line)
+        """Write libpq's password files, so that no URL or environment holds a password."""
+        for role, password in self.database_passwords().items():
+            write_private(self.pgpass_file(role), f"127.0.0.1:{port}:*:{role}:{password}\n")
+        # Earlier releases kept the superuser's password in this file.
+        (self._folder / "pgpass").unlink(missing_ok=True)
 
     def _once(self, name: str, make: Callable[[], str]) -> str:
         path = self._folder / name

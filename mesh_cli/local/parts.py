@@ -11,6 +11,7 @@ from mesh_cli.local.home import MeshHome, MeshSettings
 from mesh_cli.local.local_secrets import AIRFLOW_USER, LocalSecrets
 from mesh_cli.local.ports import on_loopback
 from mesh_cli.local.supervisord_config import Program
+from service_kit.database_roles.names import CONTROL_PLANE, MLFLOW, OPERATOR, TRAINING, TRIGGER
 from service_kit.retention import daily_cleaning
 
 REPLICA = "replica-"
@@ -89,7 +90,6 @@ class Parts:
         self._settings = settings
         self._secrets = secrets
         self._ports = ports
-        self._database_url = postgres.url(ports["postgres"])
         self._mlflow_url = f"http://127.0.0.1:{settings.mlflow_port}"
 
     def all(self) -> list[Part]:
@@ -122,11 +122,11 @@ class Parts:
     def postgres(self) -> Part:
         """The database, which the other parts need first."""
         port = self._ports["postgres"]
-        password = self._secrets.database_password()
-        url = postgres.url(port, "training", password)
+        password = self._secrets.database_password(OPERATOR)
+        url = postgres.url(port, OPERATOR, password=password)
         command = postgres.server_command(self._home, port)
         program = Program("postgres", command, {"TZ": "UTC"}, stop_signal="INT", signal_group=False)
-        return Part(program, url, health.postgres(postgres.url(port, "postgres", password)))
+        return Part(program, url, health.postgres(url))
 
     def _mlflow(self) -> Part:
         port = self._settings.mlflow_port
@@ -136,7 +136,8 @@ class Parts:
             *("--backend-store-uri", self._mlflow_store()),
             *("--artifacts-destination", str(self._home.artifacts), "--serve-artifacts"),
         ]
-        program = Program("mlflow", command, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+        environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **self._password_of(MLFLOW)}
+        program = Program("mlflow", command, environment)
         return Part(program, self._mlflow_url, health.http(f"{self._mlflow_url}/health"))
 
     def _replica(self, name: str) -> Part:
@@ -151,7 +152,8 @@ class Parts:
 
     def _training(self) -> dict[str, str]:
         return {
-            "TRAINING_DATABASE_URL": self._database_url,
+            "TRAINING_DATABASE_URL": self._database_url(TRAINING),
+            **self._password_of(TRAINING),
             "TRAINING_MLFLOW_URL": self._mlflow_url,
             "TRAINING_STATE_DIR": str(self._folder("training")),
             "TRAINING_DEVICE": self._settings.device,
@@ -160,7 +162,8 @@ class Parts:
     def _trigger(self) -> dict[str, str]:
         self._secrets.airflow_password()
         return {
-            "TRIGGER_DATABASE_URL": self._database_url,
+            "TRIGGER_DATABASE_URL": self._database_url(TRIGGER),
+            **self._password_of(TRIGGER),
             "TRIGGER_MLFLOW_URL": self._mlflow_url,
             "TRIGGER_AIRFLOW_URL": f"http://127.0.0.1:{self._settings.airflow_port}",
             "TRIGGER_AIRFLOW_USER": AIRFLOW_USER,
@@ -169,7 +172,8 @@ class Parts:
 
     def _control_plane(self) -> dict[str, str]:
         return {
-            "CONTROL_DATABASE_URL": self._database_url,
+            "CONTROL_DATABASE_URL": self._database_url(CONTROL_PLANE),
+            **self._password_of(CONTROL_PLANE),
             "CONTROL_MLFLOW_URL": self._mlflow_url,
             "CONTROL_TRAINING": self._address("training"),
             "CONTROL_TRIGGER": self._address("trigger"),
@@ -220,18 +224,26 @@ class Parts:
         ]
         programs = (
             Program(
-                "airflow-cleaning", airflow_command, airflow.environment(self._home, self._settings)
+                "airflow-cleaning",
+                airflow_command,
+                airflow.environment(self._home, self._settings, self._secrets),
             ),
-            Program("mlflow-cleaning", mlflow_command),
+            Program("mlflow-cleaning", mlflow_command, self._password_of(MLFLOW)),
         )
         return [Part(program, "", health.running) for program in programs]
 
     def _mlflow_store(self) -> str:
-        return postgres.sqlalchemy_url(self._ports["postgres"], "mlflow")
+        return postgres.sqlalchemy_url(self._ports["postgres"], MLFLOW, "mlflow")
+
+    def _database_url(self, role: str) -> str:
+        return postgres.url(self._ports["postgres"], role)
+
+    def _password_of(self, role: str) -> dict[str, str]:
+        return {"PGPASSFILE": str(self._secrets.pgpass_file(role))}
 
     def _airflow(self) -> list[Part]:
         url = f"http://127.0.0.1:{self._settings.airflow_port}"
-        environment = airflow.environment(self._home, self._settings)
+        environment = airflow.environment(self._home, self._settings, self._secrets)
         if "SLACK_URL" in os.environ:
             environment = environment | {"SLACK_URL": os.environ["SLACK_URL"]}
         return [

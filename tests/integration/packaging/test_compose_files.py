@@ -15,7 +15,7 @@ from service_kit.retention import daily_cleaning
 from tests.whole_mesh.running_mesh import ROOT
 
 # Services whose containers do one thing and end.
-RUN_ONCE = {"envoy-config", "airflow-migrate"}
+RUN_ONCE = {"database-roles", "envoy-config", "airflow-migrate"}
 # Services that nothing calls: they work while their process runs.
 WITHOUT_DOOR = {"airflow-cleaning", "mlflow-cleaning"}
 GPU = ("-f", "compose.yaml", "-f", "compose.gpu.yaml", "-f", "compose.gpu-inference.yaml")

@@ -25,3 +25,19 @@ CREATE OR REPLACE TRIGGER mesh_after_delete AFTER DELETE ON training.{table}
 
 CREATE OR REPLACE TRIGGER mesh_after_truncate AFTER TRUNCATE ON training.{table}
     FOR EACH STATEMENT EXECUTE FUNCTION mesh.after_truncate();
+
+-- The roles of the mesh; a database of your own may have none of them.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'mesh_training_tables') THEN
+        -- A table that this service has made is the operator's too.
+        IF EXISTS (
+            SELECT FROM pg_class
+            WHERE oid = 'training.{table}'::regclass AND relowner = 'mesh_trigger'::regrole
+        ) THEN
+            ALTER TABLE training.{table} OWNER TO mesh_training_tables;
+        END IF;
+        GRANT SELECT ON training.{table} TO mesh_training;
+    END IF;
+END
+$$;

@@ -47,7 +47,7 @@ def test_status_tells_every_part_and_the_doors(initialised: ComposeCommand) -> N
     assert names == ["reviews", "paused", "keptcanary", "new"]
     assert document["batches"] == []
     assert document["home"] == str(initialised.docker.folder)
-    assert document["database"].endswith("exec postgres psql -U postgres training")
+    assert document["database"].endswith("exec postgres psql -U mesh_operator training")
 
 
 def test_status_fails_unless_all_is_healthy(initialised: ComposeCommand) -> None:
@@ -66,7 +66,7 @@ def test_status_without_containers_is_not_up(compose: ComposeCommand) -> None:
 
 def test_up_makes_the_secrets_first_and_waits_for_health(compose: ComposeCommand) -> None:
     document = compose.json("up")
-    assert (compose.docker.folder / "secrets" / "mesh.pgpass").exists()
+    assert (compose.docker.folder / "secrets" / "mesh_operator.pgpass").exists()
     assert "MESH_UID=" in (compose.docker.folder / ".env").read_text()
     assert compose.docker.commands[0] == ("compose up --detach --build --wait --wait-timeout 600")
     assert document["healthy"]
@@ -149,7 +149,7 @@ def test_rows_are_inserted_by_one_statement(compose: ComposeCommand) -> None:
     rows = [Row(1, 'say "so",\nthen', "good", ""), Row(2, "", "bad", "")]
     ComposeDeployment(compose.docker.engine).insert("reviews", rows)
     assert compose.docker.commands == [
-        "compose exec -T postgres psql -U postgres -d training -q -v ON_ERROR_STOP=1"
+        "compose exec -T postgres psql -U mesh_operator -d training -q -v ON_ERROR_STOP=1"
         ' -c COPY training."reviews" (text, label) FROM STDIN WITH (FORMAT csv)'
     ]
     assert list(csv.reader(io.StringIO(compose.docker.stdin))) == [[r.text, r.label] for r in rows]

@@ -13,12 +13,11 @@ from mesh_cli.compose.compose_secrets import ComposeSecrets
 from mesh_cli.compose.initialise import Initialised, initialise
 from mesh_cli.errors import CliError
 from mesh_cli.main import app
+from service_kit.database_roles.names import LOGIN_ROLES
 
 FILES = {
     "postgres_password",
-    "mesh.pgpass",
-    "mlflow.pgpass",
-    "airflow.pgpass",
+    *(f"{role}.pgpass" for role in LOGIN_ROLES),
     "airflow_passwords.json",
     "airflow_jwt_secret",
     "airflow_fernet_key",
@@ -91,14 +90,14 @@ def test_the_second_time_nothing_changes(init: Init) -> None:
 def test_each_file_has_the_form_that_its_reader_wants(init: Init) -> None:
     init()
     passwords = {init.read("postgres_password")}
-    for role in ("mesh", "mlflow", "airflow"):
+    for role in LOGIN_ROLES:
         *address, password = init.read(f"{role}.pgpass").removesuffix("\n").split(":")
         assert address == ["postgres", "5432", "*", role]
         passwords.add(password)
     [(user, airflow_password)] = json.loads(init.read("airflow_passwords.json")).items()
     assert user == "admin"
     passwords |= {airflow_password, init.read("airflow_jwt_secret")}
-    assert len(passwords) == 6
+    assert len(passwords) == 9
     assert all(len(password) >= 32 and "\n" not in password for password in passwords)
     assert len(base64.urlsafe_b64decode(init.read("airflow_fernet_key"))) == 32
     assert ComposeSecrets(init.project / "secrets").airflow_password() == airflow_password
@@ -193,11 +192,11 @@ def test_the_verb_says_what_it_made(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("SLACK_URL", raising=False)
     first = CliRunner().invoke(app, ["init"])
     assert first.exit_code == 0, first.output
-    assert f"{tmp_path}/secrets/mesh.pgpass: made\n" in first.stdout
+    assert f"{tmp_path}/secrets/mesh_operator.pgpass: made\n" in first.stdout
     assert f"{tmp_path}/.env: added MESH_UID=" in first.stdout
     monkeypatch.setenv("SLACK_URL", "https://hooks.example/x")
     again = CliRunner().invoke(app, ["init"])
-    assert f"{tmp_path}/secrets/mesh.pgpass: was there\n" in again.stdout
+    assert f"{tmp_path}/secrets/mesh_operator.pgpass: was there\n" in again.stdout
     assert f"{tmp_path}/secrets/slack_url: replaced by what SLACK_URL holds\n" in again.stdout
     assert f"{tmp_path}/.env: was complete\n" in again.stdout
     document = json.loads(CliRunner().invoke(app, ["init", "--json"]).stdout)

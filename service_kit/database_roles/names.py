@@ -1,0 +1,17 @@
+"""The roles with which the parts and the operator log in, and the databases they own."""
+
+TRAINING = "mesh_training"
+TRIGGER = "mesh_trigger"
+CONTROL_PLANE = "mesh_control_plane"
+OPERATOR = "mesh_operator"
+"""The operator and the `mesh` command. Its sessions act as mesh_training_tables, so what the
+operator makes in the schema `training` belongs to that role, of which the trigger service is a
+member."""
+MLFLOW = "mlflow"
+AIRFLOW = "airflow"
+
+LOGIN_ROLES = (TRAINING, TRIGGER, CONTROL_PLANE, OPERATOR, MLFLOW, AIRFLOW)
+
+TRAINING_DATABASE = "training"
+OWNED_DATABASES = {"mlflow": MLFLOW, "airflow": AIRFLOW}
+"""Databases that one part has for itself, with the owner of each."""

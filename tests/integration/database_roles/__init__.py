@@ -1,0 +1,1 @@
+"""The roles of PostgreSQL, on a server of their own: roles hold for a whole server."""
