@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from training_svc.jobs.job import Job, Promotion
-from training_svc.jobs.job_spec import DATABASE_URL_VARIABLE, MLFLOW_URL_VARIABLE, JobSpec
+from training_svc.jobs.job_spec import (
+    DATABASE_URL_VARIABLE,
+    MLFLOW_URL_VARIABLE,
+    SIGNING_KEY_VARIABLE,
+    JobSpec,
+)
 from training_svc.settings import TrainingSettings
 
 log = logging.getLogger(__name__)
@@ -130,6 +135,8 @@ class PythonChildLauncher:
             MLFLOW_URL_VARIABLE: settings.mlflow_url,
             "TRAINING_LOG_LEVEL": settings.log_level,
         }
+        if settings.signing_key:
+            environment[SIGNING_KEY_VARIABLE] = str(settings.signing_key)
         if not is_hub_id(spec.params.base_model or spec.base_model):
             environment["HF_HUB_OFFLINE"] = "1"
         if settings.device == "cpu":
