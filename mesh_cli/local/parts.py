@@ -8,11 +8,12 @@ from pathlib import Path
 
 from mesh_cli.local import airflow, health, postgres
 from mesh_cli.local.home import MeshHome, MeshSettings
-from mesh_cli.local.local_secrets import AIRFLOW_USER, LocalSecrets
+from mesh_cli.local.local_secrets import AIRFLOW_USER, SIGNING_KEYS, LocalSecrets
 from mesh_cli.local.supervisord_config import Program
 from service_kit.retention import daily_cleaning
 
 REPLICA = "replica-"
+MODEL_KEY, CONTROL_PLANE_KEY = SIGNING_KEYS
 # Measured on two cores: with a worker for each core, Envoy and the replicas took 30 % more CPU per
 # request, because they woke each other more often, for fewer messages. One worker serves thousands
 # of requests a second.
@@ -143,6 +144,8 @@ class Parts:
             "INFERENCE_UNARY_PORT": str(self._ports[f"{name}-unary"]),
             "INFERENCE_MLFLOW_URL": self._mlflow_url,
             "INFERENCE_STATE_DIR": str(self._folder(name)),
+            "INFERENCE_MODEL_KEYS": str(self._secrets.trusted_keys(MODEL_KEY)),
+            "INFERENCE_RECORD_KEYS": str(self._secrets.trusted_keys(CONTROL_PLANE_KEY)),
         }
         return self._service(name, "inference_svc", environment)
 
@@ -152,6 +155,7 @@ class Parts:
             "TRAINING_MLFLOW_URL": self._mlflow_url,
             "TRAINING_STATE_DIR": str(self._folder("training")),
             "TRAINING_DEVICE": self._settings.device,
+            "TRAINING_SIGNING_KEY": str(self._secrets.signing_key(MODEL_KEY)),
         }
 
     def _trigger(self) -> dict[str, str]:
@@ -173,6 +177,8 @@ class Parts:
             "CONTROL_ENVOY_HOST": self._settings.host,
             "CONTROL_ENVOY_PORT": str(self._settings.port),
             "CONTROL_REPLICAS_FILE": str(self._home.replicas_file),
+            "CONTROL_SIGNING_KEY": str(self._secrets.signing_key(CONTROL_PLANE_KEY)),
+            "CONTROL_RECORD_KEYS": str(self._secrets.trusted_keys(CONTROL_PLANE_KEY)),
         }
 
     def _service(self, name: str, package: str, own: Mapping[str, str]) -> Part:

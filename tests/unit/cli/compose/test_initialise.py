@@ -22,6 +22,10 @@ FILES = {
     "airflow_passwords.json",
     "airflow_jwt_secret",
     "airflow_fernet_key",
+    "model-signing-key.pem",
+    "model-signing-keys.pem",
+    "control-plane-signing-key.pem",
+    "control-plane-signing-keys.pem",
     "huggingface_token",
     "slack_url",
 }
