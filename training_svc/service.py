@@ -78,8 +78,11 @@ class TrainingService:
         await apply_schema(self._database, "training jobs", store.SCHEMA)
         await apply_schema(self._database, "promotions", promotion.SCHEMA, first_use.SCHEMA)
         await until_available(self._lock, "the state folder")
-        loops = (self._runner.run(), self._ended_batches.run())
-        loops = (*loops, self._tend_earlier_versions())
+        loops = (
+            self._runner.run(),
+            self._ended_batches.run(),
+            self._tend_earlier_versions(),
+        )
         self._running = [asyncio.create_task(loop) for loop in loops]
 
     async def drain(self) -> None:

@@ -86,8 +86,11 @@ def read_manifest(content: bytes, keys: TrustedKeys) -> Manifest:
         if statement["predicateType"] != _PREDICATE_TYPE:
             raise SignatureRefused("it is signed, but it is no manifest of a model")
         about = dict(predicate["mesh"])
+        model, source, run_id = (str(about.pop(name)) for name in ("model", "source", "run_id"))
         return Manifest(
-            *(str(about.pop(name)) for name in ("model", "source", "run_id")),
+            model,
+            source,
+            run_id,
             {str(file["name"]): str(file["digest"]) for file in predicate["resources"]},
             about,
         )
