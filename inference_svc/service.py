@@ -7,6 +7,7 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grpc import aio
@@ -40,6 +41,7 @@ from inference_svc.versions.preparer import Preparer
 from inference_svc.versions.remembered_versions import RememberedVersions
 from inference_svc.versions.thread_priority import background_executor
 from mesh.v1 import predict_pb2_grpc, replica_pb2_grpc
+from service_kit.signing.keys import TrustedKeys
 
 if TYPE_CHECKING:
     from inference_svc.doors.oip.http_door import OpenInferenceHttp
@@ -70,7 +72,9 @@ class InferenceService:
         Raises OSError when the state folder cannot be written.
         """
         self._source = source = open_source()
-        cache = ModelCache(settings.state_dir / "models", settings.keep_versions)
+        cache = ModelCache(
+            settings.state_dir / "models", settings.keep_versions, _keys(settings.model_keys)
+        )
         cache.open()
         remembered = RememberedVersions(settings.state_dir / "serving.json")
         limits = BatchLimits(
@@ -105,7 +109,7 @@ class InferenceService:
         self._replica.suspect_engine = self._withdrawals.suspect_engine
         looks = settings.batch_timeout_s
         self._watchdog = Watchdog(self._batcher, self._upcoming, looks, declare)
-        self._restorer = Restorer(self._replica, source, remembered)
+        self._restorer = Restorer(self._replica, source, remembered, _keys(settings.record_keys))
         self._tasks: list[asyncio.Task[None]] = []
         self._predict = PredictServicer(
             self._replica, settings.replica_id, settings.max_stream_requests
@@ -232,3 +236,7 @@ class InferenceService:
         if self._http is not None:
             closing.append(self._http.close())
         await asyncio.gather(*closing)
+
+
+def _keys(file: Path | None) -> TrustedKeys | None:
+    return TrustedKeys(file) if file else None

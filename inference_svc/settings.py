@@ -25,6 +25,14 @@ class InferenceSettings(ServiceSettings):
     mlflow_url: str = "http://127.0.0.1:5001"
     """MLflow's tracking server."""
 
+    model_keys: Path | None = None
+    """PEM file of the training service's public keys. A version is refused unless one of them has
+    signed its files as they are. Not set: no signature is asked for."""
+
+    record_keys: Path | None = None
+    """PEM file of the control plane's public keys. A replica that starts serves only what one of
+    them has recorded as served. Not set: the alias Serving counts."""
+
     state_dir: Path = Path(".cache/inference")
     """Folder of this replica alone: downloaded versions, and a list of those served last."""
 

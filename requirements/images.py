@@ -15,7 +15,16 @@ HERE = Path(__file__).parent
 GRPC = ("grpcio", "grpcio-health-checking", "grpcio-reflection", "googleapis-common-protos")
 SERVICE = (*GRPC, "httpx", "prometheus-client", "pydantic-settings", "tenacity")
 IMAGES = {
-    "inference": (*SERVICE, "aiohttp", "httptools", "numpy", "openvino", "tokenizers", "uvloop"),
+    "inference": (
+        *SERVICE,
+        "aiohttp",
+        "cryptography",
+        "httptools",
+        "numpy",
+        "openvino",
+        "tokenizers",
+        "uvloop",
+    ),
     # Installed in addition to `inference` where torch computes: on a GPU, or for versions without
     # an OpenVINO graph.
     "inference-torch": ("safetensors", "transformers"),
@@ -23,6 +32,7 @@ IMAGES = {
         *(
             *SERVICE,
             "accelerate",
+            "cryptography",
             "huggingface_hub",
             "mlflow",
             "numpy",

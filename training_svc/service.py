@@ -11,6 +11,9 @@ from service_kit.database import Database, apply_schema, until_available
 from service_kit.model_registry import promotion
 from service_kit.model_registry.promotion import Promotions
 from service_kit.model_registry.registry import Registry
+from service_kit.signing import first_use
+from service_kit.signing.first_use import VERSIONS, FirstUse
+from service_kit.signing.keys import SigningKey
 from training_svc.base_models.hub_download import remove_unlisted
 from training_svc.jobs import job_store as store
 from training_svc.jobs.caller_actions import CallerActions
@@ -25,7 +28,9 @@ from training_svc.jobs.promoter import MlflowPromoter
 from training_svc.jobs.retention import Retention
 from training_svc.servicer import TrainServicer
 from training_svc.settings import TrainingSettings
+from training_svc.upgrade.earlier_versions import EarlierVersions
 
+SIGN_AGAIN_S = 2.0  # seconds until earlier versions are signed while MLflow is away
 SCRUB_AGAIN_S = 60.0  # seconds until the golden sets are looked at again while MLflow is away
 
 
@@ -55,6 +60,15 @@ class TrainingService:
             *(settings.max_examples, settings.allowed_base_models()),
         )
         self._ended_batches = EndedBatches(jobs, self.changes, self._runner.cancel)
+        self._key = SigningKey.read(settings.signing_key) if settings.signing_key else None
+        self._earlier: EarlierVersions | None = None
+        if self._key is not None:
+            self._earlier = EarlierVersions(
+                self._registry,
+                FirstUse(self._database, VERSIONS, self._key.key_id),
+                self._key,
+                settings.state_dir / "earlier-version",
+            )
         self._running: list[asyncio.Task[None]] = []
 
     def register(self, server: aio.Server) -> None:
@@ -64,9 +78,13 @@ class TrainingService:
     async def startup(self) -> None:
         """Apply the schemas, then start the runner, which first resumes interrupted jobs."""
         await apply_schema(self._database, "training jobs", store.SCHEMA)
-        await apply_schema(self._database, "promotions", promotion.SCHEMA)
+        await apply_schema(self._database, "promotions", promotion.SCHEMA, first_use.SCHEMA)
         await until_available(self._lock, "the state folder")
-        loops = (self._runner.run(), self._ended_batches.run(), self._scrub())
+        loops = (
+            self._runner.run(),
+            self._ended_batches.run(),
+            self._tend_earlier_versions(),
+        )
         self._running = [asyncio.create_task(loop) for loop in loops]
 
     async def drain(self) -> None:
@@ -84,9 +102,12 @@ class TrainingService:
         await self._database.close()
         self._folders.unlock()
 
-    async def _scrub(self) -> None:
+    async def _tend_earlier_versions(self) -> None:
+        """Sign what a release before signatures has left, and take texts out of golden sets."""
+        if self._earlier is not None:
+            await until_available(self._earlier.sign, "signing earlier versions", SIGN_AGAIN_S)
         await until_available(
-            lambda: scrub_golden_sets(self._registry), "golden sets", SCRUB_AGAIN_S
+            lambda: scrub_golden_sets(self._registry, self._key), "golden sets", SCRUB_AGAIN_S
         )
 
     async def _lock(self) -> None:

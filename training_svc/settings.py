@@ -25,6 +25,10 @@ class TrainingSettings(ServiceSettings):
     state_dir: Path = Path(".mesh/training")
     """Folder that no other service uses, for rows, checkpoints and models of unfinished jobs."""
 
+    signing_key: Path | None = None
+    """PEM file of the Ed25519 private key that signs each version. Not set: none is signed, and
+    replicas that ask for signatures refuse them."""
+
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device to train on; `auto` takes a CUDA device when there is one, else the CPU. With `cuda`
     and no CUDA device the service refuses to start."""

@@ -15,6 +15,7 @@ from control_plane.canary.canaries import Canaries
 from control_plane.canary.judge import Judge, Rules
 from control_plane.canary.live_numbers import FleetNumbers
 from control_plane.canary.seams import CanaryParts
+from control_plane.canary.steps import TAG_CANARY
 from control_plane.changes.answer_store import SCHEMA as ANSWERS
 from control_plane.changes.answer_store import PostgresAnswers
 from control_plane.changes.model_locks import ModelLocks
@@ -29,9 +30,14 @@ from control_plane.leadership.leadership import Leadership
 from control_plane.leadership.lease import SCHEMA as LEADER
 from control_plane.leadership.lease import Holder, PostgresLease
 from control_plane.models.catalog import Catalog
+from control_plane.models.chosen_version import TAG_CHOSEN
+from control_plane.models.signed_records import SignedRecords
+from control_plane.models.stored_split import TAG_TRAFFIC
 from control_plane.reload.coordinator import ReloadCoordinator
 from control_plane.reload.pending_switches import PendingSwitches
+from control_plane.reload.record_keeping import RecordKeeping
 from control_plane.reload.repairs import Repairs
+from control_plane.reload.rollback_intent import TAG_ROLLBACK
 from control_plane.reload.upkeep import Upkeep
 from control_plane.removal.model_removal import ModelRemoval, RemovalParts
 from control_plane.removal.other_services import GrpcServices
@@ -47,6 +53,9 @@ from mesh.v1 import reload_pb2_grpc
 from service_kit.callers.token_table import SCHEMA as TOKENS
 from service_kit.database import Database, apply_schema
 from service_kit.model_registry.promotion import SCHEMA, Promotions
+from service_kit.signing.first_use import RECORDS, FirstUse
+from service_kit.signing.first_use import SCHEMA as SIGNING_KEYS
+from service_kit.signing.keys import SigningKey, TrustedKeys
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +78,16 @@ class ControlPlane:
             self._cease_to_lead,
         )
         confirm = self._leadership.confirm
-        self._registry = FencedRegistry(settings.mlflow_url, confirm)
         self._database = Database(settings.database_url, "control-plane", threads=2)
+        records = self._records(settings)
+        self._registry = FencedRegistry(settings.mlflow_url, confirm, records)
+        self._record_keeping: RecordKeeping | None = None
+        if settings.signing_key and records:
+            key_id = SigningKey.read(settings.signing_key).key_id
+            first_use = FirstUse(self._database, RECORDS, key_id)
+            self._record_keeping = RecordKeeping(
+                *(self._registry, records, first_use, locks, lambda: self._leadership.leads)
+            )
         answers = PostgresAnswers(self._database)
         self._fleet = Fleet(
             ReplicaConnections(
@@ -154,6 +171,13 @@ class ControlPlane:
         self._leading: list[asyncio.Task[None]] = []
         self._background: list[asyncio.Task[None]] = []
 
+    def _records(self, settings: ControlPlaneSettings) -> SignedRecords | None:
+        if settings.signing_key is None:
+            return None
+        key = SigningKey.read(settings.signing_key)
+        keys = TrustedKeys.beside(key, settings.record_keys)
+        return SignedRecords(key, keys, (TAG_TRAFFIC, TAG_CHOSEN, TAG_ROLLBACK, TAG_CANARY))
+
     def register(self, server: aio.Server) -> None:
         reload_pb2_grpc.add_ReloadServiceServicer_to_server(self._servicer, server)
         self._discovery.register(server)
@@ -174,8 +198,11 @@ class ControlPlane:
                 "CONTROL_PLANE_TOKEN_KEYS names no file of keys, so Envoy asks for no token"
             )
 
+        if self._record_keeping is not None:
+            self._background.append(asyncio.create_task(self._record_keeping.run()))
+
     async def _make_tables(self) -> None:
-        scripts = (SCHEMA, ANSWERS, REMOVALS, LEADER, TOKENS)
+        scripts = (SCHEMA, ANSWERS, REMOVALS, LEADER, TOKENS, SIGNING_KEYS)
         try:
             await apply_schema(self._database, "control plane", *scripts)
         except Exception:

@@ -48,6 +48,13 @@ class ControlPlaneSettings(ServiceSettings):
     database_url: str = "postgresql:///training"
     """The PostgreSQL database whose locks order promotions and rollbacks."""
 
+    signing_key: Path | None = None
+    """PEM file of the Ed25519 private key that signs which version is served. Not set: nothing is
+    signed, and whoever sets the alias Serving in MLflow changes what is served."""
+
+    record_keys: Path | None = None
+    """PEM file of the public keys whose records count besides those of the own key."""
+
     prepare_seconds: float = 300.0
     """Seconds that a replica may take to prepare a version before a Reload is given up."""
 

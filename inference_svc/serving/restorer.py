@@ -10,7 +10,9 @@ from inference_svc.versions.cache import ModelSource
 from inference_svc.versions.identity import VersionId
 from inference_svc.versions.remembered_versions import RememberedVersions
 from service_kit.errors import MeshError
-from service_kit.model_registry.records import SERVING
+from service_kit.model_registry.records import RegisteredModel
+from service_kit.signing.keys import SignatureRefused, TrustedKeys
+from service_kit.signing.records import served_version
 
 log = logging.getLogger(__name__)
 
@@ -19,15 +21,18 @@ LONGEST_PAUSE_S = 30.0
 
 
 class Restorer:
-    """Loads every model's `Serving` version, and tries those that failed again later."""
+    """Loads the served version of every model, and tries those that failed again later."""
 
     def __init__(
         self,
         replica: Replica,
         source: ModelSource,
         remembered: RememberedVersions,
+        keys: TrustedKeys | None = None,
         first_pause_s: float = FIRST_PAUSE_S,
     ) -> None:
+        """`keys`: those of the control plane's records; None: the alias `Serving` counts."""
+        self._keys = keys
         self._replica = replica
         self._source = source
         self._remembered = remembered
@@ -58,7 +63,7 @@ class Restorer:
                 await self._load(dict(self._missing), None)
 
     async def _read_registry(self) -> dict[str, VersionId] | None:
-        """Return the served versions by model, without their sources; None: MLflow is away."""
+        """Return the served versions by model; None: MLflow is away."""
         try:
             models = await self._source.list_models()
         except (MeshError, LookupError, ValueError) as error:
@@ -69,11 +74,21 @@ class Restorer:
         if not self._registry_seen:
             await self._replica.forget_all_but({model.name for model in models})
         self._registry_seen = True
-        return {
-            model.name: VersionId(model.aliases[SERVING], source="")
-            for model in models
-            if SERVING in model.aliases
-        }
+        served = {model.name: self._served(model) for model in models}
+        return {name: version for name, version in served.items() if version.number}
+
+    def _served(self, model: RegisteredModel) -> VersionId:
+        """Return the version that the fleet serves; an empty number: none that was recorded.
+
+        The control plane brings the replica whatever is recorded later.
+        """
+        try:
+            ref = served_version(model, self._keys)
+        except SignatureRefused as error:
+            why = f"which version is served is not signed by the control plane: {error}"
+            log.error("model not loaded", extra={"model": model.name, "why": why})
+            return VersionId("", "")
+        return VersionId(ref.version, ref.source)
 
     async def _load(self, wanted: dict[str, VersionId], executor: Executor | None) -> None:
         self._missing = {}

@@ -1,5 +1,6 @@
 """Downloaded model versions on disk: complete or not there, and never changed."""
 
+import asyncio
 import json
 import logging
 import shutil
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import Protocol
 
 from inference_svc.versions.identity import VersionId, VersionInfo
+from inference_svc.versions.signature_check import SignatureCheck
 from service_kit.errors import Aborted
 from service_kit.model_registry.artifacts import Choose
 from service_kit.model_registry.records import ModelVersion, RegisteredModel
+from service_kit.signing.keys import SignatureRefused, TrustedKeys
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +58,14 @@ class ModelCache:
     Used by one preparation at a time.
     """
 
-    def __init__(self, root: Path, keep_versions: int) -> None:
+    def __init__(self, root: Path, keep_versions: int, keys: TrustedKeys | None = None) -> None:
+        """`keys`: those of which one has signed each version; None: no signature is asked for."""
         self.choose: Choose | None = None
         """Says which large files are downloaded; None: all."""
 
         self._root = root
         self._keep_versions = keep_versions
+        self._signature = SignatureCheck(keys, ignored=(_INFO_FILE,))
 
     def open(self) -> None:
         """Create the folder and remove downloads that were not completed. Raises OSError."""
@@ -73,9 +78,9 @@ class ModelCache:
         """Return a version; it is downloaded unless it is in the cache.
 
         Raises Aborted when the number belongs to a version with another source by now, NotFound,
-        Unavailable.
+        Unavailable, and SignatureRefused unless the version is as the training service signed it.
         """
-        cached = self._read(name, wanted)
+        cached = await asyncio.to_thread(self._read, name, wanted)
         return cached or await self._download(registry, name, wanted)
 
     async def _download(self, registry: ModelSource, name: str, wanted: VersionId) -> CachedVersion:
@@ -83,13 +88,25 @@ class ModelCache:
         folder = self.folder(name, wanted)
         folder.parent.mkdir(parents=True, exist_ok=True)
         incoming = folder.with_name(folder.name + _INCOMING)
-        await registry.download(name, wanted.number, incoming, self.choose)
+        await registry.download(name, wanted.number, incoming, self._checked_choice(info))
         # The registry finds the files by the number, which may belong to another version by now.
         await _registered(registry, name, wanted)
+        await asyncio.to_thread(self._signature.check, info, incoming)
         (incoming / _INFO_FILE).write_text(json.dumps(asdict(info)))
         self.discard(name, wanted)
         incoming.rename(folder)
         return CachedVersion(info, folder, fresh=True)
+
+    def _checked_choice(self, info: VersionInfo) -> Choose | None:
+        """Have the small files checked first: of a version that is refused, no weights come."""
+        if not self._signature.asks:
+            return self.choose
+
+        def choose(folder: Path, large: Collection[str]) -> Collection[str]:
+            self._signature.check(info, folder)
+            return self.choose(folder, large) if self.choose else large
+
+        return choose
 
     def discard(self, name: str, version: VersionId) -> None:
         """Remove a version, if it is in the cache."""
@@ -130,7 +147,14 @@ class ModelCache:
         except (OSError, ValueError, TypeError):
             log.warning("unreadable in the cache", extra={"folder": str(folder)})
             return None
-        return CachedVersion(info, folder, fresh=False) if info.id == version else None
+        if info.id != version:
+            return None
+        try:
+            self._signature.check(info, folder)
+        except SignatureRefused as error:
+            log.warning("downloaded anew", extra={"folder": str(folder), "why": str(error)})
+            return None
+        return CachedVersion(info, folder, fresh=False)
 
 
 async def _registered(registry: ModelSource, name: str, wanted: VersionId) -> VersionInfo:

@@ -11,10 +11,17 @@ from typing import Literal
 
 from mesh_cli.errors import CliError
 from mesh_cli.local.home import write_private
-from mesh_cli.local.local_secrets import AIRFLOW_USER, new_fernet_key, new_jwt_secret
+from mesh_cli.local.local_secrets import (
+    AIRFLOW_USER,
+    SIGNING_KEYS,
+    new_fernet_key,
+    new_jwt_secret,
+    trusted_keys,
+)
 from mesh_cli.tokens.own_tokens import GRANTS, OPERATOR_FILE, OwnTokens
 from mesh_cli.tokens.signing_keys import PRIVATE_FILE
 from service_kit.database_roles.names import LOGIN_ROLES
+from service_kit.signing.keys import new_private_pem
 
 # Files that an operator fills, by these variables or by hand; an empty one is not used.
 GIVEN = {"huggingface_token": "HUGGINGFACE_TOKEN", "slack_url": "SLACK_URL"}
@@ -75,6 +82,9 @@ class ComposeSecrets:
             outcomes: dict[str, Outcome] = {}
             for name, make in self._made():
                 outcomes[name] = self._once(name, make)
+            for private, public in SIGNING_KEYS.items():
+                outcomes[private] = self._once(private, new_private_pem)
+                outcomes[public] = self._given(public, trusted_keys(self.folder, private))
             for name, variable in GIVEN.items():
                 outcomes[name] = self._given(name, environment.get(variable, "").strip())
             outcomes |= self._tokens()
@@ -117,7 +127,7 @@ class ComposeSecrets:
     def _given(self, name: str, value: str) -> Outcome:
         outcome = self._once(name, lambda: value)
         path = self.folder / name
-        if outcome == "made" or not value or path.read_text().strip() == value:
+        if outcome == "made" or not value or path.read_text().strip() == value.strip():
             return outcome
         write_private(path, value)
         return "replaced"

@@ -8,9 +8,17 @@ from pathlib import Path
 from mesh_cli.local.home import MeshHome, write_private
 from mesh_cli.tokens.own_tokens import AIRFLOW_FILE, OwnTokens
 from service_kit.database_roles.names import LOGIN_ROLES
+from service_kit.signing.keys import new_private_pem, with_public_key
 
 SUPERUSER = "mesh"
 """Name of the database's superuser. Only `mesh up` uses it, to set up the other roles."""
+
+# Each signing key with the file of the public keys that are trusted. Whoever has the first one can
+# make versions that replicas accept; whoever has the second one can say which version is served.
+SIGNING_KEYS = {
+    "model-signing-key.pem": "model-signing-keys.pem",
+    "control-plane-signing-key.pem": "control-plane-signing-keys.pem",
+}
 AIRFLOW_USER = "admin"
 
 
@@ -27,6 +35,15 @@ def new_jwt_secret() -> str:
 def new_fernet_key() -> str:
     """A key that encrypts Airflow's connections: 32 bytes, URL-safe base64 with its padding."""
     return secrets.token_urlsafe(32) + "="
+
+
+def trusted_keys(folder: Path, private: str) -> str:
+    """The trusted public keys that belong to a signing key, which itself is always one of them.
+
+    Keys that are there stay, since versions are signed with them. Raises OSError.
+    """
+    path = folder / SIGNING_KEYS[private]
+    return with_public_key(folder / private, path.read_text() if path.exists() else "")
 
 
 class LocalSecrets:
@@ -68,6 +85,19 @@ class LocalSecrets:
     def airflow_fernet_key(self) -> str:
         """Key that encrypts Airflow's connections."""
         return self._once("airflow_fernet_key", new_fernet_key)
+
+    def signing_key(self, private: str) -> Path:
+        """File of a signing key, one of SIGNING_KEYS."""
+        self._once(private, new_private_pem)
+        return self._folder / private
+
+    def trusted_keys(self, private: str) -> Path:
+        """File of the public keys that are trusted besides and after a signing key."""
+        self.signing_key(private)
+        path, text = self._folder / SIGNING_KEYS[private], trusted_keys(self._folder, private)
+        if not path.exists() or path.read_text() != text:
+            write_private(path, text)
+        return path
 
     def write_pgpass(self, port: int) -> None:
         """Write libpq's password files, so that no URL or environment holds a password."""

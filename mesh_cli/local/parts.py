@@ -8,13 +8,14 @@ from pathlib import Path
 
 from mesh_cli.local import airflow, health, postgres
 from mesh_cli.local.home import MeshHome, MeshSettings
-from mesh_cli.local.local_secrets import AIRFLOW_USER, LocalSecrets
+from mesh_cli.local.local_secrets import AIRFLOW_USER, SIGNING_KEYS, LocalSecrets
 from mesh_cli.local.ports import on_loopback
 from mesh_cli.local.supervisord_config import Program
 from service_kit.database_roles.names import CONTROL_PLANE, MLFLOW, OPERATOR, TRAINING, TRIGGER
 from service_kit.retention import daily_cleaning
 
 REPLICA = "replica-"
+MODEL_KEY, CONTROL_PLANE_KEY = SIGNING_KEYS
 # Measured on two cores: with a worker for each core, Envoy and the replicas took 30 % more CPU per
 # request, because they woke each other more often, for fewer messages. One worker serves thousands
 # of requests a second.
@@ -147,6 +148,8 @@ class Parts:
             "INFERENCE_UNARY_PORT": str(self._ports[f"{name}-unary"]),
             "INFERENCE_MLFLOW_URL": self._mlflow_url,
             "INFERENCE_STATE_DIR": str(self._folder(name)),
+            "INFERENCE_MODEL_KEYS": str(self._secrets.trusted_keys(MODEL_KEY)),
+            "INFERENCE_RECORD_KEYS": str(self._secrets.trusted_keys(CONTROL_PLANE_KEY)),
         }
         return self._service(name, "inference_svc", environment)
 
@@ -157,6 +160,7 @@ class Parts:
             "TRAINING_MLFLOW_URL": self._mlflow_url,
             "TRAINING_STATE_DIR": str(self._folder("training")),
             "TRAINING_DEVICE": self._settings.device,
+            "TRAINING_SIGNING_KEY": str(self._secrets.signing_key(MODEL_KEY)),
         }
 
     def _trigger(self) -> dict[str, str]:
@@ -181,7 +185,12 @@ class Parts:
             "CONTROL_ENVOY_PORT": str(self._settings.port),
             "CONTROL_REPLICAS_FILE": str(self._home.replicas_file),
             "CONTROL_PLANE_TOKEN_KEYS": str(self._secrets.tokens.keys.public_file),
+            "CONTROL_PLANE_REVOKED_TOKENS_FILE": str(
+                self._folder("control-plane") / "revoked-tokens.json"
+            ),
             OPEN_PREDICT: os.environ.get(OPEN_PREDICT) or str(on_loopback(self._settings.host)),
+            "CONTROL_SIGNING_KEY": str(self._secrets.signing_key(CONTROL_PLANE_KEY)),
+            "CONTROL_RECORD_KEYS": str(self._secrets.trusted_keys(CONTROL_PLANE_KEY)),
         }
 
     def _service(self, name: str, package: str, own: Mapping[str, str]) -> Part:

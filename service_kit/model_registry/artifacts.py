@@ -15,8 +15,8 @@ from service_kit.model_registry.mlflow_api import MlflowApi
 # returns those that are to be downloaded as well.
 Choose = Callable[[Path, Collection[str]], Collection[str]]
 
-# Files of weights.
-_LARGE = (".bin", ".safetensors")
+# Ends of the names of files of weights.
+LARGE_FILES = (".bin", ".safetensors")
 _ARTIFACTS_API = "/api/2.0/mlflow-artifacts/artifacts"
 
 
@@ -102,7 +102,7 @@ class Artifacts:
             if entry.get("is_dir"):
                 (target / inside).mkdir()
                 await self._download_folder(base, root, target, inside, large)
-            elif large is not None and name.endswith(_LARGE):
+            elif large is not None and name.endswith(LARGE_FILES):
                 large.append(inside)
             else:
                 await self._download_file(

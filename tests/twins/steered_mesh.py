@@ -100,7 +100,11 @@ class SteeredMesh:
 
 @asynccontextmanager
 async def steered_mesh(
-    folder: Path, mlflow_url: str, postgres_url: str, size: int = 2
+    folder: Path,
+    mlflow_url: str,
+    postgres_url: str,
+    size: int = 2,
+    signing_key: Path | None = None,
 ) -> AsyncIterator[SteeredMesh]:
     """Put `size` toy replicas behind an Envoy that gets everything from the control plane.
 
@@ -122,6 +126,7 @@ async def steered_mesh(
             mlflow_url=mlflow_url,
             database_url=postgres_url,
             upkeep_seconds=0.1,
+            signing_key=signing_key,
             drain_seconds=0,
             grace_seconds=0,
         )

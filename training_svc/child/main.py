@@ -17,13 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from service_kit.logs import configure_logging
+from service_kit.signing.keys import SigningKey
 from training_svc.child.failures import explain
 from training_svc.child.frozen_rows import FrozenRows
 from training_svc.child.row_checks import CheckedRows, check
 from training_svc.child.table_reader import freeze_table, left_out
 from training_svc.child.waiting import until_available
 from training_svc.jobs.folders import ROWS_FILE
-from training_svc.jobs.job_spec import DATABASE_URL_VARIABLE, MLFLOW_URL_VARIABLE, JobSpec
+from training_svc.jobs.job_spec import (
+    DATABASE_URL_VARIABLE,
+    MLFLOW_URL_VARIABLE,
+    SIGNING_KEY_VARIABLE,
+    JobSpec,
+)
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +64,9 @@ def _run(folder: Path, report: Report) -> None:
     # Importing torch takes seconds, so it is done only after the rows have passed their checks.
     from training_svc.child.pipeline import Pipeline
 
-    Pipeline(spec, folder, rows, os.environ[MLFLOW_URL_VARIABLE], report).run()
+    key_file = os.environ.get(SIGNING_KEY_VARIABLE)
+    key = SigningKey.read(Path(key_file)) if key_file else None
+    Pipeline(spec, folder, rows, os.environ[MLFLOW_URL_VARIABLE], report, key).run()
 
 
 def _frozen_rows(spec: JobSpec, folder: Path, report: Report) -> CheckedRows:

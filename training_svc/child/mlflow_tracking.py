@@ -19,12 +19,13 @@ from huggingface_hub import ModelCard
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
+from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
 
 from service_kit.errors import Unavailable
 from service_kit.model_registry.records import TAG_BATCH_ID, TAG_JOB_ID
 from training_svc.child.registered_versions import RegisteredVersions
+from training_svc.child.signed_model import SignedModel, source_of
 from training_svc.child.waiting import until_available
 from training_svc.jobs.job_spec import JobSpec
 from training_svc.learning.model_loading import load_trained, quiet
@@ -107,12 +108,11 @@ class MlflowTracker:
 
         self._persist(log_all)
 
-    def log_model(self, model_dir: Path, extras: Path, base_model: str) -> str:
-        """Log the model and the files in `extras` as one LoggedModel, once; return its id."""
+    def log_model(self, model_dir: Path, files: SignedModel, base_model: str) -> str:
+        """Log the model and the files beside it as one LoggedModel, once; return its id."""
         noted = self._folder / MODEL_ID_FILE
         if not noted.exists():
-            model_id = self._persist(lambda: self._log_model(model_dir, base_model))
-            self._persist(lambda: self._client.log_model_artifacts(model_id, str(extras)))
+            model_id = self._persist(lambda: self._log_model(model_dir, files, base_model))
             write_whole(noted, model_id)
         return noted.read_text()
 
@@ -155,7 +155,7 @@ class MlflowTracker:
             return registered.version
         self._client.create_model_version(
             spec.model,
-            source=f"models:/{model_id}",
+            source=source_of(model_id),
             run_id=self.run_id,
             model_id=model_id,
             tags=self.tags(),
@@ -165,14 +165,16 @@ class MlflowTracker:
         assert created is not None
         return created.version
 
-    def _log_model(self, model_dir: Path, base_model: str) -> str:
+    def _log_model(self, model_dir: Path, files: SignedModel, base_model: str) -> str:
         model, tokenizer = load_trained(model_dir)
         model.name_or_path = base_model or PACKAGED_ENCODER_NAME
         licence = "see the base model" if base_model else PACKAGED_ENCODER_LICENSE
         with quiet(), mlflow.start_run(run_id=self.run_id):
-            logged = mlflow.transformers.log_model(
-                {"model": model, "tokenizer": tokenizer},
+            logged = Model.log(
+                artifact_path=None,
                 name="model",
+                flavor=files,
+                transformers_model={"model": model, "tokenizer": tokenizer},
                 task="text-classification",
                 signature=SIGNATURE,
                 # With these given, MLflow neither loads the model to guess them nor calls the hub.

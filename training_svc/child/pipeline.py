@@ -12,10 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from service_kit.signing.keys import SigningKey
 from training_svc.base_models.hub_download import Limits, downloaded
 from training_svc.child.mlflow_tracking import PACKAGED_ENCODER_NAME, MlflowTracker
 from training_svc.child.registered_versions import RegisteredVersions
 from training_svc.child.row_checks import CheckedRows
+from training_svc.child.signed_model import SignedModel, about_version
 from training_svc.jobs.job import Params
 from training_svc.jobs.job_spec import JobSpec
 from training_svc.learning.devices import choose_device
@@ -38,8 +40,16 @@ class Pipeline:
     """The steps of one attempt of one job."""
 
     def __init__(
-        self, spec: JobSpec, folder: Path, rows: CheckedRows, mlflow_url: str, report: Report
+        self,
+        spec: JobSpec,
+        folder: Path,
+        rows: CheckedRows,
+        mlflow_url: str,
+        report: Report,
+        key: SigningKey | None = None,
     ) -> None:
+        """`key` signs the version; None: it is not signed."""
+        self._key = key
         self._spec = spec
         self._folder = folder
         self._rows = rows
@@ -202,7 +212,11 @@ class Pipeline:
         extras = _made(self._folder / "extras")
         graph = try_export(model_dir, extras)
         write_golden(extras, model_dir, trained["max_length"], base_model, graph)
-        return tracker.register(tracker.log_model(model_dir, extras, self._spec.base.record))
+        about = about_version(
+            *(self._spec.request_id, self._spec.job_id, self._rows.digest), asdict(decision)
+        )
+        files = SignedModel(self._spec.model, extras, about, self._key)
+        return tracker.register(tracker.log_model(model_dir, files, self._spec.base.record))
 
 
 def _fine_tune_params(params: Params, base_model: str) -> FineTuneParams:

@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from training_svc.jobs.job import Job, Promotion
-from training_svc.jobs.job_spec import DATABASE_URL_VARIABLE, MLFLOW_URL_VARIABLE, JobSpec
+from training_svc.jobs.job_spec import (
+    DATABASE_URL_VARIABLE,
+    MLFLOW_URL_VARIABLE,
+    SIGNING_KEY_VARIABLE,
+    JobSpec,
+)
 from training_svc.settings import TrainingSettings
 
 log = logging.getLogger(__name__)
@@ -155,6 +160,8 @@ class PythonChildLauncher:
             "TRAINING_LOG_LEVEL": settings.log_level,
         }
         environment |= NO_HUB
+        if settings.signing_key:
+            environment[SIGNING_KEY_VARIABLE] = str(settings.signing_key)
         if settings.device == "cpu":
             environment["CUDA_VISIBLE_DEVICES"] = ""
         return environment

@@ -4,18 +4,19 @@ from collections.abc import Awaitable, Callable
 
 from control_plane.fleet.grpc_replica import GrpcReplica
 from control_plane.fleet.replica_client import Activated, Prepared, Role
-from control_plane.models.sourced_registry import SourcedRegistry
+from control_plane.models.signed_records import SignedRecords
+from control_plane.models.signed_registry import SignedRegistry
 from service_kit.model_registry.records import ModelVersion, VersionRef
 
 Confirm = Callable[[], Awaitable[None]]
 """Raises NotLeading or Unavailable unless this control plane leads."""
 
 
-class FencedRegistry(SourcedRegistry):
+class FencedRegistry(SignedRegistry):
     """A registry that only the leader writes to."""
 
-    def __init__(self, url: str, confirm: Confirm) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, confirm: Confirm, records: SignedRecords | None = None) -> None:
+        super().__init__(url, records)
         self._confirm = confirm
 
     async def set_alias(self, name: str, alias: str, version: str) -> None:
@@ -33,6 +34,10 @@ class FencedRegistry(SourcedRegistry):
     async def tag_model(self, name: str, key: str, value: str) -> None:
         await self._confirm()
         await super().tag_model(name, key, value)
+
+    async def put_back(self, name: str) -> None:
+        await self._confirm()
+        await super().put_back(name)
 
     async def delete_version(self, version: ModelVersion) -> None:
         await self._confirm()

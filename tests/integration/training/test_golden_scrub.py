@@ -11,6 +11,9 @@ import pytest
 from service_kit.errors import Unavailable
 from service_kit.model_registry.records import TAG_JOB_ID
 from service_kit.model_registry.registry import Registry
+from service_kit.signing.keys import SigningKey, TrustedKeys
+from service_kit.signing.manifest import MANIFEST_FILE, digests, read_manifest
+from tests.twins.signing import make_key, sign_version
 from training_svc.jobs.golden_scrub import scrub_golden_sets
 
 OLD = {
@@ -64,6 +67,30 @@ async def test_old_golden_sets_are_emptied_and_others_stay(mlflow_url: str, tmp_
     assert files["new"] == new
     assert files["of others"] == OLD
     assert await scrub_golden_sets(registry) == 0
+    await registry.close()
+
+
+async def test_a_signed_version_is_signed_again_without_the_texts(
+    mlflow_url: str, tmp_path: Path
+) -> None:
+    registry = Registry(mlflow_url)
+    model = f"m{uuid.uuid4().hex[:12]}"
+    await registry.ensure_model(model)
+    private, public = make_key(tmp_path / "keys")
+    files = tmp_path / "files"
+    files.mkdir()
+    ours = {TAG_JOB_ID: "job-1"}
+    version = register(mlflow_url, model, files, OLD, ours)
+    found = await registry.get_version(model, version)
+    sign_version(files, private, model, found.source, found.run_id)
+    signed = (files / MANIFEST_FILE).read_bytes()
+    await registry.write_file(model, version, MANIFEST_FILE, signed)
+    assert await scrub_golden_sets(registry, SigningKey.read(private)) >= 1
+    await registry.download(model, version, tmp_path / "download")
+    content = (tmp_path / "download" / MANIFEST_FILE).read_bytes()
+    manifest = read_manifest(content, TrustedKeys(public))
+    assert manifest.files == digests(tmp_path / "download")
+    assert json.loads((tmp_path / "download" / "golden.json").read_text())["golden"] == []
     await registry.close()
 
 

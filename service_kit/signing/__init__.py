@@ -1,0 +1,1 @@
+"""Signatures: keys, signed manifests of versions, signed records in tags of MLflow's models."""

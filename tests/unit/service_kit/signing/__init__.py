@@ -1,0 +1,1 @@
+"""Keys, manifests and signed records."""
