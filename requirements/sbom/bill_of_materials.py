@@ -1,4 +1,4 @@
-"""`python requirements/sbom/bill_of_materials.py` prints the bill of materials as CycloneDX 1.6 JSON.
+"""`python requirements/sbom/bill_of_materials.py` prints the bill of materials (CycloneDX 1.6 JSON).
 
 It lists every pin of the lock files with its hashes and the parts that install it. The licences are
 those that the installed distributions declare; a package of another environment has none.
@@ -74,7 +74,8 @@ def licence_of(name: str) -> str:
         declared = metadata(name)
     except PackageNotFoundError:
         return ""
-    stated = declared.get("License-Expression") or declared.get("License") or ""
+    named = [*(declared.get_all("License-Expression") or ()), *(declared.get_all("License") or ())]
+    stated = named[0] if named else ""
     if stated and len(stated) <= MAX_LICENCE and "\n" not in stated:
         return stated
     classified = [

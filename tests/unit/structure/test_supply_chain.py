@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from requirements.sbom import bill_of_materials
 from tests.unit.structure.source_files import ROOT
