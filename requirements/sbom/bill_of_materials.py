@@ -1,4 +1,4 @@
-"""`python requirements/sbom/bill_of_materials.py` prints the bill of materials (CycloneDX 1.6 JSON).
+"""`python requirements/sbom/bill_of_materials.py` prints the bill of materials, CycloneDX 1.6.
 
 It lists every pin of the lock files with its hashes and the parts that install it. The licences are
 those that the installed distributions declare; a package of another environment has none.
