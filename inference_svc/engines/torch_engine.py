@@ -88,7 +88,11 @@ class TorchEngine:
         if not any(weights.glob("*.safetensors")):
             raise WeightsMissing(f"no safetensors are in {weights.name}")
         model = AutoModelForSequenceClassification.from_pretrained(
-            weights, dtype=self._dtype, local_files_only=True, use_safetensors=True
+            weights,
+            dtype=self._dtype,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
         )
         model.eval().requires_grad_(False).to(self._device)
         return TorchClassifier(model, self._device, self._dtype)
