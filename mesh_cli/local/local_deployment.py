@@ -16,6 +16,7 @@ from mesh_cli.rows.csv_files import Row
 from mesh_cli.terminal import log_lines, output
 from mesh_cli.tokens.own_tokens import OwnTokens
 from service_kit.database import connect
+from service_kit.database_roles.names import SHARED
 from service_kit.errors import Unavailable
 
 NO_IMAGES = (
@@ -87,6 +88,8 @@ class LocalDeployment:
             connection = connect(self._mesh.database_url, "mesh")
             try:
                 with connection, connection.cursor() as cursor:
+                    # The operator's sessions act as the owner of the training tables.
+                    cursor.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(SHARED)))
                     cursor.execute(statement, {"given": json.dumps(given)})
                     found = cursor.fetchone() if cursor.description else None
             finally:

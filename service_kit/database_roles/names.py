@@ -7,6 +7,8 @@ OPERATOR = "mesh_operator"
 """The operator and the `mesh` command. Its sessions act as mesh_training_tables, so what the
 operator makes in the schema `training` belongs to that role, of which the trigger service is a
 member."""
+SHARED = "mesh_shared"
+"""Nobody logs in as this role: it owns the tables that several parts write."""
 MLFLOW = "mlflow"
 AIRFLOW = "airflow"
 
