@@ -9,9 +9,11 @@ import ipaddress
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from grpc import aio
 
 from service_kit.errors import Exhausted
-from service_kit.interceptor import Context
 
 SUBJECT_HEADER = "x-mesh-subject"
 # Envoy adds the address of its client at the end.
@@ -19,7 +21,7 @@ _ADDRESSES_HEADER = "x-forwarded-for"
 _RETRY_S = 5.0
 
 
-def caller_of(context: Context) -> str:
+def caller_of(context: aio.ServicerContext[Any, Any]) -> str:
     """Return who calls; "" when that is not known."""
     headers = {str(name): str(value) for name, value in context.invocation_metadata() or ()}
     if subject := headers.get(SUBJECT_HEADER):
@@ -71,7 +73,7 @@ class Shares:
         self._forget_if_nothing(caller)
 
     @contextmanager
-    def held(self, context: Context) -> Iterator[None]:
+    def held(self, context: aio.ServicerContext[Any, Any]) -> Iterator[None]:
         """Hold one for the caller of this call. Raises Exhausted."""
         caller = caller_of(context)
         self.take(caller)
