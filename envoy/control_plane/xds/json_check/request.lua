@@ -27,15 +27,12 @@ local function read_body(reader, message)
   if not more(reader) then return end
   if is_one_string(reader, message) then
     reader.at = #reader.text + 1
-    reader.closed = true
-    local rest = next_byte(reader)
-    if rest then expected(reader, "the end", rest) end
-    return
+  else
+    local first = next_byte(reader)
+    if not first then expected(reader, "an object", first) end
+    if first ~= OBJECT then wrong_kind(reader, "an object", first) end
+    object(reader, message)
   end
-  local first = next_byte(reader)
-  if not first then expected(reader, "an object", first) end
-  if first ~= OBJECT then wrong_kind(reader, "an object", first) end
-  object(reader, message)
   reader.closed = true
   local rest = next_byte(reader)
   if rest then expected(reader, "the end", rest) end
