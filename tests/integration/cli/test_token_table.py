@@ -1,8 +1,10 @@
 """The record of tokens in a real PostgreSQL."""
 
+import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
 import pytest
@@ -12,6 +14,9 @@ from mesh_cli.tokens import token_table
 from mesh_cli.tokens.grant import Grant, Token
 from mesh_cli.tokens.token_table import TokenTable
 from service_kit.callers.token_table import SCHEMA
+from service_kit.database_roles.names import LOGIN_ROLES
+from service_kit.database_roles.set_up import set_up
+from tests.real_parts.postgres import running_postgres, with_database
 
 
 def asking(url: str) -> Callable[[str, dict[str, Any]], Any]:
@@ -29,11 +34,23 @@ def a_token(name: str, life_s: int = 3600) -> Token:
     return Token(name, Grant("o.shop", ("view", "data")), now, now + life_s, "")
 
 
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of the training database, with the roles of the parts, for the operator."""
+    passwords = {role: secrets.token_hex(8) for role in LOGIN_ROLES}
+    with running_postgres(tmp_path_factory.mktemp("server")) as url:
+        set_up(lambda name="training": with_database(url, name), passwords)
+        parts = urlsplit(with_database(url, "training"))
+        login = f"mesh_operator:{passwords['mesh_operator']}"
+        yield urlunsplit(parts._replace(netloc=f"{login}@{parts.hostname}:{parts.port}"))
+
+
 @pytest.fixture
-def table(postgres_url: str) -> TokenTable:
-    with psycopg2.connect(postgres_url) as connection, connection.cursor() as cursor:
-        cursor.execute(SCHEMA.read_text())
-    return TokenTable(asking(postgres_url))
+def table(operator: str) -> TokenTable:
+    with psycopg2.connect(operator) as connection, connection.cursor() as cursor:
+        cursor.execute("SET LOCAL ROLE mesh_shared")
+        cursor.execute(SCHEMA.read_text() + "; TRUNCATE mesh.tokens")
+    return TokenTable(asking(operator))
 
 
 def test_tokens_are_added_listed_and_revoked(table: TokenTable) -> None:

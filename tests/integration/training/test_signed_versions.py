@@ -1,6 +1,7 @@
 """What the training service registers is signed; what was there before it is signed once."""
 
 import uuid
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +22,7 @@ from tests.real_parts.training_service import (
     make_tiny_bert,
     running_service,
 )
+from tests.real_parts.trigger_service import query
 from tests.real_parts.waiting import until_async
 from tests.twins.signing import make_key
 
@@ -32,6 +34,13 @@ class Running(Protocol):
 @pytest.fixture
 def keys(tmp_path: Path) -> tuple[Path, Path]:
     return make_key(tmp_path / "keys")
+
+
+@pytest.fixture
+async def registry(mlflow_url: str) -> AsyncIterator[Registry]:
+    registry = Registry(mlflow_url)
+    yield registry
+    await registry.close()
 
 
 @pytest.fixture
@@ -92,9 +101,14 @@ def register(mlflow_url: str, model: str, folder: Path, golden: str = '{"made": 
 
 
 async def test_versions_in_use_are_signed_at_the_first_start_with_a_key_and_never_again(
-    running: Running, mlflow_url: str, keys: tuple[Path, Path], tmp_path: Path
+    running: Running,
+    registry: Registry,
+    mlflow_url: str,
+    postgres_url: str,
+    keys: tuple[Path, Path],
+    tmp_path: Path,
 ) -> None:
-    model, registry = f"m{uuid.uuid4().hex[:12]}", Registry(mlflow_url)
+    model = f"m{uuid.uuid4().hex[:12]}"
     await registry.ensure_model(model)
     versions = [register(mlflow_url, model, tmp_path / "files") for _ in range(4)]
     for alias, version in zip((CHAMPION, SERVING, PREVIOUS), versions, strict=False):
@@ -112,9 +126,14 @@ async def test_versions_in_use_are_signed_at_the_first_start_with_a_key_and_neve
     async def are_signed() -> bool:
         return all([await is_signed(version) for version in versions[:3]])
 
+    async def is_noted() -> bool:
+        return bool(query(postgres_url, "SELECT key_id FROM mesh.signing_keys"))
+
     log = tmp_path / "training.log"
     async with running():
         await until_async(are_signed)
+        # It notes that a key has signed after it has looked at every model of this MLflow.
+        await until_async(is_noted)
     assert not await is_signed(versions[3]), "no alias named it"
     assert log.read_text().count("a version from before signatures is signed now") >= 3
     strange = register(mlflow_url, model, tmp_path / "files")
@@ -131,4 +150,3 @@ async def test_versions_in_use_are_signed_at_the_first_start_with_a_key_and_neve
             # The service empties golden sets after it has looked what to sign.
             await until_async(is_emptied)
         assert not await is_signed(strange), "a key had signed before"
-    await registry.close()
