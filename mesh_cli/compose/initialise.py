@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mesh_cli.compose.certificates import TlsSettings, make_certificates
 from mesh_cli.compose.compose_secrets import (
     ChangeOwner,
     ComposeSecrets,
@@ -55,6 +56,8 @@ def initialise(
     owner = _env_file_user(env_file) if operator == 0 else None
     folder = secrets_folder(project, environment)
     files = ComposeSecrets(folder, owner, change_owner).make(environment)
+    tls = TlsSettings(project, environment)
+    files |= make_certificates(tls, folder, owner, change_owner)
     return Initialised(folder, files, added)
 
 

@@ -57,7 +57,7 @@ async def secured(tmp_path: Path) -> AsyncIterator[Secured]:
     folder = tmp_path / "certificates"
     authority = Authority.in_folder(folder)
     secret = write_pair(folder, *authority.issue(NAMES))
-    async with running_mesh(tmp_path, certificate=str(secret)) as mesh:
+    async with running_mesh(tmp_path, certificates=(str(secret),)) as mesh:
         yield Secured(mesh, folder, folder / AUTHORITY_FILE, mesh.envoy.address)
         assert mesh.envoy.log.read_text() == "", "Envoy logs no warning"
 

@@ -90,8 +90,8 @@ def listener(topology: MeshTopology) -> Listener:
         early_header_mutation_extensions=[_without_envoys_headers()],
     )
     chain = FilterChain(filters=[Filter(name=_MANAGER, typed_config=Any.pack(manager))])
-    if topology.certificate:
-        chain.transport_socket = tls(topology.certificate)
+    if topology.certificates:
+        chain.transport_socket = tls(topology.certificates)
     return Listener(
         name=names.LISTENER,
         address=socket_address(Address(topology.host, topology.port)),
