@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mesh_cli.certificates.choice import TlsChoice
@@ -27,7 +27,7 @@ class TlsSettings:
     """What .env says about TLS; variables of the environment come first, as Compose has it."""
 
     project: Path
-    environment: Mapping[str, str] = os.environ
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     @property
     def on(self) -> bool:
@@ -79,6 +79,8 @@ def make_certificates(
     own, given = found.make()
     renewed = dict(zip(files, (found.own.ca not in before, own, given), strict=False))
     try:
+        for file in files:
+            file.chmod(0o600)
         if owner is not None:
             _hand_over(secrets / FOLDER, owner, change_owner)
             for file in files[1:]:

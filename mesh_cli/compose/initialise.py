@@ -30,6 +30,8 @@ class Initialised:
     """Each file in that folder, and whether it was made, kept or replaced."""
     env: dict[str, str]
     """Variables that were added to .env."""
+    certificates: dict[str, Outcome]
+    """Each file of a certificate for Envoy, by its path in that folder, and what became of it."""
 
 
 def secrets_folder(project: Path, environment: Mapping[str, str] = os.environ) -> Path:
@@ -57,8 +59,8 @@ def initialise(
     folder = secrets_folder(project, environment)
     files = ComposeSecrets(folder, owner, change_owner).make(environment)
     tls = TlsSettings(project, environment)
-    files |= make_certificates(tls, folder, owner, change_owner)
-    return Initialised(folder, files, added)
+    certificates = make_certificates(tls, folder, owner, change_owner)
+    return Initialised(folder, files, added, certificates)
 
 
 def _env_file_user(env_file: EnvFile) -> User:

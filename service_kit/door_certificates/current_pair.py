@@ -53,10 +53,17 @@ def current_pair(folder: Path) -> Pair | None:
 @contextmanager
 def changing(folder: Path) -> Iterator[None]:
     """Let one process at a time change a folder, which is made when it is missing."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_private(folder)
     file = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
     finally:
         os.close(file)
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder and the missing ones above it, for their owner only."""
+    if not folder.parent.exists():
+        _make_private(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
