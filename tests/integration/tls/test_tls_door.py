@@ -2,64 +2,22 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 import httpx
 import pytest
-import pytest_asyncio
-from cryptography import x509
 from grpc import aio
 
 from mesh.client import AsyncMeshClient, MeshClient
 from mesh.errors import Unavailable
 from mesh.v1 import predict_pb2, predict_pb2_grpc
 from service_kit.certificates.authority import AUTHORITY_FILE, Authority
-from service_kit.certificates.certificate_files import write_pair
+from tests.integration.tls.conftest import Secured
 from tests.real_parts.waiting import until_async
-from tests.twins.toy_mesh import ToyMesh, running_mesh
 
-NAMES = ("127.0.0.1", "localhost", "mesh.example")
 CLIENTS = 8
 PREDICT = "/v1/models/reviews:predict"
-
-
-@dataclass
-class Secured:
-    """A mesh whose Envoy has a certificate, the folder of its files, and the authority's."""
-
-    mesh: ToyMesh
-    folder: Path
-    ca: Path
-    address: str
-
-    @property
-    def url(self) -> str:
-        return f"https://{self.address}"
-
-    def issue(self) -> int:
-        """Give Envoy another certificate; return its serial number."""
-        chain, key = Authority.in_folder(self.folder).issue(NAMES)
-        write_pair(self.folder, chain, key)
-        return x509.load_pem_x509_certificate(chain).serial_number
-
-    async def serial(self) -> int:
-        """Serial number of the certificate that Envoy shows to a new connection."""
-        host, port = self.address.split(":")
-        pem = await asyncio.to_thread(ssl.get_server_certificate, (host, int(port)))
-        return x509.load_pem_x509_certificate(pem.encode()).serial_number
-
-
-@pytest_asyncio.fixture
-async def secured(tmp_path: Path) -> AsyncIterator[Secured]:
-    folder = tmp_path / "certificates"
-    authority = Authority.in_folder(folder)
-    secret = write_pair(folder, *authority.issue(NAMES))
-    async with running_mesh(tmp_path, certificates=(str(secret),)) as mesh:
-        yield Secured(mesh, folder, folder / AUTHORITY_FILE, mesh.envoy.address)
-        assert mesh.envoy.log.read_text() == "", "Envoy logs no warning"
 
 
 async def test_every_client_that_trusts_the_authority_is_answered(
@@ -76,12 +34,9 @@ async def test_every_client_that_trusts_the_authority_is_answered(
         assert answer.status_code == 200, answer.text
 
 
-async def test_without_tls_an_old_version_or_another_authority_nobody_is_answered(
+async def test_with_an_old_version_of_tls_or_another_authority_nobody_is_answered(
     secured: Secured, tmp_path: Path
 ) -> None:
-    async with httpx.AsyncClient(timeout=10) as http:
-        with pytest.raises(httpx.TransportError):
-            await http.get(f"http://{secured.address}/healthz")
     old = ssl.create_default_context(cafile=str(secured.ca))
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1

@@ -11,7 +11,12 @@ from envoy_data_plane.envoy.config.core.v3 import (
     TcpKeepalive,
     TypedExtensionConfig,
 )
-from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
+from envoy_data_plane.envoy.config.listener.v3 import (
+    Filter,
+    FilterChain,
+    FilterChainMatch,
+    Listener,
+)
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
@@ -31,6 +36,7 @@ from control_plane.xds.listener.access_log import access_log
 from control_plane.xds.listener.filters import http_filters
 from control_plane.xds.listener.local_replies import local_reply_config
 from control_plane.xds.listener.tls import tls
+from control_plane.xds.listener.without_tls import tls_inspector, without_tls
 
 SERVER_NAME = "mesh"
 IDLE_CONNECTION_S = 3600.0
@@ -90,12 +96,16 @@ def listener(topology: MeshTopology) -> Listener:
         early_header_mutation_extensions=[_without_envoys_headers()],
     )
     chain = FilterChain(filters=[Filter(name=_MANAGER, typed_config=Any.pack(manager))])
+    chains, inspectors = [chain], []
     if topology.certificates:
         chain.transport_socket = tls(topology.certificates)
+        chain.filter_chain_match = FilterChainMatch(transport_protocol="tls")
+        chains, inspectors = [chain, without_tls()], [tls_inspector()]
     return Listener(
         name=names.LISTENER,
         address=socket_address(Address(topology.host, topology.port)),
-        filter_chains=[chain],
+        listener_filters=inspectors,
+        filter_chains=chains,
         tcp_keepalive=TcpKeepalive(keepalive_time=30, keepalive_interval=10, keepalive_probes=3),
     )
 
