@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -9,6 +10,7 @@ import httpx
 import pytest
 from grpc import aio
 
+from control_plane.xds.listener.listener import HANDSHAKE_S
 from mesh.client import AsyncMeshClient, MeshClient
 from mesh.errors import Unavailable
 from mesh.v1 import predict_pb2, predict_pb2_grpc
@@ -48,6 +50,33 @@ async def test_with_an_old_version_of_tls_or_another_authority_nobody_is_answere
     async with AsyncMeshClient(secured.url, ca=str(tmp_path / "other" / AUTHORITY_FILE)) as mesh:
         with pytest.raises(Unavailable):
             await mesh.predict("reviews", "good", timeout_s=10)
+
+
+@pytest.mark.parametrize("suite", ["ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES256-SHA384"])
+async def test_ciphers_without_authentication_are_refused(secured: Secured, suite: str) -> None:
+    context = secured.trusted
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(suite)
+    async with httpx.AsyncClient(verify=context, timeout=10) as http:
+        with pytest.raises(httpx.ConnectError):
+            await http.get(f"{secured.url}/healthz")
+
+
+async def test_a_handshake_that_stops_ends_by_itself(secured: Secured) -> None:
+    received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+    half = secured.trusted.wrap_bio(received, sent, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        half.do_handshake()
+    host, port = secured.address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(sent.read())
+    async with asyncio.timeout(3 * HANDSHAKE_S):
+        answer = b""
+        with suppress(ConnectionResetError):
+            while part := await reader.read(65_536):
+                answer += part
+    assert answer, "Envoy has answered the beginning"
+    writer.close()
 
 
 async def test_certificates_are_replaced_under_load_without_a_failed_request(

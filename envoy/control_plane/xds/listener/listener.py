@@ -41,6 +41,8 @@ from control_plane.xds.listener.without_tls import tls_inspector, without_tls
 SERVER_NAME = "mesh"
 IDLE_CONNECTION_S = 3600.0
 HEADERS_TIMEOUT_S = 10.0
+# Time for the handshake of TLS, which without it may take as long as a connection may be idle.
+HANDSHAKE_S = 10.0
 # Pings find a client whose machine vanished; Envoy then frees its streams.
 KEEPALIVE_INTERVAL_S = 30.0
 KEEPALIVE_TIMEOUT_S = 20.0
@@ -100,6 +102,7 @@ def listener(topology: MeshTopology) -> Listener:
     if topology.certificates:
         chain.transport_socket = tls(topology.certificates)
         chain.filter_chain_match = FilterChainMatch(transport_protocol="tls")
+        chain.transport_socket_connect_timeout = seconds(HANDSHAKE_S)
         chains, inspectors = [chain, without_tls()], [tls_inspector()]
     return Listener(
         name=names.LISTENER,
