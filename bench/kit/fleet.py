@@ -38,6 +38,8 @@ class Fleet:
     envoy: ServerProcess
     replicas: list[ServerProcess]
     replica_addresses: list[str]
+    unary_addresses: list[str]
+    """Where each replica takes unary calls over HTTP/1.1."""
     metrics_urls: list[str]
     """Prometheus metrics of each replica."""
 
@@ -81,6 +83,7 @@ def running_fleet(folder: Path, model: Path, replicas: int = 2) -> Iterator[Flee
             envoy,
             running,
             addresses,
+            [at[name] for name in unary],
             [f"http://{at[name]}/metrics" for name in metrics],
         )
 

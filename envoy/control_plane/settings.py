@@ -79,9 +79,11 @@ class ControlPlaneSettings(ServiceSettings):
     envoy_port: int = DEFAULT_PORT
     """Port on which Envoy listens for clients."""
 
-    envoy_certificate: str = ""
+    envoy_certificate: Annotated[tuple[str, ...], NoDecode] = ()
     """Path, where Envoy runs, of the file that names the certificate and the key that Envoy shows
-    to clients; empty: clients come without TLS. `python -m service_kit.certificates` writes one."""
+    to clients; empty: clients come without TLS. `python -m service_kit.certificates` writes one.
+    Several, separated by commas: the one that is good for the name that a client asks for, else
+    the first."""
 
     calls_per_replica: int = Field(default=CALLS_PER_REPLICA, ge=1)
     """Predictions that may wait or run for each replica; Envoy refuses further ones."""
@@ -138,7 +140,7 @@ class ControlPlaneSettings(ServiceSettings):
             control_plane=Address.parse(self.reachable_at or f"{self.host}:{self.port}"),
             host=self.envoy_host,
             port=self.envoy_port,
-            certificate=self.envoy_certificate,
+            certificates=self.envoy_certificate,
             allowed_origins=self.allowed_origins,
             allowed_hosts=self.allowed_hosts,
             access=AccessRules(self.open_predict, self.oidc_issuers) if self.token_keys else None,
@@ -149,7 +151,7 @@ class ControlPlaneSettings(ServiceSettings):
             stalled_after_s=self.stalled_seconds,
         )
 
-    @field_validator("allowed_origins", "allowed_hosts", mode="before")
+    @field_validator("allowed_origins", "allowed_hosts", "envoy_certificate", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         if not isinstance(value, str):

@@ -165,9 +165,9 @@ class MeshTopology:
     admin_port: int = DEFAULT_ADMIN_PORT
     """Port of Envoy's admin page, which is always on loopback."""
 
-    certificate: str = ""
-    """Path, where Envoy runs, of the file that names the certificate and the key that it shows to
-    clients (see xds/listener/tls.py); empty: clients come without TLS."""
+    certificates: tuple[str, ...] = ()
+    """Paths, where Envoy runs, of the files that each name a certificate and its key, which it
+    shows to clients (see xds/listener/tls.py); empty: clients come without TLS."""
 
     node_id: str = DEFAULT_NODE_ID
     allowed_origins: tuple[str, ...] = ()

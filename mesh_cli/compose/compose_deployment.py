@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mesh.client import MeshClient
+from mesh_cli.certificates.choice import TlsChoice
+from mesh_cli.compose.certificates import ENVOY, TlsSettings
 from mesh_cli.compose.compose_secrets import ComposeSecrets
 from mesh_cli.compose.containers import INFERENCE, part_statuses, published_address, read_ps
 from mesh_cli.compose.engine import Engine
@@ -22,7 +24,7 @@ from mesh_cli.rows.csv_files import Row
 from mesh_cli.tokens.own_tokens import OwnTokens
 from service_kit.database_roles.names import OPERATOR
 
-ENVOY, MLFLOW, AIRFLOW = "envoy", "mlflow", "airflow-api-server"
+MLFLOW, AIRFLOW = "mlflow", "airflow-api-server"
 # Ports inside the containers that are published on this machine.
 CONTAINER_PORTS = {ENVOY: 8000, MLFLOW: 5000, AIRFLOW: 8080}
 # Seconds until all parts together are healthy, when images and databases exist: longer than any
@@ -54,11 +56,17 @@ class ComposeDeployment:
             raise NotUp(f"no mesh is up in containers ({error}): run `{UP}`") from error
         if address is None:
             raise NotUp(f"no mesh is up in containers: run `{UP}`")
-        return address
+        return f"https://{address}" if self._tls.on else address
 
     @property
     def tokens(self) -> OwnTokens:
         return OwnTokens(secrets_folder(self._engine.folder))
+
+    @property
+    def ca(self) -> Path | None:
+        if not self._tls.on:
+            return None
+        return self._tls.certificates(secrets_folder(self._engine.folder)).ca
 
     def is_up(self) -> bool:
         try:
@@ -66,7 +74,8 @@ class ComposeDeployment:
         except NotUp:
             return False
 
-    def start(self) -> None:
+    def start(self, tls: TlsChoice) -> None:
+        self._tls.choose(tls)
         initialise(self._engine.folder)
         with self._engine.lock():
             self._engine.show(
@@ -81,12 +90,12 @@ class ComposeDeployment:
         if not containers:
             raise NotUp(f"the mesh has no containers here: run `{UP}`")
         services = self._engine.compose("config", "--services").split()
-        urls = {service: f"http://{address}" for service, address in self._addresses.items()}
+        urls = {service: self._url(service) for service in self._addresses}
         return part_statuses(containers, sorted(services), urls)
 
     def urls(self) -> dict[str, str]:
         return {
-            name: f"http://{self._addresses[service]}"
+            name: self._url(service)
             for name, service in _URL_NAMES.items()
             if service in self._addresses
         }
@@ -126,14 +135,14 @@ class ComposeDeployment:
         return self._engine.pass_through("logs", *options, part)
 
     def scale(self, count: int, report: Report) -> Scaled:
-        with MeshClient(self.address, token=self.tokens.operator) as client:
+        with self._client() as client:
             return self._replicas(client, report).scale(count)
 
     def build(self) -> None:
         self._engine.show("build", INFERENCE)
 
     def roll(self, report: Report) -> Scaled:
-        with MeshClient(self.address, token=self.tokens.operator) as client:
+        with self._client() as client:
             return self._replicas(client, report).roll()
 
     def collect_garbage(self, dry_run: bool, keep: int, days: int) -> list[dict[str, Any]]:
@@ -151,6 +160,18 @@ class ComposeDeployment:
             *("-c", f'COPY training."{model}" (text, label) FROM STDIN WITH (FORMAT csv)'),
             stdin=text.getvalue(),
         )
+
+    @property
+    def _tls(self) -> TlsSettings:
+        return TlsSettings(self._engine.folder)
+
+    def _url(self, service: str) -> str:
+        scheme = "https" if service == ENVOY and self._tls.on else "http"
+        return f"{scheme}://{self._addresses[service]}"
+
+    def _client(self) -> MeshClient:
+        ca = str(self.ca) if self.ca else None
+        return MeshClient(self.address, token=self.tokens.operator, ca=ca)
 
     def _replicas(self, client: MeshClient, report: Report) -> Replicas:
         return Replicas(self._engine, client.get_fleet, self.is_up, report)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mesh_cli.compose.certificates import TlsSettings, make_certificates
 from mesh_cli.compose.compose_secrets import (
     ChangeOwner,
     ComposeSecrets,
@@ -29,6 +30,8 @@ class Initialised:
     """Each file in that folder, and whether it was made, kept or replaced."""
     env: dict[str, str]
     """Variables that were added to .env."""
+    certificates: dict[str, Outcome]
+    """Each file of a certificate for Envoy, by its path in that folder, and what became of it."""
 
 
 def secrets_folder(project: Path, environment: Mapping[str, str] = os.environ) -> Path:
@@ -55,7 +58,9 @@ def initialise(
     owner = _env_file_user(env_file) if operator == 0 else None
     folder = secrets_folder(project, environment)
     files = ComposeSecrets(folder, owner, change_owner).make(environment)
-    return Initialised(folder, files, added)
+    tls = TlsSettings(project, environment)
+    certificates = make_certificates(tls, folder, owner, change_owner)
+    return Initialised(folder, files, added, certificates)
 
 
 def _env_file_user(env_file: EnvFile) -> User:

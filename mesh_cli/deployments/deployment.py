@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
+from mesh_cli.certificates.choice import TlsChoice
 from mesh_cli.rows.csv_files import Row
 from mesh_cli.tokens.own_tokens import OwnTokens
 
@@ -49,16 +51,23 @@ class Deployment(Protocol):
 
     @property
     def address(self) -> str:
-        """host:port of Envoy. Raises NotUp."""
+        """Address of Envoy: host:port, or https://host:port. Raises NotUp."""
 
     @property
     def tokens(self) -> OwnTokens:
         """Its keys and its own tokens, as files that `start` makes."""
 
+    @property
+    def ca(self) -> Path | None:
+        """File of the authority that clients on this machine trust; None without TLS.
+
+        Raises NotUp.
+        """
+
     def is_up(self) -> bool:
         """Whether the mesh has been started and not stopped."""
 
-    def start(self) -> None:
+    def start(self, tls: TlsChoice) -> None:
         """Start every part, show the progress, and return when all are healthy.
 
         Raises CliError.

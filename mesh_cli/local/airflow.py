@@ -10,6 +10,7 @@ import httpx
 
 from mesh_cli.errors import CliError
 from mesh_cli.local import postgres
+from mesh_cli.local.certificates import certificates_of
 from mesh_cli.local.home import MeshHome, MeshSettings, write_private
 from mesh_cli.local.local_secrets import AIRFLOW_USER, LocalSecrets
 from mesh_cli.tokens.own_tokens import AIRFLOW_FILE
@@ -41,12 +42,14 @@ def environment(home: MeshHome, settings: MeshSettings, secrets: LocalSecrets) -
     """Environment of every Airflow process; its settings and keys are in airflow.cfg."""
     # Airflow starts its own programs by name, so its `bin` comes first.
     path = f"{settings.airflow_venv / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    trusted = {"MESH_CA": str(certificates_of(home, settings).ca)} if settings.tls else {}
     return {
         "AIRFLOW_HOME": str(home.airflow),
         "PATH": path,
         "PGPASSFILE": str(secrets.pgpass_file(AIRFLOW)),
         "PYTHONUNBUFFERED": "1",
-        "MESH_ADDRESS": f"127.0.0.1:{settings.port}",
+        "MESH_ADDRESS": f"{'https://' if settings.tls else ''}127.0.0.1:{settings.port}",
+        **trusted,
         "MESH_TOKEN_FILE": str(home.secrets / AIRFLOW_FILE),
         "NO_PROXY": "127.0.0.1,localhost",
     }

@@ -60,6 +60,18 @@ class MeshSettings(BaseSettings):
     airflow_port: int = 8080
     """Airflow's UI and API."""
 
+    tls: bool = False
+    """Clients come with TLS; the certificate is made unless one is given."""
+
+    tls_names: str = ""
+    """More names and addresses of the mesh for its certificate, separated by commas."""
+
+    certificate: Path | None = None
+    """PEM file of a certificate for clients who ask for one of its names; read when it changes."""
+
+    key: Path | None = None
+    """PEM file of its private key, without a password."""
+
     envoy_workers: int = Field(default=0, ge=0)
     """Envoy's worker threads; 0: one for every four cores."""
 
@@ -94,6 +106,7 @@ class MeshHome:
         self.postgres_data = self.root / "postgres"
         self.artifacts = self.root / "artifacts"
         self.airflow = self.root / "airflow"
+        self.tls = self.secrets / "tls"
 
     @property
     def supervisord_socket(self) -> Path:

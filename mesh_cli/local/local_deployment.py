@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import psycopg2
 from psycopg2 import sql
 
 from mesh.client import MeshClient
+from mesh_cli.certificates.choice import TlsChoice
 from mesh_cli.deployments.deployment import PartStatus, Report, Scaled
 from mesh_cli.errors import BadInput, CliError, NotUp
 from mesh_cli.local.local_mesh import LocalMesh
@@ -48,10 +50,15 @@ class LocalDeployment:
     def tokens(self) -> OwnTokens:
         return self._mesh.secrets.tokens
 
+    @property
+    def ca(self) -> Path | None:
+        return self._mesh.ca
+
     def is_up(self) -> bool:
         return self._mesh.is_up()
 
-    def start(self) -> None:
+    def start(self, tls: TlsChoice) -> None:
+        self._mesh.choose_tls(tls)
         with output.progress() as progress:
             task = progress.add_task("starting", total=self._mesh.steps, note="")
             self._mesh.up(lambda step: output.advance(progress, task, step))
@@ -66,7 +73,7 @@ class LocalDeployment:
     def urls(self) -> dict[str, str]:
         settings = self._mesh.settings
         return {
-            "mesh": f"http://127.0.0.1:{settings.port}",
+            "mesh": f"{'https' if settings.tls else 'http'}://127.0.0.1:{settings.port}",
             "mlflow": f"http://127.0.0.1:{settings.mlflow_port}",
             "airflow": f"http://127.0.0.1:{settings.airflow_port}",
             "postgres": self._mesh.database_url,
@@ -109,7 +116,8 @@ class LocalDeployment:
         return log_lines.show(command)
 
     def scale(self, count: int, report: Report) -> Scaled:
-        with MeshClient(self.address, token=self.tokens.operator) as client:
+        ca = str(self.ca) if self.ca else None
+        with MeshClient(self.address, token=self.tokens.operator, ca=ca) as client:
             return Scaling(self._mesh, client.get_fleet, report).to(count)
 
     def build(self) -> None:

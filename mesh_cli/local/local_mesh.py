@@ -7,12 +7,16 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from mesh_cli.certificates.choice import TlsChoice
 from mesh_cli.deployments.deployment import PartStatus
 from mesh_cli.errors import CliError
 from mesh_cli.local import airflow, postgres
+from mesh_cli.local.certificates import certificates_of, settings_of_tls
 from mesh_cli.local.home import MeshHome, MeshSettings, write_private
 from mesh_cli.local.local_secrets import LocalSecrets
 from mesh_cli.local.parts import Part, Parts, internal_names, replica_names
@@ -35,13 +39,14 @@ class LocalMesh:
         self.home = MeshHome(settings.home)
         self.processes = ProcessManager(self.home)
         self._replicas_setting = settings.replicas
-        self.next_settings = self._with_scaled_replicas(settings)
+        self.next_settings = self._with_what_stays(settings)
         """The settings for the next `up`."""
 
     @property
     def steps(self) -> int:
         """Reports of `up`: one for each part, and one for Airflow's database."""
-        return 9 + len(airflow.PARTS) + self.next_settings.replicas
+        settings = self.next_settings
+        return 9 + len(airflow.PARTS) + settings.replicas + settings.tls
 
     @cached_property
     def secrets(self) -> LocalSecrets:
@@ -65,8 +70,13 @@ class LocalMesh:
 
     @property
     def address(self) -> str:
-        """host:port of Envoy. Raises NotUp."""
-        return f"127.0.0.1:{self.settings.port}"
+        """Address of Envoy: host:port, with https:// before it if it has TLS. Raises NotUp."""
+        return f"{'https://' if self.settings.tls else ''}127.0.0.1:{self.settings.port}"
+
+    @property
+    def ca(self) -> Path | None:
+        """The file that clients on this machine trust; None without TLS. Raises NotUp."""
+        return certificates_of(self.home, self.settings).ca if self.settings.tls else None
 
     @property
     def database_url(self) -> str:
@@ -76,6 +86,13 @@ class LocalMesh:
             OPERATOR,
             password=self.secrets.database_password(OPERATOR),
         )
+
+    def choose_tls(self, choice: TlsChoice) -> None:
+        """Start with TLS or without from now on, as a choice says. Raises CliError."""
+        said = {name: value for name, value in asdict(choice).items() if value is not None}
+        if "on" in said:
+            said["tls"] = said.pop("on")
+        self.next_settings = self.next_settings.model_copy(update=said)
 
     def is_up(self) -> bool:
         """Whether its supervisord runs."""
@@ -150,12 +167,14 @@ class LocalMesh:
         for name in ("record", "settings", "parts"):
             self.__dict__.pop(name, None)
 
-    def _with_scaled_replicas(self, settings: MeshSettings) -> MeshSettings:
-        """Keep the number of replicas of `mesh scale` until MESH_REPLICAS changes."""
+    def _with_what_stays(self, settings: MeshSettings) -> MeshSettings:
+        """Keep the number of replicas of `mesh scale` until MESH_REPLICAS changes, and what
+        `mesh up` was told about TLS unless a variable says something else."""
         before = self.home.record() if self.home.record_file.exists() else {}
-        if before.get("asked_replicas") != settings.replicas:
-            return settings
-        return settings.model_copy(update={"replicas": before["settings"]["replicas"]})
+        stays = settings_of_tls(before.get("settings", {}), settings)
+        if before.get("asked_replicas") == settings.replicas:
+            stays["replicas"] = before["settings"]["replicas"]
+        return settings.model_copy(update=stays)
 
     def _clear_leftovers(self) -> None:
         if self.home.record_file.exists():
@@ -190,6 +209,8 @@ class LocalMesh:
         port = self.record["ports"]["postgres"]
         self.secrets.write_pgpass(port)
         self.secrets.tokens.make()
+        if self.settings.tls:
+            certificates_of(self.home, self.settings).make()
         postgres.initialise(self.home, self.secrets)
         environment = self._environment()
         programs = [part.program for part in self.parts]

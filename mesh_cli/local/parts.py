@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mesh_cli.local import airflow, health, postgres
+from mesh_cli.local.certificates import certificates_of, renewal
 from mesh_cli.local.home import MeshHome, MeshSettings
 from mesh_cli.local.local_secrets import AIRFLOW_USER, SIGNING_KEYS, LocalSecrets
 from mesh_cli.local.ports import on_loopback
@@ -105,6 +106,7 @@ class Parts:
             self._envoy(),
             *self._airflow(),
             *self._cleaning(),
+            *self._certificates(),
         ]
 
     def replica_names(self) -> list[str]:
@@ -183,6 +185,7 @@ class Parts:
             "CONTROL_TRIGGER": self._address("trigger"),
             "CONTROL_ENVOY_HOST": self._settings.host,
             "CONTROL_ENVOY_PORT": str(self._settings.port),
+            "CONTROL_ENVOY_CERTIFICATE": self._certificate_files(),
             "CONTROL_REPLICAS_FILE": str(self._home.replicas_file),
             "CONTROL_PLANE_TOKEN_KEYS": str(self._secrets.tokens.keys.public_file),
             "CONTROL_PLANE_REVOKED_TOKENS_FILE": str(
@@ -216,8 +219,20 @@ class Parts:
             *("--concurrency", str(self._settings.envoy_workers or envoy_workers())),
             *("--drain-time-s", "5", "--parent-shutdown-time-s", "6"),
         ]
-        url = f"http://127.0.0.1:{self._settings.port}"
+        scheme = "https" if self._settings.tls else "http"
+        url = f"{scheme}://127.0.0.1:{self._settings.port}"
         return Part(Program("envoy", command), url, health.http(f"{admin}/ready"))
+
+    def _certificate_files(self) -> str:
+        if not self._settings.tls:
+            return ""
+        return certificates_of(self._home, self._settings).naming_files
+
+    def _certificates(self) -> list[Part]:
+        """What renews the certificates, when clients come with TLS."""
+        if not self._settings.tls:
+            return []
+        return [Part(renewal(self._home, self._settings), "", health.running)]
 
     def _cleaning(self) -> list[Part]:
         """What removes old things from Airflow and MLflow, once a day."""

@@ -87,7 +87,9 @@ def bench(
             help="Reload these versions in turn, as 1,2; then go back. Default: Champion."
         ),
     ] = "",
-    address: Annotated[str, typer.Option(help="host:port. Default: the mesh that is up.")] = "",
+    address: Annotated[
+        str, typer.Option(help="host:port or https://host:port. Default: the mesh that is up.")
+    ] = "",
     engines: Annotated[
         bool,
         typer.Option("--engines", help="No load: measure the engines here, without a server."),
@@ -119,10 +121,11 @@ def bench(
         if rate is not None or find
         else None
     )
-    host_port = address or context.address()
+    server = (address or context.address()).removeprefix("http://").rstrip("/")
     spec = LoadSpec(
-        address=host_port,
-        token=context.token(host_port),
+        address=server,
+        ca=context.ca(server) or "",
+        token=context.token(server),
         model=model,
         loop=open_loop or ClosedLoop(CLIENTS if clients is None else clients),
         texts=tuple(read_texts(texts, text_column, seed if shuffle else None)),

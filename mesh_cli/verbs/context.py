@@ -3,7 +3,10 @@
 import os
 from contextvars import ContextVar
 
+import grpc
+
 from mesh._shared.authorization import token_or_default
+from mesh._shared.calls import target, trusted_certificates
 from mesh._sync.transport import Channel
 from mesh.client import MeshClient
 from mesh_cli.compose.compose_deployment import ComposeDeployment
@@ -56,7 +59,7 @@ def local_mesh() -> LocalMesh:
 
 
 def address() -> str:
-    """MESH_ADDRESS, else host:port of the chosen mesh. Raises NotUp when that is not up."""
+    """MESH_ADDRESS, else the address of the chosen mesh. Raises NotUp when that is not up."""
     return os.environ.get("MESH_ADDRESS") or deployment().address
 
 
@@ -66,12 +69,42 @@ def client() -> MeshClient:
 
 
 def client_of(mesh: str, channel: Channel | None = None) -> MeshClient:
-    """A client of the mesh at host:port, or over a channel to it, with the caller's token."""
-    return MeshClient(mesh, channel=channel, token=token(mesh))
+    """A client of the mesh at an address, or over a channel to it, with the caller's token."""
+    return MeshClient(mesh, channel=channel, token=token(mesh), ca=ca(mesh))
+
+
+def bare_channel(mesh: str) -> Channel:
+    """A channel to the mesh at an address that sends no call a second time."""
+    host_port, secure = _target(mesh)
+    if not secure:
+        return grpc.insecure_channel(host_port)
+    trusted = grpc.ssl_channel_credentials(trusted_certificates(ca(mesh)))
+    return grpc.secure_channel(host_port, trusted)
+
+
+def has_tls(mesh: str) -> bool:
+    """Whether an address is one with TLS. Raises BadInput when it is no address of a mesh."""
+    return _target(mesh)[1]
+
+
+def ca(mesh: str) -> str | None:
+    """The file of authorities to trust at an address; None: the usual ones, or no TLS.
+
+    It is MESH_CA, else that of the chosen mesh, which is for that mesh only.
+    """
+    if not has_tls(mesh):
+        return None
+    if (given := os.environ.get("MESH_CA")) or not _is_here(mesh):
+        return given
+    try:
+        found = deployment().ca
+    except NotUp:
+        return None
+    return str(found) if found else None
 
 
 def token(mesh: str) -> str:
-    """The caller's token for the mesh at host:port; empty: there is none.
+    """The caller's token for the mesh at an address; empty: there is none.
 
     It is --token, MESH_TOKEN, the content of MESH_TOKEN_FILE, or the operator's token of the chosen
     mesh. The operator's token is for that mesh only: no other machine is sent it.
@@ -81,9 +114,21 @@ def token(mesh: str) -> str:
         found = token_or_default(given).text
     except ValueError as error:
         raise BadInput(str(error)) from None
-    if found or given is not None or not on_loopback(mesh.rpartition(":")[0]):
+    if found or given is not None or not _is_here(mesh):
         return found
     try:
         return deployment().tokens.operator
     except NotUp:
         return ""
+
+
+def _is_here(mesh: str) -> bool:
+    """Whether an address is one of this machine only."""
+    return on_loopback(_target(mesh)[0].rpartition(":")[0])
+
+
+def _target(mesh: str) -> tuple[str, bool]:
+    try:
+        return target(mesh)
+    except ValueError as error:
+        raise BadInput(str(error)) from None

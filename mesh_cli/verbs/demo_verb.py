@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from importlib.resources import as_file, files
 from typing import Any
 
-import grpc
 import typer
 from rich.text import Text
 
 from mesh.client import MeshClient
 from mesh.errors import MeshError, NotFound
 from mesh.v1 import data_pb2, train_pb2
+from mesh_cli.certificates.choice import Tls, TlsChoice
 from mesh_cli.deployments.deployment import Deployment
-from mesh_cli.errors import CliError
+from mesh_cli.errors import BadInput, CliError
 from mesh_cli.rows.csv_files import Columns, Row, read_rows
 from mesh_cli.terminal import output, training_progress
 from mesh_cli.terminal.interrupts import uninterrupted
@@ -52,7 +52,7 @@ class Result:
     answers_by_version: dict[str, int]
 
 
-def demo(json: Json = False) -> None:
+def demo(tls: Tls = None, json: Json = False) -> None:
     """Show the loop: import, train, serve, insert rows, and see the better model answer.
 
     Starts the mesh unless it is up, and leaves it running; Ctrl-C stops a mesh that this command
@@ -60,9 +60,14 @@ def demo(json: Json = False) -> None:
     """
     mesh = context.deployment()
     was_up = mesh.is_up()
+    if was_up and tls is not None and tls != context.has_tls(mesh.address):
+        raise BadInput(
+            f"the mesh is up {'without' if tls else 'with'} TLS: stop it first, by"
+            f" `{mesh.stop_command}`"
+        )
     try:
         if not was_up:
-            mesh.start()
+            mesh.start(TlsChoice(tls))
         with context.client_of(mesh.address) as client:
             result = _run(mesh, client)
     except KeyboardInterrupt:
@@ -222,7 +227,7 @@ class _Traffic:
     def _send(self) -> None:
         # On a channel that it does not make itself, the client retries nothing: each failed request
         # counts.
-        channel = grpc.insecure_channel(self._address)
+        channel = context.bare_channel(self._address)
         with context.client_of(self._address, channel) as client:
             while not self._stop.wait(PAUSE_S):
                 try:

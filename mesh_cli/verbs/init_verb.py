@@ -1,4 +1,4 @@
-"""The verb `mesh init`: makes the passwords and keys of a mesh in containers."""
+"""The verb `mesh init`: makes the passwords, keys and certificates of a mesh in containers."""
 
 from collections.abc import Mapping
 
@@ -23,21 +23,31 @@ def register(app: typer.Typer) -> None:
 
 
 def init(json: Json = False) -> None:
-    """Make the missing passwords and keys of a mesh in containers.
+    """Make the missing passwords, keys and certificates of a mesh in containers.
 
-    They are files in secrets/ that only their owner can read; .env names the user who runs the
-    containers.
+    A certificate that ends soon, or lacks a name, is replaced, and so is one that was renewed in
+    the files MESH_CERTIFICATE and MESH_KEY. They are files in secrets/ that only their owner can
+    read; .env names the user who runs the containers.
     HUGGINGFACE_TOKEN and SLACK_URL are taken from the environment when they are set there.
     Example: `mesh init`
     """
     project = compose_folder()
     made = initialise(project)
     if json:
-        output.print_json({"folder": str(made.folder), "secrets": made.secrets, "env": made.env})
+        output.print_json(
+            {
+                "folder": str(made.folder),
+                "secrets": made.secrets,
+                "certificates": made.certificates,
+                "env": made.env,
+            }
+        )
         return
     for name, outcome in made.secrets.items():
         source = f"what {GIVEN[name]} holds" if name in GIVEN else "a new one"
         _say(f"{made.folder / name}: {_WORDS[outcome].format(source)}")
+    for name, outcome in made.certificates.items():
+        _say(f"{made.folder / name}: {_WORDS[outcome].format('a new one')}")
     _say(f"{project / '.env'}: {_added(made.env)}")
 
 

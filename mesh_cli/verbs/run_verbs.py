@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mesh_cli.certificates.choice import CertificateFile, KeyFile, Tls, chosen_tls
 from mesh_cli.deployments.deployment import Report, Scaled
 from mesh_cli.errors import EXIT_FAILED, BadInput
 from mesh_cli.local.scale import MAX_REPLICAS
@@ -30,17 +31,20 @@ def up(
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Return when everything is healthy.")
     ] = False,
+    tls: Tls = None,
+    certificate: CertificateFile = None,
+    key: KeyFile = None,
     json: Json = False,
 ) -> None:
     """Start every part of the mesh and wait until all are healthy.
 
     Local processes run until Ctrl-C, or with --detach until `mesh down`; containers always run
-    until `mesh down`.
+    until `mesh down`. What --tls, --certificate and --key say also holds for later starts.
 
     Example: `mesh up --detach`
     """
     mesh = context.deployment()
-    mesh.start()
+    mesh.start(chosen_tls(tls, certificate, key))
     if json:
         output.print_json(status_document.document(mesh))
     else:

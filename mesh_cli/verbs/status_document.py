@@ -46,12 +46,22 @@ def document(mesh: Deployment) -> dict[str, Any]:
 
 
 def doors(mesh: Deployment) -> dict[str, Any]:
-    """URLs, Airflow's user and password, and how to reach the database."""
+    """URLs, what clients trust, Airflow's user and password, and how to reach the database.
+
+    `ca` is the file of the authority of the mesh's certificate, empty without TLS.
+    """
     return {
         "urls": mesh.urls(),
+        "ca": _ca(mesh),
         "airflow": {"user": AIRFLOW_USER, "password": mesh.airflow_password()},
         "database": mesh.database(),
     }
+
+
+def _ca(mesh: Deployment) -> str:
+    with suppress(NotUp):
+        return str(mesh.ca or "")
+    return ""
 
 
 def print_document(status: Mapping[str, Any], *, secrets: bool = False) -> None:
@@ -101,6 +111,9 @@ def print_doors(doors: Mapping[str, Any], *, secrets: bool = False) -> None:
         f"{title:<10}{urls.get(key, 'not open')}{notes.get(key, '')}"
         for title, key in (("mesh", "mesh"), ("MLflow", "mlflow"), ("Airflow", "airflow"))
     ]
+    if doors.get("ca"):
+        note = "  (clients trust it: MESH_CA, curl --cacert)"
+        lines.insert(1, f"{'authority':<10}{doors['ca']}{note}")
     for line in (*lines, f"{'database':<10}{database}"):
         console.print(line, soft_wrap=True)
 

@@ -11,9 +11,10 @@ CHAIN_FILE, KEY_FILE = "certificate.pem", "key.pem"
 _MESSAGE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 
 
-def write_pair(folder: Path, chain_pem: bytes, key_pem: bytes) -> Path:
+def write_pair(folder: Path, chain_pem: bytes, key_pem: bytes, seen_at: Path | None = None) -> Path:
     """Put a certificate chain and its private key, both PEM, into a folder; return the naming file.
 
+    seen_at: where Envoy finds this folder; None: where it is.
     The pair lies in a folder of its own, and the file that names it is replaced in one step, so
     that Envoy never reads a certificate with the key of another one. Earlier pairs, but for the
     last one, are deleted.
@@ -24,9 +25,10 @@ def write_pair(folder: Path, chain_pem: bytes, key_pem: bytes) -> Path:
     pair = Path(tempfile.mkdtemp(prefix="pair-", dir=folder))
     _write(pair / CHAIN_FILE, chain_pem)
     _write(pair / KEY_FILE, key_pem)
+    seen = (seen_at or folder) / pair.name
     certificate = {
-        "certificate_chain": {"filename": str(pair / CHAIN_FILE)},
-        "private_key": {"filename": str(pair / KEY_FILE)},
+        "certificate_chain": {"filename": str(seen / CHAIN_FILE)},
+        "private_key": {"filename": str(seen / KEY_FILE)},
     }
     secret = {"@type": _MESSAGE, "name": CERTIFICATE_NAME, "tls_certificate": certificate}
     new = folder / f".{NAMING_FILE}.new"

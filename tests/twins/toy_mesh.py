@@ -52,7 +52,7 @@ async def running_mesh(
     limits: Limits | None = None,
     over_http1: bool = True,
     stalled_after_s: float = STALLED_AFTER_S,
-    certificate: str = "",
+    certificates: tuple[str, ...] = (),
     hosts: tuple[str, ...] = (),
     published_on: str = "",
 ) -> AsyncIterator[ToyMesh]:
@@ -89,7 +89,7 @@ async def running_mesh(
             published_on=published_on,
             limits=limits or Limits(),
             stalled_after_s=stalled_after_s,
-            certificate=certificate,
+            certificates=certificates,
         )
         envoy = await stack.enter_async_context(running_envoy(folder, topology))
         cluster = "champion-unary" if over_http1 else "champion"

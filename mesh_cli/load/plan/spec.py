@@ -11,6 +11,7 @@ from mesh_cli.errors import BadInput
 Arrivals = Literal["constant", "poisson"]
 Protocol = Literal["grpc", "json"]
 
+HTTPS = "https://"
 # Seconds after which an unanswered request counts as an error.
 TIMEOUT_S = 10.0
 # Connections over which JSON is sent at most. Further requests wait in the generator, and their
@@ -42,7 +43,7 @@ class LoadSpec:
     """One load. Raises BadInput for values that make no sense."""
 
     address: str
-    """host:port."""
+    """host:port, or https://host:port for TLS."""
     model: str
     loop: OpenLoop | ClosedLoop
     texts: tuple[str, ...] = ()
@@ -55,6 +56,8 @@ class LoadSpec:
     timeout_s: float = TIMEOUT_S
     channels: int = 1
     """Number of gRPC connections, which are used in turn."""
+    ca: str = ""
+    """PEM file of the authorities that are trusted with TLS; empty: the usual ones."""
     token: str = ""
     """The caller's token; empty: none is sent."""
     path: str = ""
@@ -79,9 +82,19 @@ class LoadSpec:
             raise BadInput(f"warm-up is {self.warm_up_s}; it must not be below 0")
         if not self.texts and not self.bodies:
             raise BadInput("there are no texts to send")
-        host, _, port = self.address.rpartition(":")
-        if not host or not port.isdigit():
-            raise BadInput(f"address {self.address!r} is not host:port")
+        host, _, port = self.authority.rpartition(":")
+        if not host or not port.isdigit() or "/" in self.authority:
+            raise BadInput(f"address {self.address!r} is not host:port or https://host:port")
+
+    @property
+    def authority(self) -> str:
+        """The address as host:port."""
+        return self.address.removeprefix(HTTPS)
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connections have TLS."""
+        return self.address.startswith(HTTPS)
 
     def to_json(self) -> str:
         """The spec as `python -m mesh_cli.load` reads it."""

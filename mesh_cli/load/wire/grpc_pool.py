@@ -1,4 +1,4 @@
-"""Unary gRPC calls without TLS, whose requests are already serialised.
+"""Unary gRPC calls whose requests are already serialised.
 
 The generator shares the cores of the servers that it measures, and grpcio's client takes a quarter
 of a millisecond of CPU a call.
@@ -15,6 +15,7 @@ from mesh_cli.load.wire import http2
 from mesh_cli.load.wire.connection_pool import OnAnswer
 from mesh_cli.load.wire.grpc_connection import DEADLINE_EXCEEDED, UNAVAILABLE, Call, GrpcConnection
 from mesh_cli.load.wire.request_encoding import GRPC_METHOD
+from mesh_cli.load.wire.tls import tls
 
 CONNECT_TIMEOUT_S = 10.0
 # Seconds between two searches for calls that are out of time.
@@ -65,15 +66,16 @@ class _Channel:
     """A connection that is opened again when it is lost, and the calls that wait for it."""
 
     def __init__(self, spec: LoadSpec, answered: OnAnswer) -> None:
-        host, _, port = spec.address.rpartition(":")
+        host, _, port = spec.authority.rpartition(":")
+        self._tls = tls(spec, "h2")
         self._host, self._port = host.strip("[]"), int(port)
         self._answered = answered
         self._head = http2.header_block(
             [
                 (":method", "POST"),
-                (":scheme", "http"),
+                (":scheme", "https" if spec.tls else "http"),
                 (":path", spec.path or GRPC_METHOD),
-                (":authority", spec.address),
+                (":authority", spec.authority),
                 ("te", "trailers"),
                 ("content-type", "application/grpc"),
                 ("user-agent", "mesh-bench"),
@@ -90,7 +92,9 @@ class _Channel:
     async def connect(self) -> None:
         """Open the connection and wait for the server's settings. Raises OSError."""
         _, connection = await asyncio.get_running_loop().create_connection(
-            lambda: GrpcConnection(self._head, self._answered, self._freed), self._host, self._port
+            lambda: GrpcConnection(self._head, self._answered, self._freed),
+            *(self._host, self._port),
+            ssl=self._tls,
         )
         try:
             await connection.ready

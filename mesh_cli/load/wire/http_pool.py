@@ -11,6 +11,7 @@ from mesh_cli.errors import NotUp
 from mesh_cli.load.plan.spec import MAX_CONNECTIONS, ClosedLoop, LoadSpec
 from mesh_cli.load.wire.connection_pool import OK, OnAnswer
 from mesh_cli.load.wire.http_response import BadResponse, Response, ResponseReader
+from mesh_cli.load.wire.tls import tls
 
 CONNECT_TIMEOUT_S = 10.0
 # Seconds between two searches for requests that are out of time.
@@ -26,7 +27,8 @@ class HttpPool:
     """A pool of connections, each with one request at a time; more are opened as needed."""
 
     def __init__(self, spec: LoadSpec, answered: OnAnswer) -> None:
-        host, _, port = spec.address.rpartition(":")
+        host, _, port = spec.authority.rpartition(":")
+        self._tls = tls(spec, "http/1.1")
         self._host, self._port = host.strip("[]"), int(port)
         self._timeout_s = spec.timeout_s
         clients = spec.loop.clients if isinstance(spec.loop, ClosedLoop) else 0
@@ -73,7 +75,7 @@ class HttpPool:
 
     async def _connect(self) -> "_Connection":
         _, connection = await self._loop.create_connection(
-            lambda: _Connection(self), self._host, self._port
+            lambda: _Connection(self), self._host, self._port, ssl=self._tls
         )
         return connection
 

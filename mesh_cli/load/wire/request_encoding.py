@@ -37,7 +37,8 @@ def _body(spec: LoadSpec, texts: list[str]) -> bytes:
 def _http(spec: LoadSpec, path: str, body: bytes) -> bytes:
     token = f"authorization: Bearer {spec.token}\r\n" if spec.token else ""
     head = (
-        f"POST {path} HTTP/1.1\r\nhost: {spec.address}\r\n{token}content-type: application/json\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: {spec.authority}\r\n{token}"
+        "content-type: application/json\r\n"
         f"accept: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

@@ -2,64 +2,24 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
 import httpx
 import pytest
-import pytest_asyncio
-from cryptography import x509
 from grpc import aio
 
+from control_plane.xds.listener.listener import HANDSHAKE_S
 from mesh.client import AsyncMeshClient, MeshClient
 from mesh.errors import Unavailable
 from mesh.v1 import predict_pb2, predict_pb2_grpc
 from service_kit.certificates.authority import AUTHORITY_FILE, Authority
-from service_kit.certificates.certificate_files import write_pair
+from tests.integration.tls.conftest import Secured
 from tests.real_parts.waiting import until_async
-from tests.twins.toy_mesh import ToyMesh, running_mesh
 
-NAMES = ("127.0.0.1", "localhost", "mesh.example")
 CLIENTS = 8
 PREDICT = "/v1/models/reviews:predict"
-
-
-@dataclass
-class Secured:
-    """A mesh whose Envoy has a certificate, the folder of its files, and the authority's."""
-
-    mesh: ToyMesh
-    folder: Path
-    ca: Path
-    address: str
-
-    @property
-    def url(self) -> str:
-        return f"https://{self.address}"
-
-    def issue(self) -> int:
-        """Give Envoy another certificate; return its serial number."""
-        chain, key = Authority.in_folder(self.folder).issue(NAMES)
-        write_pair(self.folder, chain, key)
-        return x509.load_pem_x509_certificate(chain).serial_number
-
-    async def serial(self) -> int:
-        """Serial number of the certificate that Envoy shows to a new connection."""
-        host, port = self.address.split(":")
-        pem = await asyncio.to_thread(ssl.get_server_certificate, (host, int(port)))
-        return x509.load_pem_x509_certificate(pem.encode()).serial_number
-
-
-@pytest_asyncio.fixture
-async def secured(tmp_path: Path) -> AsyncIterator[Secured]:
-    folder = tmp_path / "certificates"
-    authority = Authority.in_folder(folder)
-    secret = write_pair(folder, *authority.issue(NAMES))
-    async with running_mesh(tmp_path, certificate=str(secret)) as mesh:
-        yield Secured(mesh, folder, folder / AUTHORITY_FILE, mesh.envoy.address)
-        assert mesh.envoy.log.read_text() == "", "Envoy logs no warning"
 
 
 async def test_every_client_that_trusts_the_authority_is_answered(
@@ -76,12 +36,9 @@ async def test_every_client_that_trusts_the_authority_is_answered(
         assert answer.status_code == 200, answer.text
 
 
-async def test_without_tls_an_old_version_or_another_authority_nobody_is_answered(
+async def test_with_an_old_version_of_tls_or_another_authority_nobody_is_answered(
     secured: Secured, tmp_path: Path
 ) -> None:
-    async with httpx.AsyncClient(timeout=10) as http:
-        with pytest.raises(httpx.TransportError):
-            await http.get(f"http://{secured.address}/healthz")
     old = ssl.create_default_context(cafile=str(secured.ca))
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
@@ -93,6 +50,33 @@ async def test_without_tls_an_old_version_or_another_authority_nobody_is_answere
     async with AsyncMeshClient(secured.url, ca=str(tmp_path / "other" / AUTHORITY_FILE)) as mesh:
         with pytest.raises(Unavailable):
             await mesh.predict("reviews", "good", timeout_s=10)
+
+
+@pytest.mark.parametrize("suite", ["ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES256-SHA384"])
+async def test_ciphers_without_authentication_are_refused(secured: Secured, suite: str) -> None:
+    context = secured.trusted
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(suite)
+    async with httpx.AsyncClient(verify=context, timeout=10) as http:
+        with pytest.raises(httpx.ConnectError):
+            await http.get(f"{secured.url}/healthz")
+
+
+async def test_a_handshake_that_stops_ends_by_itself(secured: Secured) -> None:
+    received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+    half = secured.trusted.wrap_bio(received, sent, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        half.do_handshake()
+    host, port = secured.address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(sent.read())
+    async with asyncio.timeout(3 * HANDSHAKE_S):
+        answer = b""
+        with suppress(ConnectionResetError):
+            while part := await reader.read(65_536):
+                answer += part
+    assert answer, "Envoy has answered the beginning"
+    writer.close()
 
 
 async def test_certificates_are_replaced_under_load_without_a_failed_request(

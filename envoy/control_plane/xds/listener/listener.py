@@ -11,7 +11,12 @@ from envoy_data_plane.envoy.config.core.v3 import (
     TcpKeepalive,
     TypedExtensionConfig,
 )
-from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
+from envoy_data_plane.envoy.config.listener.v3 import (
+    Filter,
+    FilterChain,
+    FilterChainMatch,
+    Listener,
+)
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
@@ -31,10 +36,13 @@ from control_plane.xds.listener.access_log import access_log
 from control_plane.xds.listener.filters import http_filters
 from control_plane.xds.listener.local_replies import local_reply_config
 from control_plane.xds.listener.tls import tls
+from control_plane.xds.listener.without_tls import tls_inspector, without_tls
 
 SERVER_NAME = "mesh"
 IDLE_CONNECTION_S = 3600.0
 HEADERS_TIMEOUT_S = 10.0
+# Time for the handshake of TLS, which without it may take as long as a connection may be idle.
+HANDSHAKE_S = 10.0
 # Pings find a client whose machine vanished; Envoy then frees its streams.
 KEEPALIVE_INTERVAL_S = 30.0
 KEEPALIVE_TIMEOUT_S = 20.0
@@ -90,12 +98,17 @@ def listener(topology: MeshTopology) -> Listener:
         early_header_mutation_extensions=[_without_envoys_headers()],
     )
     chain = FilterChain(filters=[Filter(name=_MANAGER, typed_config=Any.pack(manager))])
-    if topology.certificate:
-        chain.transport_socket = tls(topology.certificate)
+    chains, inspectors = [chain], []
+    if topology.certificates:
+        chain.transport_socket = tls(topology.certificates)
+        chain.filter_chain_match = FilterChainMatch(transport_protocol="tls")
+        chain.transport_socket_connect_timeout = seconds(HANDSHAKE_S)
+        chains, inspectors = [chain, without_tls()], [tls_inspector()]
     return Listener(
         name=names.LISTENER,
         address=socket_address(Address(topology.host, topology.port)),
-        filter_chains=[chain],
+        listener_filters=inspectors,
+        filter_chains=chains,
         tcp_keepalive=TcpKeepalive(keepalive_time=30, keepalive_interval=10, keepalive_probes=3),
     )
 

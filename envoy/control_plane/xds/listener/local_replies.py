@@ -79,6 +79,13 @@ def local_reply_config(limits: Limits) -> LocalReplyConfig:
     )
 
 
+def one_reply(reply: Reply) -> LocalReplyConfig:
+    """Return the configuration of a listener that has only this reply."""
+    return LocalReplyConfig(
+        mappers=[_mapper(reply, _contract_body(reply), _over_http()), _over_grpc(reply)]
+    )
+
+
 def _refused(refusal: Refusal) -> Iterator[ResponseMapper]:
     """Tell a caller who may not call why, at each kind of door."""
     because = [_status(refusal.envoys_status), _because(refusal.why)]

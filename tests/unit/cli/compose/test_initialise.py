@@ -32,6 +32,7 @@ FILES = {
     "operator.token",
     "airflow.token",
 }
+CERTIFICATES = ("tls/authority/ca.pem", "tls/served/own/certificate.json")
 FOR_CONTAINERS = FILES - {"token-signing-key.pem", "operator.token"}
 OPERATOR = 1234
 
@@ -41,13 +42,20 @@ class Init:
 
     def __init__(self, project: Path) -> None:
         self.project = project
-        self.owners: dict[str, tuple[int, int]] = {}
+        self.owners: dict[Path, tuple[int, int]] = {}
 
     def __call__(self, uid: int = OPERATOR, **environment: str) -> Initialised:
         def change_owner(path: Path, uid: int, gid: int) -> None:
-            self.owners[path.name] = uid, gid
+            self.owners[path] = uid, gid
 
         return initialise(self.project, environment, uid, change_owner)
+
+    @property
+    def secrets_owners(self) -> dict[str, tuple[int, int]]:
+        """Owners of the files of the secrets alone, without those of the certificates."""
+        folder = self.project / "secrets"
+        found = {path: owner for path, owner in self.owners.items() if path.parent == folder}
+        return {path.name: owner for path, owner in found.items() if path != folder / "tls"}
 
     def read(self, name: str) -> str:
         return (self.project / "secrets" / name).read_text()
@@ -67,7 +75,7 @@ def init(tmp_path: Path) -> Init:
 def test_everything_is_made_for_the_owner_only(init: Init) -> None:
     initialised = init()
     assert initialised.secrets == dict.fromkeys(FILES, "made")
-    assert {path.name for path in (init.project / "secrets").iterdir()} == FILES
+    assert {path.name for path in (init.project / "secrets").iterdir()} == FILES | {"tls"}
     assert init.mode("secrets") == 0o700
     for name in (*(f"secrets/{name}" for name in FILES), ".env"):
         assert init.mode(name) == 0o600
@@ -86,7 +94,12 @@ def test_a_wide_umask_makes_no_file_wider(init: Init) -> None:
 def test_the_second_time_nothing_changes(init: Init) -> None:
     init(HUGGINGFACE_TOKEN="hf_1")
     before, env = init.contents(), (init.project / ".env").stat()
-    assert init() == Initialised(init.project / "secrets", dict.fromkeys(FILES, "kept"), {})
+    assert init() == Initialised(
+        init.project / "secrets",
+        dict.fromkeys(FILES, "kept"),
+        {},
+        dict.fromkeys(CERTIFICATES, "kept"),
+    )
     assert init.contents() == before
     assert (init.project / ".env").stat() == env
 
@@ -140,13 +153,13 @@ def test_containers_run_as_the_operator(init: Init) -> None:
 
 def test_containers_of_root_run_as_another_user_who_owns_the_secrets(init: Init) -> None:
     assert init(uid=0).env == {"MESH_UID": "50000", "MESH_GID": "0"}
-    assert init.owners == dict.fromkeys(FOR_CONTAINERS, (50_000, 0))
+    assert init.secrets_owners == dict.fromkeys(FOR_CONTAINERS, (50_000, 0))
 
 
 def test_root_gives_the_secrets_to_the_user_of_the_env_file(init: Init) -> None:
     (init.project / ".env").write_text('MESH_GID=0\nexport MESH_UID="77"\n')
     assert init(uid=0).env == {}
-    assert init.owners == dict.fromkeys(FOR_CONTAINERS, (77, 0))
+    assert init.secrets_owners == dict.fromkeys(FOR_CONTAINERS, (77, 0))
     (init.project / ".env").write_text("MESH_UID=nobody\nMESH_GID=0\n")
     with pytest.raises(CliError, match=r"MESH_UID=nobody .* numbers"):
         init(uid=0)
@@ -155,7 +168,7 @@ def test_root_gives_the_secrets_to_the_user_of_the_env_file(init: Init) -> None:
 def test_the_folder_is_a_setting(init: Init, tmp_path: Path) -> None:
     (init.project / ".env").write_text("MESH_SECRETS=./elsewhere\n")
     assert init().folder == init.project / "elsewhere"
-    assert {path.name for path in (init.project / "elsewhere").iterdir()} == FILES
+    assert {path.name for path in (init.project / "elsewhere").iterdir()} == FILES | {"tls"}
     initialised = init(MESH_SECRETS=str(tmp_path / "absolute"))
     assert initialised.folder == tmp_path / "absolute"
     assert set(initialised.secrets.values()) == {"made"}
@@ -207,6 +220,7 @@ def test_the_verb_says_what_it_made(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert document == {
         "folder": f"{tmp_path}/secrets",
         "secrets": dict.fromkeys(FILES, "kept"),
+        "certificates": dict.fromkeys(CERTIFICATES, "kept"),
         "env": {},
     }
     password = json.loads((tmp_path / "secrets" / "airflow_passwords.json").read_text())["admin"]

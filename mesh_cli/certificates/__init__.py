@@ -1,0 +1,1 @@
+"""The certificates with which clients reach a mesh by TLS."""
