@@ -7,20 +7,17 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from service_kit.model_registry.expired_versions import KEEP_VERSIONS
-from service_kit.settings import ServiceSettings
+from service_kit.settings import MlflowSettings
 from training_svc.base_models.allow_list import BaseModels
 
 
-class TrainingSettings(ServiceSettings):
+class TrainingSettings(MlflowSettings):
     """The settings; each field says what it sets."""
 
     model_config = SettingsConfigDict(env_prefix="TRAINING_", populate_by_name=True)
 
     database_url: str = "postgresql:///training"
     """URL of PostgreSQL database `training`; its password may come by PGPASSFILE instead."""
-
-    mlflow_url: str = "http://127.0.0.1:5001"
-    """URL of the MLflow tracking server."""
 
     state_dir: Path = Path(".mesh/training")
     """Folder that no other service uses, for rows, checkpoints and models of unfinished jobs."""

@@ -52,6 +52,7 @@ from control_plane.xds import DiscoveryServer
 from mesh.v1 import reload_pb2_grpc
 from service_kit.callers.token_table import SCHEMA as TOKENS
 from service_kit.database import Database, apply_schema
+from service_kit.model_registry.mlflow_token import MlflowToken
 from service_kit.model_registry.promotion import SCHEMA, Promotions
 from service_kit.signing.first_use import RECORDS, FirstUse
 from service_kit.signing.first_use import SCHEMA as SIGNING_KEYS
@@ -80,7 +81,9 @@ class ControlPlane:
         confirm = self._leadership.confirm
         self._database = Database(settings.database_url, "control-plane", threads=2)
         records = self._records(settings)
-        self._registry = FencedRegistry(settings.mlflow_url, confirm, records)
+        self._registry = FencedRegistry(
+            settings.mlflow_url, confirm, records, MlflowToken.of(settings)
+        )
         self._record_keeping: RecordKeeping | None = None
         if settings.signing_key and records:
             key_id = SigningKey.read(settings.signing_key).key_id

@@ -8,6 +8,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 from service_kit.mlflow_gate.browsers import Browsers
@@ -16,6 +17,8 @@ from service_kit.mlflow_gate.locations import Places
 from service_kit.mlflow_gate.tokens import TokenCheck
 
 ALL_HOSTS = "*"
+# The words that the control plane's setting of the same meaning takes.
+_TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 LOG_CONFIG = "uvicorn_log_config.yaml"
 # Seconds for which requests under way may go on after SIGTERM.
 STOP_WAIT_S = 10
@@ -33,9 +36,14 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--open-reads",
         type=_boolean,
-        default=False,
         metavar="BOOL",
-        help="whether reading needs no token",
+        help="whether reading needs no token; empty: only if --published-on is loopback",
+    )
+    parser.add_argument("--published-on", default="", help="address at which clients find MLflow")
+    parser.add_argument(
+        "--read-token",
+        type=Path,
+        help="file with the token with which MLflow reads from the server of --artifact-root",
     )
     parser.add_argument(
         "--host-names",
@@ -50,6 +58,8 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
         "--artifact-root", default="", help="URL of another server that has the files"
     )
     chosen = parser.parse_args(arguments)
+    if chosen.open_reads is None:
+        chosen.open_reads = _on_loopback(chosen.published_on or chosen.host)
     if not chosen.backend_store_uri and not chosen.artifacts_destination:
         parser.error("give --backend-store-uri, --artifacts-destination or both")
     return chosen
@@ -99,6 +109,8 @@ def _configure(chosen: argparse.Namespace) -> None:
     }
     from mlflow.server import constants
 
+    if chosen.read_token:
+        os.environ["MLFLOW_TRACKING_TOKEN"] = chosen.read_token.read_text().strip()
     if chosen.backend_store_uri:
         os.environ[constants.BACKEND_STORE_URI_ENV_VAR] = chosen.backend_store_uri
         os.environ[constants.REGISTRY_STORE_URI_ENV_VAR] = chosen.backend_store_uri
@@ -114,10 +126,19 @@ def _artifact_root(chosen: argparse.Namespace) -> str:
     return str(chosen.artifact_root) or "mlflow-artifacts:/"
 
 
-def _boolean(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
+def _on_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _boolean(text: str) -> bool | None:
+    if not text:
+        return None
+    if text.lower() not in (*_TRUE, *_FALSE):
         raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-    return text.lower() == "true"
+    return text.lower() in _TRUE
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
+from service_kit.model_registry.mlflow_token import MlflowToken
 from service_kit.model_registry.records import CHAMPION, PREVIOUS, TAG_JOB_ID, ModelVersion
 from service_kit.model_registry.registry import Registry
 from training_svc.child.waiting import until_available
@@ -19,8 +20,9 @@ _PARTS = ("model", "components/tokenizer")
 class RegisteredVersions:
     """The registered versions of one model. Every method waits while MLflow is away."""
 
-    def __init__(self, mlflow_url: str, model: str) -> None:
+    def __init__(self, mlflow_url: str, model: str, token: MlflowToken | None = None) -> None:
         self._url = mlflow_url
+        self._token = token
         self._model = model
 
     def champion(self) -> str:
@@ -70,7 +72,7 @@ class RegisteredVersions:
 
     def _call(self, work: Callable[[Registry], Awaitable[T]]) -> T:
         async def once() -> T:
-            registry = Registry(self._url)
+            registry = Registry(self._url, auth=self._token)
             try:
                 return await work(registry)
             finally:

@@ -16,6 +16,8 @@ from typing import Any, Protocol
 from training_svc.jobs.job import Job, Promotion
 from training_svc.jobs.job_spec import (
     DATABASE_URL_VARIABLE,
+    MLFLOW_ARTIFACTS_VARIABLE,
+    MLFLOW_TOKEN_VARIABLE,
     MLFLOW_URL_VARIABLE,
     SIGNING_KEY_VARIABLE,
     JobSpec,
@@ -160,6 +162,9 @@ class PythonChildLauncher:
             "TRAINING_LOG_LEVEL": settings.log_level,
         }
         environment |= NO_HUB
+        if settings.mlflow_token_file:
+            environment[MLFLOW_TOKEN_VARIABLE] = str(settings.mlflow_token_file)
+            environment[MLFLOW_ARTIFACTS_VARIABLE] = settings.mlflow_artifacts_url
         if settings.signing_key:
             environment[SIGNING_KEY_VARIABLE] = str(settings.signing_key)
         if settings.device == "cpu":

@@ -31,6 +31,11 @@ FILES = {
     "token-keys.json",
     "operator.token",
     "airflow.token",
+    "training.token",
+    "trigger.token",
+    "control-plane.token",
+    "inference.token",
+    "mlflow-cleaning.token",
 }
 FOR_CONTAINERS = FILES - {"token-signing-key.pem", "operator.token"}
 OPERATOR = 1234
