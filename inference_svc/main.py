@@ -29,7 +29,9 @@ def make_service(settings: InferenceSettings) -> InferenceService:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     engine = create_engine(settings.engine, settings.device, settings.precision, settings.threads)
-    return InferenceService(settings, engine, lambda: Registry(settings.mlflow_url, auth=MlflowToken.of(settings)))
+    return InferenceService(
+        settings, engine, lambda: Registry(settings.mlflow_url, auth=MlflowToken.of(settings))
+    )
 
 
 def main() -> None:

@@ -26,6 +26,11 @@ class TrainingSettings(MlflowSettings):
     """PEM file of the Ed25519 private key that signs each version. Not set: none is signed, and
     replicas that ask for signatures refuse them."""
 
+    model_keys: Path | None = None
+    """PEM file of the public keys with which versions are trusted besides that of the own key. With
+    a signing key, a Champion that none of them has signed is neither compared with nor started
+    from."""
+
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device to train on; `auto` takes a CUDA device when there is one, else the CPU. With `cuda`
     and no CUDA device the service refuses to start."""

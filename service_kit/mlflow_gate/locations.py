@@ -11,7 +11,10 @@ FIELDS = {
     VERSION: ("source",),
 }
 # A logged model, a run and a file of MLflow itself: MLflow knows their places.
-_KNOWN = {EXPERIMENT: ("mlflow-artifacts:/",), VERSION: ("models:/", "runs:/", "mlflow-artifacts:/")}
+_KNOWN = {
+    EXPERIMENT: ("mlflow-artifacts:/",),
+    VERSION: ("models:/", "runs:/", "mlflow-artifacts:/"),
+}
 
 
 class BadPlace(Exception):
@@ -34,8 +37,8 @@ class Places:
             place = values.get(field)
             if place not in (None, "") and not self._is_known(path, place):
                 raise BadPlace(
-                    f"{field} is {str(place)[:100]!r}: files lie on the mesh's artifact server only;"
-                    f" leave the field out, or begin it with one of"
+                    f"{field} is {str(place)[:100]!r}: files lie on the mesh's artifact server"
+                    " only; leave the field out, or begin it with one of"
                     f" {', '.join(self._beginnings(path))}"
                 )
         return json.dumps(values).encode()

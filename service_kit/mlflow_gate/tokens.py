@@ -67,7 +67,9 @@ class TokenCheck:
 
     def _checked(self, text: str, keys: dict[str, jwt.PyJWK]) -> Holder:
         if len(text) > LONGEST_TOKEN:
-            raise BadToken(f"the token has {len(text)} characters; at most {LONGEST_TOKEN} are read")
+            raise BadToken(
+                f"the token has {len(text)} characters; at most {LONGEST_TOKEN} are read"
+            )
         try:
             key = keys.get(str(jwt.get_unverified_header(text).get("kid")))
             if key is None:

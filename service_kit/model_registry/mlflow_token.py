@@ -1,4 +1,4 @@
-"""The token that a part of the mesh sends to MLflow, from a file that is read again when it changes."""
+"""The token that a part of the mesh sends to MLflow."""
 
 import os
 from collections.abc import Generator
@@ -10,8 +10,11 @@ from service_kit.settings import MlflowSettings
 
 
 class MlflowToken(httpx.Auth):
-    """Adds the token to requests to MLflow and its artifact server, and to no other server: the
-    registry says where files lie, and whoever wrote that may name a server of their own."""
+    """Reads a file, again when it changes, and adds the token in it to requests.
+
+    Only MLflow and its artifact server get it: the registry says where files lie, and whoever wrote
+    that may have named a server of their own.
+    """
 
     def __init__(self, path: Path, *urls: str) -> None:
         """`urls`: those of the servers that get the token."""
@@ -25,9 +28,7 @@ class MlflowToken(httpx.Auth):
         """Return the token that the settings name; None: they name none."""
         if settings.mlflow_token_file is None:
             return None
-        return cls(
-            settings.mlflow_token_file, settings.mlflow_url, settings.mlflow_artifacts_url
-        )
+        return cls(settings.mlflow_token_file, settings.mlflow_url, settings.mlflow_artifacts_url)
 
     @property
     def text(self) -> str:
@@ -41,9 +42,7 @@ class MlflowToken(httpx.Auth):
             return self._text
         return self._text
 
-    def auth_flow(
-        self, request: httpx.Request
-    ) -> Generator[httpx.Request, httpx.Response, None]:
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """See httpx.Auth."""
         if _origin(request.url) in self._origins and (token := self.text):
             request.headers["authorization"] = f"Bearer {token}"

@@ -84,9 +84,7 @@ def logs_as_json(logs: Path, days: int, dry_run: bool) -> str:
     return json.dumps(found)
 
 
-def mlflow(
-    command: str, days: int, url: str, database: str, token_file: Path | None = None
-) -> str:
+def mlflow(command: str, days: int, url: str, database: str, token_file: Path | None = None) -> str:
     """Remove the runs and models that were deleted in MLflow more than `days` days ago.
 
     `mlflow gc` would also remove deleted experiments, and with them models that the mesh may still

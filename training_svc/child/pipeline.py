@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from service_kit.model_registry.mlflow_token import MlflowToken
-from service_kit.signing.keys import SigningKey
+from service_kit.signing.keys import SigningKey, TrustedKeys
 from training_svc.base_models.hub_download import Limits, downloaded
 from training_svc.child.mlflow_tracking import PACKAGED_ENCODER_NAME, MlflowTracker
 from training_svc.child.registered_versions import RegisteredVersions
@@ -49,15 +49,17 @@ class Pipeline:
         report: Report,
         key: SigningKey | None = None,
         token: MlflowToken | None = None,
+        keys: TrustedKeys | None = None,
     ) -> None:
-        """`key` signs the version; None: it is not signed. `token` is sent to MLflow."""
+        """`key` signs the version; None: it is not signed. `token` is sent to MLflow. `keys`: those
+        with which other versions are trusted; None: any version is."""
         self._key = key
         self._token = token
         self._spec = spec
         self._folder = folder
         self._rows = rows
         self._report = report
-        self._versions = RegisteredVersions(mlflow_url, spec.model, token)
+        self._versions = RegisteredVersions(mlflow_url, spec.model, token, keys)
         self._mlflow_url = mlflow_url
 
     def run(self) -> None:

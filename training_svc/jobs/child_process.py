@@ -19,6 +19,7 @@ from training_svc.jobs.job_spec import (
     MLFLOW_ARTIFACTS_VARIABLE,
     MLFLOW_TOKEN_VARIABLE,
     MLFLOW_URL_VARIABLE,
+    MODEL_KEYS_VARIABLE,
     SIGNING_KEY_VARIABLE,
     JobSpec,
 )
@@ -167,6 +168,8 @@ class PythonChildLauncher:
             environment[MLFLOW_ARTIFACTS_VARIABLE] = settings.mlflow_artifacts_url
         if settings.signing_key:
             environment[SIGNING_KEY_VARIABLE] = str(settings.signing_key)
+        if settings.model_keys:
+            environment[MODEL_KEYS_VARIABLE] = str(settings.model_keys)
         if settings.device == "cpu":
             environment["CUDA_VISIBLE_DEVICES"] = ""
         return environment
