@@ -147,6 +147,8 @@ def test_every_route_by_everybody(
     wrong = []
     with httpx.Client(base_url=url, headers=headers, timeout=30) as http:
         for method, path in routes:
+            if name and (path.startswith("/ajax-api/") or method in ("HEAD", "OPTIONS")):
+                continue
             may = (method, plain_path(path)) in writes | SEARCHES
             refused = _refused(http.request(method, path, json={}))
             if method in ("GET", "HEAD"):
