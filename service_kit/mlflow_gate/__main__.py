@@ -82,14 +82,14 @@ def main(arguments: Sequence[str]) -> int:
         )
     log_config = Path(str(sys.modules["mlflow.server"].__file__)).with_name(LOG_CONFIG)
     gate = Gate(
-        app,  # type: ignore[arg-type]
+        app,
         TokenCheck(chosen.token_keys, chosen.revoked_tokens),
         Places(chosen.artifact_root),
         Browsers(chosen.host_names, chosen.open_reads),
         chosen.open_reads,
     )
     uvicorn.run(
-        gate,  # type: ignore[arg-type]
+        gate,
         host=chosen.host,
         port=chosen.port,
         log_config=str(log_config),

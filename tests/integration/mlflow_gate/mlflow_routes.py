@@ -57,7 +57,7 @@ def _all() -> Iterator[tuple[str, str]]:
         if router is None:
             continue
         routers += 1
-        prefix = included.include_context.prefix  # type: ignore[attr-defined]
+        prefix = included.include_context.prefix
         for route in router.routes:
             for method in route.methods:
                 yield method, prefix + route.path

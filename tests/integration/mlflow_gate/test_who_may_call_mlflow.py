@@ -107,7 +107,7 @@ def bad_tokens(tokens: OwnTokens) -> dict[str, str]:
     return {
         "expired": expired.keys.sign(Grant("operator", ("mlflow-write",)), DAY_S).text,
         "tampered": f"{head}.{claims}.{flipped}",
-        "alg none": jwt.encode(values, None, "none", {"kid": kid}),
+        "alg none": jwt.encode(values, "", "none", {"kid": kid}),
         "another mesh's": other.operator,
         "secret of the public key": jwt.encode(
             values,

@@ -41,9 +41,14 @@ def test_only_whether_mlflow_is_up_is_everybodys() -> None:
 def test_who_may_only_read_writes_nothing(scope: str) -> None:
     for (method, path), having in routes._EXACT.items():
         if scope in having:
-            assert method == "GET" or "search" in path or path in (
-                "/graphql",
-                "/api/2.0/mlflow/registered-models/get-latest-versions",
+            assert (
+                method == "GET"
+                or "search" in path
+                or path
+                in (
+                    "/graphql",
+                    "/api/2.0/mlflow/registered-models/get-latest-versions",
+                )
             )
 
 
