@@ -57,7 +57,7 @@ async def call(
     ] or [{"type": "http.request", "body": b"", "more_body": False}]
 
     async def receive() -> Message:
-        return waiting.pop(0)  # type: ignore[return-value]
+        return waiting.pop(0)
 
     async def send(message: Message) -> None:
         sent.append(message)
