@@ -11,6 +11,7 @@ from inference_svc.engines.choice import create_engine
 from inference_svc.service import InferenceService
 from inference_svc.settings import InferenceSettings
 from mesh.v1 import data_pb2, predict_pb2, reload_pb2, train_pb2
+from service_kit.model_registry.mlflow_token import MlflowToken
 from service_kit.model_registry.registry import Registry
 from service_kit.server import run
 
@@ -28,7 +29,9 @@ def make_service(settings: InferenceSettings) -> InferenceService:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     engine = create_engine(settings.engine, settings.device, settings.precision, settings.threads)
-    return InferenceService(settings, engine, lambda: Registry(settings.mlflow_url))
+    return InferenceService(
+        settings, engine, lambda: Registry(settings.mlflow_url, auth=MlflowToken.of(settings))
+    )
 
 
 def main() -> None:

@@ -9,10 +9,10 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from service_kit.limits import MAX_TEXTS
-from service_kit.settings import ServiceSettings
+from service_kit.settings import MlflowSettings
 
 
-class InferenceSettings(ServiceSettings):
+class InferenceSettings(MlflowSettings):
     """Read from `INFERENCE_…`."""
 
     model_config = SettingsConfigDict(env_prefix="INFERENCE_")
@@ -21,9 +21,6 @@ class InferenceSettings(ServiceSettings):
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}", pattern=r"^[!-~]{1,200}$"
     )
     """Id of this replica, unique in the fleet. ASCII without spaces: headers carry it."""
-
-    mlflow_url: str = "http://127.0.0.1:5001"
-    """MLflow's tracking server."""
 
     model_keys: Path | None = None
     """PEM file of the training service's public keys. A version is refused unless one of them has

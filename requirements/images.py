@@ -51,7 +51,7 @@ IMAGES = {
         *(*SERVICE, "cryptography", "envoy_data_plane", "grpclib", "psycopg2-binary", "PyJWT"),
         "typer",
     ),
-    "mlflow": ("mlflow", "psycopg2-binary"),
+    "mlflow": ("mlflow", "psycopg2-binary", "PyJWT"),
     # The distributions that the mesh's client needs in Airflow's image.
     "airflow-client": ("grpcio", "googleapis-common-protos", "protobuf"),
     # What builds the client's package in every image.

@@ -1,5 +1,7 @@
 """The settings that every service has; each service adds its own and its environment prefix."""
 
+from pathlib import Path
+
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -25,3 +27,17 @@ class ServiceSettings(BaseSettings):
 
     grace_seconds: float = 30.0
     """Seconds that calls in flight have to finish at shutdown."""
+
+
+class MlflowSettings(ServiceSettings):
+    """The settings of a service that calls MLflow."""
+
+    mlflow_url: str = "http://127.0.0.1:5001"
+    """MLflow's tracking server, whose registry says which version is the Champion."""
+
+    mlflow_token_file: Path | None = None
+    """File with the token that this service sends to MLflow; read again when it changes. Not set:
+    none is sent."""
+
+    mlflow_artifacts_url: str = ""
+    """Artifact server, where it is another than MLflow: the token goes to these two only."""

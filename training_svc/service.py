@@ -9,6 +9,7 @@ from grpc import aio
 from mesh.v1 import train_pb2_grpc
 from service_kit.database import Database, apply_schema, until_available
 from service_kit.model_registry import promotion
+from service_kit.model_registry.mlflow_token import MlflowToken
 from service_kit.model_registry.promotion import Promotions
 from service_kit.model_registry.registry import Registry
 from service_kit.signing import first_use
@@ -42,7 +43,7 @@ class TrainingService:
     def __init__(self, settings: TrainingSettings) -> None:
         self._settings = settings
         self._database = Database(settings.database_url, "training service")
-        self._registry = Registry(settings.mlflow_url)
+        self._registry = Registry(settings.mlflow_url, auth=MlflowToken.of(settings))
         self._folders = JobFolders(settings.state_dir, settings.keep_failed_jobs)
         self.changes = JobChanges()
         jobs = PostgresJobs(self._database)

@@ -7,11 +7,11 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from service_kit.model_registry.expired_versions import KEEP_VERSIONS
-from service_kit.settings import ServiceSettings
+from service_kit.settings import MlflowSettings
 from training_svc.base_models.allow_list import BaseModels
 
 
-class TrainingSettings(ServiceSettings):
+class TrainingSettings(MlflowSettings):
     """The settings; each field says what it sets."""
 
     model_config = SettingsConfigDict(env_prefix="TRAINING_", populate_by_name=True)
@@ -19,15 +19,17 @@ class TrainingSettings(ServiceSettings):
     database_url: str = "postgresql:///training"
     """URL of PostgreSQL database `training`; its password may come by PGPASSFILE instead."""
 
-    mlflow_url: str = "http://127.0.0.1:5001"
-    """URL of the MLflow tracking server."""
-
     state_dir: Path = Path(".mesh/training")
     """Folder that no other service uses, for rows, checkpoints and models of unfinished jobs."""
 
     signing_key: Path | None = None
     """PEM file of the Ed25519 private key that signs each version. Not set: none is signed, and
     replicas that ask for signatures refuse them."""
+
+    model_keys: Path | None = None
+    """PEM file of the public keys with which versions are trusted besides that of the own key. With
+    a signing key, a Champion that none of them has signed is neither compared with nor started
+    from."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device to train on; `auto` takes a CUDA device when there is one, else the CPU. With `cuda`

@@ -10,6 +10,7 @@ from grpc import aio
 
 from mesh.v1 import data_pb2_grpc, model_rows_pb2_grpc
 from service_kit.database import Database, apply_schema
+from service_kit.model_registry.mlflow_token import MlflowToken
 from service_kit.model_registry.registry import Registry
 from trigger_svc.batches.outcomes import BatchOutcomes
 from trigger_svc.bridge.airflow import Airflow
@@ -45,7 +46,7 @@ class TriggerService:
         self._imports = Database(url, "mesh-trigger-imports", IMPORT_THREADS, cancels=True)
         # Threads and connections that callers' slow questions cannot take from the bridge.
         self._bridge_database = Database(url, "mesh-bridge-batches", BRIDGE_THREADS)
-        self._registry = Registry(settings.mlflow_url)
+        self._registry = Registry(settings.mlflow_url, auth=MlflowToken.of(settings))
         self._airflow = airflow or HttpAirflow(settings)
         self._registration = ModelRegistration(self._database, self._registry)
         self._bridge = Bridge(self._bridge_database, self._airflow, settings)

@@ -5,19 +5,16 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from service_kit.settings import ServiceSettings
+from service_kit.settings import MlflowSettings
 
 
-class TriggerSettings(ServiceSettings):
+class TriggerSettings(MlflowSettings):
     """The settings of the trigger service."""
 
     model_config = SettingsConfigDict(env_prefix="TRIGGER_")
 
     database_url: str = "postgresql:///training"
     """URL of the database with the training tables; no PgBouncer in transaction mode."""
-
-    mlflow_url: str = "http://127.0.0.1:5001"
-    """MLflow's tracking server."""
 
     airflow_url: str = "http://127.0.0.1:8080"
     """Airflow's API server."""

@@ -6,6 +6,7 @@ import socket
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 
 from grpc import aio
 
@@ -19,6 +20,8 @@ from control_plane.canary.steps import TAG_CANARY
 from control_plane.changes.answer_store import SCHEMA as ANSWERS
 from control_plane.changes.answer_store import PostgresAnswers
 from control_plane.changes.model_locks import ModelLocks
+from control_plane.changes.record_store import SCHEMA as RECORDS_KEPT
+from control_plane.changes.record_store import RecordStore
 from control_plane.changes.version_marks import Marks
 from control_plane.fleet.connections import ReplicaConnections
 from control_plane.fleet.discovery import discover
@@ -52,6 +55,8 @@ from control_plane.xds import DiscoveryServer
 from mesh.v1 import reload_pb2_grpc
 from service_kit.callers.token_table import SCHEMA as TOKENS
 from service_kit.database import Database, apply_schema
+from service_kit.errors import Unavailable
+from service_kit.model_registry.mlflow_token import MlflowToken
 from service_kit.model_registry.promotion import SCHEMA, Promotions
 from service_kit.signing.first_use import RECORDS, FirstUse
 from service_kit.signing.first_use import SCHEMA as SIGNING_KEYS
@@ -80,13 +85,16 @@ class ControlPlane:
         confirm = self._leadership.confirm
         self._database = Database(settings.database_url, "control-plane", threads=2)
         records = self._records(settings)
-        self._registry = FencedRegistry(settings.mlflow_url, confirm, records)
+        self._registry = FencedRegistry(
+            settings.mlflow_url, confirm, records, MlflowToken.of(settings)
+        )
         self._record_keeping: RecordKeeping | None = None
         if settings.signing_key and records:
             key_id = SigningKey.read(settings.signing_key).key_id
             first_use = FirstUse(self._database, RECORDS, key_id)
             self._record_keeping = RecordKeeping(
-                *(self._registry, records, first_use, locks, lambda: self._leadership.leads)
+                *(self._registry, records, first_use, RecordStore(self._database)),
+                *(locks, lambda: self._leadership.leads),
             )
         answers = PostgresAnswers(self._database)
         self._fleet = Fleet(
@@ -202,7 +210,7 @@ class ControlPlane:
             self._background.append(asyncio.create_task(self._record_keeping.run()))
 
     async def _make_tables(self) -> None:
-        scripts = (SCHEMA, ANSWERS, REMOVALS, LEADER, TOKENS, SIGNING_KEYS)
+        scripts = (SCHEMA, ANSWERS, REMOVALS, LEADER, TOKENS, SIGNING_KEYS, RECORDS_KEPT)
         try:
             await apply_schema(self._database, "control plane", *scripts)
         except Exception:
@@ -210,6 +218,11 @@ class ControlPlane:
             raise
 
     async def _begin_to_lead(self) -> None:
+        if self._record_keeping is not None:
+            with suppress(Unavailable):
+                # Before it acts on what is in MLflow. Where the tables are not made yet, there is
+                # nothing to recall.
+                await self._record_keeping.recall()
         self._leading = [
             asyncio.create_task(self._canaries.resume()),
             asyncio.create_task(self._removal.resume()),

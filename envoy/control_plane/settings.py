@@ -19,7 +19,7 @@ from control_plane.topology import (
     Limits,
     MeshTopology,
 )
-from service_kit.settings import ServiceSettings
+from service_kit.settings import MlflowSettings
 
 
 def _named(field: str) -> AliasChoices:
@@ -28,7 +28,7 @@ def _named(field: str) -> AliasChoices:
     return AliasChoices(*names, field)
 
 
-class ControlPlaneSettings(ServiceSettings):
+class ControlPlaneSettings(MlflowSettings):
     """Settings of the control plane."""
 
     model_config = SettingsConfigDict(env_prefix="CONTROL_")
@@ -41,9 +41,6 @@ class ControlPlaneSettings(ServiceSettings):
 
     replicas_file: Path | None = None
     """File with more replicas, one host:port a line; read again at each look at the fleet."""
-
-    mlflow_url: str = "http://127.0.0.1:5001"
-    """The MLflow server, whose registry says which version is the Champion and which is served."""
 
     database_url: str = "postgresql:///training"
     """The PostgreSQL database whose locks order promotions and rollbacks."""

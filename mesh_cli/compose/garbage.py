@@ -13,7 +13,10 @@ from mesh_cli.errors import CliError
 
 # The service, and the command that prints what it found as JSON. The paths are those of the images.
 _VERSIONS = ("training", "python", "-m", "service_kit.retention.old_versions")
-_MLFLOW = ("--mlflow", "http://mlflow:5000")
+_MLFLOW = (
+    *("--mlflow", "http://mlflow:5000", "--artifacts", "http://artifacts:5000"),
+    *("--token-file", "/run/secrets/mlflow_token"),
+)
 _LOGS = ("airflow-cleaning", "python", "/opt/mesh/daily_cleaning.py")
 _LOG_FOLDER = ("logs", "--logs", "/opt/airflow/logs")
 

@@ -2,6 +2,7 @@
 
 import configparser
 import os
+import shutil
 import subprocess
 from io import StringIO
 from pathlib import Path
@@ -55,13 +56,46 @@ def environment(home: MeshHome, settings: MeshSettings, secrets: LocalSecrets) -
     }
 
 
+def read_only_dags(home: MeshHome, settings: MeshSettings) -> Path:
+    """Copy the DAGs to where Airflow reads them, and return that folder.
+
+    No file of the copy, and no folder, may be written: a process of the same user that can be
+    brought to write a file somewhere cannot give Airflow a program to run. Airflow's folder of
+    plugins is empty and closed in the same way. Raises CliError.
+    """
+    target = home.airflow / "dags"
+    home.airflow.mkdir(mode=0o700, exist_ok=True)
+    _open(target)
+    shutil.rmtree(target, ignore_errors=True)
+    try:
+        shutil.copytree(settings.dags, target, ignore=shutil.ignore_patterns("__pycache__"))
+    except OSError as error:
+        raise CliError(f"the DAGs in {settings.dags} cannot be copied: {error}") from error
+    plugins = home.airflow / "plugins"
+    plugins.mkdir(exist_ok=True)
+    _close(target)
+    _close(plugins)
+    return target
+
+
+def _open(folder: Path) -> None:
+    for path in [folder, *folder.rglob("*")] if folder.exists() else ():
+        if path.is_dir():
+            path.chmod(0o700)
+
+
+def _close(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+
+
 def write_config(home: MeshHome, settings: MeshSettings, secrets: LocalSecrets, port: int) -> None:
     """Write airflow.cfg, readable by the owner only."""
     secrets.airflow_password()
     url = f"http://127.0.0.1:{settings.airflow_port}"
     sections: dict[str, dict[str, object]] = {
         "core": {
-            "dags_folder": settings.dags.absolute(),
+            "dags_folder": read_only_dags(home, settings),
             "executor": "LocalExecutor",
             # Workers. Each is a process of some 150 MB; a turn of the loop uses one at a time.
             "parallelism": 4,

@@ -12,6 +12,7 @@ from mesh_cli.local.home import MeshHome, MeshSettings
 from mesh_cli.local.local_secrets import AIRFLOW_USER, SIGNING_KEYS, LocalSecrets
 from mesh_cli.local.ports import on_loopback
 from mesh_cli.local.supervisord_config import Program
+from mesh_cli.tokens import own_tokens
 from service_kit.database_roles.names import CONTROL_PLANE, MLFLOW, OPERATOR, TRAINING, TRIGGER
 from service_kit.retention import daily_cleaning
 
@@ -134,12 +135,16 @@ class Parts:
     def _mlflow(self) -> Part:
         port = self._settings.mlflow_port
         command = [
-            *(str(_BIN / "mlflow"), "server", "--workers", "1"),
+            *(sys.executable, "-m", "service_kit.mlflow_gate"),
             *("--host", self._settings.host, "--port", str(port)),
             *("--backend-store-uri", self._mlflow_store()),
-            *("--artifacts-destination", str(self._home.artifacts), "--serve-artifacts"),
+            *("--artifacts-destination", str(self._home.artifacts)),
+            *("--token-keys", str(self._secrets.tokens.keys.public_file)),
+            *("--revoked-tokens", str(self._revoked_tokens())),
+            *("--open-reads", self._open_predict()),
+            *("--host-names", os.environ.get("MESH_MLFLOW_HOSTS", "")),
         ]
-        environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **self._password_of(MLFLOW)}
+        environment = {"MLFLOW_DISABLE_TELEMETRY": "true", **self._password_of(MLFLOW)}
         program = Program("mlflow", command, environment)
         return Part(program, self._mlflow_url, health.http(f"{self._mlflow_url}/health"))
 
@@ -149,6 +154,7 @@ class Parts:
             "INFERENCE_HTTP_PORT": str(self._ports[f"{name}-http"]),
             "INFERENCE_UNARY_PORT": str(self._ports[f"{name}-unary"]),
             "INFERENCE_MLFLOW_URL": self._mlflow_url,
+            "INFERENCE_MLFLOW_TOKEN_FILE": self._token(own_tokens.INFERENCE_FILE),
             "INFERENCE_STATE_DIR": str(self._folder(name)),
             "INFERENCE_MODEL_KEYS": str(self._secrets.trusted_keys(MODEL_KEY)),
             "INFERENCE_RECORD_KEYS": str(self._secrets.trusted_keys(CONTROL_PLANE_KEY)),
@@ -160,9 +166,11 @@ class Parts:
             "TRAINING_DATABASE_URL": self._database_url(TRAINING),
             **self._password_of(TRAINING),
             "TRAINING_MLFLOW_URL": self._mlflow_url,
+            "TRAINING_MLFLOW_TOKEN_FILE": self._token(own_tokens.TRAINING_FILE),
             "TRAINING_STATE_DIR": str(self._folder("training")),
             "TRAINING_DEVICE": self._settings.device,
             "TRAINING_SIGNING_KEY": str(self._secrets.signing_key(MODEL_KEY)),
+            "TRAINING_MODEL_KEYS": str(self._secrets.trusted_keys(MODEL_KEY)),
         }
 
     def _trigger(self) -> dict[str, str]:
@@ -171,6 +179,7 @@ class Parts:
             "TRIGGER_DATABASE_URL": self._database_url(TRIGGER),
             **self._password_of(TRIGGER),
             "TRIGGER_MLFLOW_URL": self._mlflow_url,
+            "TRIGGER_MLFLOW_TOKEN_FILE": self._token(own_tokens.TRIGGER_FILE),
             "TRIGGER_AIRFLOW_URL": f"http://127.0.0.1:{self._settings.airflow_port}",
             "TRIGGER_AIRFLOW_USER": AIRFLOW_USER,
             "TRIGGER_AIRFLOW_PASSWORD_FILE": str(self._secrets.airflow_password_file),
@@ -181,6 +190,7 @@ class Parts:
             "CONTROL_DATABASE_URL": self._database_url(CONTROL_PLANE),
             **self._password_of(CONTROL_PLANE),
             "CONTROL_MLFLOW_URL": self._mlflow_url,
+            "CONTROL_MLFLOW_TOKEN_FILE": self._token(own_tokens.CONTROL_PLANE_FILE),
             "CONTROL_TRAINING": self._address("training"),
             "CONTROL_TRIGGER": self._address("trigger"),
             "CONTROL_ENVOY_HOST": self._settings.host,
@@ -188,11 +198,10 @@ class Parts:
             "CONTROL_ENVOY_CERTIFICATE": self._certificate_files(),
             "CONTROL_REPLICAS_FILE": str(self._home.replicas_file),
             "CONTROL_PLANE_TOKEN_KEYS": str(self._secrets.tokens.keys.public_file),
-            "CONTROL_PLANE_REVOKED_TOKENS_FILE": str(
-                self._folder("control-plane") / "revoked-tokens.json"
-            ),
-            OPEN_PREDICT: os.environ.get(OPEN_PREDICT) or str(on_loopback(self._settings.host)),
+            "CONTROL_PLANE_REVOKED_TOKENS_FILE": str(self._revoked_tokens()),
+            OPEN_PREDICT: self._open_predict(),
             "CONTROL_SIGNING_KEY": str(self._secrets.signing_key(CONTROL_PLANE_KEY)),
+            "CONTROL_MODEL_KEYS": str(self._secrets.trusted_keys(MODEL_KEY)),
             "CONTROL_RECORD_KEYS": str(self._secrets.trusted_keys(CONTROL_PLANE_KEY)),
         }
 
@@ -245,6 +254,7 @@ class Parts:
         mlflow_command = [
             *(*begin, str(_BIN / "mlflow"), "mlflow"),
             *("--url", self._mlflow_url, "--database", self._mlflow_store()),
+            *("--token-file", self._token(own_tokens.CLEANING_FILE)),
         ]
         programs = (
             Program(
@@ -255,6 +265,16 @@ class Parts:
             Program("mlflow-cleaning", mlflow_command, self._password_of(MLFLOW)),
         )
         return [Part(program, "", health.running) for program in programs]
+
+    def _token(self, name: str) -> str:
+        return str(self._home.secrets / name)
+
+    def _revoked_tokens(self) -> Path:
+        return self._folder("control-plane") / "revoked-tokens.json"
+
+    def _open_predict(self) -> str:
+        open_predict = os.environ.get(OPEN_PREDICT) or str(on_loopback(self._settings.host))
+        return open_predict.lower()
 
     def _mlflow_store(self) -> str:
         return postgres.sqlalchemy_url(self._ports["postgres"], MLFLOW, "mlflow")

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mesh_cli.errors import BadInput
+from service_kit.mlflow_gate import routes
 
 ISSUER = AUDIENCE = "champion-mesh"
 SCOPES = ("predict", "view", "data", "train", "release")
+# Scopes of the parts of the mesh at MLflow, and of whoever writes to MLflow by hand.
+MLFLOW_SCOPES = routes.SCOPES
 ALL_MODELS = "*"
 DAY_S = 86_400
 LONGEST_S = 366 * DAY_S
@@ -33,7 +36,7 @@ class Grant:
                 f"--subject is {self.subject[:120]!r}; write 1 to 100 letters, digits"
                 " and . _ @ : + -"
             )
-        _check_all("--scope", self.scopes, SCOPES)
+        _check_all("--scope", self.scopes, (*SCOPES, *MLFLOW_SCOPES))
         if not 1 <= len(self.models) <= MAX_PATTERNS:
             raise BadInput(f"--model is given {len(self.models)} times; give 1 to {MAX_PATTERNS}")
         for model in self.models:

@@ -1,4 +1,4 @@
-"""Tokens of the mesh itself: the operator's, which the command sends, and Airflow's."""
+"""Tokens of the mesh itself: the operator's, which the command sends, and those of its parts."""
 
 import time
 from collections.abc import Callable
@@ -9,12 +9,22 @@ import jwt
 from mesh_cli.tokens.grant import DAY_S, SCOPES, Grant, Token
 from mesh_cli.tokens.key_files import write_in_place
 from mesh_cli.tokens.signing_keys import SigningKeys
+from service_kit.mlflow_gate import routes
 
 LIFE_S = 365 * DAY_S
 OPERATOR_FILE, AIRFLOW_FILE = "operator.token", "airflow.token"
+TRAINING_FILE, TRIGGER_FILE = "training.token", "trigger.token"
+CONTROL_PLANE_FILE, INFERENCE_FILE = "control-plane.token", "inference.token"
+CLEANING_FILE = "mlflow-cleaning.token"
 GRANTS = {
-    OPERATOR_FILE: Grant("operator", SCOPES),
+    OPERATOR_FILE: Grant("operator", (*SCOPES, routes.WRITE)),
     AIRFLOW_FILE: Grant("airflow", ("train", "release", "view")),
+    # These hold at MLflow only.
+    TRAINING_FILE: Grant("training", (routes.TRAIN,)),
+    TRIGGER_FILE: Grant("trigger", (routes.CREATE,)),
+    CONTROL_PLANE_FILE: Grant("control-plane", (routes.SERVE,)),
+    INFERENCE_FILE: Grant("inference", (routes.READ,)),
+    CLEANING_FILE: Grant("mlflow-cleaning", (routes.CLEAN,)),
 }
 
 

@@ -9,10 +9,12 @@ from mesh_cli.errors import CliError, NotUp
 from mesh_cli.local.garbage import Collector, Garbage
 from mesh_cli.terminal import output
 from mesh_cli.terminal.output import console
+from mesh_cli.tokens.own_tokens import OPERATOR_FILE
 from mesh_cli.verbs import context
 from mesh_cli.verbs.context import local_mesh
 from service_kit.errors import MeshError
 from service_kit.model_registry.expired_versions import KEEP_VERSIONS
+from service_kit.model_registry.mlflow_token import MlflowToken
 from service_kit.model_registry.registry import Registry
 
 KEEP_LOG_DAYS = 30
@@ -68,7 +70,8 @@ def gc(
 
 
 async def _collect(mlflow_port: int, dry_run: bool, keep: int, days: int) -> dict[str, Any]:
-    registry = Registry(f"http://127.0.0.1:{mlflow_port}")
+    url, home = f"http://127.0.0.1:{mlflow_port}", local_mesh().home
+    registry = Registry(url, auth=MlflowToken(home.secrets / OPERATOR_FILE, url))
     try:
         collector = Collector(local_mesh(), registry, keep, days)
         garbage = await collector.find()

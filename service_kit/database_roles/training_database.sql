@@ -37,7 +37,7 @@ BEGIN
     FOR found IN
         SELECT pg_class.oid::regclass AS name, CASE
             WHEN relname IN ('training_jobs', 'training_queue') THEN 'mesh_training'
-            WHEN relname IN ('leader', 'answered_requests', 'removed_models')
+            WHEN relname IN ('leader', 'answered_requests', 'removed_models', 'served_records')
                 THEN 'mesh_control_plane'
             WHEN relname IN ('models', 'forgotten_models', 'troubles', 'batches', 'bridge',
                              'outbox', 'removals', 'requests') THEN 'mesh_trigger'

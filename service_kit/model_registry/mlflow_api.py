@@ -20,12 +20,17 @@ class NameTaken(MeshError):
 class MlflowApi:
     """The API of one server. Every method raises Unavailable when the server is away."""
 
-    def __init__(self, url: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        transport: httpx.AsyncBaseTransport | None = None,
+        auth: httpx.Auth | None = None,
+    ) -> None:
         self.url = url.rstrip("/")
         # httpx would take 0.1 s at every start to read certificates, which only https needs.
         secure = self.url.startswith("https:")
         self._http = httpx.AsyncClient(
-            timeout=REQUEST_TIMEOUT_S, transport=transport, verify=secure
+            timeout=REQUEST_TIMEOUT_S, transport=transport, verify=secure, auth=auth
         )
 
     async def close(self) -> None:

@@ -11,7 +11,7 @@ puts that Champion back, and raises Aborted: compare again. Of two movers one le
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from psycopg2.errors import LockNotAvailable
 from psycopg2.extensions import connection as Connection
 
 from service_kit.database import Timeouts, connect, unavailable
-from service_kit.errors import Aborted, NotFound, Unavailable
+from service_kit.errors import Aborted, FailedPrecondition, NotFound, Unavailable
 from service_kit.model_registry.promoted import TAG_PROMOTED, promoted_tag, promotion_of_champion
 from service_kit.model_registry.records import (
     CHALLENGER,
@@ -122,6 +122,35 @@ class Promotions:
             await self._set(lock, CHAMPION, previous)
             await self._set(lock, PREVIOUS, expected_champion)
             return await lock.record(previous, expected_champion)
+
+    async def confirm(self, registered: RegisteredModel) -> None:
+        """Raise FailedPrecondition if another version than the Champion was promoted last.
+
+        Whoever may write to MLflow can move the alias and set the tag of a promotion, but not the
+        row in PostgreSQL. Without a row, for example after the database was lost, MLflow counts.
+        """
+        name, champion = registered.name, registered.aliases.get(CHAMPION, "")
+        promoted = await asyncio.to_thread(self._promoted, name, registered.created_at)
+        if promoted not in ("", champion):
+            raise FailedPrecondition(
+                f"version {champion or 'none'} of {name} is the Champion in MLflow, but version "
+                f"{promoted} was promoted last: somebody has moved the alias by hand, so the fleet "
+                f"does not follow it; `mesh reload {name}` serves the Champion all the same"
+            )
+
+    def _promoted(self, model: str, created_at: int) -> str:
+        """Return the Champion of the last move; empty: none is known of this model."""
+        try:
+            with closing(connect(self._database_url, "promotion", TIMEOUTS)) as connection:
+                cursor = connection.cursor()
+                cursor.execute(
+                    "SELECT champion FROM mesh.promotions WHERE model = %s AND created_at = %s",
+                    (model, created_at),
+                )
+                row = cursor.fetchone()
+        except psycopg2.OperationalError as error:
+            raise Unavailable(f"the promotions of {model} cannot be read: {error}") from error
+        return str(row[0]) if row else ""
 
     async def challenge(self, model: str, version: str) -> None:
         """Make `version` the Challenger."""

@@ -32,8 +32,14 @@ _PAGE = 200
 class Registry:
     """Reads and changes the registry. Every method raises Unavailable when MLflow is away."""
 
-    def __init__(self, url: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self._api = MlflowApi(url, transport)
+    def __init__(
+        self,
+        url: str,
+        transport: httpx.AsyncBaseTransport | None = None,
+        auth: httpx.Auth | None = None,
+    ) -> None:
+        """`auth` adds this part's token to each request."""
+        self._api = MlflowApi(url, transport, auth)
         self._artifacts = Artifacts(self._api)
         self.runs = Runs(self._api)
 

@@ -10,13 +10,14 @@ used, so that this one file runs in the images of both:
 
 import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -83,13 +84,14 @@ def logs_as_json(logs: Path, days: int, dry_run: bool) -> str:
     return json.dumps(found)
 
 
-def mlflow(command: str, days: int, url: str, database: str) -> str:
+def mlflow(command: str, days: int, url: str, database: str, token_file: Path | None = None) -> str:
     """Remove the runs and models that were deleted in MLflow more than `days` days ago.
 
     `mlflow gc` would also remove deleted experiments, and with them models that the mesh may still
     serve. So nothing is removed while there are any.
     """
-    if names := _deleted_experiments(url):
+    token = token_file.read_text().strip() if token_file else ""
+    if names := _deleted_experiments(url, token):
         raise CleaningFailed(
             f"experiments were deleted in MLflow: {', '.join(names)}. A model that is served may"
             " lie in one of them, so nothing was removed. Restore them (`mlflow experiments"
@@ -102,17 +104,19 @@ def mlflow(command: str, days: int, url: str, database: str) -> str:
         f"{days}d",
         *("--tracking-uri", url),
         *("--backend-store-uri", database),
+        environment={"MLFLOW_TRACKING_TOKEN": token} if token else {},
     )
     lines = [line for line in output.splitlines() if "permanently deleted" in line]
     return f"runs and models that were deleted in MLflow: {len(lines)}"
 
 
-def _deleted_experiments(url: str) -> list[str]:
+def _deleted_experiments(url: str, token: str) -> list[str]:
     """Names of the first deleted experiments. Raises OSError while MLflow is away."""
     request = urllib.request.Request(  # noqa: S310  the operator's own URL
         f"{url}/api/2.0/mlflow/experiments/search",
         json.dumps({"view_type": "DELETED_ONLY", "max_results": MOST_NAMES}).encode(),
-        {"Content-Type": "application/json"},
+        {"Content-Type": "application/json"}
+        | ({"Authorization": f"Bearer {token}"} if token else {}),
     )
     with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S) as answer:  # noqa: S310
         return [found["name"] for found in json.load(answer).get("experiments", [])]
@@ -139,7 +143,7 @@ def cleaned(clean: Clean, say: Callable[[str], None]) -> bool:
     return True
 
 
-def _run(*command: str) -> str:
+def _run(*command: str, environment: Mapping[str, str] | None = None) -> str:
     """The output of a command. Raises CleaningFailed, and OSError when it cannot be started."""
     name = " ".join(command[:3])
     try:
@@ -147,6 +151,7 @@ def _run(*command: str) -> str:
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
             text=True,
             timeout=COMMAND_TIMEOUT_S,
             check=False,
@@ -171,6 +176,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     kinds.choices["logs"].add_argument("--dry-run", action="store_true", help="remove nothing")
     kinds.add_parser("mlflow").add_argument("--url", required=True, help="of the MLflow server")
     kinds.choices["mlflow"].add_argument("--database", required=True, help="URL for SQLAlchemy")
+    kinds.choices["mlflow"].add_argument("--token-file", type=Path, help="token for that server")
     chosen = parser.parse_args(arguments)
     if chosen.days < 1 and chosen.kind != "logs":
         parser.error(f"--days is at least 1, not {chosen.days}")
@@ -188,7 +194,7 @@ def main(arguments: Sequence[str]) -> int:
     def clean() -> str:
         if chosen.kind == "airflow":
             return airflow(command, chosen.days, chosen.logs)
-        return mlflow(command, chosen.days, chosen.url, chosen.database)
+        return mlflow(command, chosen.days, chosen.url, chosen.database, chosen.token_file)
 
     if chosen.once:
         return 0 if cleaned(clean, print) else 1

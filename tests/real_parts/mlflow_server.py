@@ -23,15 +23,39 @@ STOP_TIMEOUT_S = 20.0
 def running_mlflow(folder: Path, port: int = 0) -> Iterator[str]:
     """Run a tracking server, registry and artifact store with their data in `folder`.
 
-    The data stay in the folder, so a test can start the server again with the same folder and port.
+    Anybody may write to it: it asks for no token. The data stay in the folder, so a test can start
+    the server again with the same folder and port.
     """
-    port = port or free_port()
+    with _running(
+        folder,
+        port or free_port(),
+        *("mlflow", "server", "--workers", "1", "--serve-artifacts"),
+    ) as url:
+        yield url
+
+
+@contextmanager
+def guarded_mlflow(
+    folder: Path, token_keys: Path, *options: str, open_reads: bool = True
+) -> Iterator[str]:
+    """Run MLflow behind its gate, as the mesh does; `options` are further ones of the gate."""
+    with _running(
+        folder,
+        free_port(),
+        *("service_kit.mlflow_gate", "--token-keys", str(token_keys)),
+        *("--open-reads", str(open_reads), *options),
+    ) as url:
+        yield url
+
+
+@contextmanager
+def _running(folder: Path, port: int, *module: str) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     folder.mkdir(parents=True, exist_ok=True)
     command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
-        *("--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
-        *("--serve-artifacts", "--artifacts-destination", str(folder / "artifacts")),
+        *(sys.executable, "-m", *module, "--host", "127.0.0.1", "--port", str(port)),
+        *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
+        *("--artifacts-destination", str(folder / "artifacts")),
     ]
     environment = os.environ | {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

@@ -83,7 +83,15 @@ class SteeredMesh:
 
     async def restart(self) -> None:
         """End the control plane and start another one at the same address."""
+        await self.stop()
+        await self.start()
+
+    async def stop(self) -> None:
+        """End the control plane."""
         await self.control.__aexit__()
+
+    async def start(self) -> None:
+        """Start another control plane at the same address."""
         self.control = GrpcServer(ControlPlane(self.settings), self.settings)
         await self.control.__aenter__()
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from service_kit.logs import configure_logging
-from service_kit.signing.keys import SigningKey
+from service_kit.model_registry.mlflow_token import MlflowToken
+from service_kit.signing.keys import SigningKey, TrustedKeys
 from training_svc.child.failures import explain
 from training_svc.child.frozen_rows import FrozenRows
 from training_svc.child.row_checks import CheckedRows, check
@@ -26,7 +27,10 @@ from training_svc.child.waiting import until_available
 from training_svc.jobs.folders import ROWS_FILE
 from training_svc.jobs.job_spec import (
     DATABASE_URL_VARIABLE,
+    MLFLOW_ARTIFACTS_VARIABLE,
+    MLFLOW_TOKEN_VARIABLE,
     MLFLOW_URL_VARIABLE,
+    MODEL_KEYS_VARIABLE,
     SIGNING_KEY_VARIABLE,
     JobSpec,
 )
@@ -66,7 +70,12 @@ def _run(folder: Path, report: Report) -> None:
 
     key_file = os.environ.get(SIGNING_KEY_VARIABLE)
     key = SigningKey.read(Path(key_file)) if key_file else None
-    Pipeline(spec, folder, rows, os.environ[MLFLOW_URL_VARIABLE], report, key).run()
+    more = os.environ.get(MODEL_KEYS_VARIABLE)
+    keys = TrustedKeys.beside(key, Path(more) if more else None) if key else None
+    url, token = os.environ[MLFLOW_URL_VARIABLE], None
+    if token_file := os.environ.get(MLFLOW_TOKEN_VARIABLE):
+        token = MlflowToken(Path(token_file), url, os.environ.get(MLFLOW_ARTIFACTS_VARIABLE, ""))
+    Pipeline(spec, folder, rows, url, report, key, token, keys).run()
 
 
 def _frozen_rows(spec: JobSpec, folder: Path, report: Report) -> CheckedRows:

@@ -4,6 +4,7 @@ Every step can be repeated: a resumed training finds its run, its logged model a
 """
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,11 +19,13 @@ import transformers
 from huggingface_hub import ModelCard
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param
+from mlflow.environment_variables import MLFLOW_TRACKING_TOKEN
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
 
 from service_kit.errors import Unavailable
+from service_kit.model_registry.mlflow_token import MlflowToken
 from service_kit.model_registry.records import TAG_BATCH_ID, TAG_JOB_ID
 from training_svc.child.registered_versions import RegisteredVersions
 from training_svc.child.signed_model import SignedModel, source_of
@@ -56,7 +59,16 @@ SIGNATURE = ModelSignature(
 class MlflowTracker:
     """The MLflow run of one attempt."""
 
-    def __init__(self, url: str, spec: JobSpec, folder: Path, versions: RegisteredVersions) -> None:
+    def __init__(
+        self,
+        url: str,
+        spec: JobSpec,
+        folder: Path,
+        versions: RegisteredVersions,
+        token: MlflowToken | None = None,
+    ) -> None:
+        """`token` is sent with each request; None: none is."""
+        self._token = token
         mlflow.set_tracking_uri(url)
         self._url = url
         self._spec = spec
@@ -226,6 +238,9 @@ class MlflowTracker:
         return until_available(attempt, "MLflow")
 
     def _check_reachable(self) -> None:
+        if self._token is not None:
+            # MLflow's client reads it before each request, and it may have been renewed.
+            os.environ[MLFLOW_TRACKING_TOKEN.name] = self._token.text
         try:
             self._http.get(f"{self._url}/health").raise_for_status()
         except httpx.HTTPError as error:

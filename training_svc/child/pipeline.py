@@ -12,7 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from service_kit.signing.keys import SigningKey
+from service_kit.model_registry.mlflow_token import MlflowToken
+from service_kit.signing.keys import SigningKey, TrustedKeys
 from training_svc.base_models.hub_download import Limits, downloaded
 from training_svc.child.mlflow_tracking import PACKAGED_ENCODER_NAME, MlflowTracker
 from training_svc.child.registered_versions import RegisteredVersions
@@ -47,14 +48,18 @@ class Pipeline:
         mlflow_url: str,
         report: Report,
         key: SigningKey | None = None,
+        token: MlflowToken | None = None,
+        keys: TrustedKeys | None = None,
     ) -> None:
-        """`key` signs the version; None: it is not signed."""
+        """`key` signs the version; None: it is not signed. `token` is sent to MLflow. `keys`: those
+        with which other versions are trusted; None: any version is."""
         self._key = key
+        self._token = token
         self._spec = spec
         self._folder = folder
         self._rows = rows
         self._report = report
-        self._versions = RegisteredVersions(mlflow_url, spec.model)
+        self._versions = RegisteredVersions(mlflow_url, spec.model, token, keys)
         self._mlflow_url = mlflow_url
 
     def run(self) -> None:
@@ -63,7 +68,9 @@ class Pipeline:
         self._versions.ensure_model()
         registered = self._versions.of_job(self._spec.job_id)
         if registered is None:
-            tracker = MlflowTracker(self._mlflow_url, self._spec, self._folder, self._versions)
+            tracker = MlflowTracker(
+                self._mlflow_url, self._spec, self._folder, self._versions, self._token
+            )
             self._report({"run_id": tracker.run_id})
             model_dir = self._fine_tuned(tracker)
             challenger, decision = self._judged(model_dir, "")

@@ -6,8 +6,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
+from service_kit.model_registry.mlflow_token import MlflowToken
 from service_kit.model_registry.records import CHAMPION, PREVIOUS, TAG_JOB_ID, ModelVersion
 from service_kit.model_registry.registry import Registry
+from service_kit.signing.keys import TrustedKeys
+from service_kit.signing.signed_files import check_signed
 from training_svc.child.waiting import until_available
 
 T = TypeVar("T")
@@ -19,8 +22,18 @@ _PARTS = ("model", "components/tokenizer")
 class RegisteredVersions:
     """The registered versions of one model. Every method waits while MLflow is away."""
 
-    def __init__(self, mlflow_url: str, model: str) -> None:
+    def __init__(
+        self,
+        mlflow_url: str,
+        model: str,
+        token: MlflowToken | None = None,
+        keys: TrustedKeys | None = None,
+    ) -> None:
+        """`token` is sent to MLflow. `keys`: a version is used only if one of them has signed its
+        files as they are; None: no signature is asked for."""
+        self._keys = keys
         self._url = mlflow_url
+        self._token = token
         self._model = model
 
     def champion(self) -> str:
@@ -52,10 +65,16 @@ class RegisteredVersions:
         self._call(lambda registry: registry.ensure_model(self._model))
 
     def fetch(self, version: str, folder: Path) -> Path:
-        """Download a version to `folder`, in the layout of from_pretrained, unless it is there."""
+        """Download a version to `folder`, in the layout of from_pretrained, unless it is there.
+
+        Raises SignatureRefused before anything reads the files of a version that is not signed.
+        """
         if not folder.exists():
             download = folder.with_name(folder.name + ".download")
             self._call(lambda registry: registry.download(self._model, version, download))
+            if self._keys is not None:
+                found = self._call(lambda registry: registry.get_version(self._model, version))
+                check_signed(found, download, self._keys)
             for part in _PARTS:
                 for path in sorted((download / part).iterdir()):
                     path.rename(download / path.name)
@@ -70,7 +89,7 @@ class RegisteredVersions:
 
     def _call(self, work: Callable[[Registry], Awaitable[T]]) -> T:
         async def once() -> T:
-            registry = Registry(self._url)
+            registry = Registry(self._url, auth=self._token)
             try:
                 return await work(registry)
             finally:

@@ -16,7 +16,10 @@ from typing import Any, Protocol
 from training_svc.jobs.job import Job, Promotion
 from training_svc.jobs.job_spec import (
     DATABASE_URL_VARIABLE,
+    MLFLOW_ARTIFACTS_VARIABLE,
+    MLFLOW_TOKEN_VARIABLE,
     MLFLOW_URL_VARIABLE,
+    MODEL_KEYS_VARIABLE,
     SIGNING_KEY_VARIABLE,
     JobSpec,
 )
@@ -160,8 +163,13 @@ class PythonChildLauncher:
             "TRAINING_LOG_LEVEL": settings.log_level,
         }
         environment |= NO_HUB
+        if settings.mlflow_token_file:
+            environment[MLFLOW_TOKEN_VARIABLE] = str(settings.mlflow_token_file)
+            environment[MLFLOW_ARTIFACTS_VARIABLE] = settings.mlflow_artifacts_url
         if settings.signing_key:
             environment[SIGNING_KEY_VARIABLE] = str(settings.signing_key)
+        if settings.model_keys:
+            environment[MODEL_KEYS_VARIABLE] = str(settings.model_keys)
         if settings.device == "cpu":
             environment["CUDA_VISIBLE_DEVICES"] = ""
         return environment

@@ -14,8 +14,11 @@ FILE = "job.json"
 # URLs may hold passwords, so the child gets them in its environment and not in the file.
 DATABASE_URL_VARIABLE = "TRAINING_DATABASE_URL"
 MLFLOW_URL_VARIABLE = "TRAINING_MLFLOW_URL"
+MLFLOW_TOKEN_VARIABLE = "TRAINING_MLFLOW_TOKEN_FILE"  # noqa: S105  a variable's name
+MLFLOW_ARTIFACTS_VARIABLE = "TRAINING_MLFLOW_ARTIFACTS_URL"
 # The file of the key; only its path is in the environment.
 SIGNING_KEY_VARIABLE = "TRAINING_SIGNING_KEY"
+MODEL_KEYS_VARIABLE = "TRAINING_MODEL_KEYS"
 
 
 @dataclass(frozen=True)

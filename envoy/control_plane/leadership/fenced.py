@@ -2,6 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 
+import httpx
+
 from control_plane.fleet.grpc_replica import GrpcReplica
 from control_plane.fleet.replica_client import Activated, Prepared, Role
 from control_plane.models.signed_records import SignedRecords
@@ -15,8 +17,14 @@ Confirm = Callable[[], Awaitable[None]]
 class FencedRegistry(SignedRegistry):
     """A registry that only the leader writes to."""
 
-    def __init__(self, url: str, confirm: Confirm, records: SignedRecords | None = None) -> None:
-        super().__init__(url, records)
+    def __init__(
+        self,
+        url: str,
+        confirm: Confirm,
+        records: SignedRecords | None = None,
+        auth: httpx.Auth | None = None,
+    ) -> None:
+        super().__init__(url, records, auth)
         self._confirm = confirm
 
     async def set_alias(self, name: str, alias: str, version: str) -> None:

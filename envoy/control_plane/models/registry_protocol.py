@@ -36,3 +36,6 @@ class Demotions(Protocol):
 
     async def demote(self, model: str, expected_champion: str, previous: str) -> Promoted:
         """Make `previous` the Champion again if `expected_champion` still is; idempotent."""
+
+    async def confirm(self, registered: RegisteredModel) -> None:
+        """Raise FailedPrecondition if another version than the Champion was promoted last."""

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import time
 
 from service_kit.model_registry.records import SERVING, RegisteredModel, VersionRef
@@ -19,6 +19,18 @@ log = logging.getLogger(__name__)
 
 # A tag of a model: the model's name, the time of its creation, the tag's key.
 _Key = tuple[str, int, str]
+
+
+@dataclass(frozen=True)
+class KnownRecord:
+    """A signed record of a tag of a model, as it was read or written."""
+
+    model: str
+    created_at: int
+    """When MLflow created the model, milliseconds since 1970."""
+    tag: str
+    sequence: int
+    text: str
 
 
 class SignedRecords:
@@ -83,6 +95,17 @@ class SignedRecords:
     def written(self, model: RegisteredModel, tag: str, text: str) -> None:
         """Remember a record that was written."""
         self._record(replace(model, tags={tag: text}), tag)
+
+    def recall(self, known: KnownRecord) -> None:
+        """Remember a record that was kept: an older one in MLflow does not count any more."""
+        model = RegisteredModel(known.model, tags={known.tag: known.text})
+        self._record(replace(model, created_at=known.created_at), known.tag)
+
+    def known(self) -> list[KnownRecord]:
+        """Return the latest records, to keep them."""
+        return [
+            KnownRecord(*key, record.sequence, text) for key, (text, record) in self._known.items()
+        ]
 
     def version_gone(self, model: RegisteredModel, version: str) -> None:
         """Note that the recorded version was deleted in MLflow: then none is served."""

@@ -2,6 +2,8 @@
 
 import logging
 
+import httpx
+
 from control_plane.models.signed_records import SignedRecords
 from control_plane.models.sourced_registry import SourcedRegistry
 from service_kit.errors import NotFound, Unavailable
@@ -18,8 +20,10 @@ class SignedRegistry(SourcedRegistry):
     Without `records` the alias is the record and nothing is signed.
     """
 
-    def __init__(self, url: str, records: SignedRecords | None = None) -> None:
-        super().__init__(url)
+    def __init__(
+        self, url: str, records: SignedRecords | None = None, auth: httpx.Auth | None = None
+    ) -> None:
+        super().__init__(url, auth)
         self.records = records
         self._created: dict[str, int] = {}
 

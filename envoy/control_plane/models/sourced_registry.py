@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
 
+import httpx
+
 from service_kit.errors import NotFound
 from service_kit.model_registry.records import RegisteredModel
 from service_kit.model_registry.registry import Registry
@@ -22,8 +24,8 @@ class SourcedRegistry(Registry):
     each version is looked up once. A version that MLflow does not have has no source.
     """
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, auth: httpx.Auth | None = None) -> None:
+        super().__init__(url, auth=auth)
         self._known: dict[_Key, str] = {}
         self._lookups = asyncio.Semaphore(LOOKUPS)
 

@@ -139,6 +139,7 @@ class ReloadCoordinator:
                 return
             champion = registered.aliases.get(CHAMPION, "")
             if gap.kind is GapKind.PENDING:
+                await self._demotions.confirm(registered)
                 log.info("a promised switch is made", extra={"model": model, "to": champion})
                 await self._change(registered, await self._existing(model, champion))
             elif gap.kind is GapKind.ROLLBACK:

@@ -5,7 +5,8 @@ import logging
 from collections.abc import Callable
 
 from control_plane.changes.model_locks import ModelLocks
-from control_plane.models.signed_records import SignedRecords
+from control_plane.changes.record_store import RecordStore
+from control_plane.models.signed_records import KnownRecord, SignedRecords
 from control_plane.models.signed_registry import SignedRegistry
 from service_kit.database import until_available
 from service_kit.errors import MeshError, NotFound, NotLeading, Unavailable
@@ -25,6 +26,7 @@ class RecordKeeping:
         registry: SignedRegistry,
         records: SignedRecords,
         first_use: FirstUse,
+        store: RecordStore,
         locks: ModelLocks,
         leads: Callable[[], bool],
         interval_s: float = INTERVAL_S,
@@ -32,6 +34,8 @@ class RecordKeeping:
         self._registry = registry
         self._records = records
         self._first_use = first_use
+        self._store = store
+        self._kept: list[KnownRecord] = []
         self._locks = locks
         self._leads = leads
         self._interval_s = interval_s
@@ -43,6 +47,12 @@ class RecordKeeping:
             await asyncio.sleep(self._interval_s)
             if self._leads():
                 await self._put_back()
+                await self._keep()
+
+    async def recall(self) -> None:
+        """Remember what was recorded before the start. Raises Unavailable."""
+        for known in await self._store.load():
+            self._records.recall(known)
 
     async def begin(self) -> None:
         """Trust what is recorded in MLflow if no key has ever signed here; trust it never again.
@@ -57,6 +67,7 @@ class RecordKeeping:
                 await self._trust_once()
             except NotLeading as error:
                 raise Unavailable("another control plane leads by now") from error
+        await self.recall()
         self._records.strict = True
 
     async def _trust_once(self) -> None:
@@ -81,6 +92,16 @@ class RecordKeeping:
                 await self._registry.set_alias(model.name, SERVING, serving)
                 extra = {"model": model.name, "version": serving}
                 log.warning("what was served before signatures is signed now", extra=extra)
+
+    async def _keep(self) -> None:
+        known = self._records.known()
+        if known == self._kept:
+            return
+        try:
+            await self._store.keep(known)
+            self._kept = known
+        except Unavailable as error:
+            log.info("the signed records are kept later", extra={"why": str(error)})
 
     async def _put_back(self) -> None:
         try:

@@ -9,6 +9,8 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+from service_kit.model_registry.promoted import TAG_PROMOTED, promoted_tag
+from service_kit.model_registry.promotion import Promotions
 from service_kit.model_registry.records import CHAMPION, SERVING
 from service_kit.signing.first_use import RECORDS
 from service_kit.signing.keys import TrustedKeys
@@ -139,6 +141,72 @@ async def test_reload_rollback_and_a_restart_go_on_working(mesh: SteeredMesh) ->
     await until(lambda: mesh.replicas[1].serving.get(model) == first, 15)
     assert (await mesh.aliases(model))[CHAMPION] == first
     assert second != first
+
+
+async def test_an_older_record_put_back_while_the_control_plane_is_stopped_does_not_count(
+    mesh: SteeredMesh, postgres_url: str, keys: tuple[Path, Path]
+) -> None:
+    model, trusted = "stopped", TrustedKeys(keys[1])
+    first = await mesh.served(model)
+    before = await mesh.registry.find_model(model)
+    assert before
+    second = await mesh.promoted(model, first)
+    await mesh.post(f"/models/{model}:reload", {})
+    after = await mesh.registry.find_model(model)
+    assert after
+    await until_async(lambda: is_kept(postgres_url, after.tags[TAG_SERVING]), 10)
+    await mesh.stop()
+    await mesh.registry.tag_model(model, TAG_SERVING, before.tags[TAG_SERVING])
+    await mesh.registry.set_alias(model, SERVING, first)
+    await mesh.start()
+
+    async def is_put_back() -> bool:
+        found = await mesh.registry.find_model(model)
+        assert found
+        return served_version(found, trusted).version == second
+
+    await until_async(is_put_back, 20)
+    assert await shown(mesh, model) == second
+    assert [replica.serving[model] for replica in mesh.replicas] == [second, second]
+    # Without the database's copy MLflow alone tells, as before.
+    execute(postgres_url, "TRUNCATE mesh.served_records, mesh.signing_keys")
+    await mesh.restart()
+    mesh.replicas[1].serving.clear()
+    await until(lambda: mesh.replicas[1].serving.get(model) == second, 15)
+
+
+async def is_kept(url: str, text: str) -> bool:
+    """Whether the database has a copy of a record."""
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM mesh.served_records WHERE content = %s", (text,))
+        return cursor.fetchone() != (0,)
+
+
+async def test_a_champion_moved_by_hand_is_not_followed(
+    mesh: SteeredMesh, postgres_url: str
+) -> None:
+    model = "by_hand"
+    first = await mesh.served(model)
+    promotions = Promotions(postgres_url, mesh.registry)
+    second = await mesh.new_version(model)
+    await promotions.promote(model, second, first, serve=True)
+    await until_alias(mesh, model, second)
+    rejected = await mesh.new_version(model)
+    found = await mesh.registry.find_model(model)
+    assert found
+    await mesh.registry.tag_model(model, TAG_PROMOTED, promoted_tag(found, rejected, True))
+    await mesh.registry.set_alias(model, CHAMPION, rejected)
+
+    async def is_told() -> bool:
+        fleet = (await mesh.http.get("/fleet")).json()
+        about = {item["name"]: item for item in fleet["models"]}[model]
+        return "moved the alias by hand" in about.get("detail", "")
+
+    await until_async(is_told, 20)
+    assert await shown(mesh, model) == second
+    assert [replica.serving[model] for replica in mesh.replicas] == [second, second]
+    await mesh.post(f"/models/{model}:reload", {})
+    assert await shown(mesh, model) == rejected
 
 
 async def test_records_in_mlflow_are_enough_when_the_database_is_lost(

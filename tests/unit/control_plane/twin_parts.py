@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 
 from control_plane.changes.answer_store import StoredAnswer
-from service_kit.errors import Aborted, MeshError, NotFound, Unavailable
+from service_kit.errors import Aborted, FailedPrecondition, MeshError, NotFound, Unavailable
 from service_kit.model_registry.promoted import TAG_PROMOTED, promoted_tag
 from service_kit.model_registry.promotion import Promoted
 from service_kit.model_registry.records import CHAMPION, PREVIOUS, ModelVersion, RegisteredModel
@@ -118,6 +118,7 @@ class TwinDemotions:
         self.registry = registry
         self.failure: Exception | None = None
         self.count = 0
+        self.moved_by_hand = False
         self.hold: asyncio.Event | None = None
         """Event until which no demotion goes on; None: there is nothing to wait for."""
 
@@ -132,6 +133,10 @@ class TwinDemotions:
         self.count += aliases[CHAMPION] == expected_champion
         aliases[CHAMPION], aliases[PREVIOUS] = previous, expected_champion
         return Promoted(previous, expected_champion, self.count)
+
+    async def confirm(self, registered: RegisteredModel) -> None:
+        if self.moved_by_hand:
+            raise FailedPrecondition("somebody has moved the alias by hand")
 
 
 class TwinAnswers:

@@ -31,6 +31,11 @@ FILES = {
     "token-keys.json",
     "operator.token",
     "airflow.token",
+    "training.token",
+    "trigger.token",
+    "control-plane.token",
+    "inference.token",
+    "mlflow-cleaning.token",
 }
 CERTIFICATES = ("tls/authority/ca.pem", "tls/served/own/certificate.json")
 FOR_CONTAINERS = FILES - {"token-signing-key.pem", "operator.token"}

@@ -28,7 +28,7 @@ def test_every_other_address_is_not(host: str) -> None:
     assert not on_loopback(host)
 
 
-@pytest.mark.parametrize(("host", "expected"), [("127.0.0.1", "True"), ("0.0.0.0", "False")])
+@pytest.mark.parametrize(("host", "expected"), [("127.0.0.1", "true"), ("0.0.0.0", "false")])
 def test_local_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, expected: str
 ) -> None:

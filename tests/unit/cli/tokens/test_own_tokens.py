@@ -10,7 +10,7 @@ import pytest
 
 from mesh_cli.errors import BadInput, CliError
 from mesh_cli.tokens.grant import DAY_S, SCOPES, Grant, check_life
-from mesh_cli.tokens.own_tokens import AIRFLOW_FILE, LIFE_S, OPERATOR_FILE, OwnTokens
+from mesh_cli.tokens.own_tokens import AIRFLOW_FILE, GRANTS, LIFE_S, OPERATOR_FILE, OwnTokens
 from mesh_cli.tokens.signing_keys import MAX_KEYS, SigningKeys
 
 GRANT = Grant("shop", ("predict",), ("reviews*",))
@@ -43,11 +43,11 @@ def checked(folder: Path, text: str) -> dict[str, Any]:
 def test_the_first_start_makes_keys_and_tokens_for_the_owner_only(tmp_path: Path) -> None:
     made = OwnTokens(tmp_path).make()
     assert sorted(made) == sorted(path.name for path in tmp_path.iterdir())
-    assert len(made) == 4
+    assert len(made) == 2 + len(GRANTS)
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
     operator = checked(tmp_path, OwnTokens(tmp_path).operator)
     assert (operator["sub"], operator["models"]) == ("operator", "*")
-    assert set(operator["scope"].split()) == set(SCOPES)
+    assert set(operator["scope"].split()) == {*SCOPES, "mlflow-write"}
     airflow = checked(tmp_path, (tmp_path / AIRFLOW_FILE).read_text())
     assert set(airflow["scope"].split()) == {"train", "release", "view"}
     assert "PRIVATE" not in (tmp_path / "token-keys.json").read_text()
@@ -70,7 +70,7 @@ def test_own_tokens_are_renewed_in_the_same_file_when_half_their_life_is_over(
     clock.now += LIFE_S / 2 - DAY_S
     assert OwnTokens(tmp_path, clock).make() == []
     clock.now += 2 * DAY_S
-    assert OwnTokens(tmp_path, clock).make() == [OPERATOR_FILE, AIRFLOW_FILE]
+    assert OwnTokens(tmp_path, clock).make() == list(GRANTS)
     assert (tmp_path / OPERATOR_FILE).stat().st_ino == before[0]
     assert OwnTokens(tmp_path).operator != before[1]
 
@@ -179,3 +179,19 @@ def test_a_token_holds_a_bounded_time() -> None:
     for seconds in (0, 59, 367 * DAY_S):
         with pytest.raises(BadInput, match="--ttl"):
             check_life(seconds)
+
+
+def test_each_part_has_a_token_of_its_own_that_holds_at_mlflow_only(tmp_path: Path) -> None:
+    OwnTokens(tmp_path).make()
+    scopes = {
+        path.name: checked(tmp_path, path.read_text())["scope"] for path in tmp_path.glob("*.token")
+    }
+    assert scopes.pop(OPERATOR_FILE)
+    assert scopes.pop(AIRFLOW_FILE)
+    assert scopes == {
+        "training.token": "mlflow-train",
+        "trigger.token": "mlflow-create",
+        "control-plane.token": "mlflow-serve",
+        "inference.token": "mlflow-read",
+        "mlflow-cleaning.token": "mlflow-clean",
+    }

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from mesh_cli.errors import BadInput, CliError
 from mesh_cli.main import app
-from mesh_cli.tokens.own_tokens import OwnTokens
+from mesh_cli.tokens.own_tokens import GRANTS, OwnTokens
 from mesh_cli.verbs import context
 
 
@@ -108,5 +108,5 @@ def test_a_list_shows_no_texts_of_tokens(mesh: MeshOfAFolder) -> None:
 def test_rotation_at_once_renews_the_meshs_own_tokens(mesh: MeshOfAFolder) -> None:
     before = mesh.tokens.operator
     renewed = json.loads(run("rotate", "--now", "--json"))["renewed"]
-    assert renewed == ["operator.token", "airflow.token"]
+    assert renewed == list(GRANTS)
     assert mesh.tokens.operator != before

@@ -33,7 +33,8 @@ def test_old_versions_and_logs_of_containers_are_told_and_removed(
     ]
     end = " --dry-run" if dry_run else ""
     assert old.docker.commands[-2:] == [
-        f"compose {VERSIONS} --mlflow http://mlflow:5000 --keep 4{end}",
+        f"compose {VERSIONS} --mlflow http://mlflow:5000 --artifacts http://artifacts:5000"
+        f" --token-file /run/secrets/mlflow_token --keep 4{end}",
         f"compose {LOGS} --days 7 logs --logs /opt/airflow/logs{end}",
     ]
 

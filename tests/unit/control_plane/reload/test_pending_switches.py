@@ -35,6 +35,16 @@ async def test_a_promotion_whose_run_never_reloads_is_served() -> None:
     assert (await shown(twin)).detail == ""
 
 
+async def test_a_champion_that_was_moved_by_hand_is_not_followed() -> None:
+    twin = mesh()
+    twin.demotions.moved_by_hand = True
+    twin.registry.promote("2", serve=True)
+    await twin.settle()
+    assert twin.served == ["1", "1"]
+    assert "moved the alias by hand" in (await shown(twin)).detail
+    twin.demotions.moved_by_hand = False
+
+
 async def test_the_first_version_is_served_as_well() -> None:
     twin = TwinMesh(TwinRegistry(), TwinReplica("r1"))
     twin.registry.promote("1", serve=True)

@@ -1,0 +1,1 @@
+"""A real MLflow behind its gate."""

@@ -1,0 +1,1 @@
+"""The parts of the gate in front of MLflow, without MLflow."""
