@@ -50,6 +50,8 @@ from control_plane.traffic.publisher import EnvoyPublisher
 from control_plane.traffic.traffic_control import TrafficControl
 from control_plane.xds import DiscoveryServer
 from mesh.v1 import reload_pb2_grpc
+from service_kit.audit.log import SCHEMA as AUDIT
+from service_kit.audit.log import AuditLog
 from service_kit.callers.token_table import SCHEMA as TOKENS
 from service_kit.database import Database, apply_schema
 from service_kit.model_registry.promotion import SCHEMA, Promotions
@@ -79,6 +81,7 @@ class ControlPlane:
         )
         confirm = self._leadership.confirm
         self._database = Database(settings.database_url, "control-plane", threads=2)
+        self.audit = AuditLog(settings.database_url, "control-plane")
         records = self._records(settings)
         self._registry = FencedRegistry(settings.mlflow_url, confirm, records)
         self._record_keeping: RecordKeeping | None = None
@@ -202,7 +205,7 @@ class ControlPlane:
             self._background.append(asyncio.create_task(self._record_keeping.run()))
 
     async def _make_tables(self) -> None:
-        scripts = (SCHEMA, ANSWERS, REMOVALS, LEADER, TOKENS, SIGNING_KEYS)
+        scripts = (SCHEMA, ANSWERS, REMOVALS, LEADER, TOKENS, SIGNING_KEYS, AUDIT)
         try:
             await apply_schema(self._database, "control plane", *scripts)
         except Exception:
