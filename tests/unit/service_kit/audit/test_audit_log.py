@@ -1,7 +1,7 @@
 """A database that is away neither holds up nor fails who records an entry."""
 
-import logging
 import time
+from typing import Any
 
 import pytest
 
@@ -38,7 +38,7 @@ async def test_while_the_database_is_away_entries_wait_up_to_the_bound_and_then_
     assert unwritten(caplog)[-1].entry["detail"] == "number 98"
 
 
-def unwritten(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+def unwritten(caplog: pytest.LogCaptureFixture) -> list[Any]:
     return [record for record in caplog.records if hasattr(record, "so_far")]
 
 
