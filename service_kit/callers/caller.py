@@ -4,6 +4,7 @@ Envoy sets these headers from a token that it has verified, and takes them from 
 call without them comes from inside of the mesh, or is one that needs no token.
 """
 
+import re
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -49,6 +50,12 @@ class Caller:
             model.startswith(pattern[:-1]) if pattern.endswith("*") else model == pattern
             for pattern in self.models
         )
+
+    @property
+    def like_patterns(self) -> list[str]:
+        """The patterns of model names as SQL's LIKE takes them."""
+        escaped = (re.sub(r"([\\%_])", r"\\\1", pattern) for pattern in self.models)
+        return [f"{each[:-1]}%" if each.endswith("*") else each for each in escaped]
 
     def check(self, model: str) -> None:
         """Raise PermissionDenied when the caller may not work with a model."""
