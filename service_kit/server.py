@@ -150,7 +150,7 @@ class GrpcServer:
             service.stop_serving = self._stop_serving
         self._reflected = service.names if reflected is None else reflected
         self._audit = service.audit if isinstance(service, Audits) else None
-        interceptor = ServiceInterceptor(self._audit.record if self._audit else None)
+        interceptor = ServiceInterceptor(None if self._audit is None else self._audit.record)
         self._server = aio.server(interceptors=[interceptor], options=SERVER_OPTIONS)
 
     @property

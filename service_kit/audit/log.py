@@ -55,8 +55,9 @@ class AuditLog:
         self._trouble = ""
         self._not_written = 0
 
-    def __len__(self) -> int:
-        """Return how many entries wait."""
+    @property
+    def waiting(self) -> int:
+        """How many entries wait."""
         return len(self._waiting)
 
     def record(self, entry: Entry) -> None:

@@ -68,10 +68,19 @@ class GuardedMesh:
 
 @asynccontextmanager
 async def guarded_mesh(
-    folder: Path, database_url: str, rules: AccessRules
+    folder: Path,
+    database_url: str,
+    rules: AccessRules,
+    training: str = "",
+    trigger: str = "",
+    host: str = "127.0.0.1",
 ) -> AsyncIterator[GuardedMesh]:
     """One toy service of each kind, and the HTTP port of a real replica, behind an Envoy that gets
-    everything over ADS. The toys have the services' own interceptor, which checks the model."""
+    everything over ADS. The toys have the services' own interceptor, which checks the model.
+
+    `training`, `trigger`: addresses of real services that stand in the toys' place. `host`: where
+    Envoy listens.
+    """
     replica, train, key = ToyPredict("r1"), ToyTrain(), SigningKey("first")
     keys_file = folder / "token-keys.json"
     keys_file.write_text(jwks(key))
@@ -81,8 +90,8 @@ async def guarded_mesh(
             toy_server(REPLICA, predict=replica, open_inference=ToyOpenInference())
         )
         http_door = await enter(_replicas_http(folder))
-        training = await enter(toy_server(("mesh.v1.TrainService",), train=train))
-        trigger = await enter(toy_server(("mesh.v1.DataService",), data=ToyData()))
+        toy_training = await enter(toy_server(("mesh.v1.TrainService",), train=train))
+        toy_trigger = await enter(toy_server(("mesh.v1.DataService",), data=ToyData()))
         reload = await enter(toy_server(("mesh.v1.ReloadService",), reload=ToyReload()))
         discovery, server = DiscoveryServer(), aio.server()
         discovery.register(server)
@@ -92,10 +101,11 @@ async def guarded_mesh(
         stack.callback(discovery.close)
         topology = MeshTopology(
             (Address.parse(predict.address),),
-            training=Address.parse(training.address),
-            trigger=Address.parse(trigger.address),
+            training=Address.parse(training or toy_training.address),
+            trigger=Address.parse(trigger or toy_trigger.address),
             control_plane=Address.parse(reload.address),
             replicas_http=(http_door,),
+            host=host,
             port=free_port(),
             admin_port=free_port(),
             access=rules,

@@ -180,7 +180,7 @@ async def test_services_write_with_their_own_role_and_an_entry_that_comes_twice_
     log.start()
     for _ in range(2):
         log.record(twice)
-        await until(lambda: len(log) == 0)
+        await until(lambda: log.waiting == 0)
     for number in range(1_200):
         log.record(Entry("shop", "a/b", "reviews", detail=str(number)))
     await log.close()
@@ -233,7 +233,7 @@ async def test_entries_wait_while_the_table_cannot_be_written(
         " WHERE application_name = 'test-audit'",
     )
     await asyncio.to_thread(blocker.close)
-    await until(lambda: len(log) == 0, timeout_s=20)
+    await until(lambda: log.waiting == 0, timeout_s=20)
     await log.close()
     assert count(new) == 1
     assert "written again" in caplog.text
