@@ -12,6 +12,8 @@ import grpc
 from grpc import aio
 from prometheus_client import Histogram
 
+from service_kit.callers.audit_entry import Entry
+from service_kit.callers.audited_calls import AUDITED, AuditedCall
 from service_kit.callers.caller import Caller, check_message, enter
 from service_kit.decompression import unpacked
 from service_kit.errors import InvalidArgument, MeshError, Unimplemented
@@ -27,6 +29,7 @@ RPC_SECONDS = Histogram(
 )
 
 Context: TypeAlias = aio.ServicerContext[Any, Any]
+Record: TypeAlias = Callable[[Entry], None]
 F = TypeVar("F", bound=Callable[..., Any])
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
 
@@ -57,7 +60,9 @@ async def abort(context: Context, error: MeshError) -> NoReturn:
 class ServiceInterceptor(aio.ServerInterceptor):
     """Wraps the handler of each method, once, at the method's first call."""
 
-    def __init__(self) -> None:
+    def __init__(self, record: Record | None = None) -> None:
+        """`record` takes the audit's entry of each call that is a change; None: there is none."""
+        self._record = record
         self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(
@@ -71,17 +76,19 @@ class ServiceInterceptor(aio.ServerInterceptor):
             handler = await continuation(handler_call_details)
             if handler is None:
                 return None
-            wrapped = self._wrapped[method] = _wrap(method, handler)
+            record = self._record if method in AUDITED else None
+            wrapped = self._wrapped[method] = _wrap(method, handler, record)
         return wrapped
 
 
-def _wrap(method: str, handler: Any) -> Any:
+def _wrap(method: str, handler: Any, record: Record | None) -> Any:
     arity = _arity(handler)
-    behaviour = getattr(handler, arity)
-    wrap = _wrap_streamed_response if handler.response_streaming else wrap_unary_response
+    behaviour, streams = getattr(handler, arity), handler.request_streaming
     make = getattr(grpc, f"{arity}_rpc_method_handler")
     return make(
-        wrap(method, behaviour, request_streaming=handler.request_streaming),
+        _wrap_streamed_response(method, behaviour, streams)
+        if handler.response_streaming
+        else wrap_unary_response(method, behaviour, streams, record),
         request_deserializer=safe_decoder(handler.request_deserializer, unpacked),
         response_serializer=handler.response_serializer,
     )
@@ -124,44 +131,63 @@ def safe_decoder(
     return safe_decode
 
 
-def _checked(request: Any, caller: Caller) -> Any:
+def _checked(request: Any, caller: Caller, noted: AuditedCall | None) -> Any:
     if isinstance(request, Undecodable):
         raise request.error
+    if noted is not None:
+        noted.see(request)
     check_message(caller, request)
     return request
 
 
-async def _checked_stream(requests: AsyncIterator[Any], caller: Caller) -> AsyncIterator[Any]:
+async def _checked_stream(
+    requests: AsyncIterator[Any], caller: Caller, noted: AuditedCall | None
+) -> AsyncIterator[Any]:
     async for request in requests:
-        yield _checked(request, caller)
+        yield _checked(request, caller, noted)
 
 
-def _checked_input(request: Any, behaviour: Any, request_streaming: bool, context: Context) -> Any:
-    caller = enter(context)
+def _checked_input(
+    request: Any,
+    caller: Caller,
+    behaviour: Any,
+    request_streaming: bool,
+    noted: AuditedCall | None = None,
+) -> Any:
     if not request_streaming:
-        return _checked(request, caller)
+        return _checked(request, caller, noted)
     # Such a method answers each message by itself, and checks the model of each by itself.
     if getattr(behaviour, "takes_undecodable", False):
         return request
-    return _checked_stream(request, caller)
+    return _checked_stream(request, caller, noted)
 
 
-def wrap_unary_response(method: str, behaviour: Any, request_streaming: bool = False) -> Any:
-    """Return a handler of a method with one response that maps its errors and is measured."""
+def wrap_unary_response(
+    method: str, behaviour: Any, request_streaming: bool = False, record: Record | None = None
+) -> Any:
+    """Return a handler of a method with one response that maps its errors and is measured.
+
+    `record` takes an entry of the audit when a call ends; None: the method has none.
+    """
     # Looked up once for all calls: the look-up takes a noticeable part of a short call's time.
     ok_seconds = RPC_SECONDS.labels(method, grpc.StatusCode.OK.name)
 
     async def call(request: Any, context: Context) -> Any:
         started = time.perf_counter()
+        caller = enter(context)
+        noted = None if record is None else AuditedCall(record, method, caller)
         try:
-            response = await behaviour(
-                _checked_input(request, behaviour, request_streaming, context), context
-            )
+            checked = _checked_input(request, caller, behaviour, request_streaming, noted)
+            response = await behaviour(checked, context)
         except BaseException as error:
             code = _status_code(error, context)
             RPC_SECONDS.labels(method, code.name).observe(time.perf_counter() - started)
+            if noted is not None:
+                noted.end(code, error=error)
             await _abort_call(method, context, error)
         ok_seconds.observe(time.perf_counter() - started)
+        if noted is not None:
+            noted.end(grpc.StatusCode.OK, response)
         return response
 
     return call
@@ -172,7 +198,7 @@ def _wrap_streamed_response(method: str, behaviour: Any, request_streaming: bool
         started = time.perf_counter()
         code = grpc.StatusCode.OK
         try:
-            checked = _checked_input(request, behaviour, request_streaming, context)
+            checked = _checked_input(request, enter(context), behaviour, request_streaming)
             responses = behaviour(checked, context)
             if inspect.isawaitable(responses):
                 # grpcio's own health service writes to the context and yields nothing.

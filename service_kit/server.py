@@ -11,6 +11,7 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import start_http_server
 
+from service_kit.callers.audit_entry import Entry
 from service_kit.decompression import GRPC_AS_IT_CAME
 from service_kit.errors import NotFound
 from service_kit.interceptor import Context, ServiceInterceptor
@@ -108,6 +109,26 @@ class Fails(Protocol):
     """Set by GrpcServer: has health say NOT_SERVING from now on."""
 
 
+class Audit(Protocol):
+    """Where changes are noted; see service_kit.audit.log.AuditLog."""
+
+    def record(self, entry: Entry) -> None:
+        """Take an entry, at once."""
+
+    def start(self) -> None:
+        """Begin to write what is taken."""
+
+    async def close(self) -> None:
+        """Write what is left, for a bounded time."""
+
+
+@runtime_checkable
+class Audits(Protocol):
+    """A service whose changes are noted. GrpcServer starts and closes its audit."""
+
+    audit: Audit
+
+
 class GrpcServer:
     """A running service with health and reflection, as an async context manager.
 
@@ -128,7 +149,9 @@ class GrpcServer:
         if isinstance(service, Fails):
             service.stop_serving = self._stop_serving
         self._reflected = service.names if reflected is None else reflected
-        self._server = aio.server(interceptors=[ServiceInterceptor()], options=SERVER_OPTIONS)
+        self._audit = service.audit if isinstance(service, Audits) else None
+        interceptor = ServiceInterceptor(None if self._audit is None else self._audit.record)
+        self._server = aio.server(interceptors=[interceptor], options=SERVER_OPTIONS)
 
     @property
     def address(self) -> str:
@@ -141,12 +164,15 @@ class GrpcServer:
         self.service.register(self._server)
         await self._set_health(NOT_SERVING)
         self.port = self._server.add_insecure_port(f"{self.settings.host}:{self.settings.port}")
+        if self._audit is not None:
+            self._audit.start()
         await self._server.start()
         log.info("listening", extra={"address": self.address})
         try:
             await self.service.startup()
         except BaseException:
             await self._server.stop(0)
+            await self._close_audit()
             raise
         if not self._failed:
             await self._set_health(SERVING)
@@ -156,6 +182,8 @@ class GrpcServer:
     async def __aexit__(self, *_: object) -> None:
         await self.drain()
         await self._server.stop(self.settings.grace_seconds)
+        # What the calls have done is noted before the service forgets how.
+        await self._close_audit()
         await self.service.shutdown()
         log.info("stopped")
 
@@ -165,6 +193,10 @@ class GrpcServer:
         await asyncio.sleep(self.settings.drain_seconds)
         if isinstance(self.service, Drains):
             await self.service.drain()
+
+    async def _close_audit(self) -> None:
+        if self._audit is not None:
+            await self._audit.close()
 
     async def _stop_serving(self) -> None:
         self._failed = True

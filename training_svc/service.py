@@ -7,6 +7,8 @@ from contextlib import suppress
 from grpc import aio
 
 from mesh.v1 import train_pb2_grpc
+from service_kit.audit.log import SCHEMA as AUDIT
+from service_kit.audit.log import AuditLog
 from service_kit.database import Database, apply_schema, until_available
 from service_kit.model_registry import promotion
 from service_kit.model_registry.mlflow_token import MlflowToken
@@ -43,6 +45,7 @@ class TrainingService:
     def __init__(self, settings: TrainingSettings) -> None:
         self._settings = settings
         self._database = Database(settings.database_url, "training service")
+        self.audit = AuditLog(settings.database_url, "training")
         self._registry = Registry(settings.mlflow_url, auth=MlflowToken.of(settings))
         self._folders = JobFolders(settings.state_dir, settings.keep_failed_jobs)
         self.changes = JobChanges()
@@ -79,7 +82,7 @@ class TrainingService:
     async def startup(self) -> None:
         """Apply the schemas, then start the runner, which first resumes interrupted jobs."""
         await apply_schema(self._database, "training jobs", store.SCHEMA)
-        await apply_schema(self._database, "promotions", promotion.SCHEMA, first_use.SCHEMA)
+        await apply_schema(self._database, "promotions", promotion.SCHEMA, first_use.SCHEMA, AUDIT)
         await until_available(self._lock, "the state folder")
         loops = (
             self._runner.run(),

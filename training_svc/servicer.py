@@ -15,6 +15,7 @@ from service_kit.interceptor import Context
 from service_kit.limits import check_request_id
 from training_svc.jobs.caller_actions import CallerActions
 from training_svc.jobs.job import Job, Params, Promotion, Submission
+from training_svc.jobs.request_validation import no_training
 
 # Jobs that one caller may watch at a time.
 WATCHES_OF_A_CALLER = 128
@@ -77,9 +78,11 @@ class TrainServicer(train_pb2_grpc.TrainServiceServicer):
         return job_message(await self._actions.cancel(request.id))
 
     async def _allowed(self, any_id: str) -> Job:
-        """Return a job of a model that the caller may work with. Raises PermissionDenied."""
+        """Return a job of a model that the caller may work with. Raises NotFound: a caller learns
+        nothing of other models' jobs, not even that there is one."""
         job = await self._actions.get(any_id)
-        current().check(job.model)
+        if not current().may(job.model):
+            raise no_training(any_id)
         return job
 
 

@@ -9,6 +9,9 @@ from pathlib import Path
 from grpc import aio
 
 from mesh.v1 import data_pb2_grpc, model_rows_pb2_grpc
+from service_kit.audit.cleaning import keep_clean
+from service_kit.audit.log import SCHEMA as AUDIT
+from service_kit.audit.log import AuditLog
 from service_kit.database import Database, apply_schema
 from service_kit.model_registry.mlflow_token import MlflowToken
 from service_kit.model_registry.registry import Registry
@@ -43,6 +46,7 @@ class TriggerService:
         self._settings = settings
         url = settings.database_url
         self._database = Database(url, "mesh-trigger", CALLERS_THREADS, cancels=True)
+        self.audit = AuditLog(url, "mesh-trigger")
         self._imports = Database(url, "mesh-trigger-imports", IMPORT_THREADS, cancels=True)
         # Threads and connections that callers' slow questions cannot take from the bridge.
         self._bridge_database = Database(url, "mesh-bridge-batches", BRIDGE_THREADS)
@@ -72,10 +76,11 @@ class TriggerService:
         """Create the tables, waiting for PostgreSQL, and start the bridge."""
         if self._settings.state_dir is not None:
             self._settings.state_dir.mkdir(parents=True, exist_ok=True)
-        await apply_schema(self._database, "trigger", *SCHEMA)
+        await apply_schema(self._database, "trigger", *SCHEMA, AUDIT)
         self._tasks = [
             asyncio.create_task(self._bridge.run(), name="bridge"),
             asyncio.create_task(self._registration.run(), name="registration"),
+            asyncio.create_task(keep_clean(self._bridge_database), name="cleaning of the audit"),
         ]
 
     async def shutdown(self) -> None:

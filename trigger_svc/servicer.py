@@ -135,13 +135,12 @@ class DataServicer(data_pb2_grpc.DataServiceServicer):
         model = check_model_name(request.model) if request.model else ""
         limit = check_page_size(request.limit, "limit")
         size = check_page_size(request.page_size) if request.page_size else limit
-        page = await self._batches.page(model, size, request.page_token, request.unresolved)
-        may = current().may
-        batches = [batch for batch in page.batches if may(batch.model)]
-        outcomes = await self._outcomes.of(batches)
-        troubles = [each for each in await self._batches.troubles(model) if may(each.model)]
+        caller = current()
+        page = await self._batches.page(model, size, request.page_token, request.unresolved, caller)
+        outcomes = await self._outcomes.of(page.batches)
+        troubles = await self._batches.troubles(model, caller)
         return batch_pb2.ListBatchesResponse(
-            batches=[_batch(batch, outcomes.get(batch.id, Outcome())) for batch in batches],
+            batches=[_batch(batch, outcomes.get(batch.id, Outcome())) for batch in page.batches],
             next_page_token=page.next_page_token,
             troubles=[_trouble(trouble) for trouble in troubles],
         )

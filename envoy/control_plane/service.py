@@ -53,6 +53,8 @@ from control_plane.traffic.publisher import EnvoyPublisher
 from control_plane.traffic.traffic_control import TrafficControl
 from control_plane.xds import DiscoveryServer
 from mesh.v1 import reload_pb2_grpc
+from service_kit.audit.log import SCHEMA as AUDIT
+from service_kit.audit.log import AuditLog
 from service_kit.callers.token_table import SCHEMA as TOKENS
 from service_kit.database import Database, apply_schema
 from service_kit.errors import Unavailable
@@ -84,6 +86,7 @@ class ControlPlane:
         )
         confirm = self._leadership.confirm
         self._database = Database(settings.database_url, "control-plane", threads=2)
+        self.audit = AuditLog(settings.database_url, "control-plane")
         records = self._records(settings)
         self._registry = FencedRegistry(
             settings.mlflow_url, confirm, records, MlflowToken.of(settings)
@@ -210,7 +213,7 @@ class ControlPlane:
             self._background.append(asyncio.create_task(self._record_keeping.run()))
 
     async def _make_tables(self) -> None:
-        scripts = (SCHEMA, ANSWERS, REMOVALS, LEADER, TOKENS, SIGNING_KEYS, RECORDS_KEPT)
+        scripts = (SCHEMA, ANSWERS, REMOVALS, LEADER, TOKENS, SIGNING_KEYS, RECORDS_KEPT, AUDIT)
         try:
             await apply_schema(self._database, "control plane", *scripts)
         except Exception:

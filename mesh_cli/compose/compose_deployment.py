@@ -22,7 +22,7 @@ from mesh_cli.deployments.deployment import PartStatus, Report, Scaled
 from mesh_cli.errors import BadInput, CliError, NotUp
 from mesh_cli.rows.csv_files import Row
 from mesh_cli.tokens.own_tokens import OwnTokens
-from service_kit.database_roles.names import OPERATOR
+from service_kit.database_roles.names import OPERATOR, SHARED
 
 MLFLOW, AIRFLOW = "mlflow", "airflow-api-server"
 # Ports inside the containers that are published on this machine.
@@ -113,12 +113,13 @@ class ComposeDeployment:
             return shlex.join(["docker", "compose", *_PSQL])
         return shlex.join(self._engine.compose_command(*_PSQL))
 
-    def ask(self, statement: str, given: dict[str, Any]) -> Any:
+    def ask(self, statement: str, given: dict[str, Any], role: str = SHARED) -> Any:
         # psql quotes a variable in this form by itself.
+        quoted = statement.replace("%(given)s", ":'given'")
         text = self._engine.compose(
-            *("exec", "-T", "postgres", "psql", "-U", "postgres", "-d", "training"),
+            *("exec", "-T", "postgres", "psql", "-U", OPERATOR, "-d", "training"),
             *("-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-v", f"given={json.dumps(given)}"),
-            stdin=statement.replace("%(given)s", ":'given'"),
+            stdin=f"SET ROLE {role};\n{quoted}",
         ).strip()
         return json.loads(text) if text else None
 

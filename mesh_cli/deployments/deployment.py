@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from mesh_cli.certificates.choice import TlsChoice
 from mesh_cli.rows.csv_files import Row
 from mesh_cli.tokens.own_tokens import OwnTokens
+from service_kit.database_roles.names import SHARED
 
 # Called after each step of a change with its text, such as "replica-3 joined", and with the number
 # of steps in all.
@@ -91,8 +92,9 @@ class Deployment(Protocol):
     def database(self) -> str:
         """How a person reaches the training database: its URL, or a command."""
 
-    def ask(self, statement: str, given: dict[str, Any]) -> Any:
-        """Run a statement in the training database; see token_table.Ask. Raises CliError."""
+    def ask(self, statement: str, given: dict[str, Any], role: str = SHARED) -> Any:
+        """Run a statement in the training database as a role of which the operator is a member; see
+        audit_table.Ask. Raises CliError."""
 
     def show_log(self, part: str, follow: bool, lines: int) -> int:
         """Print the end of a part's log; returns an exit code. Raises BadInput."""

@@ -12,6 +12,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mesh_cli.errors import CliError, NotUp
+from service_kit.database_roles.names import AUDIT_DAYS
 
 # A Unix socket's path has at most 107 characters.
 _MAX_SOCKET_PATH = 100
@@ -83,6 +84,9 @@ class MeshSettings(BaseSettings):
 
     retention_days: int = Field(default=30, ge=1, le=3650)
     """Days for which Airflow's runs with their logs stay, and what was deleted in MLflow."""
+
+    audit_days: int = Field(default=AUDIT_DAYS, ge=1, le=36_500)
+    """Days for which the audit keeps who changed what."""
 
     @property
     def published_ports(self) -> tuple[int, ...]:

@@ -90,13 +90,13 @@ class LocalDeployment:
     def database(self) -> str:
         return self._mesh.database_url
 
-    def ask(self, statement: str, given: dict[str, Any]) -> Any:
+    def ask(self, statement: str, given: dict[str, Any], role: str = SHARED) -> Any:
         try:
             connection = connect(self._mesh.database_url, "mesh")
             try:
                 with connection, connection.cursor() as cursor:
                     # The operator's sessions act as the owner of the training tables.
-                    cursor.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(SHARED)))
+                    cursor.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
                     cursor.execute(statement, {"given": json.dumps(given)})
                     found = cursor.fetchone() if cursor.description else None
             finally:

@@ -216,7 +216,7 @@ class LocalMesh:
         programs = [part.program for part in self.parts]
         self.processes.start(programs, environment)
         self.processes.start_program("postgres")
-        postgres.set_up_roles(port, self.secrets)
+        postgres.set_up_roles(port, self.secrets, self.settings.audit_days)
         self._wait({"postgres"}, report)
         self._render_envoy()
         airflow_parts = [f"airflow-{name}" for name in airflow.PARTS]

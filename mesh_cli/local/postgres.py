@@ -84,7 +84,7 @@ def initialise(home: MeshHome, secrets: LocalSecrets) -> None:
         raise CliError(f"PostgreSQL's initdb failed: {result.stderr.strip()}")
 
 
-def set_up_roles(port: int, secrets: LocalSecrets) -> None:
+def set_up_roles(port: int, secrets: LocalSecrets, audit_days: int) -> None:
     """Create the databases and the roles that are missing. Raises CliError.
 
     It waits until the server takes connections.
@@ -96,7 +96,7 @@ def set_up_roles(port: int, secrets: LocalSecrets) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
-            return set_up(superuser_url, secrets.database_passwords())
+            return set_up(superuser_url, secrets.database_passwords(), audit_days)
         except Unavailable as error:
             if time.monotonic() > deadline:
                 raise CliError(

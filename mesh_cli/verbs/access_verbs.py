@@ -1,6 +1,7 @@
-"""Verbs about who may call: `mesh token`."""
+"""Verbs about who may call and who did: `mesh token`, `mesh audit`."""
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -10,10 +11,12 @@ from mesh_cli.errors import BadInput, CliError
 from mesh_cli.terminal import output
 from mesh_cli.terminal.durations import seconds
 from mesh_cli.terminal.output import Json, console
+from mesh_cli.tokens import audit_table
 from mesh_cli.tokens.grant import ALL_MODELS, Grant, Token, check_life
 from mesh_cli.tokens.own_tokens import GRANTS
 from mesh_cli.tokens.token_table import TokenTable
 from mesh_cli.verbs import context
+from service_kit.database_roles.names import OPERATOR
 
 TokenId = Annotated[str, typer.Argument(metavar="ID", help="As `mesh token list` shows it.")]
 
@@ -23,6 +26,38 @@ token = typer.Typer(help="Make, list and revoke the tokens of callers.", no_args
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command."""
     app.add_typer(token, name="token")
+    app.command()(audit)
+
+
+def audit(
+    model: Annotated[str, typer.Option(help="Only changes of this model.")] = "",
+    subject: Annotated[
+        str, typer.Option(help="Only changes by this caller; of a foreign issuer NAME@ISSUER.")
+    ] = "",
+    limit: Annotated[
+        int, typer.Option(min=1, max=audit_table.MAX_ENTRIES, help="Most entries to show.")
+    ] = 20,
+    json: Json = False,
+) -> None:
+    """Show who changed what, the newest first: calls that write, train or release, and tokens.
+
+    Example: `mesh audit --model reviews --limit 5`
+    """
+    ask = partial(context.deployment().ask, role=OPERATOR)
+    found = audit_table.entries(ask, model, subject, limit)
+    if json:
+        output.print_json(found)
+        return
+    output.print_table(
+        "",
+        ("at", "who", "what", "model", "outcome", "request", "token", "detail"),
+        (
+            (each["at"][:19].replace("T", " "), each["subject"],
+             each["method"].rpartition("/")[2], each["model"], each["outcome"],
+             each["requestId"], each["tokenId"], each["detail"])
+            for each in found
+        ),
+    )  # fmt: skip
 
 
 @token.command()
@@ -118,9 +153,14 @@ def rotate(
 
     The tokens of the operator and of Airflow are made anew. Example: `mesh token rotate`
     """
-    own = context.deployment().tokens
-    own.keys.rotate(drop_old=now)
-    renewed = own.make()
+    mesh = context.deployment()
+    mesh.tokens.keys.rotate(drop_old=now)
+    renewed = mesh.tokens.make()
+    try:
+        dropped = "old keys are dropped" if now else "old keys hold until their tokens end"
+        audit_table.note(mesh.ask, "mesh token rotate", dropped)
+    except CliError as error:
+        output.errors.print(f"the audit has no entry of this: {error}", soft_wrap=True)
     if json:
         output.print_json({"renewed": renewed, "oldTokensHold": not now})
     else:

@@ -4,6 +4,7 @@ Envoy sets these headers from a token that it has verified, and takes them from 
 call without them comes from inside of the mesh, or is one that needs no token.
 """
 
+import re
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from service_kit.errors import PermissionDenied
 
 SUBJECT_HEADER, TOKEN_ID_HEADER = "x-mesh-subject", "x-mesh-token-id"
 SCOPES_HEADER, MODELS_HEADER = "x-mesh-scopes", "x-mesh-models"
-_HEADERS = (SUBJECT_HEADER, TOKEN_ID_HEADER, SCOPES_HEADER, MODELS_HEADER)
+ISSUER_HEADER = "x-mesh-issuer"
+_HEADERS = (SUBJECT_HEADER, TOKEN_ID_HEADER, SCOPES_HEADER, MODELS_HEADER, ISSUER_HEADER)
 _IN_BYTES = tuple(name.encode() for name in _HEADERS)
 
 
@@ -28,6 +30,15 @@ class Caller:
     models: tuple[str, ...] = ("*",)
     """Names of models, or beginnings of names with a `*` behind them."""
 
+    issuer: str = ""
+    """Who made the token; empty: the mesh itself."""
+
+    @property
+    def name(self) -> str:
+        """The subject, with the issuer where it is a foreign one: it may name its callers as it
+        likes, also as callers of others are named."""
+        return f"{self.subject}@{self.issuer}" if self.issuer else self.subject
+
     @property
     def may_all(self) -> bool:
         """Whether the caller may work with every model."""
@@ -40,12 +51,18 @@ class Caller:
             for pattern in self.models
         )
 
+    @property
+    def like_patterns(self) -> list[str]:
+        """The patterns of model names as SQL's LIKE takes them."""
+        escaped = (re.sub(r"([\\%_])", r"\\\1", pattern) for pattern in self.models)
+        return [f"{each[:-1]}%" if each.endswith("*") else each for each in escaped]
+
     def check(self, model: str) -> None:
         """Raise PermissionDenied when the caller may not work with a model."""
         if not self.may(model):
             allowed = ", ".join(self.models) or "no model"
             raise PermissionDenied(
-                f"the token of {self.subject or 'this caller'} is for the models {allowed},"
+                f"the token of {self.name or 'this caller'} is for the models {allowed},"
                 f" not for {model[:40]}"
             )
 
@@ -77,11 +94,11 @@ def enter(context: Any) -> Caller:
 
 # The same few tokens come again and again.
 @lru_cache(maxsize=1024)
-def _made(subject: str, token_id: str, scopes: str, models: str) -> Caller:
-    if not (subject or token_id or scopes or models):
+def _made(subject: str, token_id: str, scopes: str, models: str, issuer: str) -> Caller:
+    if not (subject or token_id or scopes or models or issuer):
         return ANYBODY
     # A token without patterns is for no model.
-    return Caller(subject, token_id, tuple(scopes.split()), tuple(models.split()))
+    return Caller(subject, token_id, tuple(scopes.split()), tuple(models.split()), issuer)
 
 
 def check_message(caller: Caller, message: Any) -> None:

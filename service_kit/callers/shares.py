@@ -13,9 +13,9 @@ from typing import Any
 
 from grpc import aio
 
+from service_kit.callers.caller import caller_of as caller_by_token
 from service_kit.errors import Exhausted
 
-SUBJECT_HEADER = "x-mesh-subject"
 # Envoy adds the address of its client at the end.
 _ADDRESSES_HEADER = "x-forwarded-for"
 _RETRY_S = 5.0
@@ -24,7 +24,7 @@ _RETRY_S = 5.0
 def caller_of(context: aio.ServicerContext[Any, Any]) -> str:
     """Return who calls; "" when that is not known."""
     headers = {str(name): str(value) for name, value in context.invocation_metadata() or ()}
-    if subject := headers.get(SUBJECT_HEADER):
+    if subject := caller_by_token(headers).name:
         return f"subject {subject}"
     address = headers.get(_ADDRESSES_HEADER, "").rpartition(",")[2].strip()
     try:

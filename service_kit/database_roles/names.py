@@ -9,8 +9,14 @@ operator makes in the schema `training` belongs to that role, of which the trigg
 member."""
 SHARED = "mesh_shared"
 """Nobody logs in as this role: it owns the tables that several parts write."""
+AUDIT = "mesh_audit"
+"""Nobody logs in as this role either, and no other role is a member of it: it owns the audit, to
+which every part and the operator may add rows."""
 MLFLOW = "mlflow"
 AIRFLOW = "airflow"
+
+AUDIT_DAYS = 400
+"""Days for which rows of the audit stay, unless MESH_AUDIT_DAYS says otherwise."""
 
 LOGIN_ROLES = (TRAINING, TRIGGER, CONTROL_PLANE, OPERATOR, MLFLOW, AIRFLOW)
 

@@ -4,13 +4,14 @@
 -- mesh_shared           owns the tables that several services write, and mesh.schema_versions.
 -- mesh_outbox           owns the trigger functions of the training tables. It may add rows to
 --                       mesh.outbox and mesh.removals, and nothing else.
+-- mesh_audit            owns the audit, mesh.audit. Nobody is a member of it.
 -- mesh_training_tables  owns the schema `training` and the tables there.
 DO $$
 DECLARE
     missing text;
     own text[] := ARRAY[
         'mesh_training', 'mesh_trigger', 'mesh_control_plane', 'mesh_operator', 'mlflow', 'airflow',
-        'mesh_shared', 'mesh_outbox', 'mesh_training_tables'
+        'mesh_shared', 'mesh_outbox', 'mesh_audit', 'mesh_training_tables'
     ];
     other name;
 BEGIN

@@ -9,9 +9,11 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extensions import encrypt_password
 
+from service_kit.audit.log import SCHEMA as AUDIT
 from service_kit.database import connect
 from service_kit.database_errors import Timeouts
 from service_kit.database_roles.names import (
+    AUDIT_DAYS,
     LOGIN_ROLES,
     OWNED_DATABASES,
     TRAINING_DATABASE,
@@ -28,12 +30,13 @@ _FOLDER = resources.files("service_kit.database_roles")
 SuperuserUrl = Callable[[str], str]
 
 
-def set_up(url: SuperuserUrl, passwords: Mapping[str, str]) -> None:
+def set_up(url: SuperuserUrl, passwords: Mapping[str, str], audit_days: int = AUDIT_DAYS) -> None:
     """Create the roles and databases that are missing, and give each role its rights.
 
     A server that an earlier release filled is brought into the same order. Running this again
-    changes nothing but the passwords. `passwords` has one for each of LOGIN_ROLES. Raises
-    Unavailable when the server is away, and psycopg2.Error when a statement fails.
+    changes nothing but the passwords. `passwords` has one for each of LOGIN_ROLES; rows of the
+    audit stay for `audit_days`. Raises Unavailable when the server is away, and psycopg2.Error when
+    a statement fails.
     """
     with closing(_connect(url(SERVER_DATABASE))) as connection:
         with connection, connection.cursor() as cursor:
@@ -47,6 +50,9 @@ def set_up(url: SuperuserUrl, passwords: Mapping[str, str]) -> None:
     with closing(_connect(url(TRAINING_DATABASE))) as connection, connection:
         cursor = connection.cursor()
         cursor.execute(_script("training_database.sql"))
+        cursor.execute(AUDIT.read_text(encoding="utf-8"))
+        cursor.execute(_script("audit_rights.sql"))
+        cursor.execute("UPDATE mesh.audit_retention SET days = %s", (audit_days,))
         _give_objects(cursor, "mesh_training_tables")
 
 

@@ -41,6 +41,7 @@ BEGIN
                 THEN 'mesh_control_plane'
             WHEN relname IN ('models', 'forgotten_models', 'troubles', 'batches', 'bridge',
                              'outbox', 'removals', 'requests') THEN 'mesh_trigger'
+            WHEN relname IN ('audit', 'audit_retention') THEN 'mesh_audit'
             ELSE 'mesh_shared' END AS new_owner
         FROM pg_class JOIN pg_roles ON pg_roles.oid = relowner
         WHERE relnamespace = 'mesh'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'S')
@@ -59,6 +60,7 @@ BEGIN
             WHEN proname IN ('after_write', 'after_delete', 'after_truncate', 'has_safe_types')
                 THEN 'mesh_outbox'
             WHEN proname = 'end_of_queue' THEN 'mesh_trigger'
+            WHEN proname IN ('keep_audit', 'clean_audit') THEN 'mesh_audit'
             ELSE 'mesh_shared' END AS new_owner
         FROM pg_proc JOIN pg_roles ON pg_roles.oid = proowner
         WHERE pronamespace = 'mesh'::regnamespace AND (rolsuper OR rolname = 'mesh')

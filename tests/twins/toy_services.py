@@ -6,6 +6,7 @@ from typing import Any
 
 from grpc import aio
 
+from inference import open_inference_pb2_grpc
 from mesh.v1 import (
     data_pb2,
     data_pb2_grpc,
@@ -29,6 +30,7 @@ Context = aio.ServicerContext[Any, Any]
 PredictBase: Any = predict_pb2_grpc.PredictServiceServicer
 TrainBase: Any = train_pb2_grpc.TrainServiceServicer
 ReloadBase: Any = reload_pb2_grpc.ReloadServiceServicer
+OpenInferenceBase: Any = open_inference_pb2_grpc.GRPCInferenceServiceServicer
 DataBase: Any = data_pb2_grpc.DataServiceServicer
 
 DETAIL_BYTES = 12_000
@@ -160,6 +162,10 @@ class ToyData(DataBase):  # type: ignore[misc]
         return data_pb2.ImportExamplesResponse(rows=data_pb2.SplitCounts(train=rows))
 
 
+class ToyOpenInference(OpenInferenceBase):  # type: ignore[misc]
+    """Has no method, so only what comes before the methods answers."""
+
+
 class ToyService:
     """A service made of any of these servicers; `predict` also answers over HTTP/1.1."""
 
@@ -174,6 +180,7 @@ class ToyService:
             "predict": predict_pb2_grpc.add_PredictServiceServicer_to_server,
             "train": train_pb2_grpc.add_TrainServiceServicer_to_server,
             "reload": reload_pb2_grpc.add_ReloadServiceServicer_to_server,
+            "open_inference": open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server,
             "data": data_pb2_grpc.add_DataServiceServicer_to_server,
         }
         for name, servicer in self._servicers.items():

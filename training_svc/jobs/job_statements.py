@@ -8,8 +8,9 @@ from typing import Any
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import Json
 
-from service_kit.errors import AlreadyExists, Exhausted, NotFound, Unavailable
+from service_kit.errors import Exhausted, NotFound, Unavailable
 from training_svc.jobs.job import Job, Params, Promotion, State, Submission
+from training_svc.jobs.request_validation import no_training, used_elsewhere
 
 # A worker that has said nothing for so many seconds has lost its job to others.
 WORKER_SILENT_S = 30
@@ -37,9 +38,7 @@ def submit(cursor: Cursor, new_id: str, asked: Submission) -> Job:
         job = _of_request(cursor, asked.request_id)
         assert job is not None
     if job.model != asked.model:
-        raise AlreadyExists(
-            f"request_id: {asked.request_id!r} belongs to a training of {job.model}"
-        )
+        raise used_elsewhere(asked.request_id)
     if job.cancel_requested and not job.state.is_final:
         raise Unavailable(f"the training {job.id} is being cancelled; submit it again in a moment")
     cursor.execute(
@@ -96,7 +95,7 @@ def get(cursor: Cursor, any_id: str) -> Job:
     )
     job = _one(cursor)
     if job is None:
-        raise NotFound(f"no training has the id or request id {any_id!r}")
+        raise no_training(any_id)
     return job
 
 

@@ -2,7 +2,7 @@
 
 import math
 
-from service_kit.errors import InvalidArgument
+from service_kit.errors import AlreadyExists, InvalidArgument, NotFound
 from service_kit.limits import check_request_id
 from training_svc.base_models.allow_list import PACKAGED_ONLY, BaseModels
 from training_svc.jobs.job import Params
@@ -29,6 +29,21 @@ def check_params(params: Params, base_models: BaseModels = PACKAGED_ONLY) -> Par
         raise InvalidArgument("params.seed", f"is {params.seed}; it must be 0 or more")
     base_models.find(params.base_model)
     return params
+
+
+def no_training(any_id: str) -> NotFound:
+    """Return the error for an id that no training has, or none of those that the caller may see."""
+    return NotFound(f"no training has the id or request id {any_id!r}")
+
+
+def used_elsewhere(request_id: str) -> AlreadyExists:
+    """Return the error for a request id of another model's training.
+
+    Which model that is stays untold: the caller may have no business with it.
+    """
+    return AlreadyExists(
+        f"request_id: {request_id!r} belongs to a training of another model; choose another id"
+    )
 
 
 def check_job_id(any_id: str) -> str:

@@ -30,8 +30,8 @@ def answer_once(
     cursor.execute(QUERIES["find_request"], {"id": request_id})
     first_method, first_model, stored_answer = one_row(cursor)
     if (first_method, first_model) != (method, model):
-        raise AlreadyExists(
-            f"request_id {request_id!r} was used for {first_method} of model {first_model!r}"
-        )
+        # The caller may have no business with the other model.
+        used = first_method if first_model == model else "another model"
+        raise AlreadyExists(f"request_id {request_id!r} was used for {used}; choose another id")
     answer = stored_answer
     return answer

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from psycopg2.extensions import cursor as Cursor
 
+from service_kit.callers.caller import ANYBODY, Caller
 from service_kit.database import Database
 from service_kit.errors import FailedPrecondition, InvalidArgument, MeshError, NotFound
 from service_kit.page_tokens import decode_page_token, encode_page_token
@@ -88,8 +89,15 @@ class BatchRequests:
         async with self._gate.enter(model):
             return await self._database.run(work, f"sending a batch of {model} again", CALLER)
 
-    async def page(self, model: str, size: int, token: str, unresolved: bool = False) -> BatchPage:
-        """Return a page of at most `size` batches; an empty `model` means every model.
+    async def page(
+        self,
+        model: str,
+        size: int,
+        token: str,
+        unresolved: bool = False,
+        caller: Caller = ANYBODY,
+    ) -> BatchPage:
+        """Return a page of at most `size` batches; an empty `model` means every model of `caller`.
 
         `unresolved`: only batches that nothing but `retry` moves on. A page begins after a batch,
         not at a count, so batches that are sealed meanwhile shift nothing. Raises NotFound,
@@ -98,6 +106,7 @@ class BatchRequests:
         query = f"ListBatches {model} {unresolved}"
         position = _position(decode_page_token(token, query))
         values = {"model": model, "limit": size + 1, "unresolved": unresolved, **position}
+        values["may"] = caller.like_patterns
 
         def work(cursor: Cursor) -> BatchPage:
             if model:
@@ -112,11 +121,12 @@ class BatchRequests:
 
         return await self._database.run(work, "listing batches", CALLER)
 
-    async def troubles(self, model: str) -> list[Trouble]:
-        """Return what keeps rows from getting on; an empty `model` means every model."""
+    async def troubles(self, model: str, caller: Caller = ANYBODY) -> list[Trouble]:
+        """Return what keeps rows from getting on; an empty `model` means every one of `caller`."""
 
         def work(cursor: Cursor) -> list[Trouble]:
-            cursor.execute(QUERIES["find_troubles"], {"model": model})
+            values = {"model": model, "may": caller.like_patterns}
+            cursor.execute(QUERIES["find_troubles"], values)
             return [Trouble(*row) for row in cursor.fetchall()]
 
         return await self._database.run(work, "listing troubles", CALLER)

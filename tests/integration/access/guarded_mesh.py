@@ -15,11 +15,25 @@ from control_plane.access.token_watch import TokenWatch
 from control_plane.topology import Address, MeshTopology
 from control_plane.traffic.publisher import EnvoyPublisher
 from control_plane.xds import DiscoveryServer
+from inference_svc.main import REFLECTED
+from inference_svc.service import InferenceService
+from inference_svc.settings import InferenceSettings
 from service_kit.database import Database
+from service_kit.model_registry.records import CHAMPION, SERVING
+from service_kit.server import GrpcServer
 from tests.real_parts.envoy import RunningEnvoy, running_envoy
 from tests.real_parts.postgres import execute, free_port
 from tests.real_parts.tokens import SigningKey, jwks
-from tests.twins.toy_services import REPLICA, ToyData, ToyPredict, ToyReload, ToyTrain, toy_server
+from tests.twins.replica import FakeRegistry, SteeredEngine, write_steered_version
+from tests.twins.toy_services import (
+    REPLICA,
+    ToyData,
+    ToyOpenInference,
+    ToyPredict,
+    ToyReload,
+    ToyTrain,
+    toy_server,
+)
 
 TOKENS = """
 CREATE SCHEMA mesh;
@@ -54,17 +68,30 @@ class GuardedMesh:
 
 @asynccontextmanager
 async def guarded_mesh(
-    folder: Path, database_url: str, rules: AccessRules
+    folder: Path,
+    database_url: str,
+    rules: AccessRules,
+    training: str = "",
+    trigger: str = "",
+    host: str = "127.0.0.1",
 ) -> AsyncIterator[GuardedMesh]:
-    """One toy service of each kind behind an Envoy that gets everything over ADS."""
+    """One toy service of each kind, and the HTTP port of a real replica, behind an Envoy that gets
+    everything over ADS. The toys have the services' own interceptor, which checks the model.
+
+    `training`, `trigger`: addresses of real services that stand in the toys' place. `host`: where
+    Envoy listens.
+    """
     replica, train, key = ToyPredict("r1"), ToyTrain(), SigningKey("first")
     keys_file = folder / "token-keys.json"
     keys_file.write_text(jwks(key))
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        predict = await enter(toy_server(REPLICA, predict=replica))
-        training = await enter(toy_server(("mesh.v1.TrainService",), train=train))
-        trigger = await enter(toy_server(("mesh.v1.DataService",), data=ToyData()))
+        predict = await enter(
+            toy_server(REPLICA, predict=replica, open_inference=ToyOpenInference())
+        )
+        http_door = await enter(_replicas_http(folder))
+        toy_training = await enter(toy_server(("mesh.v1.TrainService",), train=train))
+        toy_trigger = await enter(toy_server(("mesh.v1.DataService",), data=ToyData()))
         reload = await enter(toy_server(("mesh.v1.ReloadService",), reload=ToyReload()))
         discovery, server = DiscoveryServer(), aio.server()
         discovery.register(server)
@@ -74,9 +101,11 @@ async def guarded_mesh(
         stack.callback(discovery.close)
         topology = MeshTopology(
             (Address.parse(predict.address),),
-            training=Address.parse(training.address),
-            trigger=Address.parse(trigger.address),
+            training=Address.parse(training or toy_training.address),
+            trigger=Address.parse(trigger or toy_trigger.address),
             control_plane=Address.parse(reload.address),
+            replicas_http=(http_door,),
+            host=host,
             port=free_port(),
             admin_port=free_port(),
             access=rules,
@@ -91,7 +120,27 @@ async def guarded_mesh(
         stack.callback(task.cancel)
         at = Address("127.0.0.1", port)
         envoy = await enter(running_envoy(folder, topology, dynamic=True, control_plane=at))
-        await envoy.wait_healthy("champion", 1)
+        for cluster in ("champion", "champion-http"):
+            await envoy.wait_healthy(cluster, 1)
         http = await enter(httpx.AsyncClient(base_url=envoy.url, timeout=20))
         channel = await enter(aio.insecure_channel(envoy.address))
         yield GuardedMesh(envoy, rules, key, keys_file, database_url, replica, train, http, channel)
+
+
+@asynccontextmanager
+async def _replicas_http(folder: Path) -> AsyncIterator[Address]:
+    """A real replica that serves `reviews`; yield the address of its port for HTTP."""
+    registry = FakeRegistry()
+    registry.add("reviews", "1", write_steered_version(folder / "version"))
+    registry.models["reviews"] = {CHAMPION: "1", SERVING: "1"}
+    settings = InferenceSettings(
+        replica_id="replica-1",
+        state_dir=folder / "state",
+        http_port=free_port(),
+        unary_port=free_port(),
+        drain_seconds=0,
+        grace_seconds=1,
+    )
+    service = InferenceService(settings, SteeredEngine(), lambda: registry)
+    async with GrpcServer(service, settings, REFLECTED):
+        yield Address("127.0.0.1", settings.http_port)

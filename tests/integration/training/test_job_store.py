@@ -43,7 +43,7 @@ async def test_model_without_a_training_table_is_refused(store: JobStore) -> Non
 @pytest.mark.parametrize("model", ["films", "nobody"])
 async def test_request_id_of_another_models_job_is_refused(store: JobStore, model: str) -> None:
     await submit(store, "r1")
-    with pytest.raises(AlreadyExists, match="belongs to a training of reviews"):
+    with pytest.raises(AlreadyExists, match="belongs to a training of another model"):
         await submit(store, "r1", model)
 
 

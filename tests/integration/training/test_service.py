@@ -251,7 +251,7 @@ async def test_rows_that_cannot_be_trained_on_fail_at_once_with_what_to_do(
         (
             train_pb2.TrainRequest(model="other", request_id="taken"),
             grpc.StatusCode.ALREADY_EXISTS,
-            "belongs to a training of known",
+            "belongs to a training of another model",
         ),
     ],
 )

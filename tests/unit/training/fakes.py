@@ -9,11 +9,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from service_kit.errors import Aborted, AlreadyExists, Exhausted, NotFound, Unavailable
+from service_kit.errors import Aborted, Exhausted, NotFound, Unavailable
 from training_svc.jobs.child_process import ChildEnd
 from training_svc.jobs.job import Job, State, Submission
 from training_svc.jobs.job_statements import MAX_QUEUED, WORKER_SILENT_S
 from training_svc.jobs.job_store import Position
+from training_svc.jobs.request_validation import no_training, used_elsewhere
 
 DECISION = {
     "outcome": "PROMOTED",
@@ -60,9 +61,7 @@ class MemoryJobs:
             job = Job(f"job-{next(self._ids)}", **vars(asked), created_at=now, queued_at=now)
             self._enqueue(job)
         if job.model != asked.model:
-            raise AlreadyExists(
-                f"request_id: {asked.request_id!r} belongs to a training of {job.model}"
-            )
+            raise used_elsewhere(asked.request_id)
         if job.cancel_requested and not job.state.is_final:
             raise Unavailable(f"the training {job.id} is being cancelled")
         if job.state in (State.FAILED, State.CANCELLED):
@@ -74,7 +73,7 @@ class MemoryJobs:
         self._check_not_away()
         job = self.jobs.get(any_id) or self._of_request(any_id)
         if job is None:
-            raise NotFound(f"no training has the id or request id {any_id!r}")
+            raise no_training(any_id)
         return job
 
     async def list(self, model: str, limit: int, after: Position | None = None) -> Sequence[Job]:

@@ -154,10 +154,10 @@ SELECT id FROM mesh.batches WHERE model = %(model)s ORDER BY number DESC LIMIT 1
 -- name: find_batches
 -- A batch is unresolved when Airflow refused it, or when it failed and the model has no later batch:
 -- the training of a later batch reads its rows too. A page begins after the batch that was sealed
--- at `sealed_at` and has the number `number`.
+-- at `sealed_at` and has the number `number`. `may` has the models that the caller may see.
 SELECT id, model, rows, reason, state, sealed_at, posted_at, ended_at, retries, error, key, number
 FROM mesh.batches
-WHERE (%(model)s = '' OR model = %(model)s)
+WHERE (%(model)s = '' OR model = %(model)s) AND model LIKE ANY (%(may)s)
   AND (NOT %(unresolved)s OR state = 'DEAD' OR state = 'FAILED' AND NOT EXISTS (
       SELECT FROM mesh.batches AS later
       WHERE later.model = batches.model AND later.number > batches.number

@@ -121,7 +121,7 @@ DELETE FROM mesh.troubles WHERE kind = %(kind)s AND NOT model = ANY(%(models)s::
 
 -- name: find_troubles
 SELECT model, message, since FROM mesh.troubles
-WHERE %(model)s = '' OR model = %(model)s
+WHERE (%(model)s = '' OR model = %(model)s) AND model LIKE ANY (%(may)s)
 ORDER BY model, kind LIMIT 1000
 
 -- name: drop_triggers

@@ -1,6 +1,10 @@
 """Clusters through which Envoy fetches the keys of foreign issuers of tokens."""
 
-from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
+from envoy_data_plane.envoy.config.cluster.v3 import (
+    Cluster,
+    ClusterDiscoveryType,
+    ClusterDnsLookupFamily,
+)
 from envoy_data_plane.envoy.config.core.v3 import DataSource, TransportSocket
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     CertificateValidationContext,
@@ -28,6 +32,9 @@ def issuer_cluster(number: int, issuer: Issuer) -> Cluster:
     return Cluster(
         name=name,
         type=ClusterDiscoveryType.STATIC if address.is_ip else ClusterDiscoveryType.STRICT_DNS,
+        # By default a name's IPv4 addresses are left aside when it has others, which this machine
+        # may be unable to reach. With all of them Envoy takes the one that answers first.
+        dns_lookup_family=ClusterDnsLookupFamily.ALL,
         connect_timeout=seconds(CONNECT_TIMEOUT_S),
         load_assignment=Endpoints(name, (address,)).message(),
         transport_socket=_tls(issuer) if issuer.over_tls else None,

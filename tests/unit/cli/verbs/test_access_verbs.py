@@ -1,4 +1,4 @@
-"""`mesh token`, over the secrets of a folder and a record that a test reads."""
+"""`mesh token` and `mesh audit`, over the secrets of a folder and a record that a test reads."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from mesh_cli.errors import BadInput, CliError
 from mesh_cli.main import app
+from mesh_cli.terminal.output import console
 from mesh_cli.tokens.own_tokens import GRANTS, OwnTokens
 from mesh_cli.verbs import context
 
@@ -23,7 +24,8 @@ class MeshOfAFolder:
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.answer: Any = True
 
-    def ask(self, statement: str, given: dict[str, Any]) -> Any:
+    def ask(self, statement: str, given: dict[str, Any], role: str = "mesh_shared") -> Any:
+        self.role = role
         self.asked.append((statement.split()[0], given))
         return self.answer
 
@@ -54,7 +56,7 @@ def test_a_token_is_recorded_and_printed_once(mesh: MeshOfAFolder) -> None:
     )
     assert claims["exp"] - claims["iat"] == 30 * 86_400
     assert claims["jti"] == made["id"]
-    assert [word for word, _ in mesh.asked] == ["DELETE", "INSERT"]
+    assert [word for word, _ in mesh.asked] == ["DELETE", "WITH"]
     assert mesh.asked[1][1]["id"] == made["id"]
     assert made["token"] not in str(mesh.asked)
 
@@ -110,3 +112,63 @@ def test_rotation_at_once_renews_the_meshs_own_tokens(mesh: MeshOfAFolder) -> No
     renewed = json.loads(run("rotate", "--now", "--json"))["renewed"]
     assert renewed == list(GRANTS)
     assert mesh.tokens.operator != before
+
+
+ENTRY = {
+    **{"at": "2026-01-02T03:04:05.678Z", "subject": "shop@https://id.example", "tokenId": "t1"},
+    **{"method": "mesh.v1.ReloadService/SetTraffic", "model": "reviews", "requestId": "r-1"},
+    **{"outcome": "INVALID_ARGUMENT", "detail": "champion_weight 90; " + "the weights " * 40},
+}
+
+
+def run_audit(*arguments: str, columns: str = "80") -> str:
+    result = CliRunner().invoke(
+        app, ["audit", *arguments], catch_exceptions=False, env={"COLUMNS": columns}
+    )
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_audit_is_asked_for_as_the_operator_and_shown_on_80_columns(
+    mesh: MeshOfAFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_width", 80)
+    mesh.answer = [ENTRY, {**ENTRY, "subject": "ann", "detail": ""}]
+    shown = run_audit("--model", "reviews", "--subject", "shop", "--limit", "2")
+    assert mesh.role == "mesh_operator"
+    assert mesh.asked[0][1] == {"model": "reviews", "subject": "shop", "limit": 2}
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 80
+    for words in ("2026-01-02 03:04:05", "shop@https://id.example", "what SetTraffic", "r-1"):
+        assert words in shown
+    assert "outcome INVALID_ARGUMENT" in shown
+
+
+def test_the_audit_for_scripts_is_json_with_every_value(mesh: MeshOfAFolder) -> None:
+    mesh.answer = [ENTRY]
+    assert json.loads(run_audit("--json")) == [ENTRY]
+
+
+def test_what_a_caller_has_chosen_is_inert_in_the_audit(mesh: MeshOfAFolder) -> None:
+    odd = "\x1b[2J[red]x[/red]\u202e"
+    mesh.answer = [dict.fromkeys(ENTRY, odd) | {"at": ENTRY["at"]}]
+    for arguments in ([], ["--json"]):
+        shown = run_audit(*arguments)
+        assert "\x1b" not in shown
+        assert "\u202e" not in shown
+        assert "[red]x[/red]" in shown
+
+
+def test_a_new_key_is_in_the_audit_or_the_command_says_that_it_is_not(
+    mesh: MeshOfAFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("rotate", "--now")
+    assert mesh.asked[-1][1]["done"] == "mesh token rotate"
+
+    def away(*_: Any, **__: Any) -> Any:
+        raise CliError("the database does not answer")
+
+    monkeypatch.setattr(mesh, "ask", away)
+    result = CliRunner().invoke(app, ["token", "rotate", "--now"])
+    assert result.exit_code == 0
+    assert "the audit has no entry of this: the database does not answer" in result.output
