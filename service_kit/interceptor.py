@@ -15,6 +15,7 @@ from prometheus_client import Histogram
 from service_kit.callers.caller import Caller, check_message, enter
 from service_kit.decompression import unpacked
 from service_kit.errors import InvalidArgument, MeshError, Unimplemented
+from service_kit.identities.admission import Admission
 from service_kit.limits import MAX_MESSAGE_BYTES
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,9 @@ async def abort(context: Context, error: MeshError) -> NoReturn:
 class ServiceInterceptor(aio.ServerInterceptor):
     """Wraps the handler of each method, once, at the method's first call."""
 
-    def __init__(self) -> None:
+    def __init__(self, admission: Admission | None = None) -> None:
+        """`admission` says which parts may call; None: every peer may."""
+        self._admission = admission
         self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(
@@ -71,13 +74,15 @@ class ServiceInterceptor(aio.ServerInterceptor):
             handler = await continuation(handler_call_details)
             if handler is None:
                 return None
-            wrapped = self._wrapped[method] = _wrap(method, handler)
+            wrapped = self._wrapped[method] = _wrap(method, handler, self._admission)
         return wrapped
 
 
-def _wrap(method: str, handler: Any) -> Any:
+def _wrap(method: str, handler: Any, admission: Admission | None) -> Any:
     arity = _arity(handler)
     behaviour = getattr(handler, arity)
+    if admission is not None:
+        behaviour = admission.guarded(method, behaviour)
     wrap = _wrap_streamed_response if handler.response_streaming else wrap_unary_response
     make = getattr(grpc, f"{arity}_rpc_method_handler")
     return make(

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, runtime_checkable
@@ -13,6 +14,9 @@ from prometheus_client import start_http_server
 
 from service_kit.decompression import GRPC_AS_IT_CAME
 from service_kit.errors import NotFound
+from service_kit.identities.admission import Admission
+from service_kit.identities.grpc_tls import server_credentials
+from service_kit.identities.identity import BadIdentity, Identity
 from service_kit.interceptor import Context, ServiceInterceptor
 from service_kit.limits import MAX_HEADER_BYTES_BEHIND_ENVOY
 from service_kit.logs import configure_logging
@@ -128,7 +132,10 @@ class GrpcServer:
         if isinstance(service, Fails):
             service.stop_serving = self._stop_serving
         self._reflected = service.names if reflected is None else reflected
-        self._server = aio.server(interceptors=[ServiceInterceptor()], options=SERVER_OPTIONS)
+        self._identity = Identity.of(settings.identity_folder)
+        admission = Admission(self._identity.part) if self._identity else None
+        interceptor = ServiceInterceptor(admission)
+        self._server = aio.server(interceptors=[interceptor], options=SERVER_OPTIONS)
 
     @property
     def address(self) -> str:
@@ -140,7 +147,7 @@ class GrpcServer:
         add_reflection(self._server, self._reflected)
         self.service.register(self._server)
         await self._set_health(NOT_SERVING)
-        self.port = self._server.add_insecure_port(f"{self.settings.host}:{self.settings.port}")
+        self.port = self._listen(f"{self.settings.host}:{self.settings.port}")
         await self._server.start()
         log.info("listening", extra={"address": self.address})
         try:
@@ -166,6 +173,11 @@ class GrpcServer:
         if isinstance(self.service, Drains):
             await self.service.drain()
 
+    def _listen(self, address: str) -> int:
+        if self._identity is None:
+            return self._server.add_insecure_port(address)
+        return self._server.add_secure_port(address, server_credentials(self._identity))
+
     async def _stop_serving(self) -> None:
         self._failed = True
         await self._set_health(NOT_SERVING)
@@ -184,6 +196,10 @@ def run(
 ) -> None:
     """Run a service until SIGTERM or SIGINT; a process's `main` calls this."""
     configure_logging(name, settings.log_level)
+    try:
+        Identity.of(settings.identity_folder)
+    except BadIdentity as error:
+        sys.exit(f"cannot start: {error}")
     if settings.metrics_port:
         start_http_server(settings.metrics_port, settings.host)
     with asyncio.Runner(loop_factory=loop_factory) as runner:

@@ -1,5 +1,8 @@
 """The settings that every service has; each service adds its own and its environment prefix."""
 
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -10,6 +13,12 @@ class ServiceSettings(BaseSettings):
 
     host: str = "127.0.0.1"
     """Address to listen on."""
+
+    identity_folder: Path | None = Field(
+        default=None, validation_alias=AliasChoices("MESH_IDENTITY_FOLDER", "identity_folder")
+    )
+    """Folder with cert.pem, key.pem and ca.pem, the certificate that names this part: its servers
+    and its calls of other parts then use mutual TLS. Empty: plain text."""
 
     port: int = 0
     """gRPC port; 0 lets the system choose a free one."""
@@ -25,3 +34,8 @@ class ServiceSettings(BaseSettings):
 
     grace_seconds: float = 30.0
     """Seconds that calls in flight have to finish at shutdown."""
+
+    @field_validator("identity_folder", mode="before")
+    @classmethod
+    def _empty_is_no_folder(cls, value: object) -> object:
+        return value or None

@@ -52,6 +52,7 @@ from control_plane.xds import DiscoveryServer
 from mesh.v1 import reload_pb2_grpc
 from service_kit.callers.token_table import SCHEMA as TOKENS
 from service_kit.database import Database, apply_schema
+from service_kit.identities.identity import Identity
 from service_kit.model_registry.promotion import SCHEMA, Promotions
 from service_kit.signing.first_use import RECORDS, FirstUse
 from service_kit.signing.first_use import SCHEMA as SIGNING_KEYS
@@ -66,6 +67,7 @@ class ControlPlane:
     names: Sequence[str] = ("mesh.v1.ReloadService",)
 
     def __init__(self, settings: ControlPlaneSettings) -> None:
+        identity = Identity.of(settings.identity_folder)
         timings = Timings(prepare_s=settings.prepare_seconds)
         locks = ModelLocks()
         # Nothing else uses this connection, so that no other work holds up a renewal.
@@ -92,7 +94,7 @@ class ControlPlane:
         self._fleet = Fleet(
             ReplicaConnections(
                 discover(settings.replicas, settings.replicas_file),
-                lambda address: FencedReplica(address, confirm),
+                lambda address: FencedReplica(address, confirm, identity),
             )
         )
         removed = RemovedModels(PostgresRemovals(self._database))
@@ -143,7 +145,7 @@ class ControlPlane:
                 Judge(Rules(canary_p_value=settings.canary_p_value)),
             )
         )
-        self._services = GrpcServices(settings.training, settings.trigger)
+        self._services = GrpcServices(settings.training, settings.trigger, identity)
         self._removal = ModelRemoval(
             RemovalParts(
                 self._registry,

@@ -83,6 +83,10 @@ class ControlPlaneSettings(ServiceSettings):
     """Path, where Envoy runs, of the file that names the certificate and the key that Envoy shows
     to clients; empty: clients come without TLS. `python -m service_kit.certificates` writes one."""
 
+    envoy_identity: str = ""
+    """Folder, where Envoy runs, of the files that `control_plane.render dynamic --identity` writes;
+    needed with MESH_IDENTITY_FOLDER, as Envoy then has to prove who it is."""
+
     calls_per_replica: int = Field(default=CALLS_PER_REPLICA, ge=1)
     """Predictions that may wait or run for each replica; Envoy refuses further ones."""
 
@@ -131,6 +135,11 @@ class ControlPlaneSettings(ServiceSettings):
         """
         if not self.port and not self.reachable_at:
             raise ValueError("CONTROL_PORT or CONTROL_REACHABLE_AT is needed: Envoy has to find it")
+        if bool(self.identity_folder) != bool(self.envoy_identity):
+            raise ValueError(
+                "MESH_IDENTITY_FOLDER and CONTROL_ENVOY_IDENTITY are needed together: with one of "
+                "them alone, Envoy and the parts would not understand each other"
+            )
         return MeshTopology(
             replicas=(),
             training=Address.parse(self.training),
@@ -139,6 +148,7 @@ class ControlPlaneSettings(ServiceSettings):
             host=self.envoy_host,
             port=self.envoy_port,
             certificate=self.envoy_certificate,
+            identity=self.envoy_identity,
             allowed_origins=self.allowed_origins,
             allowed_hosts=self.allowed_hosts,
             access=AccessRules(self.open_predict, self.oidc_issuers) if self.token_keys else None,
