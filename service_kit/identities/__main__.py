@@ -4,7 +4,6 @@ FOLDER gets one folder a part, which that part alone should see, and `authority`
 command needs. All parts take new files without a restart.
 """
 
-import logging
 import time
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +11,8 @@ from typing import Annotated
 import typer
 
 from service_kit.identities.issuing import IDENTITY_DAYS, Issuer
-from service_kit.logs import configure_logging
 
-log = logging.getLogger(__name__)
+_FAILED = "the identities cannot be renewed"
 
 
 def main(
@@ -46,7 +44,6 @@ def main(
 ) -> None:
     """Issue what is missing, and renew what has lived half of its life."""
     if every:
-        configure_logging("identities", "INFO")
         _watch(folder, days, every)
     try:
         issuer = Issuer(folder, days)
@@ -57,7 +54,7 @@ def main(
         for part, outcome in issuer.renew(now=now).items():
             typer.echo(f"{folder / part}: {outcome}")
     except (OSError, ValueError) as error:
-        typer.echo(f"the identities cannot be renewed: {error}", err=True)
+        typer.echo(f"{_FAILED}: {error}", err=True)
         raise typer.Exit(1) from error
 
 
@@ -65,13 +62,11 @@ def _watch(folder: Path, days: float, every_s: float) -> None:
     """Renew for ever. What fails is tried again at the next look."""
     while True:
         try:
-            replaced = [
-                name for name, made in Issuer(folder, days).renew().items() if made != "kept"
-            ]
-            if replaced:
-                log.info("identities were renewed", extra={"parts": replaced})
+            outcomes = Issuer(folder, days).renew()
+            if replaced := [part for part, outcome in outcomes.items() if outcome != "kept"]:
+                typer.echo(f"renewed the identities of {', '.join(replaced)}")
         except (OSError, ValueError) as error:
-            log.error("the identities cannot be renewed", extra={"why": str(error)})
+            typer.echo(f"{_FAILED}: {error}; trying again in {every_s:g} s", err=True)
         time.sleep(every_s)
 
 

@@ -29,6 +29,7 @@ class Issuer:
         self._days = days
         self._authority_folder = folder / AUTHORITY_FOLDER
         self._previous = self._authority_folder / PREVIOUS_FILE
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._authority = Authority.in_folder(self._authority_folder)
 
     def renew(self, parts: Iterable[str] = PARTS, now: bool = False) -> dict[str, Outcome]:
