@@ -3,6 +3,7 @@
 import logging
 import threading
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from cryptography import x509
@@ -54,8 +55,11 @@ class Identity:
 
     @classmethod
     def of(cls, folder: Path | None) -> "Identity | None":
-        """Return the identity of a folder; None without a folder. Raises BadIdentity."""
-        return cls(folder) if folder else None
+        """Return the identity of a folder, the same one for every caller; None without a folder.
+
+        Raises BadIdentity.
+        """
+        return _of(folder) if folder else None
 
     @property
     def part(self) -> str:
@@ -105,6 +109,11 @@ class Identity:
             raise BadIdentity(f"{KEY_FILE} in {self.folder} is not the key of {CERTIFICATE_FILE}")
         EXPIRES.set(own.not_valid_after_utc.timestamp())
         return Pems(certificate, key, authorities, _part(own, self.folder / CERTIFICATE_FILE))
+
+
+@cache
+def _of(folder: Path) -> Identity:
+    return Identity(folder)
 
 
 def _part(certificate: x509.Certificate, file: Path) -> str:
