@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from service_kit.identities.identity import AUTHORITIES_FILE, CERTIFICATE_FILE, KEY_FILE, Pems
@@ -12,12 +13,22 @@ from service_kit.identities.identity import AUTHORITIES_FILE, CERTIFICATE_FILE, 
 _DATA = "..data"
 
 
-def write_identity(folder: Path, pems: Pems) -> None:
+# Gives a path to the user who is to read it. Raises OSError.
+HandOver = Callable[[Path], None]
+
+
+def keep(path: Path) -> None:
+    """Leave a path with the user who has made it."""
+
+
+def write_identity(folder: Path, pems: Pems, hand_over: HandOver = keep) -> None:
     """Replace the identity of a folder, which is made when it is missing.
 
-    Only its owner may read it. The set before it is kept for readers who have just begun to read.
+    Only its owner may read it: each new path is handed over before its readers learn of it. The set
+    before it is kept for readers who have just begun to read.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    hand_over(folder)
     data = folder / _DATA
     before = Path(os.readlink(data)).name if data.is_symlink() else ""
     new = Path(tempfile.mkdtemp(prefix="..", dir=folder))
@@ -27,8 +38,10 @@ def write_identity(folder: Path, pems: Pems) -> None:
         (AUTHORITIES_FILE, pems.authorities),
     ):
         _write(new / name, content)
+        hand_over(new / name)
         if not (folder / name).is_symlink():
             _link(folder / name, f"{_DATA}/{name}")
+    hand_over(new)
     _link(data, new.name)
     for other in folder.glob("..*"):
         if other.is_dir() and not other.is_symlink() and other.name not in (before, new.name):

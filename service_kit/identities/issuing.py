@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from service_kit.certificates.authority import AUTHORITY_FILE, AUTHORITY_KEY_FILE, Authority
-from service_kit.identities.files import write_identity
+from service_kit.identities.files import HandOver, keep, write_identity
 from service_kit.identities.identity import BadIdentity, Identity, Pems
 from service_kit.identities.names import PARTS, server_name, spiffe_id
 
@@ -23,14 +23,20 @@ Outcome = Literal["made", "kept", "replaced"]
 class Issuer:
     """Keeps a folder with one identity a part, and the authority in a folder beside them."""
 
-    def __init__(self, folder: Path, days: float = IDENTITY_DAYS) -> None:
-        """An identity is good for `days` days. Raises ValueError, OSError for a bad authority."""
+    def __init__(
+        self, folder: Path, days: float = IDENTITY_DAYS, hand_over: HandOver = keep
+    ) -> None:
+        """An identity is good for `days` days; `hand_over` gives it to the user who reads it.
+
+        Raises ValueError or OSError when the authority in the folder cannot be used.
+        """
         self._folder = folder
         self._days = days
         self._authority_folder = folder / AUTHORITY_FOLDER
         self._previous = self._authority_folder / PREVIOUS_FILE
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._authority = Authority.in_folder(self._authority_folder)
+        self._hand_over = hand_over
+        self._authority = self._open_authority()
 
     def renew(self, parts: Iterable[str] = PARTS, now: bool = False) -> dict[str, Outcome]:
         """Issue what is missing, and what has lived half of its life; `now`: everything.
@@ -46,7 +52,7 @@ class Issuer:
         # The certificate goes first: without it the authority counts as missing.
         (self._authority_folder / AUTHORITY_FILE).unlink()
         (self._authority_folder / AUTHORITY_KEY_FILE).unlink()
-        self._authority = Authority.in_folder(self._authority_folder)
+        self._authority = self._open_authority()
 
     def forget_previous_authority(self) -> None:
         """Let nobody trust the authority before this one any more, from the next `renew` on.
@@ -58,20 +64,29 @@ class Issuer:
                 raise ValueError(f"{part} still has a certificate of the previous authority")
         self._previous.unlink(missing_ok=True)
 
+    def _open_authority(self) -> Authority:
+        authority = Authority.in_folder(self._authority_folder)
+        for path in (self._folder, self._authority_folder, *self._authority_folder.iterdir()):
+            self._hand_over(path)
+        return authority
+
     def _renew(self, part: str, now: bool) -> Outcome:
         folder, trusted = self._folder / part, self._trusted()
         try:
             pems = Identity(folder).current()
         except BadIdentity:
-            write_identity(folder, self._issue(part))
+            self._write(folder, self._issue(part))
             return "made"
         if pems.authorities != trusted:
-            write_identity(folder, Pems(pems.certificate, pems.key, trusted, part))
+            self._write(folder, Pems(pems.certificate, pems.key, trusted, part))
             return "replaced"
         if not (now or pems.part != part or _is_half_over(pems) or self._issued_elsewhere(pems)):
             return "kept"
-        write_identity(folder, self._issue(part))
+        self._write(folder, self._issue(part))
         return "replaced"
+
+    def _write(self, folder: Path, pems: Pems) -> None:
+        write_identity(folder, pems, self._hand_over)
 
     def _issue(self, part: str) -> Pems:
         names = (spiffe_id(part), server_name(part))

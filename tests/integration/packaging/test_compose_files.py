@@ -17,7 +17,8 @@ from tests.whole_mesh.running_mesh import ROOT
 # Services whose containers do one thing and end.
 RUN_ONCE = {"database-roles", "envoy-config", "airflow-migrate"}
 # Services that nothing calls: they work while their process runs.
-WITHOUT_DOOR = {"airflow-cleaning", "mlflow-cleaning"}
+CLEANING = {"airflow-cleaning", "mlflow-cleaning"}
+WITHOUT_DOOR = CLEANING | {"identities"}
 GPU = ("-f", "compose.yaml", "-f", "compose.gpu.yaml", "-f", "compose.gpu-inference.yaml")
 
 
@@ -86,7 +87,7 @@ def has_health_check(service: dict[str, Any]) -> bool:
 
 def test_old_things_are_removed_after_the_days_of_one_setting() -> None:
     services = compose()["services"]
-    for name in WITHOUT_DOOR:
+    for name in CLEANING:
         command = services[name]["command"]
         assert command[:3] == ["python", "/opt/mesh/daily_cleaning.py", "--days=30"]
         copied = (ROOT / services[name]["build"]["dockerfile"]).read_text()
