@@ -1,6 +1,7 @@
 """The life of a gRPC service: startup → serve → drain → stop."""
 
 import asyncio
+import ipaddress
 import logging
 import signal
 import sys
@@ -16,7 +17,7 @@ from service_kit.decompression import GRPC_AS_IT_CAME
 from service_kit.errors import NotFound
 from service_kit.identities.admission import Admission
 from service_kit.identities.grpc_tls import server_credentials
-from service_kit.identities.identity import BadIdentity, Identity
+from service_kit.identities.identity import Identity
 from service_kit.interceptor import Context, ServiceInterceptor
 from service_kit.limits import MAX_HEADER_BYTES_BEHIND_ENVOY
 from service_kit.logs import configure_logging
@@ -187,6 +188,24 @@ class GrpcServer:
             await self.health.set(name, status)
 
 
+def check_who_gets_in(settings: ServiceSettings) -> None:
+    """Raise ValueError when strangers would reach the service, or its identity is no good."""
+    if Identity.of(settings.identity_folder) or settings.plain_text or _loopback(settings.host):
+        return
+    raise ValueError(
+        f"it would listen on {settings.host}, where other machines reach it, and nothing would "
+        "prove who they are; set MESH_IDENTITY_FOLDER to the folder of its certificate, or "
+        "MESH_PLAIN_TEXT=true where the network lets nobody else in"
+    )
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def run(
     name: str,
     settings: ServiceSettings,
@@ -197,8 +216,8 @@ def run(
     """Run a service until SIGTERM or SIGINT; a process's `main` calls this."""
     configure_logging(name, settings.log_level)
     try:
-        Identity.of(settings.identity_folder)
-    except BadIdentity as error:
+        check_who_gets_in(settings)
+    except ValueError as error:
         sys.exit(f"cannot start: {error}")
     if settings.metrics_port:
         start_http_server(settings.metrics_port, settings.host)

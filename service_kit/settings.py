@@ -20,6 +20,12 @@ class ServiceSettings(BaseSettings):
     """Folder with cert.pem, key.pem and ca.pem, the certificate that names this part: its servers
     and its calls of other parts then use mutual TLS. Empty: plain text."""
 
+    plain_text: bool = Field(
+        default=False, validation_alias=AliasChoices("MESH_PLAIN_TEXT", "plain_text")
+    )
+    """Whether a part without an identity may listen where other machines reach it. For networks
+    that let nobody else in."""
+
     port: int = 0
     """gRPC port; 0 lets the system choose a free one."""
 
