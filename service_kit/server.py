@@ -50,6 +50,10 @@ SERVER_OPTIONS: list[tuple[str, int]] = [
     ("grpc.server.max_pending_requests_hard_limit", 32_768),
 ]
 
+# A connection over TLS takes new calls for this time, milliseconds: a peer then has to show the
+# certificate that it has by then. Calls and streams that have begun are not cut off.
+CONNECTION_AGE_MS = 3_600_000
+
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -135,8 +139,10 @@ class GrpcServer:
         self._reflected = service.names if reflected is None else reflected
         self._identity = Identity.of(settings.identity_folder)
         admission = Admission(self._identity.part) if self._identity else None
-        interceptor = ServiceInterceptor(admission)
-        self._server = aio.server(interceptors=[interceptor], options=SERVER_OPTIONS)
+        age = [("grpc.max_connection_age_ms", CONNECTION_AGE_MS)] if self._identity else []
+        self._server = aio.server(
+            interceptors=[ServiceInterceptor(admission)], options=[*SERVER_OPTIONS, *age]
+        )
 
     @property
     def address(self) -> str:
