@@ -41,6 +41,7 @@ from inference_svc.versions.preparer import Preparer
 from inference_svc.versions.remembered_versions import RememberedVersions
 from inference_svc.versions.thread_priority import background_executor
 from mesh.v1 import predict_pb2_grpc, replica_pb2_grpc
+from service_kit.identities.identity import Identity
 from service_kit.signing.keys import TrustedKeys
 
 if TYPE_CHECKING:
@@ -218,16 +219,17 @@ class InferenceService:
     async def _listen(self) -> None:
         """Open the ports that the settings name beside the gRPC port."""
         settings = self._settings
+        identity = Identity.of(settings.identity_folder)
         if settings.unary_port:
             self._unary = unary_server(self._predict, self._open_inference)
             self._unary.slow_calls.progressed = self._batcher.progressed
-            await self._unary.listen(settings.host, settings.unary_port)
+            await self._unary.listen(settings.host, settings.unary_port, identity)
         if settings.http_port:
             # Importing this takes a third of a second, which a replica without this door saves.
             from inference_svc.doors.oip.http_door import OpenInferenceHttp
 
             self._http = OpenInferenceHttp(self._inference, settings.grace_seconds)
-            await self._http.listen(settings.host, settings.http_port)
+            await self._http.listen(settings.host, settings.http_port, identity)
 
     async def _close_listeners(self) -> None:
         closing = []

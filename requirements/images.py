@@ -18,12 +18,11 @@ TORCH_NEEDS = (
     *("filelock", "fsspec", "jinja2", "networkx"),
     *("setuptools", "sympy", "typing_extensions"),
 )
-SERVICE = (*GRPC, "httpx", "prometheus-client", "pydantic-settings", "tenacity")
+SERVICE = (*GRPC, "cryptography", "httpx", "prometheus-client", "pydantic-settings", "tenacity")
 IMAGES = {
     "inference": (
         *SERVICE,
         "aiohttp",
-        "cryptography",
         "httptools",
         "numpy",
         "openvino",
@@ -37,7 +36,6 @@ IMAGES = {
         *(
             *SERVICE,
             "accelerate",
-            "cryptography",
             "huggingface_hub",
             "mlflow",
             "numpy",
@@ -48,7 +46,7 @@ IMAGES = {
     ),
     "trigger": (*SERVICE, "psycopg2-binary"),
     "control-plane": (
-        *(*SERVICE, "cryptography", "envoy_data_plane", "grpclib", "psycopg2-binary", "PyJWT"),
+        *(*SERVICE, "envoy_data_plane", "grpclib", "psycopg2-binary", "PyJWT"),
         "typer",
     ),
     "mlflow": ("mlflow", "psycopg2-binary", "PyJWT"),

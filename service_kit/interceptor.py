@@ -17,6 +17,7 @@ from service_kit.callers.audited_calls import AUDITED, AuditedCall
 from service_kit.callers.caller import Caller, check_message, enter
 from service_kit.decompression import unpacked
 from service_kit.errors import InvalidArgument, MeshError, Unimplemented
+from service_kit.identities.admission import Admission
 from service_kit.limits import MAX_MESSAGE_BYTES
 
 log = logging.getLogger(__name__)
@@ -60,9 +61,11 @@ async def abort(context: Context, error: MeshError) -> NoReturn:
 class ServiceInterceptor(aio.ServerInterceptor):
     """Wraps the handler of each method, once, at the method's first call."""
 
-    def __init__(self, record: Record | None = None) -> None:
-        """`record` takes the audit's entry of each call that is a change; None: there is none."""
+    def __init__(self, record: Record | None = None, admission: Admission | None = None) -> None:
+        """`record` takes the audit's entry of each call that is a change; None: there is none.
+        `admission` says which parts may call; None: every peer may."""
         self._record = record
+        self._admission = admission
         self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(
@@ -77,13 +80,15 @@ class ServiceInterceptor(aio.ServerInterceptor):
             if handler is None:
                 return None
             record = self._record if method in AUDITED else None
-            wrapped = self._wrapped[method] = _wrap(method, handler, record)
+            wrapped = self._wrapped[method] = _wrap(method, handler, record, self._admission)
         return wrapped
 
 
-def _wrap(method: str, handler: Any, record: Record | None) -> Any:
+def _wrap(method: str, handler: Any, record: Record | None, admission: Admission | None) -> Any:
     arity = _arity(handler)
     behaviour, streams = getattr(handler, arity), handler.request_streaming
+    if admission is not None:
+        behaviour = admission.guarded(method, behaviour)
     make = getattr(grpc, f"{arity}_rpc_method_handler")
     return make(
         _wrap_streamed_response(method, behaviour, streams)

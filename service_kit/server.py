@@ -1,8 +1,10 @@
 """The life of a gRPC service: startup → serve → drain → stop."""
 
 import asyncio
+import ipaddress
 import logging
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, runtime_checkable
@@ -14,6 +16,9 @@ from prometheus_client import start_http_server
 from service_kit.callers.audit_entry import Entry
 from service_kit.decompression import GRPC_AS_IT_CAME
 from service_kit.errors import NotFound
+from service_kit.identities.admission import Admission
+from service_kit.identities.grpc_tls import server_credentials
+from service_kit.identities.identity import Identity
 from service_kit.interceptor import Context, ServiceInterceptor
 from service_kit.limits import MAX_HEADER_BYTES_BEHIND_ENVOY
 from service_kit.logs import configure_logging
@@ -45,6 +50,10 @@ SERVER_OPTIONS: list[tuple[str, int]] = [
     ("grpc.server.max_pending_requests", 16_384),
     ("grpc.server.max_pending_requests_hard_limit", 32_768),
 ]
+
+# A connection over TLS takes new calls for this time, milliseconds: a peer then has to show the
+# certificate that it has by then. Calls and streams that have begun are not cut off.
+CONNECTION_AGE_MS = 3_600_000
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -150,8 +159,13 @@ class GrpcServer:
             service.stop_serving = self._stop_serving
         self._reflected = service.names if reflected is None else reflected
         self._audit = service.audit if isinstance(service, Audits) else None
-        interceptor = ServiceInterceptor(None if self._audit is None else self._audit.record)
-        self._server = aio.server(interceptors=[interceptor], options=SERVER_OPTIONS)
+        record = None if self._audit is None else self._audit.record
+        self._identity = Identity.of(settings.identity_folder)
+        admission = Admission(self._identity.part) if self._identity else None
+        age = [("grpc.max_connection_age_ms", CONNECTION_AGE_MS)] if self._identity else []
+        self._server = aio.server(
+            interceptors=[ServiceInterceptor(record, admission)], options=[*SERVER_OPTIONS, *age]
+        )
 
     @property
     def address(self) -> str:
@@ -163,7 +177,7 @@ class GrpcServer:
         add_reflection(self._server, self._reflected)
         self.service.register(self._server)
         await self._set_health(NOT_SERVING)
-        self.port = self._server.add_insecure_port(f"{self.settings.host}:{self.settings.port}")
+        self.port = self._listen(f"{self.settings.host}:{self.settings.port}")
         if self._audit is not None:
             self._audit.start()
         await self._server.start()
@@ -198,6 +212,11 @@ class GrpcServer:
         if self._audit is not None:
             await self._audit.close()
 
+    def _listen(self, address: str) -> int:
+        if self._identity is None:
+            return self._server.add_insecure_port(address)
+        return self._server.add_secure_port(address, server_credentials(self._identity))
+
     async def _stop_serving(self) -> None:
         self._failed = True
         await self._set_health(NOT_SERVING)
@@ -205,6 +224,24 @@ class GrpcServer:
     async def _set_health(self, status: int) -> None:
         for name in ("", *self.service.names):
             await self.health.set(name, status)
+
+
+def check_who_gets_in(settings: ServiceSettings) -> None:
+    """Raise ValueError when strangers would reach the service, or its identity is no good."""
+    if Identity.of(settings.identity_folder) or settings.plain_text or _loopback(settings.host):
+        return
+    raise ValueError(
+        f"it would listen on {settings.host}, where other machines reach it, and nothing would "
+        "prove who they are; set MESH_IDENTITY_FOLDER to the folder of its certificate, or "
+        "MESH_PLAIN_TEXT=true where the network lets nobody else in"
+    )
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def run(
@@ -216,6 +253,10 @@ def run(
 ) -> None:
     """Run a service until SIGTERM or SIGINT; a process's `main` calls this."""
     configure_logging(name, settings.log_level)
+    try:
+        check_who_gets_in(settings)
+    except ValueError as error:
+        sys.exit(f"cannot start: {error}")
     if settings.metrics_port:
         start_http_server(settings.metrics_port, settings.host)
     with asyncio.Runner(loop_factory=loop_factory) as runner:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -12,6 +13,18 @@ class ServiceSettings(BaseSettings):
 
     host: str = "127.0.0.1"
     """Address to listen on."""
+
+    identity_folder: Path | None = Field(
+        default=None, validation_alias=AliasChoices("MESH_IDENTITY_FOLDER", "identity_folder")
+    )
+    """Folder with cert.pem, key.pem and ca.pem, the certificate that names this part: its servers
+    and its calls of other parts then use mutual TLS. Empty: plain text."""
+
+    plain_text: bool = Field(
+        default=False, validation_alias=AliasChoices("MESH_PLAIN_TEXT", "plain_text")
+    )
+    """Whether a part without an identity may listen where other machines reach it. For networks
+    that let nobody else in."""
 
     port: int = 0
     """gRPC port; 0 lets the system choose a free one."""
@@ -28,6 +41,10 @@ class ServiceSettings(BaseSettings):
     grace_seconds: float = 30.0
     """Seconds that calls in flight have to finish at shutdown."""
 
+    @field_validator("identity_folder", mode="before")
+    @classmethod
+    def _empty_is_no_folder(cls, value: object) -> object:
+        return value or None
 
 class MlflowSettings(ServiceSettings):
     """The settings of a service that calls MLflow."""

@@ -18,6 +18,7 @@ from control_plane.topology import (
 )
 from control_plane.xds import build_snapshot
 from control_plane.xds.bootstrap import bootstrap, dynamic_bootstrap
+from control_plane.xds.clusters.part_tls import naming_files
 
 
 def address(text: str) -> Address:
@@ -58,11 +59,33 @@ def dynamic(
     out: Out,
     admin_port: AdminPort = DEFAULT_ADMIN_PORT,
     node_id: NodeId = DEFAULT_NODE_ID,
+    identity: Annotated[
+        str,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where Envoy finds cert.pem, key.pem and ca.pem, with which it and the parts"
+            " prove to each other who they are; without it they speak in plain text.",
+        ),
+    ] = "",
+    seen_in: Annotated[
+        str,
+        typer.Option(
+            metavar="FOLDER", help="Where Envoy finds the folder of --out; the same without it."
+        ),
+    ] = "",
 ) -> None:
-    """Write the bootstrap of an Envoy that gets everything from the control plane."""
-    write_atomically(
-        out, dynamic_bootstrap(control_plane, Address(ADMIN_HOST, admin_port), node_id)
-    )
+    """Write the bootstrap of an Envoy that gets everything from the control plane.
+
+    With --identity, two files beside it name the certificate; CONTROL_ENVOY_IDENTITY is their
+    folder, as Envoy finds it.
+    """
+    naming_folder = ""
+    if identity:
+        naming_folder = seen_in or str(out.parent.absolute())
+        for name, content in naming_files(identity).items():
+            write_atomically(out.parent / name, content)
+    admin = Address(ADMIN_HOST, admin_port)
+    write_atomically(out, dynamic_bootstrap(control_plane, admin, node_id, identity=naming_folder))
 
 
 @app.command()

@@ -58,6 +58,7 @@ from service_kit.audit.log import AuditLog
 from service_kit.callers.token_table import SCHEMA as TOKENS
 from service_kit.database import Database, apply_schema
 from service_kit.errors import Unavailable
+from service_kit.identities.identity import Identity
 from service_kit.model_registry.mlflow_token import MlflowToken
 from service_kit.model_registry.promotion import SCHEMA, Promotions
 from service_kit.signing.first_use import RECORDS, FirstUse
@@ -73,6 +74,7 @@ class ControlPlane:
     names: Sequence[str] = ("mesh.v1.ReloadService",)
 
     def __init__(self, settings: ControlPlaneSettings) -> None:
+        identity = Identity.of(settings.identity_folder)
         timings = Timings(prepare_s=settings.prepare_seconds)
         locks = ModelLocks()
         # Nothing else uses this connection, so that no other work holds up a renewal.
@@ -103,7 +105,7 @@ class ControlPlane:
         self._fleet = Fleet(
             ReplicaConnections(
                 discover(settings.replicas, settings.replicas_file),
-                lambda address: FencedReplica(address, confirm),
+                lambda address: FencedReplica(address, confirm, identity),
             )
         )
         removed = RemovedModels(PostgresRemovals(self._database))
@@ -154,7 +156,7 @@ class ControlPlane:
                 Judge(Rules(canary_p_value=settings.canary_p_value)),
             )
         )
-        self._services = GrpcServices(settings.training, settings.trigger)
+        self._services = GrpcServices(settings.training, settings.trigger, identity)
         self._removal = ModelRemoval(
             RemovalParts(
                 self._registry,

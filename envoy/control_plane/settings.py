@@ -82,6 +82,10 @@ class ControlPlaneSettings(MlflowSettings):
     Several, separated by commas: the one that is good for the name that a client asks for, else
     the first."""
 
+    envoy_identity: str = ""
+    """Folder, where Envoy runs, of the files that `control_plane.render dynamic --identity` writes;
+    needed with MESH_IDENTITY_FOLDER, as Envoy then has to prove who it is."""
+
     calls_per_replica: int = Field(default=CALLS_PER_REPLICA, ge=1)
     """Predictions that may wait or run for each replica; Envoy refuses further ones."""
 
@@ -130,6 +134,11 @@ class ControlPlaneSettings(MlflowSettings):
         """
         if not self.port and not self.reachable_at:
             raise ValueError("CONTROL_PORT or CONTROL_REACHABLE_AT is needed: Envoy has to find it")
+        if bool(self.identity_folder) != bool(self.envoy_identity):
+            raise ValueError(
+                "MESH_IDENTITY_FOLDER and CONTROL_ENVOY_IDENTITY are needed together: with one of "
+                "them alone, Envoy and the parts would not understand each other"
+            )
         return MeshTopology(
             replicas=(),
             training=Address.parse(self.training),
@@ -138,6 +147,7 @@ class ControlPlaneSettings(MlflowSettings):
             host=self.envoy_host,
             port=self.envoy_port,
             certificates=self.envoy_certificate,
+            identity=self.envoy_identity,
             allowed_origins=self.allowed_origins,
             allowed_hosts=self.allowed_hosts,
             access=AccessRules(self.open_predict, self.oidc_issuers) if self.token_keys else None,

@@ -169,6 +169,10 @@ class MeshTopology:
     """Paths, where Envoy runs, of the files that each name a certificate and its key, which it
     shows to clients (see xds/listener/tls.py); empty: clients come without TLS."""
 
+    identity: str = ""
+    """Folder, where Envoy runs, of the files that name the certificate which Envoy shows to the
+    parts (see xds/clusters/part_tls.py); empty: it speaks with them in plain text."""
+
     node_id: str = DEFAULT_NODE_ID
     allowed_origins: tuple[str, ...] = ()
     """Origins whose pages may call from a browser (CORS), such as https://ui.example; "*": all."""

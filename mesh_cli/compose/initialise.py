@@ -14,6 +14,7 @@ from mesh_cli.compose.compose_secrets import (
     container_user,
 )
 from mesh_cli.compose.env_file import EnvFile
+from mesh_cli.compose.identities import make_identities
 from mesh_cli.errors import CliError
 
 UID_VARIABLE, GID_VARIABLE = "MESH_UID", "MESH_GID"
@@ -58,6 +59,12 @@ def initialise(
     owner = _env_file_user(env_file) if operator == 0 else None
     folder = secrets_folder(project, environment)
     files = ComposeSecrets(folder, owner, change_owner).make(environment)
+
+    def hand_over(path: Path) -> None:
+        if owner is not None:
+            change_owner(path, owner.uid, owner.gid)
+
+    make_identities(folder, hand_over)
     tls = TlsSettings(project, environment)
     certificates = make_certificates(tls, folder, owner, change_owner)
     return Initialised(folder, files, added, certificates)

@@ -72,22 +72,28 @@ class Authority:
         """The certificate that clients have to trust."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
-    def issue(self, names: Iterable[str], days: float = CERTIFICATE_DAYS) -> tuple[bytes, bytes]:
-        """Issue a certificate for a server of these DNS names and IP addresses.
+    def issue(
+        self, names: Iterable[str], days: float = CERTIFICATE_DAYS, for_clients: bool = False
+    ) -> tuple[bytes, bytes]:
+        """Issue a certificate for a server of these DNS names, IP addresses and URIs.
 
-        Returns the certificate and its new private key, both PEM. Raises ValueError for no names.
+        `for_clients`: its owner may also show it as a client. Returns the certificate and its new
+        private key, both PEM. Raises ValueError for no names.
         """
         listed = list(dict.fromkeys(names))
         if not listed:
             raise ValueError("a certificate needs at least one name or address")
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, listed[0][:64])])
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH]
+        if for_clients:
+            usages.append(ExtendedKeyUsageOID.CLIENT_AUTH)
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
         certificate = (
             _builder(subject, self.certificate.subject, key, days)
             .add_extension(x509.SubjectAlternativeName([_name(text) for text in listed]), False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)
+            .add_extension(x509.ExtendedKeyUsage(usages), False)
             .add_extension(issuer, critical=False)
             .sign(self.key, hashes.SHA256())
         )
@@ -119,6 +125,8 @@ def _builder(
 
 
 def _name(text: str) -> x509.GeneralName:
+    if "://" in text:
+        return x509.UniformResourceIdentifier(text)
     try:
         return x509.IPAddress(ipaddress.ip_address(text))
     except ValueError:

@@ -17,6 +17,8 @@ from typing import cast
 
 from grpc import StatusCode, aio
 
+from service_kit.identities.http_tls import admits, server_context
+from service_kit.identities.identity import Identity
 from service_kit.interceptor import Context
 from service_kit.unary_over_http1.context import UnaryContext
 from service_kit.unary_over_http1.request_reader import Refused, Request, RequestReader
@@ -68,13 +70,20 @@ class UnaryServer:
         self._connection_closed = asyncio.Event()
         self._listener: asyncio.Server | None = None
 
-    async def listen(self, host: str, port: int) -> int:
+    async def listen(self, host: str, port: int, identity: Identity | None = None) -> int:
         """Accept connections; return the port, which the system chooses when `port` is 0.
 
-        Raises OSError when the port is taken.
+        With an `identity`, only Envoy's connections are accepted, over mutual TLS. Raises OSError
+        when the port is taken.
         """
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(lambda: UnaryConnection(self), host, port)
+        self._listener = await loop.create_server(
+            lambda: UnaryConnection(self),
+            host,
+            port,
+            ssl=server_context(identity),
+            ssl_handshake_timeout=self.limits.head_s if identity else None,
+        )
         self._watching_slow_calls = asyncio.create_task(self.slow_calls.watch())
         chosen: int = self._listener.sockets[0].getsockname()[1]
         log.info("listening", extra={"address": f"{host}:{chosen}", "protocol": "unary gRPC"})
@@ -142,7 +151,10 @@ class UnaryConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self._transport = cast(asyncio.Transport, transport)
-        if self._server.admits(self):
+        if not admits(transport):
+            self._reader = None
+            self._transport.abort()
+        elif self._server.admits(self):
             self._watch()
         else:
             self._end(_FULL)

@@ -86,7 +86,12 @@ async def running_envoy(
     config, log, access_log = folder / "envoy.pb", folder / "envoy.log", folder / "access.log"
     admin = Address("127.0.0.1", topology.admin_port)
     config.write_bytes(
-        dynamic_bootstrap(control_plane or topology.control_plane, admin, topology.node_id)
+        dynamic_bootstrap(
+            control_plane or topology.control_plane,
+            admin,
+            topology.node_id,
+            identity=topology.identity,
+        )
         if dynamic
         else bootstrap(build_snapshot(topology))
     )

@@ -1,6 +1,7 @@
 """A replica in its own process; SIGUSR1 holds its engine up, and SIGUSR2 lets it go on."""
 
 import asyncio
+import shutil
 import signal
 import sys
 import threading
@@ -128,7 +129,10 @@ def main() -> None:
     engine, registry = _Engine(), FakeRegistry()
     signal.signal(signal.SIGUSR1, lambda *_: engine.go.clear())
     signal.signal(signal.SIGUSR2, lambda *_: engine.go.set())
-    files = write_steered_version(Path(sys.argv[1]) / "version")
+    version = Path(sys.argv[1]) / "version"
+    # It is there when the process was restarted.
+    shutil.rmtree(version, ignore_errors=True)
+    files = write_steered_version(version)
     registry.add(MODEL, "1", files, CHAMPION, SERVING)
     settings = InferenceSettings()
     run("inference", settings, lambda: InferenceService(settings, engine, lambda: registry))

@@ -10,6 +10,8 @@ import httpx
 from grpc import aio
 
 from control_plane.topology import STALLED_AFTER_S, Address, Limits, MeshTopology
+from control_plane.xds.clusters.part_tls import naming_files
+from service_kit.identities.names import CONTROL_PLANE, ENVOY, INFERENCE, TRAINING, TRIGGER
 from service_kit.server import GrpcServer
 from tests.real_parts.envoy import RunningEnvoy, running_envoy
 from tests.real_parts.postgres import free_port
@@ -55,23 +57,34 @@ async def running_mesh(
     certificates: tuple[str, ...] = (),
     hosts: tuple[str, ...] = (),
     published_on: str = "",
+    identities: Path | None = None,
 ) -> AsyncIterator[ToyMesh]:
     """Two replicas and one of each other service, behind Envoy.
 
+    `identities`: a folder with the identity of each part; without it they speak in plain text.
     `over_http1`: unary calls reach the replicas over HTTP/1.1, as they reach inference_svc.
     """
     replicas, train = [ToyPredict("r1"), ToyPredict("r2")], ToyTrain()
+    naming = _naming(folder, identities) if identities else ""
+
+    def own(part: str) -> Path | None:
+        return identities / part if identities else None
+
     async with AsyncExitStack() as stack:
         servers = [
-            await stack.enter_async_context(toy_server(REPLICA, predict=replica))
+            await stack.enter_async_context(
+                toy_server(REPLICA, identity=own(INFERENCE), predict=replica)
+            )
             for replica in replicas
         ]
         others = [
             await stack.enter_async_context(server)
             for server in (
-                toy_server(("mesh.v1.TrainService",), train=train),
-                toy_server(("mesh.v1.DataService",), data=ToyData()),
-                toy_server(("mesh.v1.ReloadService",), reload=ToyReload()),
+                toy_server(("mesh.v1.TrainService",), identity=own(TRAINING), train=train),
+                toy_server(("mesh.v1.DataService",), identity=own(TRIGGER), data=ToyData()),
+                toy_server(
+                    ("mesh.v1.ReloadService",), identity=own(CONTROL_PLANE), reload=ToyReload()
+                ),
             )
         ]
         replicas_at = tuple(Address.parse(server.address) for server in servers)
@@ -90,6 +103,7 @@ async def running_mesh(
             limits=limits or Limits(),
             stalled_after_s=stalled_after_s,
             certificates=certificates,
+            identity=naming,
         )
         envoy = await stack.enter_async_context(running_envoy(folder, topology))
         cluster = "champion-unary" if over_http1 else "champion"
@@ -99,6 +113,15 @@ async def running_mesh(
         channel = await stack.enter_async_context(aio.insecure_channel(envoy.address, NO_LIMIT))
         upstreams = {str(address) for address in (unary_at if over_http1 else replicas_at)}
         yield ToyMesh(envoy, replicas, servers, train, others[0], cluster, upstreams, http, channel)
+
+
+def _naming(folder: Path, identities: Path) -> str:
+    """Write the files that tell Envoy where its identity is; return their folder."""
+    naming = folder / "naming"
+    naming.mkdir()
+    for name, content in naming_files(str(identities / ENVOY)).items():
+        (naming / name).write_bytes(content)
+    return str(naming)
 
 
 def unary_address(server: GrpcServer) -> Address:

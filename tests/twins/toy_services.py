@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from grpc import aio
@@ -18,6 +19,7 @@ from mesh.v1 import (
     train_pb2_grpc,
 )
 from service_kit.errors import Aborted, MeshError, NotFound, Unavailable
+from service_kit.identities.identity import Identity
 from service_kit.limits import check_model_name, check_texts
 from service_kit.server import GrpcServer
 from service_kit.settings import ServiceSettings
@@ -169,8 +171,15 @@ class ToyOpenInference(OpenInferenceBase):  # type: ignore[misc]
 class ToyService:
     """A service made of any of these servicers; `predict` also answers over HTTP/1.1."""
 
-    def __init__(self, names: Sequence[str], unary_port: int = 0, **servicers: Any) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        unary_port: int = 0,
+        identity: Path | None = None,
+        **servicers: Any,
+    ) -> None:
         self.names = names
+        self._identity = identity
         self.unary_port = unary_port
         self._servicers = servicers
         self._unary: UnaryServer | None = None
@@ -191,7 +200,9 @@ class ToyService:
             return
         answer, decode = self._servicers["predict"].Predict, predict_pb2.PredictRequest.FromString
         self._unary = UnaryServer({PREDICT: UnaryMethod.of(PREDICT, answer, decode)})
-        self.unary_port = await self._unary.listen("127.0.0.1", self.unary_port)
+        self.unary_port = await self._unary.listen(
+            "127.0.0.1", self.unary_port, Identity.of(self._identity)
+        )
         predict = self._servicers["predict"]
         self._unary.slow_calls.progressed = lambda _: not predict.hangs
         self._unary.serving = True
@@ -202,11 +213,17 @@ class ToyService:
 
 
 def toy_server(
-    names: Sequence[str], port: int = 0, unary_port: int = 0, **servicers: Any
+    names: Sequence[str],
+    port: int = 0,
+    unary_port: int = 0,
+    identity: Path | None = None,
+    **servicers: Any,
 ) -> GrpcServer:
     """Return a server of these servicers, to be entered; it stops at once."""
-    settings = ServiceSettings(port=port, drain_seconds=0, grace_seconds=0)
-    return GrpcServer(ToyService(names, unary_port, **servicers), settings, PUBLIC)
+    settings = ServiceSettings(
+        port=port, drain_seconds=0, grace_seconds=0, identity_folder=identity
+    )
+    return GrpcServer(ToyService(names, unary_port, identity, **servicers), settings, PUBLIC)
 
 
 async def stop_at_once(server: GrpcServer) -> None:

@@ -25,6 +25,9 @@ from control_plane.fleet.replica_client import (
 )
 from control_plane.fleet.slot_stats import KeyBucket, SlotStats
 from mesh.v1 import reload_pb2, replica_pb2, replica_pb2_grpc
+from service_kit.identities.identity import Identity
+from service_kit.identities.names import INFERENCE
+from service_kit.identities.part_client import PartClient
 from service_kit.model_registry.records import VersionRef
 
 T = TypeVar("T")
@@ -48,25 +51,19 @@ _DETAILS_KEY = "grpc-status-details-bin"
 
 
 class GrpcReplica:
-    """ReplicaClient over one channel."""
+    """ReplicaClient over gRPC."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, identity: Identity | None = None) -> None:
         self.address = address
-        self._channel = aio.insecure_channel(address, options=OPTIONS)
-        self._stub = replica_pb2_grpc.ReplicaServiceStub(self._channel)
-        # The type stubs of HealthStub lack its methods.
-        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
+        self._client = PartClient(address, INFERENCE, _Stubs, identity, OPTIONS)
         self._closed = False
-        self._calls = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     async def state(self, timeout_s: float) -> ReplicaState:
         health = health_pb2.HealthCheckRequest(service=PREDICT_SERVICE)
         answer, check = await self._call(
-            lambda: asyncio.gather(
-                self._stub.GetState(replica_pb2.GetStateRequest(), timeout=timeout_s),
-                self._health.Check(health, timeout=timeout_s),
+            lambda stubs: asyncio.gather(
+                stubs.replica.GetState(replica_pb2.GetStateRequest(), timeout=timeout_s),
+                stubs.health.Check(health, timeout=timeout_s),
             )
         )
         return ReplicaState(
@@ -84,7 +81,7 @@ class GrpcReplica:
         request = replica_pb2.PrepareRequest(
             model=model, version=ref.version, source=ref.source, role=_role(role)
         )
-        answer = await self._call(lambda: self._stub.Prepare(request, timeout=timeout_s))
+        answer = await self._call(lambda stubs: stubs.replica.Prepare(request, timeout=timeout_s))
         return Prepared(answer.prepare_ms)
 
     async def activate(
@@ -93,7 +90,7 @@ class GrpcReplica:
         request = replica_pb2.ActivateRequest(
             model=model, version=ref.version, source=ref.source, role=_role(role)
         )
-        answer = await self._call(lambda: self._stub.Activate(request, timeout=timeout_s))
+        answer = await self._call(lambda stubs: stubs.replica.Activate(request, timeout=timeout_s))
         return Activated(answer.swap_ms, answer.from_version, answer.drained_requests)
 
     async def abort(
@@ -106,27 +103,29 @@ class GrpcReplica:
             role=_role(role),
             removed=removed,
         )
-        await self._call(lambda: self._stub.Abort(request, timeout=timeout_s))
+        await self._call(lambda stubs: stubs.replica.Abort(request, timeout=timeout_s))
 
     async def close(self) -> None:
         self._closed = True
-        # Closing the channel would cancel the tasks that wait for its calls.
-        await self._idle.wait()
-        await self._channel.close()
+        await self._client.close()
 
-    async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _call(self, call: Callable[["_Stubs"], Awaitable[T]]) -> T:
         if self._closed:
             raise ReplicaAway("it is not in the fleet any more")
-        self._calls += 1
-        self._idle.clear()
         try:
-            return await call()
+            async with self._client.stubs() as stubs:
+                return await call(stubs)
         except aio.AioRpcError as error:
             raise _replica_error(error) from error
-        finally:
-            self._calls -= 1
-            if not self._calls:
-                self._idle.set()
+
+
+class _Stubs:
+    """What the control plane calls on a replica."""
+
+    def __init__(self, channel: aio.Channel) -> None:
+        self.replica = replica_pb2_grpc.ReplicaServiceStub(channel)
+        # The type stubs of HealthStub lack its methods.
+        self.health: Any = health_pb2_grpc.HealthStub(channel)
 
 
 def _replica_error(error: aio.AioRpcError) -> ReplicaError:

@@ -8,6 +8,7 @@ from control_plane.fleet.grpc_replica import GrpcReplica
 from control_plane.fleet.replica_client import Activated, Prepared, Role
 from control_plane.models.signed_records import SignedRecords
 from control_plane.models.signed_registry import SignedRegistry
+from service_kit.identities.identity import Identity
 from service_kit.model_registry.records import ModelVersion, VersionRef
 
 Confirm = Callable[[], Awaitable[None]]
@@ -63,8 +64,8 @@ class FencedRegistry(SignedRegistry):
 class FencedReplica(GrpcReplica):
     """A replica that only the leader steers."""
 
-    def __init__(self, address: str, confirm: Confirm) -> None:
-        super().__init__(address)
+    def __init__(self, address: str, confirm: Confirm, identity: Identity | None = None) -> None:
+        super().__init__(address, identity)
         self._confirm = confirm
 
     async def prepare(self, model: str, ref: VersionRef, role: Role, timeout_s: float) -> Prepared:

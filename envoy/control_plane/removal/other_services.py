@@ -9,6 +9,9 @@ from grpc import aio
 
 from mesh.v1 import model_rows_pb2, model_rows_pb2_grpc, train_pb2, train_pb2_grpc
 from service_kit.errors import NotFound, Unavailable
+from service_kit.identities.identity import Identity
+from service_kit.identities.names import TRAINING, TRIGGER
+from service_kit.identities.part_client import PartClient
 
 T = TypeVar("T")
 
@@ -40,17 +43,21 @@ class OtherServices(Protocol):
 class GrpcServices:
     """OtherServices over gRPC."""
 
-    def __init__(self, training: str, trigger: str) -> None:
+    def __init__(self, training: str, trigger: str, identity: Identity | None = None) -> None:
         """`training` and `trigger` are host:port of the services."""
-        self._channels = (aio.insecure_channel(training), aio.insecure_channel(trigger))
-        self._training: Any = train_pb2_grpc.TrainServiceStub(self._channels[0])
-        self._rows: Any = model_rows_pb2_grpc.ModelRowsServiceStub(self._channels[1])
+        self._training: PartClient[Any] = PartClient(
+            training, TRAINING, train_pb2_grpc.TrainServiceStub, identity
+        )
+        self._rows: PartClient[Any] = PartClient(
+            trigger, TRIGGER, model_rows_pb2_grpc.ModelRowsServiceStub, identity
+        )
 
     async def forget_rows(self, model: str, with_rows: bool) -> tuple[bool, bool]:
         """See OtherServices."""
         request = model_rows_pb2.ForgetRequest(model=model, with_rows=with_rows)
-        call = self._rows.Forget(request, timeout=CALL_S)
-        answer: model_rows_pb2.ForgetResponse = await _answer("the trigger service", call)
+        async with self._rows.stubs() as rows:
+            call = rows.Forget(request, timeout=CALL_S)
+            answer: model_rows_pb2.ForgetResponse = await _answer("the trigger service", call)
         return answer.known, answer.rows_removed
 
     async def running_jobs(self, model: str) -> list[str]:
@@ -60,8 +67,9 @@ class GrpcServices:
             request = train_pb2.ListTrainingsRequest(
                 model=model, page_size=JOBS_A_PAGE, page_token=token
             )
-            call = self._training.ListTrainings(request, timeout=CALL_S)
-            page: train_pb2.ListTrainingsResponse = await _answer("the training service", call)
+            async with self._training.stubs() as training:
+                call = training.ListTrainings(request, timeout=CALL_S)
+                page: train_pb2.ListTrainingsResponse = await _answer("the training service", call)
             running += [job.id for job in page.trainings if job.state in _RUNNING]
             token = page.next_page_token
             if not token:
@@ -71,16 +79,16 @@ class GrpcServices:
         """See OtherServices."""
         request = train_pb2.CancelTrainingRequest(id=job, request_id=str(uuid.uuid4()))
         try:
-            await _answer(
-                "the training service", self._training.CancelTraining(request, timeout=CALL_S)
-            )
+            async with self._training.stubs() as training:
+                call = training.CancelTraining(request, timeout=CALL_S)
+                await _answer("the training service", call)
         except NotFound:
             return  # it is gone
 
     async def close(self) -> None:
         """Close the connections."""
-        for channel in self._channels:
-            await channel.close()
+        await self._training.close()
+        await self._rows.close()
 
 
 async def _answer(service: str, call: Awaitable[T]) -> T:

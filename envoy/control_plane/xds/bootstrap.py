@@ -56,9 +56,13 @@ def dynamic_bootstrap(
     node_id: str,
     max_connections: int = MAX_CLIENT_CONNECTIONS,
     max_heap_bytes: int = MAX_HEAP_BYTES,
+    identity: str = "",
 ) -> bytes:
-    """Return the bootstrap of an Envoy that gets everything else from the control plane (ADS)."""
-    cluster = control_plane_cluster(control_plane)
+    """Return the bootstrap of an Envoy that gets everything else from the control plane (ADS).
+
+    `identity`: as in MeshTopology; only a control plane that proves its name is listened to.
+    """
+    cluster = control_plane_cluster(control_plane, identity)
     stream = ApiConfigSource(
         api_type=ApiConfigSourceApiType.GRPC,
         transport_api_version=ApiVersion.V3,

@@ -75,17 +75,18 @@ def _clusters(topology: MeshTopology) -> tuple[Cluster, ...]:
         (names.TRIGGER, topology.trigger, names.DATA_SERVICE),
         (names.CONTROL_PLANE, topology.control_plane, names.RELOAD_SERVICE),
     )
+    identity = topology.identity
     clusters = [
-        replica_cluster(name, names.PREDICT_SERVICE, UNCOUNTED_CALLS)
+        replica_cluster(name, names.PREDICT_SERVICE, UNCOUNTED_CALLS, identity)
         for name in (names.CHAMPION, names.CHALLENGER)
     ]
-    clusters.append(replica_http_cluster(names.CHAMPION_HTTP, UNCOUNTED_CALLS))
+    clusters.append(replica_http_cluster(names.CHAMPION_HTTP, UNCOUNTED_CALLS, identity))
     clusters += [
-        replica_unary_cluster(name, UNCOUNTED_CALLS)
+        replica_unary_cluster(name, UNCOUNTED_CALLS, identity)
         for name in (names.CHAMPION_UNARY, names.CHALLENGER_UNARY)
     ]
     clusters += [
-        service_cluster(name, address, service, limits.calls_per_service)
+        service_cluster(name, address, service, limits.calls_per_service, identity)
         for name, address, service in services
     ]
     issuers = topology.access.issuers if topology.access else ()

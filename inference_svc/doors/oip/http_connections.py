@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from inference_svc.doors.oip.http_answers import error_answer
+from service_kit.identities.http_tls import admits
 from service_kit.limits import MAX_HEADER_BYTES, MAX_HEADER_BYTES_BEHIND_ENVOY, MAX_MESSAGE_BYTES
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,9 @@ class Connection(web.RequestHandler):
         """See asyncio.Protocol."""
         super().connection_made(transport)
         server = self._manager
-        if server is not None and len(server.connections) > MAX_CONNECTIONS:
+        if not admits(transport) or (
+            server is not None and len(server.connections) > MAX_CONNECTIONS
+        ):
             self.force_close()
         else:
             loop = asyncio.get_running_loop()

@@ -30,6 +30,8 @@ from inference_svc.doors.oip.tensors import INPUT, Tensor, output_tensor
 from service_kit.callers.caller import caller_of
 from service_kit.decompression import ENCODINGS, decompressed
 from service_kit.errors import InvalidArgument, MeshError
+from service_kit.identities.http_tls import server_context
+from service_kit.identities.identity import Identity
 from service_kit.interceptor import RPC_SECONDS
 from service_kit.limits import MAX_MESSAGE_BYTES
 
@@ -52,10 +54,14 @@ class OpenInferenceHttp:
         server = connection_server(self._answer)
         self._runner = web.ServerRunner(server, shutdown_timeout=grace_s)
 
-    async def listen(self, host: str, port: int) -> None:
-        """Take connections. Raises OSError when the port is taken."""
+    async def listen(self, host: str, port: int, identity: Identity | None = None) -> None:
+        """Take connections, with an `identity` only Envoy's, over mutual TLS.
+
+        Raises OSError when the port is taken.
+        """
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, port).start()
+        context = server_context(identity)
+        await web.TCPSite(self._runner, host, port, ssl_context=context).start()
         log.info("listening", extra={"address": f"{host}:{port}", "protocol": "http"})
 
     async def close(self) -> None:

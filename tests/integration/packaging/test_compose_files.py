@@ -18,7 +18,7 @@ from tests.whole_mesh.running_mesh import ROOT
 RUN_ONCE = {"database-roles", "envoy-config", "airflow-migrate"}
 # Services that nothing calls: they work while their process runs.
 CLEANING = {"airflow-cleaning", "mlflow-cleaning"}
-WITHOUT_DOOR = CLEANING | {"certificates"}
+WITHOUT_DOOR = CLEANING | {"certificates", "identities"}
 GPU = ("-f", "compose.yaml", "-f", "compose.gpu.yaml", "-f", "compose.gpu-inference.yaml")
 
 

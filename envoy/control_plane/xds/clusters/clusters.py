@@ -1,5 +1,7 @@
 """Clusters: how Envoy reaches the services, checks their health, and limits their load."""
 
+from dataclasses import dataclass
+
 from envoy_data_plane.envoy.config.cluster.v3 import (
     CircuitBreakers,
     CircuitBreakersThresholds,
@@ -24,6 +26,10 @@ from envoy_data_plane.envoy.config.core.v3 import (
     Http2ProtocolOptions,
     KeepaliveSettings,
     RoutingPriority,
+    TransportSocket,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
+    HttpProtocolOptions as CommonHttpProtocolOptions,
 )
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
     HttpProtocolOptions,
@@ -36,6 +42,8 @@ from control_plane.xds.basics import names
 from control_plane.xds.basics.messages import ADS, percent, seconds
 from control_plane.xds.clusters.endpoints import Endpoints
 from control_plane.xds.clusters.failing_hosts import outlier_detection
+from control_plane.xds.clusters.part_tls import CONNECTION_S, tls_to
+from service_kit.identities.names import CONTROL_PLANE, INFERENCE
 from service_kit.unary_over_http1.wire import HEALTH_PATH
 
 CONNECT_TIMEOUT_S = 1.0
@@ -54,20 +62,26 @@ STREAMS_PER_CONNECTION = 1024
 _PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
-def replica_cluster(name: str, health_service: str, calls: int) -> Cluster:
+# In each of these, `identity` is the folder, where Envoy runs, that names its own certificate (see
+# part_tls.py); empty: Envoy speaks with the parts in plain text.
+
+
+def replica_cluster(name: str, health_service: str, calls: int, identity: str = "") -> Cluster:
     """Return a cluster of the replicas for gRPC over HTTP/2."""
-    return _discovered(_cluster(name, _grpc_health(health_service), calls, _HTTP2))
+    replicas = _Part(INFERENCE, identity)
+    return _discovered(_cluster(name, _grpc_health(health_service), calls, _HTTP2, replicas))
 
 
-def replica_http_cluster(name: str, calls: int) -> Cluster:
+def replica_http_cluster(name: str, calls: int, identity: str = "") -> Cluster:
     """Return a cluster of the replicas' HTTP listeners."""
-    return _discovered(_cluster(name, _tcp_health(), calls, _HTTP1))
+    return _discovered(_cluster(name, _tcp_health(), calls, _HTTP1, _Part(INFERENCE, identity)))
 
 
-def replica_unary_cluster(name: str, calls: int) -> Cluster:
+def replica_unary_cluster(name: str, calls: int, identity: str = "") -> Cluster:
     """Return a cluster of the replicas for unary calls over HTTP/1.1."""
     health = _health(http=HealthCheckHttpHealthCheck(path=HEALTH_PATH))
-    return _discovered(_cluster(name, health, calls, _HTTP1_TRAILERS))
+    replicas = _Part(INFERENCE, identity)
+    return _discovered(_cluster(name, health, calls, _HTTP1_TRAILERS, replicas))
 
 
 def _discovered(cluster: Cluster) -> Cluster:
@@ -98,13 +112,16 @@ def _discovered(cluster: Cluster) -> Cluster:
     return cluster
 
 
-def service_cluster(name: str, address: Address, health_service: str, calls: int) -> Cluster:
-    """Return the cluster of a service that has one address."""
-    cluster = _cluster(name, _grpc_health(health_service), calls, _HTTP2)
+def service_cluster(
+    name: str, address: Address, health_service: str, calls: int, identity: str = ""
+) -> Cluster:
+    """Return the cluster of the part `name`, which has one address."""
+    health = _grpc_health(health_service)
+    cluster = _cluster(name, health, calls, _HTTP2, _Part(name, identity))
     return with_endpoints(cluster, Endpoints(name, (address,)))
 
 
-def control_plane_cluster(address: Address) -> Cluster:
+def control_plane_cluster(address: Address, identity: str = "") -> Cluster:
     """Return the cluster from which Envoy gets everything else; the bootstrap holds it."""
     endpoints = Endpoints(names.DISCOVERY, (address,))
     return Cluster(
@@ -112,6 +129,7 @@ def control_plane_cluster(address: Address) -> Cluster:
         type=_static_type(endpoints),
         connect_timeout=seconds(CONNECT_TIMEOUT_S),
         load_assignment=endpoints.message(),
+        transport_socket=_Part(CONTROL_PLANE, identity).transport(_HTTP2),
         typed_extension_protocol_options={
             _PROTOCOL_OPTIONS: Any.pack(HttpProtocolOptions(explicit_http_config=_HTTP2))
         },
@@ -146,8 +164,33 @@ _HTTP1_TRAILERS = HttpProtocolOptionsExplicitHttpConfig(
 _HTTP1 = HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=Http1ProtocolOptions())
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Who a cluster's hosts are, and how Envoy speaks with them."""
+
+    name: str
+    identity: str
+
+    def transport(self, protocol: HttpProtocolOptionsExplicitHttpConfig) -> TransportSocket | None:
+        if not self.identity:
+            return None
+        return tls_to(self.name, self.identity, "h2" if protocol is _HTTP2 else "http/1.1")
+
+    def options(self, protocol: HttpProtocolOptionsExplicitHttpConfig) -> HttpProtocolOptions:
+        options = HttpProtocolOptions(explicit_http_config=protocol)
+        if self.identity:
+            options.common_http_protocol_options = CommonHttpProtocolOptions(
+                max_connection_duration=seconds(CONNECTION_S)
+            )
+        return options
+
+
 def _cluster(
-    name: str, health: HealthCheck, calls: int, protocol: HttpProtocolOptionsExplicitHttpConfig
+    name: str,
+    health: HealthCheck,
+    calls: int,
+    protocol: HttpProtocolOptionsExplicitHttpConfig,
+    part: _Part,
 ) -> Cluster:
     return Cluster(
         name=name,
@@ -162,9 +205,8 @@ def _cluster(
         health_checks=[health],
         outlier_detection=outlier_detection(by_answers=False),
         circuit_breakers=_circuit_breakers(calls),
-        typed_extension_protocol_options={
-            _PROTOCOL_OPTIONS: Any.pack(HttpProtocolOptions(explicit_http_config=protocol))
-        },
+        transport_socket=part.transport(protocol),
+        typed_extension_protocol_options={_PROTOCOL_OPTIONS: Any.pack(part.options(protocol))},
     )
 
 

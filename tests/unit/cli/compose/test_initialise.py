@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mesh_cli.compose.compose_secrets import ComposeSecrets
+from mesh_cli.compose.identities import FOLDER as IDENTITIES
 from mesh_cli.compose.initialise import Initialised, initialise
 from mesh_cli.errors import CliError
 from mesh_cli.main import app
@@ -51,7 +52,8 @@ class Init:
 
     def __call__(self, uid: int = OPERATOR, **environment: str) -> Initialised:
         def change_owner(path: Path, uid: int, gid: int) -> None:
-            self.owners[path] = uid, gid
+            if IDENTITIES not in path.parts:
+                self.owners[path] = uid, gid
 
         return initialise(self.project, environment, uid, change_owner)
 
@@ -80,7 +82,7 @@ def init(tmp_path: Path) -> Init:
 def test_everything_is_made_for_the_owner_only(init: Init) -> None:
     initialised = init()
     assert initialised.secrets == dict.fromkeys(FILES, "made")
-    assert {path.name for path in (init.project / "secrets").iterdir()} == FILES | {"tls"}
+    assert {path.name for path in (init.project / "secrets").iterdir()} == FILES | {"tls", IDENTITIES}
     assert init.mode("secrets") == 0o700
     for name in (*(f"secrets/{name}" for name in FILES), ".env"):
         assert init.mode(name) == 0o600
@@ -173,7 +175,7 @@ def test_root_gives_the_secrets_to_the_user_of_the_env_file(init: Init) -> None:
 def test_the_folder_is_a_setting(init: Init, tmp_path: Path) -> None:
     (init.project / ".env").write_text("MESH_SECRETS=./elsewhere\n")
     assert init().folder == init.project / "elsewhere"
-    assert {path.name for path in (init.project / "elsewhere").iterdir()} == FILES | {"tls"}
+    assert {path.name for path in (init.project / "elsewhere").iterdir()} == FILES | {"tls", IDENTITIES}
     initialised = init(MESH_SECRETS=str(tmp_path / "absolute"))
     assert initialised.folder == tmp_path / "absolute"
     assert set(initialised.secrets.values()) == {"made"}

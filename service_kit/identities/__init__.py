@@ -1,0 +1,1 @@
+"""Who the parts of the mesh are to each other: certificates with SPIFFE names, over mutual TLS."""

@@ -1,0 +1,1 @@
+"""The parts prove to each other who they are: real processes with identities."""
