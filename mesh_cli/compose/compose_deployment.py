@@ -20,7 +20,7 @@ from mesh_cli.deployments.deployment import PartStatus, Report, Scaled
 from mesh_cli.errors import BadInput, CliError, NotUp
 from mesh_cli.rows.csv_files import Row
 from mesh_cli.tokens.own_tokens import OwnTokens
-from service_kit.database_roles.names import OPERATOR
+from service_kit.database_roles.names import OPERATOR, SHARED
 
 ENVOY, MLFLOW, AIRFLOW = "envoy", "mlflow", "airflow-api-server"
 # Ports inside the containers that are published on this machine.
@@ -30,6 +30,7 @@ CONTAINER_PORTS = {ENVOY: 8000, MLFLOW: 5000, AIRFLOW: 8080}
 UP_TIMEOUT_S = 600
 UP = "mesh --context compose up"
 _URL_NAMES = {"mesh": ENVOY, "mlflow": MLFLOW, "airflow": AIRFLOW}
+_GIVEN = ":'given'"
 _PSQL = ("exec", "postgres", "psql", "-U", OPERATOR, "training")
 
 
@@ -105,11 +106,12 @@ class ComposeDeployment:
         return shlex.join(self._engine.compose_command(*_PSQL))
 
     def ask(self, statement: str, given: dict[str, Any]) -> Any:
-        # psql quotes a variable in this form by itself.
+        # The operator's sessions act as the owner of the training tables. psql quotes a variable in
+        # the form :'given' by itself.
         text = self._engine.compose(
-            *("exec", "-T", "postgres", "psql", "-U", "postgres", "-d", "training"),
+            *("exec", "-T", "postgres", "psql", "-U", OPERATOR, "-d", "training"),
             *("-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-v", f"given={json.dumps(given)}"),
-            stdin=statement.replace("%(given)s", ":'given'"),
+            stdin=f"SET ROLE {SHARED};\n{statement.replace('%(given)s', _GIVEN)};\n",
         ).strip()
         return json.loads(text) if text else None
 
