@@ -4,10 +4,8 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
 
 from requirements.sbom import bill_of_materials
 from tests.unit.structure.source_files import ROOT
@@ -113,32 +111,6 @@ def test_remote_code_is_switched_on_nowhere() -> None:
             else:
                 continue
             assert all(ast.unparse(value) == "False" for value in values), path
-
-
-def services() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "compose.yaml").read_text())[
-        "services"
-    ]
-    return found
-
-
-@pytest.mark.parametrize("name", services())
-def test_every_container_has_bounds_on_processes_cores_and_memory(name: str) -> None:
-    service = services()[name]
-    limits = service["deploy"]["resources"]["limits"]
-    assert 0 < service["pids_limit"] <= 1024
-    assert re.fullmatch(r"\d+|\$\{[A-Z_]+:-\d+\}", limits["cpus"])
-    assert limits["memory"]
-
-
-def test_every_foreign_image_has_a_version() -> None:
-    texts = [path.read_text() for path in (ROOT / "compose.yaml", *INSTALLERS[1:])]
-    found = re.findall(r"(?m)^(?:ARG \w+_IMAGE=|    image: )([\w./-]+[:@]\S+)$", "\n".join(texts))
-    foreign = {image for image in found if not image.startswith("mesh-")}
-    assert len(foreign) >= 4
-    for image in foreign:
-        # A tag that says which version, with or without the digest of its contents.
-        assert re.fullmatch(r"[\w./-]+:[\w.-]*\d[\w.-]*(@sha256:[0-9a-f]{64})?", image), image
 
 
 def test_the_bill_of_materials_lists_every_pin_with_hashes_and_licences() -> None:
