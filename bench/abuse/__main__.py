@@ -1,13 +1,13 @@
 """What each abuse costs honest callers, and Envoy: `python -m bench.abuse`
 
-Two replicas with a real model behind Envoy, which checks tokens; the other services are toys. Eight
-honest clients, four over gRPC and four by JSON, send 80 predictions a second. Beside them runs in
-turn
+Two replicas with a real model behind Envoy, which checks tokens; the other services are toys. 64
+clients measure the capacity. Eight honest clients, four over gRPC and four by JSON, then send
+predictions at a fifth of it. Beside them runs in turn
 
 - an abuser in a process of its own, for `--seconds`;
 - an equal valid load: as many valid predictions of one text a second as the abuser sent requests
-  (or opened streams and connections, where it only holds these), but at least one and at most 100 a
-  second, so that the load itself never fills the mesh.
+  (or opened streams and connections, where it only holds these), but at least one a second, and at
+  most another fifth of the capacity, so that the load itself never fills the mesh.
 
 It prints for each abuse the honest requests that failed beside it (wanted: none), the honest p99
 beside it over the p99 beside the equal valid load (wanted: at most 2), Envoy's memory before, at
@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -34,17 +34,20 @@ from bench.kit.fleet import Fleet, running_fleet
 from bench.kit.model import BUILD, MODEL, model_folder
 from bench.kit.results import Section, record
 from bench.kit.server_process import ServerProcess, end_as_by_control_c
-from bench.limit import Model, Save, Texts
-from mesh_cli.load import LoadProcess, LoadResult, LoadSpec, OpenLoop
+from bench.limit import MOST_TEXTS, Model, Save, Texts
+from mesh_cli.load import ClosedLoop, LoadProcess, LoadResult, LoadSpec, OpenLoop, run_load
+from mesh_cli.load.plan.spec import Protocol
 from mesh_cli.load.plan.texts import read_texts
 from mesh_cli.load.results.percentiles import percentile
 from mesh_cli.local.health import grpc_health
 from tests.real_parts.postgres import free_port
 from tests.real_parts.tokens import SigningKey, jwks
 
-HONEST_RATE = 80.0
 CLIENTS = 8
-MOST_VALID, LEAST_VALID = 100.0, 1.0
+# Part of the capacity that the honest clients take, and the equal valid load at most.
+SHARE = 0.2
+LEAST_VALID = 1.0
+CAPACITY_S = 8.0
 WARM_UP_S = 2.0
 AFTER_S = 2.0
 SAMPLE_S = 0.05
@@ -74,7 +77,7 @@ class Outcome:
     @property
     def ratio(self) -> float:
         """p99 beside the abuse over p99 beside the equal valid load."""
-        return self.p99 / self.valid_p99
+        return self.p99 / self.valid_p99 if self.valid_p99 else float("inf")
 
     @property
     def is_fine(self) -> bool:
@@ -131,14 +134,17 @@ def honest_clients(spec: LoadSpec) -> Iterator[list[LoadResult]]:
         results += [grpc.result(), web.result()]
 
 
-def _variant(spec: LoadSpec, protocol: str, seconds: float) -> LoadSpec:
-    half = OpenLoop(HONEST_RATE / 2, "poisson", seed=len(protocol))
-    fields = {
-        **asdict(spec),
-        **{"loop": half, "protocol": protocol, "channels": CLIENTS // 2, "duration_s": seconds},
-        **{"warm_up_s": WARM_UP_S},
-    }
-    return LoadSpec(**fields)
+def _variant(spec: LoadSpec, protocol: Protocol, seconds: float) -> LoadSpec:
+    assert isinstance(spec.loop, OpenLoop)
+    half = OpenLoop(spec.loop.rate / 2, "poisson", seed=len(protocol))
+    return replace(
+        spec,
+        loop=half,
+        protocol=protocol,
+        channels=CLIENTS // 2,
+        duration_s=seconds,
+        warm_up_s=WARM_UP_S,
+    )
 
 
 def _failed(results: list[LoadResult]) -> dict[str, int]:
@@ -150,7 +156,8 @@ def _failed(results: list[LoadResult]) -> dict[str, int]:
 
 
 def _p99_ms(results: list[LoadResult]) -> float:
-    return percentile(sorted(s for result in results for s in result.latencies()), 99) * 1e3
+    latencies = sorted(s for result in results for s in result.latencies())
+    return (percentile(latencies, 99) or 0.0) * 1e3
 
 
 def measure(name: str, fleet: Fleet, target: Target, spec: LoadSpec) -> Outcome:
@@ -169,7 +176,8 @@ def measure(name: str, fleet: Fleet, target: Target, spec: LoadSpec) -> Outcome:
     tally = json.loads(ended.stdout)
     time.sleep(AFTER_S)
     after = fleet.envoy.resident_mib()
-    rate = min(MOST_VALID, max(LEAST_VALID, tally["requests"] / spec.duration_s))
+    assert isinstance(spec.loop, OpenLoop)
+    rate = min(spec.loop.rate, max(LEAST_VALID, tally["requests"] / spec.duration_s))
     valid = LoadSpec(
         spec.address, spec.model, OpenLoop(rate), spec.texts, "json", duration_s=spec.duration_s,
         warm_up_s=0.0,
@@ -225,10 +233,17 @@ def main(
     end_as_by_control_c()
     outcomes = []
     with running_target(model_folder(model)) as (fleet, target):
+        lines = tuple(read_texts(texts)[:MOST_TEXTS])
         spec = LoadSpec(
-            fleet.address, MODEL, OpenLoop(HONEST_RATE), tuple(read_texts(texts)[:1000]),
-            duration_s=seconds,
+            fleet.address, MODEL, ClosedLoop(64), lines, "json", duration_s=CAPACITY_S
         )  # fmt: skip
+        rate = run_load(spec).throughput() * SHARE
+        spec = replace(spec, loop=OpenLoop(rate), duration_s=seconds)
+        with honest_clients(spec) as alone:
+            time.sleep(seconds)
+        console.print(f"honest clients alone: {rate:.0f}/s, p99 {_p99_ms(alone):.1f} ms")
+        if failed := _failed(alone):
+            raise RuntimeError(f"honest requests fail without any abuse: {failed}")
         for name in names:
             outcomes.append(measure(name, fleet, target, spec))
             console.print("  ".join(outcomes[-1].row()), highlight=False, soft_wrap=True)
@@ -241,9 +256,10 @@ def main(
         ),
         rows=tuple(outcome.row() for outcome in outcomes),
         notes=(
-            f"Honest: {CLIENTS} clients, {HONEST_RATE:.0f} predictions a second. Equal valid load:"
-            f" as many predictions as the abuser's requests, at most {MOST_VALID:.0f} a second."
-            f" Wanted: 0 failed, ratio at most {MOST_RATIO:g}.",
+            f"Honest: {CLIENTS} clients, {rate:.0f} predictions a second, a fifth of the capacity;"
+            f" p99 alone: {_p99_ms(alone):.1f} ms. Equal valid load: as many predictions as the"
+            f" abuser's requests, at most {rate:.0f} a second. Wanted: 0 failed, ratio at most"
+            f" {MOST_RATIO:g}.",
         ),
         data=[asdict(outcome) for outcome in outcomes],
     )  # fmt: skip

@@ -156,10 +156,12 @@ async def grpc_bodies(target: Target, tally: Tally) -> None:
     await _hold(target, tally, grpc_head(target.address, PREDICT), first, BODY_BYTES, BODIES)
 
 
-async def _idle(target: Target, tally: Tally, path: str, first: bytes = b"") -> None:
+async def _idle(
+    target: Target, tally: Tally, path: str, first: bytes = b"", connections: int = CONNECTIONS
+) -> None:
     head = grpc_head(target.address, path, (target.bearer,))
     await asyncio.gather(
-        *(_hold(target, tally, head, first, 0, STREAMS) for _ in range(CONNECTIONS))
+        *(_hold(target, tally, head, first, 0, STREAMS) for _ in range(connections))
     )
     await asyncio.sleep(PAUSE_S)
 
@@ -180,9 +182,10 @@ async def idle_watches(target: Target, tally: Tally) -> None:
 
 
 async def idle_reflection(target: Target, tally: Tally) -> None:
-    """1,024 streams of reflection, and as many of health."""
+    """512 streams of reflection, and as many of health."""
     await asyncio.gather(
-        _idle(target, tally, REFLECTION), _idle(target, tally, HEALTH, b"\0\0\0\0\0")
+        _idle(target, tally, REFLECTION, connections=2),
+        _idle(target, tally, HEALTH, b"\0\0\0\0\0", connections=2),
     )
 
 

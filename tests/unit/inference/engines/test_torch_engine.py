@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from inference_svc.engines.torch_engine import TorchEngine, WeightsMissing
+from inference_svc.engines.base import WeightsMissing
+from inference_svc.engines.torch_engine import TorchEngine
 
 
 class Touch:
