@@ -3,6 +3,10 @@ PYTHON ?= python3.11
 # For a machine without a GPU whose package index has only CUDA builds of torch:
 #   make install TORCH_INDEX=<URL of PyTorch's index of CPU wheels>
 TORCH_INDEX ?=
+# SHA-256 of the only wheel of torch that may be installed, if you want to fix it: see
+# requirements/install_torch.sh.
+TORCH_SHA256 ?=
+export TORCH_SHA256
 
 VENV := .venv
 AIRFLOW_VENV := .venv-airflow

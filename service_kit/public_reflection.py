@@ -4,7 +4,7 @@ grpcio's own servicer hands out every descriptor that the process has loaded, wh
 is told to list; so it gets a pool that holds the public ones alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -16,7 +16,13 @@ from grpc import aio
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from service_kit.callers.shares import Shares
+
+Context = aio.ServicerContext[Any, Any]
+
 _ALWAYS = ("grpc.health.v1.Health", reflection.SERVICE_NAME)
+# Streams at a time: of one caller, and of all. A tool has one, for a moment.
+STREAMS_OF_A_CALLER, STREAMS = 16, 256
 # grpcio has v1alpha only; v1 has the same messages under another service name.
 _SERVICES = (
     "grpc.reflection.v1alpha.ServerReflection",
@@ -28,10 +34,18 @@ def add_reflection(server: aio.Server, names: Sequence[str]) -> None:
     """Let `server` tell of those of the services `names` that are public."""
     pool = _public()
     listed = [name for name in names if _has(pool, name)]
-    servicer = reflection.aio.ReflectionServicer([*listed, *_ALWAYS], pool=pool)
+    # The type stubs do not know that its method is a generator.
+    servicer: Any = reflection.aio.ReflectionServicer([*listed, *_ALWAYS], pool=pool)
+    streams = Shares("streams of reflection", STREAMS_OF_A_CALLER, STREAMS)
+
+    async def tell(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+        with streams.held(context):
+            async for answer in servicer.ServerReflectionInfo(requests, context):
+                yield answer
+
     for service in _SERVICES:
         handler: Any = grpc.stream_stream_rpc_method_handler(
-            servicer.ServerReflectionInfo,
+            tell,
             request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
             response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
         )

@@ -14,6 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import start_http_server
 
 from service_kit.callers.audit_entry import Entry
+from service_kit.callers.shares import Shares
 from service_kit.decompression import GRPC_AS_IT_CAME
 from service_kit.errors import NotFound
 from service_kit.identities.admission import Admission
@@ -54,6 +55,8 @@ SERVER_OPTIONS: list[tuple[str, int]] = [
 # A connection over TLS takes new calls for this time, milliseconds: a peer then has to show the
 # certificate that it has by then. Calls and streams that have begun are not cut off.
 CONNECTION_AGE_MS = 3_600_000
+# Streams that say something only when health changes: of one caller, and of all.
+WATCHES_OF_A_CALLER, WATCHES = 64, 1_024
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -65,6 +68,12 @@ class Health(health.aio.HealthServicer):
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
         self._names = names
+        self._watches = Shares("watches of health", WATCHES_OF_A_CALLER, WATCHES)
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:
+        """See grpc.health.v1. Raises Exhausted when too many watch."""
+        with self._watches.held(context):
+            await super().Watch(request, context)
 
     async def Check(self, request: health_pb2.HealthCheckRequest, context: Context) -> Any:
         """See grpc.health.v1. Raises NotFound, which names the services."""

@@ -46,6 +46,7 @@ class ServiceSettings(BaseSettings):
     def _empty_is_no_folder(cls, value: object) -> object:
         return value or None
 
+
 class MlflowSettings(ServiceSettings):
     """The settings of a service that calls MLflow."""
 

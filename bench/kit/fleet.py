@@ -54,8 +54,18 @@ class Fleet:
 
 
 @contextmanager
-def running_fleet(folder: Path, model: Path, replicas: int = 2) -> Iterator[Fleet]:
-    """Serve the version in `model` by `replicas` replicas; their state and logs go to `folder`."""
+def running_fleet(
+    folder: Path,
+    model: Path,
+    replicas: int = 2,
+    other_parts: str = NOBODY,
+    token_keys: Path | None = None,
+) -> Iterator[Fleet]:
+    """Serve the version in `model` by `replicas` replicas; their state and logs go to `folder`.
+
+    `other_parts` is where all other services answer. With `token_keys`, a file of public keys,
+    Envoy checks tokens, and predictions need none, as in a mesh on loopback.
+    """
     names = [f"replica-{number}" for number in range(1, replicas + 1)]
     metrics = [f"{name}-metrics" for name in names]
     unary = [f"{name}-unary" for name in names]
@@ -76,6 +86,8 @@ def running_fleet(folder: Path, model: Path, replicas: int = 2) -> Iterator[Flee
                 [at[name] for name in unary],
                 ports["envoy"],
                 ports["admin"],
+                *(f"--{part}={other_parts}" for part in ("training", "trigger", "control-plane")),
+                *([f"--token-keys={token_keys}"] if token_keys else []),
             )
         )
         yield Fleet(
@@ -140,7 +152,12 @@ def replica_process(
 
 
 def _envoy(
-    folder: Path, replicas: list[str], unary: list[str], port: int, admin_port: int
+    folder: Path,
+    replicas: list[str],
+    unary: list[str],
+    port: int,
+    admin_port: int,
+    *options: str,
 ) -> ServerProcess:
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "envoy.pb"
@@ -149,7 +166,7 @@ def _envoy(
         *(f"--port={port}", f"--admin-port={admin_port}"),
         *(f"--replica={address}" for address in replicas),
         *(f"--replica-unary={address}" for address in unary),
-        *(f"--{part}={NOBODY}" for part in ("training", "trigger", "control-plane")),
+        *options,
     ]
     # In a child process: the renderer takes a second to import and keeps 60 MB.
     subprocess.run(render, check=True)

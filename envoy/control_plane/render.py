@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from control_plane.access.rules import AccessRules, TokenState
 from control_plane.topology import (
     ADMIN_HOST,
     DEFAULT_ADMIN_PORT,
@@ -119,6 +120,13 @@ def static(
         list[str] | None,
         typer.Option(help="Origin whose pages may call from a browser; * for every origin."),
     ] = None,
+    token_keys: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the public keys of tokens, a JWKS. With it every call but predictions"
+            " needs a token; without it anybody may call everything."
+        ),
+    ] = None,
 ) -> None:
     """Write a whole configuration for replicas that never change, without a control plane."""
     try:
@@ -134,10 +142,14 @@ def static(
             admin_port=admin_port,
             node_id=node_id,
             allowed_origins=tuple(allow_origin or ()),
+            access=AccessRules(open_predict=True) if token_keys else None,
         )
+        tokens = TokenState(token_keys.read_text()) if token_keys else None
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    write_atomically(out, bootstrap(build_snapshot(topology), topology.limits.max_connections))
+    write_atomically(
+        out, bootstrap(build_snapshot(topology, tokens), topology.limits.max_connections)
+    )
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ CONTAINER_PORTS = {ENVOY: 8000, MLFLOW: 5000, AIRFLOW: 8080}
 UP_TIMEOUT_S = 600
 UP = "mesh --context compose up"
 _URL_NAMES = {"mesh": ENVOY, "mlflow": MLFLOW, "airflow": AIRFLOW}
+_GIVEN = ":'given'"
 _PSQL = ("exec", "postgres", "psql", "-U", OPERATOR, "training")
 
 
@@ -114,12 +115,12 @@ class ComposeDeployment:
         return shlex.join(self._engine.compose_command(*_PSQL))
 
     def ask(self, statement: str, given: dict[str, Any], role: str = SHARED) -> Any:
-        # psql quotes a variable in this form by itself.
-        quoted = statement.replace("%(given)s", ":'given'")
+        # The operator's sessions act as the owner of the training tables. psql quotes a variable in
+        # the form :'given' by itself.
         text = self._engine.compose(
             *("exec", "-T", "postgres", "psql", "-U", OPERATOR, "-d", "training"),
             *("-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-v", f"given={json.dumps(given)}"),
-            stdin=f"SET ROLE {role};\n{quoted}",
+            stdin=f"SET ROLE {role};\n{statement.replace('%(given)s', _GIVEN)};\n",
         ).strip()
         return json.loads(text) if text else None
 

@@ -8,8 +8,8 @@ import psutil
 import pytest
 
 from control_plane.xds.routes import early_routes
-from tests.integration.abuse.held_streams import grpc_head, held_streams, json_head
 from tests.integration.abuse.honest_clients import honest_clients
+from tests.real_parts.held_streams import grpc_head, held_streams, json_head
 from tests.real_parts.waiting import until
 from tests.twins.toy_mesh import ToyMesh, running_mesh
 

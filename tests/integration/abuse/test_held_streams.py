@@ -10,8 +10,8 @@ import pytest
 
 from control_plane.topology import Limits
 from control_plane.xds.routes import route_rules
-from tests.integration.abuse.held_streams import grpc_head, held_streams
 from tests.integration.abuse.honest_clients import honest_clients
+from tests.real_parts.held_streams import grpc_head, held_streams
 from tests.real_parts.waiting import until
 from tests.twins.toy_mesh import ToyMesh, running_mesh
 
@@ -81,19 +81,22 @@ async def test_methods_that_nobody_has_are_counted_together(mesh: ToyMesh) -> No
 
     async def invent(word: str, count: int) -> None:
         for number in range(count):
-            for path in (
-                f"/mesh.v1.PredictService/{word}{number}",
-                f"/mesh.v1.DataService/{word}{number}",
-                f"/grpc.health.v1.Health/{word}{number}",
-                f"/{word}{number}.Service/Call",
-            ):
-                for kind in ("application/grpc", "application/grpc-web"):
-                    await mesh.http.post(path, content=b"\0" * 5, headers={"content-type": kind})
+            calls = (
+                mesh.http.post(path, content=b"\0" * 5, headers={"content-type": kind})
+                for path in (
+                    f"/mesh.v1.PredictService/{word}{number}",
+                    f"/mesh.v1.DataService/{word}{number}",
+                    f"/grpc.health.v1.Health/{word}{number}",
+                    f"/{word}{number}.Service/Call",
+                )
+                for kind in ("application/grpc", "application/grpc-web")
+            )
+            await asyncio.gather(*calls)
 
     async with honest_clients(mesh.envoy):
         await invent("First", 3)
         before = await names()
-        await invent("Second", 50)
+        await invent("Second", 20)
         grown = await names() - before
     assert not grown, sorted(grown)[:10]
     assert any("Predict.success" in name for name in before), "known methods are counted by name"

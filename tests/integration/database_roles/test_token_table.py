@@ -1,11 +1,19 @@
-"""The record of tokens and the audit in a real PostgreSQL, as the command works with them."""
+"""The record of tokens and the audit in a real PostgreSQL with the mesh's roles, as the command works
+with them in both deployments."""
 
+import os
+import subprocess
 import time
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from mesh_cli.compose.compose_deployment import ComposeDeployment
+from mesh_cli.compose.engine import Engine, Output
 from mesh_cli.errors import BadInput, CliError
 from mesh_cli.local.local_deployment import LocalDeployment
 from mesh_cli.tokens import audit_table, token_table
@@ -14,22 +22,65 @@ from mesh_cli.tokens.grant import Grant, Token
 from mesh_cli.tokens.token_table import TokenTable
 from service_kit.callers.token_table import SCHEMA
 from service_kit.database import Database, apply_schema
-from service_kit.database_roles.names import OPERATOR
+from service_kit.database_roles.names import CONTROL_PLANE, OPERATOR
 from tests.integration.database_roles.conftest import Server
+from tests.real_parts.postgres import BINARIES, running_postgres
 from tests.real_parts.trigger_service import query
 
+# Nobody may empty the audit but the superuser, and only past its triggers.
+EMPTY = "SET session_replication_role = replica; TRUNCATE mesh.tokens, mesh.audit"
 
-@pytest.fixture
-async def ask(new: Server) -> Any:
+
+def on_processes(server: Server, folder: Path) -> Ask:
     """Run statements as the command does for local processes."""
-    database = Database(new.url("mesh_control_plane"), "test", 1)
-    await apply_schema(database, "control plane", SCHEMA)
-    await database.close()
 
     class Mesh:
-        database_url = new.url(OPERATOR)
+        database_url = server.url(OPERATOR)
 
     return LocalDeployment(Mesh()).ask  # type: ignore[arg-type]
+
+
+def in_containers(server: Server, folder: Path) -> Ask:
+    """Run statements as the command does for containers, whose psql runs here without Docker."""
+    at = urlsplit(server.url(OPERATOR))
+
+    def run(
+        command: Sequence[str], *, folder: Path, stdin: str, output: Output
+    ) -> "subprocess.CompletedProcess[str]":
+        psql = list(command)[command.index("psql") :]
+        assert psql[1:3] == ["-U", OPERATOR]
+        reached = {"PGHOST": at.hostname, "PGPORT": at.port, "PGPASSWORD": at.password}
+        return subprocess.run(
+            [str(BINARIES / "psql"), *psql[1:]],
+            env=os.environ | {name: str(value) for name, value in reached.items()},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    (folder / "compose.yaml").touch()
+    return ComposeDeployment(Engine(folder, run)).ask
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running_postgres(tmp_path_factory.mktemp("postgres")) as url:
+        server = Server(url)
+        server.set_up()
+        yield server
+
+
+@pytest.fixture(params=[on_processes, in_containers])
+async def ask(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> Ask:
+    """Run statements as the command does; the tables are as the control plane makes them, empty."""
+    database = Database(server.url(CONTROL_PLANE), "test", 1)
+    await apply_schema(database, "control plane", SCHEMA)
+    await database.close()
+    query(server.superuser(), EMPTY)
+    make: Callable[[Server, Path], Ask] = request.param
+    return make(server, tmp_path)
 
 
 @pytest.fixture
@@ -105,9 +156,9 @@ def test_a_token_that_is_one_too_many_leaves_no_entry(
     assert audit(ask) == []
 
 
-def test_the_audit_is_read_by_model_and_subject_the_newest_first(new: Server, ask: Ask) -> None:
+def test_the_audit_is_read_by_model_and_subject_the_newest_first(server: Server, ask: Ask) -> None:
     query(
-        new.url("mesh_training"),
+        server.url("mesh_training"),
         "INSERT INTO mesh.audit (id, at, subject, token_id, method, model, request_id, outcome,"
         " detail) SELECT gen_random_uuid(), '2026-01-02 03:04:05.678+00'::timestamptz + n * "
         " interval '1 s', 'shop' || n %% 2, 't1', 'mesh.v1.TrainService/Train', 'm' || n %% 3,"

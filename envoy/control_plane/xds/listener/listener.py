@@ -4,6 +4,9 @@ from collections.abc import Mapping
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
 from envoy_data_plane.envoy.config.core.v3 import (
+    HeaderValue,
+    HeaderValueOption,
+    HeaderValueOptionHeaderAppendAction,
     Http1ProtocolOptions,
     Http2ProtocolOptions,
     HttpProtocolOptions,
@@ -149,9 +152,17 @@ def _manager(resource: Listener) -> HttpConnectionManager:
 
 
 def _without_envoys_headers() -> TypedExtensionConfig:
-    """Remove headers of clients that only Envoy may set."""
+    """Remove headers of clients that only Envoy may set, and add one that gRPC asks for."""
     own = (names.ROLE_HEADER, names.MIRROR_HEADER, *names.CALLER_HEADERS)
-    mutation = EarlyHeaderMutation(mutations=[HeaderMutation(remove=name) for name in own])
+    # Servers of gRPC reset a call without this header, and Envoy would take that for a fault of the
+    # server and try others. Clients over HTTP/1.1 do not send it.
+    trailers = HeaderValueOption(
+        header=HeaderValue(key="te", value="trailers"),
+        append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+    )
+    mutation = EarlyHeaderMutation(
+        mutations=[*(HeaderMutation(remove=name) for name in own), HeaderMutation(append=trailers)]
+    )
     return TypedExtensionConfig(
         name="envoy.http.early_header_mutation.header_mutation", typed_config=Any.pack(mutation)
     )

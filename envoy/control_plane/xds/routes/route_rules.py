@@ -19,6 +19,8 @@ WATCH_IDLE_S = 60.0
 STREAM_IDLE_S = 300.0
 # Health says something only when it changes.
 HEALTH_WATCH_IDLE_S = 3600.0
+# A tool asks for the contract and is done.
+REFLECTION_IDLE_S = 30.0
 # Added to a call's limit, so that Envoy's idle timeout never ends a call.
 _IDLE_MARGIN_S = 30.0
 
@@ -148,8 +150,16 @@ RULES = (
     Rule(f"/{names.RELOAD_SERVICE}/", names.CONTROL_PLANE, RELOAD_S, _REPEATABLE),
     Rule("/grpc.health.v1.Health/Watch", names.CHAMPION, stream_idle_s=HEALTH_WATCH_IDLE_S),
     Rule("/grpc.health.v1.Health/", names.CHAMPION, SHORT_S, _ANYWHERE_ELSE),
-    Rule("/grpc.reflection.v1.ServerReflection/", names.CHAMPION),
-    Rule("/grpc.reflection.v1alpha.ServerReflection/", names.CHAMPION),
+    Rule(
+        "/grpc.reflection.v1.ServerReflection/",
+        names.CHAMPION,
+        stream_idle_s=REFLECTION_IDLE_S,
+    ),
+    Rule(
+        "/grpc.reflection.v1alpha.ServerReflection/",
+        names.CHAMPION,
+        stream_idle_s=REFLECTION_IDLE_S,
+    ),
     Rule("/v2", names.CHAMPION_HTTP, SHORT_S, _ANYWHERE_ELSE_HTTP, transcoded=False),
     Rule("/v2/health/", names.CHAMPION_HTTP, SHORT_S, _ANYWHERE_ELSE_HTTP, transcoded=False),
     Rule(

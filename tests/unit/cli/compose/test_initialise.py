@@ -82,7 +82,10 @@ def init(tmp_path: Path) -> Init:
 def test_everything_is_made_for_the_owner_only(init: Init) -> None:
     initialised = init()
     assert initialised.secrets == dict.fromkeys(FILES, "made")
-    assert {path.name for path in (init.project / "secrets").iterdir()} == FILES | {"tls", IDENTITIES}
+    assert {path.name for path in (init.project / "secrets").iterdir()} == FILES | {
+        "tls",
+        IDENTITIES,
+    }
     assert init.mode("secrets") == 0o700
     for name in (*(f"secrets/{name}" for name in FILES), ".env"):
         assert init.mode(name) == 0o600
@@ -175,7 +178,10 @@ def test_root_gives_the_secrets_to_the_user_of_the_env_file(init: Init) -> None:
 def test_the_folder_is_a_setting(init: Init, tmp_path: Path) -> None:
     (init.project / ".env").write_text("MESH_SECRETS=./elsewhere\n")
     assert init().folder == init.project / "elsewhere"
-    assert {path.name for path in (init.project / "elsewhere").iterdir()} == FILES | {"tls", IDENTITIES}
+    assert {path.name for path in (init.project / "elsewhere").iterdir()} == FILES | {
+        "tls",
+        IDENTITIES,
+    }
     initialised = init(MESH_SECRETS=str(tmp_path / "absolute"))
     assert initialised.folder == tmp_path / "absolute"
     assert set(initialised.secrets.values()) == {"made"}

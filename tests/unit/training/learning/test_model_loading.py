@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import sys
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +15,12 @@ from tests.unit.training.learning.tiny_training import LABELS, NAMES, TEXTS, Run
 from training_svc.learning.base_model_error import BaseModelUnusable
 from training_svc.learning.evaluate import evaluate
 from training_svc.learning.finetune import FineTuneParams
-from training_svc.learning.model_loading import load_base, load_trained
+from training_svc.learning.model_loading import (
+    load_base,
+    load_earlier,
+    load_tokenizer,
+    load_trained,
+)
 
 
 def test_an_unusable_folder_is_refused_without_its_path(run: Run, params: FineTuneParams) -> None:
@@ -43,6 +51,68 @@ def test_code_beside_a_model_never_runs(tiny_bert: Path, tmp_path: Path, part: s
     with pytest.raises(BaseModelUnusable):
         load_base(str(folder), ["a", "b"], "sdpa")
     assert not touched.exists()
+
+
+LOADERS: dict[str, Callable[[Path], object]] = {
+    "earlier": lambda folder: load_earlier(folder, ["a", "b"], "sdpa"),
+    "trained": load_trained,
+    "tokenizer": load_tokenizer,
+}
+
+
+@pytest.mark.parametrize("loader", ["earlier", "trained"])
+def test_pickled_weights_of_a_registered_version_are_never_read(
+    tiny_bert: Path, tmp_path: Path, loader: str
+) -> None:
+    folder = copied(tiny_bert, tmp_path)
+    touched = tmp_path / "touched"
+    (folder / "model.safetensors").unlink()
+    for name in ("pytorch_model.bin", "model.pt", "python_model.pkl", "model.joblib"):
+        torch.save(Touch(touched), folder / name)
+    with pytest.raises(OSError, match="safetensors"):
+        LOADERS[loader](folder)
+    assert not touched.exists()
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_files_that_other_flavours_of_mlflow_would_load_are_left_alone(
+    tiny_bert: Path, tmp_path: Path, loader: str
+) -> None:
+    folder = copied(tiny_bert, tmp_path)
+    touched = tmp_path / "touched"
+    for name in ("pytorch_model.bin", "python_model.pkl", "model.pkl", "model.joblib"):
+        torch.save(Touch(touched), folder / name)
+    (folder / "MLmodel").write_text(
+        "flavors:\n  python_function:\n    loader_module: mlflow.pyfunc.model\n"
+        "    python_model: python_model.pkl\n    cloudpickle_version: 3.0.0\n"
+    )
+    LOADERS[loader](folder)
+    assert not touched.exists()
+
+
+@pytest.mark.parametrize(
+    ("loader", "file", "part"),
+    [
+        ("earlier", "config.json", "AutoConfig"),
+        ("trained", "config.json", "AutoModelForSequenceClassification"),
+        ("trained", "tokenizer_config.json", "AutoTokenizer"),
+        ("tokenizer", "tokenizer_config.json", "AutoTokenizer"),
+    ],
+)
+def test_code_beside_a_registered_version_never_runs(
+    tiny_bert: Path, tmp_path: Path, loader: str, file: str, part: str
+) -> None:
+    folder = copied(tiny_bert, tmp_path)
+    touched = tmp_path / "touched"
+    (folder / "own.py").write_text(f"open({str(touched)!r}, 'w')\nclass Own: pass\n")
+    content = json.loads((folder / file).read_text())
+    named = ["own.Own", None] if part == "AutoTokenizer" else "own.Own"
+    content |= {"auto_map": {part: named}, "model_type": "own", "tokenizer_class": "Own"}
+    (folder / file).write_text(json.dumps(content))
+    with suppress(Exception):  # some loaders refuse, and some take the class that they know
+        LOADERS[loader](folder)
+    assert not touched.exists()
+    assert not [name for name in sys.modules if name.endswith(".own")]
 
 
 class Touch:

@@ -1,0 +1,1 @@
+"""What strangers may send, beside honest clients."""
