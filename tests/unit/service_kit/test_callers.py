@@ -55,7 +55,7 @@ def test_the_subject_of_a_foreign_issuer_is_told_apart() -> None:
     own = caller_of({"x-mesh-subject": "ann"})
     foreign = caller_of({"x-mesh-subject": "ann", "x-mesh-issuer": "https://id.example"})
     assert (own.name, foreign.name) == ("ann", "ann@https://id.example")
-    with pytest.raises(PermissionDenied, match="the token of ann@https://id.example is for"):
+    with pytest.raises(PermissionDenied, match=r"the token of ann@https://id\.example is for"):
         foreign.check("reviews")
 
 
