@@ -36,7 +36,8 @@ from control_plane.xds.listener.local_replies import local_reply_config
 from control_plane.xds.listener.tls import tls
 
 SERVER_NAME = "mesh"
-IDLE_CONNECTION_S = 3600.0
+# A connection without a call takes a place from others, which can connect again at any time.
+IDLE_CONNECTION_S = 600.0
 HEADERS_TIMEOUT_S = 10.0
 # Pings find a client whose machine vanished; Envoy then frees its streams.
 KEEPALIVE_INTERVAL_S = 30.0
