@@ -10,7 +10,7 @@ from tests.twins.toy_mesh import ToyMesh
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-SECONDS = 1.0
+SECONDS = 0.5
 
 
 @pytest.mark.parametrize("name", ABUSES)

@@ -149,7 +149,8 @@ async def test_claims_that_give_no_scope_or_are_no_plain_words_are_refused(
 async def test_what_anybody_can_make_of_a_token_is_refused(rig: Rig) -> None:
     token = await rig.issuer.token()
     [jwk] = (await rig.issuer.http.get("/jwks")).json()["keys"]
-    pem = RSAAlgorithm.from_jwk(jwk).public_bytes(
+    public: Any = RSAAlgorithm.from_jwk(jwk)
+    pem = public.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     for forged in (

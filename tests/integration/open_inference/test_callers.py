@@ -1,9 +1,12 @@
 """A caller whose token is for other models is refused at every port of a replica."""
 
+from typing import Any
+
 import httpx
 import pytest
 from grpc import aio
 
+from inference import open_inference_pb2, open_inference_pb2_grpc
 from mesh.v1 import predict_pb2, predict_pb2_grpc
 from service_kit.unary_over_http1.wire import framed
 from tests.integration.open_inference.conftest import OneReplica
@@ -54,3 +57,21 @@ async def test_each_message_of_a_stream_and_the_list(mesh: OneReplica) -> None:
             predict_pb2.ListModelsRequest(), metadata=tuple(FILMS.items())
         )
         assert {model.name for model in others.models} == {"films"}
+
+
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [
+        ("ModelReady", open_inference_pb2.ModelReadyRequest(name="reviews")),
+        ("ModelMetadata", open_inference_pb2.ModelMetadataRequest(name="reviews")),
+        ("ModelInfer", open_inference_pb2.ModelInferRequest(model_name="reviews")),
+    ],
+)
+async def test_the_open_inference_protocol_over_grpc(
+    mesh: OneReplica, method: str, request_: Any
+) -> None:
+    async with aio.insecure_channel(mesh.server.address) as channel:
+        call = getattr(open_inference_pb2_grpc.GRPCInferenceServiceStub(channel), method)
+        with pytest.raises(aio.AioRpcError, match="not for reviews") as refused:
+            await call(request_, metadata=tuple(FILMS.items()))
+        assert refused.value.code().value[0] == int(DENIED)

@@ -39,6 +39,26 @@ def test_patterns(models: str, model: str, allowed: bool) -> None:
     assert caller_of({"x-mesh-subject": "shop", "x-mesh-models": models}).may(model) is allowed
 
 
+@pytest.mark.parametrize(
+    ("models", "patterns"),
+    [
+        ("*", ["%"]),
+        ("reviews_2* films", [r"reviews\_2%", "films"]),
+        (r"f% a\*", ["f\\%", "a\\\\%"]),
+    ],
+)
+def test_patterns_for_sql_match_what_the_caller_may(models: str, patterns: list[str]) -> None:
+    assert caller_of({"x-mesh-subject": "shop", "x-mesh-models": models}).like_patterns == patterns
+
+
+def test_the_subject_of_a_foreign_issuer_is_told_apart() -> None:
+    own = caller_of({"x-mesh-subject": "ann"})
+    foreign = caller_of({"x-mesh-subject": "ann", "x-mesh-issuer": "https://id.example"})
+    assert (own.name, foreign.name) == ("ann", "ann@https://id.example")
+    with pytest.raises(PermissionDenied, match=r"the token of ann@https://id\.example is for"):
+        foreign.check("reviews")
+
+
 def test_a_subject_without_models_may_use_none() -> None:
     assert not caller_of({"x-mesh-subject": "shop"}).may("reviews")
 

@@ -163,13 +163,16 @@ async def test_a_job_of_another_model_is_neither_shown_nor_watched_nor_cancelled
             stub.GetTraining(train_pb2.GetTrainingRequest(id="job-r1"), metadata=films),
             stub.GetTraining(train_pb2.GetTrainingRequest(id="r1"), metadata=films),
             stub.CancelTraining(train_pb2.CancelTrainingRequest(id="r1"), metadata=films),
-            stub.ListTrainings(train_pb2.ListTrainingsRequest(model="reviews"), metadata=films),
+            stub.WatchTraining(WATCH, metadata=films).read(),
         ):
-            with pytest.raises(aio.AioRpcError, match="not for reviews") as refused:
+            # As of an id that no job has.
+            with pytest.raises(aio.AioRpcError, match="no training has the id") as refused:
                 await call
-            assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+            assert refused.value.code() is grpc.StatusCode.NOT_FOUND
         with pytest.raises(aio.AioRpcError, match="not for reviews"):
-            await stub.WatchTraining(WATCH, metadata=films).read()
+            await stub.ListTrainings(
+                train_pb2.ListTrainingsRequest(model="reviews"), metadata=films
+            )
         shown = await stub.GetTraining(train_pb2.GetTrainingRequest(id="r1"), metadata=reviews)
         assert shown.state == train_pb2.TRAINING_STATE_RUNNING
         assert fake.changes.watchers() == 0

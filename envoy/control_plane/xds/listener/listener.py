@@ -42,7 +42,8 @@ from control_plane.xds.listener.tls import tls
 from control_plane.xds.listener.without_tls import tls_inspector, without_tls
 
 SERVER_NAME = "mesh"
-IDLE_CONNECTION_S = 3600.0
+# A connection without a call takes a place from others, which can connect again at any time.
+IDLE_CONNECTION_S = 600.0
 HEADERS_TIMEOUT_S = 10.0
 # Time for the handshake of TLS, which without it may take as long as a connection may be idle.
 HANDSHAKE_S = 10.0

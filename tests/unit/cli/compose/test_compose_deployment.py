@@ -156,6 +156,20 @@ def test_rows_are_inserted_by_one_statement(compose: ComposeCommand) -> None:
     assert '"","bad"' in compose.docker.stdin
 
 
+@pytest.mark.parametrize("role", ["mesh_shared", "mesh_operator"])
+def test_the_record_of_tokens_and_the_audit_are_reached_without_a_superuser(
+    compose: ComposeCommand, role: str
+) -> None:
+    compose.docker.printed = {"postgres": '{"found": 1}'}
+    mesh = ComposeDeployment(compose.docker.engine)
+    assert mesh.ask("SELECT %(given)s::jsonb", {"id": "a'b"}, role) == {"found": 1}
+    assert compose.docker.commands == [
+        "compose exec -T postgres psql -U mesh_operator -d training -q -t -A -v ON_ERROR_STOP=1"
+        """ -v given={"id": "a'b"}"""
+    ]
+    assert compose.docker.stdin == f"SET ROLE {role};\nSELECT :'given'::jsonb"
+
+
 def test_rows_that_are_refused_raise(compose: ComposeCommand) -> None:
     compose.docker.failure = {"compose exec": 'ERROR:  relation "training.x" does not exist'}
     with pytest.raises(CliError, match="does not exist"):
