@@ -1,5 +1,5 @@
-"""The record of tokens and the audit in a real PostgreSQL with the mesh's roles, as the command works
-with them in both deployments."""
+"""The record of tokens and the audit in a real PostgreSQL with the mesh's roles, as the command
+works with them in both deployments."""
 
 import os
 import subprocess
