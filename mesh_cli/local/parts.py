@@ -198,7 +198,6 @@ class Parts:
             "CONTROL_PLANE_REVOKED_TOKENS_FILE": str(self._revoked_tokens()),
             OPEN_PREDICT: self._open_predict(),
             "CONTROL_SIGNING_KEY": str(self._secrets.signing_key(CONTROL_PLANE_KEY)),
-            "CONTROL_MODEL_KEYS": str(self._secrets.trusted_keys(MODEL_KEY)),
             "CONTROL_RECORD_KEYS": str(self._secrets.trusted_keys(CONTROL_PLANE_KEY)),
         }
 
