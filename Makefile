@@ -77,6 +77,8 @@ release-contract: ## Hold later changes of the contract against today's (lint re
 	cp protos/mesh/descriptor.pb protos/released.binpb
 
 clean: down ## Remove the environments and all state
+	# Airflow's copy of the DAGs is closed to writing.
+	if [ -d .mesh/airflow ]; then chmod -R u+w .mesh/airflow; fi
 	rm -rf $(VENV) $(AIRFLOW_VENV) $(PROTOS_VENV) .mesh build
 
 $(VENV)/.installed: requirements/torch.txt requirements/install_torch.sh requirements/services.txt requirements/model.txt pyproject.toml protos/pyproject.toml

@@ -11,7 +11,7 @@ import psycopg2
 
 from mesh_cli.errors import CliError
 from mesh_cli.local.local_mesh import LocalMesh
-from mesh_cli.local.parts import REPLICA
+from mesh_cli.local.ports import REPLICA
 from service_kit.database import connect
 from service_kit.errors import Unavailable
 from service_kit.model_registry.expired_versions import expired

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +10,12 @@ from mesh_cli.local import airflow, health, postgres
 from mesh_cli.local.certificates import certificates_of, renewal
 from mesh_cli.local.home import MeshHome, MeshSettings
 from mesh_cli.local.local_secrets import AIRFLOW_USER, SIGNING_KEYS, LocalSecrets
-from mesh_cli.local.ports import on_loopback
+from mesh_cli.local.ports import on_loopback, replica_names
 from mesh_cli.local.supervisord_config import Program
 from mesh_cli.tokens import own_tokens
 from service_kit.database_roles.names import CONTROL_PLANE, MLFLOW, OPERATOR, TRAINING, TRIGGER
 from service_kit.retention import daily_cleaning
 
-REPLICA = "replica-"
 MODEL_KEY, CONTROL_PLANE_KEY = SIGNING_KEYS
 # Measured on two cores: with a worker for each core, Envoy and the replicas took 30 % more CPU per
 # request, because they woke each other more often, for fewer messages. One worker serves thousands
@@ -49,34 +48,10 @@ class Part:
         return self.program.name
 
 
-def replica_names(count: int) -> list[str]:
-    """Names of the inference replicas, the oldest first."""
-    return [f"{REPLICA}{n}" for n in range(1, count + 1)]
-
-
 def envoy_workers() -> int:
     """Worker threads for an Envoy that shares this process's cores with replicas."""
     return max(1, len(os.sched_getaffinity(0)) // CORES_PER_ENVOY_WORKER)
 
-
-def service_ports(services: Iterable[str]) -> list[str]:
-    """Names of the internal ports of services.
-
-    Every service has a port and one for metrics; a replica also has one for HTTP and one for the
-    unary calls that Envoy sends it.
-    """
-    ports = []
-    for name in services:
-        ports += [name, f"{name}-metrics"]
-        if name.startswith(REPLICA):
-            ports += [f"{name}-http", f"{name}-unary"]
-    return ports
-
-
-def internal_names(replicas: int) -> list[str]:
-    """Names of all internal ports."""
-    services = (*replica_names(replicas), "training", "trigger", "control-plane")
-    return ["postgres", *service_ports(services)]
 
 
 class Parts:
@@ -201,7 +176,6 @@ class Parts:
             "CONTROL_PLANE_REVOKED_TOKENS_FILE": str(self._revoked_tokens()),
             OPEN_PREDICT: self._open_predict(),
             "CONTROL_SIGNING_KEY": str(self._secrets.signing_key(CONTROL_PLANE_KEY)),
-            "CONTROL_MODEL_KEYS": str(self._secrets.trusted_keys(MODEL_KEY)),
             "CONTROL_RECORD_KEYS": str(self._secrets.trusted_keys(CONTROL_PLANE_KEY)),
         }
 

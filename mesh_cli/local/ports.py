@@ -1,4 +1,4 @@
-"""Checks that published ports are free, and chooses free internal ports."""
+"""Which internal ports a mesh has; checks that published ports are free, and chooses free ones."""
 
 import random
 import socket
@@ -12,6 +12,32 @@ from mesh_cli.errors import CliError
 # Linux takes the ports of outgoing connections from 32768 up. A free port below that range is not
 # taken by chance before its part listens.
 _INTERNAL = range(20_000, 32_000)
+REPLICA = "replica-"
+
+
+def replica_names(count: int) -> list[str]:
+    """Names of the inference replicas, the oldest first."""
+    return [f"{REPLICA}{n}" for n in range(1, count + 1)]
+
+
+def service_ports(services: Iterable[str]) -> list[str]:
+    """Names of the internal ports of services.
+
+    Every service has a port and one for metrics; a replica also has one for HTTP and one for the
+    unary calls that Envoy sends it.
+    """
+    ports = []
+    for name in services:
+        ports += [name, f"{name}-metrics"]
+        if name.startswith(REPLICA):
+            ports += [f"{name}-http", f"{name}-unary"]
+    return ports
+
+
+def internal_names(replicas: int) -> list[str]:
+    """Names of all internal ports."""
+    services = (*replica_names(replicas), "training", "trigger", "control-plane")
+    return ["postgres", *service_ports(services)]
 
 
 def is_free(host: str, port: int) -> bool:

@@ -10,7 +10,8 @@ from control_plane.access.rules import Scope
 from control_plane.settings import ControlPlaneSettings
 from mesh_cli.local.home import MeshHome, MeshSettings
 from mesh_cli.local.local_secrets import LocalSecrets
-from mesh_cli.local.parts import OPEN_PREDICT, Parts, internal_names
+from mesh_cli.local.parts import OPEN_PREDICT, Parts
+from mesh_cli.local.ports import internal_names
 from tests.integration.access.doors import call, ways
 from tests.integration.access.guarded_mesh import guarded_mesh
 

@@ -167,7 +167,7 @@ def test_the_record_of_tokens_and_the_audit_are_reached_without_a_superuser(
         "compose exec -T postgres psql -U mesh_operator -d training -q -t -A -v ON_ERROR_STOP=1"
         """ -v given={"id": "a'b"}"""
     ]
-    assert compose.docker.stdin == f"SET ROLE {role};\nSELECT :'given'::jsonb"
+    assert compose.docker.stdin == f"SET ROLE {role};\nSELECT :'given'::jsonb;\n"
 
 
 def test_rows_that_are_refused_raise(compose: ComposeCommand) -> None:

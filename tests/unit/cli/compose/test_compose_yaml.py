@@ -63,7 +63,7 @@ def test_envoy_is_told_of_its_certificates(tls: str, given: str, files: str) -> 
 
 def test_the_files_are_where_mesh_init_puts_them(tmp_path: Path) -> None:
     initialise(tmp_path, {}, 1234)
-    assert mounts("envoy") == {SERVED: True}
+    assert mounts("envoy") == {SERVED: True, "identities/envoy": True}
     own = TlsSettings(tmp_path, {}).certificates(tmp_path / "secrets").own
     assert own.naming_file == SEEN_AT / "own" / "certificate.json"
     for folder in (AUTHORITY, SERVED):

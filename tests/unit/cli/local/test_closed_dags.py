@@ -76,7 +76,10 @@ def test_in_containers_the_dags_belong_to_root_and_no_container_of_airflow_is_ro
 def test_mlflow_and_airflow_share_no_volume() -> None:
     volumes: dict[str, set[str]] = {"airflow": set(), "mlflow": set()}
     for name, container in COMPOSE["services"].items():
-        mounted = {volume.partition(":")[0] for volume in container.get("volumes", ())}
+        mounted = {
+            volume["source"] if isinstance(volume, dict) else volume.partition(":")[0]
+            for volume in container.get("volumes", ())
+        }
         if "airflow" in name:
             volumes["airflow"] |= mounted
         if "mlflow" in name or name == "artifacts":

@@ -8,7 +8,8 @@ from control_plane.settings import ControlPlaneSettings
 from inference_svc.settings import InferenceSettings
 from mesh_cli.local.home import MeshHome, MeshSettings
 from mesh_cli.local.local_secrets import LocalSecrets
-from mesh_cli.local.parts import Part, Parts, internal_names
+from mesh_cli.local.parts import Part, Parts
+from mesh_cli.local.ports import internal_names
 from service_kit.server import check_who_gets_in
 from service_kit.settings import ServiceSettings
 from training_svc.settings import TrainingSettings
