@@ -53,7 +53,6 @@ def envoy_workers() -> int:
     return max(1, len(os.sched_getaffinity(0)) // CORES_PER_ENVOY_WORKER)
 
 
-
 class Parts:
     """Builds every part from the settings and the ports."""
 
