@@ -20,8 +20,7 @@ from mesh_cli.local.certificates import certificates_of, settings_of_tls
 from mesh_cli.local.home import MeshHome, MeshSettings, write_private
 from mesh_cli.local.local_secrets import LocalSecrets
 from mesh_cli.local.parts import Part, Parts
-from mesh_cli.local.ports import internal_names, replica_names
-from mesh_cli.local.ports import internal_ports, require_free
+from mesh_cli.local.ports import internal_names, internal_ports, replica_names, require_free
 from mesh_cli.local.process_manager import RUN_ID_VARIABLE, ProcessManager, stop_leftovers
 from mesh_cli.terminal.interrupts import uninterrupted
 from service_kit.database_roles.names import OPERATOR

@@ -9,8 +9,7 @@ from mesh_cli.deployments.deployment import Report, Scaled
 from mesh_cli.deployments.fleet_wait import GetFleet
 from mesh_cli.errors import CliError
 from mesh_cli.local.local_mesh import LocalMesh
-from mesh_cli.local.ports import REPLICA, replica_names, service_ports
-from mesh_cli.local.ports import internal_ports
+from mesh_cli.local.ports import REPLICA, internal_ports, replica_names, service_ports
 from mesh_cli.local.process_manager import STOPPED, STOPPING
 
 MAX_REPLICAS = 16

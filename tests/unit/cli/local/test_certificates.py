@@ -13,7 +13,8 @@ from mesh_cli.local.home import MeshHome, MeshSettings
 from mesh_cli.local.local_deployment import LocalDeployment
 from mesh_cli.local.local_mesh import LocalMesh
 from mesh_cli.local.local_secrets import LocalSecrets
-from mesh_cli.local.parts import Parts, internal_names
+from mesh_cli.local.parts import Parts
+from mesh_cli.local.ports import internal_names
 from service_kit.door_certificates.current_pair import current_pair
 
 PORTS = {name: 1024 + number for number, name in enumerate(internal_names(2))}

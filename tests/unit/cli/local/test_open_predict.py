@@ -11,8 +11,8 @@ import yaml  # type: ignore[import-untyped]
 from control_plane.settings import ControlPlaneSettings
 from mesh_cli.local.home import MeshHome, MeshSettings
 from mesh_cli.local.local_secrets import LocalSecrets
-from mesh_cli.local.parts import Parts, internal_names
-from mesh_cli.local.ports import on_loopback
+from mesh_cli.local.parts import Parts
+from mesh_cli.local.ports import internal_names, on_loopback
 from tests.whole_mesh.running_mesh import ROOT
 
 OPEN = "CONTROL_PLANE_OPEN_PREDICT"

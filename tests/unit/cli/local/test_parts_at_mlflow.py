@@ -6,7 +6,8 @@ import pytest
 
 from mesh_cli.local.home import MeshHome, MeshSettings
 from mesh_cli.local.local_secrets import LocalSecrets
-from mesh_cli.local.parts import Parts, internal_names
+from mesh_cli.local.parts import Parts
+from mesh_cli.local.ports import internal_names
 from mesh_cli.local.supervisord_config import Program
 from service_kit.mlflow_gate.__main__ import parsed
 from service_kit.mlflow_gate.tokens import TokenCheck

@@ -17,8 +17,7 @@ from mesh_cli.deployments.fleet_wait import GetFleet
 from mesh_cli.errors import BadInput, CliError, NotUp
 from mesh_cli.local.home import MeshSettings
 from mesh_cli.local.local_mesh import LocalMesh
-from mesh_cli.local.ports import internal_names, replica_names
-from mesh_cli.local.ports import internal_ports
+from mesh_cli.local.ports import internal_names, internal_ports, replica_names
 from mesh_cli.local.scale import Scaling
 from mesh_cli.local.supervisord_config import Program
 from mesh_cli.main import app
