@@ -27,4 +27,4 @@ def test_the_last_cell_of_every_row_names_a_test_that_exists(heading: str) -> No
         assert named is not None, f"the row {row[:2]} names no test"
         path = ROOT / "tests" / named[1]
         assert path.is_file(), f"{path} does not exist"
-        assert re.search(rf"^(async )?def {named[2]}\(", path.read_text(), re.MULTILINE), row[-1]
+        assert re.search(rf"^ *(async )?def {named[2]}\(", path.read_text(), re.MULTILINE), row[-1]
