@@ -83,10 +83,14 @@ async def answers(mesh: ProvenMesh) -> None:
 
     await until_async(all_paths, 60)
     async with mesh.as_part(ENVOY, to=CONTROL_PLANE) as to:
-        fleet = await reload_pb2_grpc.ReloadServiceStub(to).GetFleet(
-            reload_pb2.GetFleetRequest(), timeout=10
-        )
-        assert [replica.eligible for replica in fleet.replicas] == [True]
+        stub = reload_pb2_grpc.ReloadServiceStub(to)
+
+        async def is_eligible() -> bool:
+            fleet = await stub.GetFleet(reload_pb2.GetFleetRequest(), timeout=10)
+            return [replica.eligible for replica in fleet.replicas] == [True]
+
+        # The control plane may be connecting anew at this moment.
+        await until_async(is_eligible, 30)
 
 
 async def test_a_swap_that_is_only_half_done_changes_nothing(
