@@ -26,11 +26,15 @@ pip() {
         "$command" --progress-bar off "$@"
 }
 
-# Where pip looks besides PyPI: what its files and variables of the environment configure.
+# URL of the index that pip takes when nothing is configured.
+default=$(PYTHONPATH=$("${PIP:-pip}" --version | sed 's/.* from \(.*\)\/pip (.*/\1/') "$python" -c \
+    'from pip._internal.models.index import PyPI; print(PyPI.simple_url)' || true)
+
+# Where pip looks besides that one: what its files and variables of the environment configure.
 indexes() {
     echo "$index"
     "${PIP:-pip}" --disable-pip-version-check config list \
-        | grep -E "(index-url|find-links)=" | grep -v "='https://pypi.org/simple/*'" || true
+        | grep -E "(index-url|find-links)=" | grep -v -F -e "='$default'" -e "='$default/'" || true
 }
 
 pip download --no-deps --dest "$wheels" ${index:+--index-url "$index"} "$pin"

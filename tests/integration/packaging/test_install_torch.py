@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pip._internal.models.index import PyPI
 
 from tests.whole_mesh.running_mesh import ROOT
 
@@ -17,7 +18,7 @@ SCRIPT = ROOT / "requirements" / "install_torch.sh"
 PIP = Path(sys.executable).parent / "pip"
 WHEEL = "torch-2.13.0+cpu-py3-none-any.whl"
 OTHER_HASH = "0" * 64
-PYPI = "global.index-url='https://pypi.org/simple'"
+PYPI = f"global.index-url='{PyPI.simple_url}'"
 
 
 def write_wheel(folder: Path) -> str:
