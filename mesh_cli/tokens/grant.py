@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from mesh_cli.errors import BadInput
 from service_kit.mlflow_gate import routes
 
-ISSUER = AUDIENCE = "champion-mesh"
 SCOPES = ("predict", "view", "data", "train", "release")
 # Scopes of the parts of the mesh at MLflow, and of whoever writes to MLflow by hand.
 MLFLOW_SCOPES = routes.SCOPES

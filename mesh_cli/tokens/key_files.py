@@ -1,9 +1,6 @@
 """Files of keys and tokens that containers may have mounted one by one."""
 
-import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -19,16 +16,5 @@ def write_in_place(path: Path, text: str) -> None:
         os.pwrite(file, data, 0)
         os.ftruncate(file, len(data))
         os.fsync(file)
-    finally:
-        os.close(file)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time change the keys and the tokens of a folder."""
-    file = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
     finally:
         os.close(file)

@@ -19,15 +19,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 
 from mesh_cli.errors import CliError
-from mesh_cli.tokens.grant import AUDIENCE, ISSUER, Grant, Token
-from mesh_cli.tokens.key_files import locked, write_in_place
+from mesh_cli.tokens.grant import Grant, Token
+from mesh_cli.tokens.key_files import write_in_place
+from service_kit.callers.token_form import ALGORITHM, AUDIENCE, ISSUER
+from service_kit.files.writing import locked
 
 PRIVATE_FILE, PUBLIC_FILE = "token-signing-key.pem", "token-keys.json"
 # Seconds within which new keys and revoked tokens hold at every door.
 HOLDS_WITHIN_S = 5.0
 # Public keys that are kept at most: the one that signs, and those of tokens that have not ended.
 MAX_KEYS = 8
-ALGORITHM = "EdDSA"
 # Seconds for which the key of an ended token stays, since clocks differ.
 _CLOCKS_DIFFER_S = 3_600
 # Member of a public key: when the last token that it has signed ends, in seconds since 1970.

@@ -16,8 +16,8 @@ from service_kit.errors import PermissionDenied
 SUBJECT_HEADER, TOKEN_ID_HEADER = "x-mesh-subject", "x-mesh-token-id"
 SCOPES_HEADER, MODELS_HEADER = "x-mesh-scopes", "x-mesh-models"
 ISSUER_HEADER = "x-mesh-issuer"
-_HEADERS = (SUBJECT_HEADER, TOKEN_ID_HEADER, SCOPES_HEADER, MODELS_HEADER, ISSUER_HEADER)
-_IN_BYTES = tuple(name.encode() for name in _HEADERS)
+HEADERS = (SUBJECT_HEADER, TOKEN_ID_HEADER, SCOPES_HEADER, MODELS_HEADER, ISSUER_HEADER)
+_IN_BYTES = tuple(name.encode() for name in HEADERS)
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def current() -> Caller:
 
 def caller_of(headers: Mapping[str, Any]) -> Caller:
     """Return the caller that the headers of a call name."""
-    return _made(*(str(headers.get(name, "")) for name in _HEADERS))
+    return _made(*(str(headers.get(name, "")) for name in HEADERS))
 
 
 def enter(context: Any) -> Caller:

@@ -2,15 +2,17 @@
 
 import datetime
 import ipaddress
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from service_kit.files.writing import write_new
 
 AUTHORITY_DAYS = 3650
 CERTIFICATE_DAYS = 90
@@ -38,8 +40,7 @@ class Authority:
         if not file.exists():
             made = cls._new()
             key_file.unlink(missing_ok=True)
-            with open(os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-                out.write(key_pem(made.key))
+            write_new(key_file, key_pem(made.key))
             new = folder / f".{AUTHORITY_FILE}.new"
             new.write_bytes(made.certificate_pem)
             new.replace(file)
@@ -72,6 +73,14 @@ class Authority:
         """The certificate that clients have to trust."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
+    def has_issued(self, certificate: x509.Certificate) -> bool:
+        """Whether a certificate is one of this authority's."""
+        try:
+            certificate.verify_directly_issued_by(self.certificate)
+        except (ValueError, TypeError, InvalidSignature):
+            return False
+        return True
+
     def issue(
         self, names: Iterable[str], days: float = CERTIFICATE_DAYS, for_clients: bool = False
     ) -> tuple[bytes, bytes]:
@@ -98,6 +107,12 @@ class Authority:
             .sign(self.key, hashes.SHA256())
         )
         return certificate.public_bytes(serialization.Encoding.PEM), key_pem(key)
+
+
+def life_left(certificate: x509.Certificate, now: float) -> float:
+    """Return the share of a certificate's life that is left at a time in seconds since 1970."""
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return (end.timestamp() - now) / (end - begin).total_seconds()
 
 
 def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -1,9 +1,10 @@
 """The file that names the certificate and its key for Envoy, and how a new pair is put there."""
 
 import json
-import os
 import tempfile
 from pathlib import Path
+
+from service_kit.files.writing import write_new
 
 CERTIFICATE_NAME = "mesh-certificate"
 NAMING_FILE = "certificate.json"
@@ -23,8 +24,8 @@ def write_pair(folder: Path, chain_pem: bytes, key_pem: bytes, seen_at: Path | N
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     before = sorted((path for path in folder.glob("pair-*")), key=lambda path: path.stat().st_mtime)
     pair = Path(tempfile.mkdtemp(prefix="pair-", dir=folder))
-    _write(pair / CHAIN_FILE, chain_pem)
-    _write(pair / KEY_FILE, key_pem)
+    write_new(pair / CHAIN_FILE, chain_pem)
+    write_new(pair / KEY_FILE, key_pem)
     seen = (seen_at or folder) / pair.name
     certificate = {
         "certificate_chain": {"filename": str(seen / CHAIN_FILE)},
@@ -33,18 +34,10 @@ def write_pair(folder: Path, chain_pem: bytes, key_pem: bytes, seen_at: Path | N
     secret = {"@type": _MESSAGE, "name": CERTIFICATE_NAME, "tls_certificate": certificate}
     new = folder / f".{NAMING_FILE}.new"
     new.unlink(missing_ok=True)
-    _write(new, json.dumps({"resources": [secret]}, indent=1).encode())
+    write_new(new, json.dumps({"resources": [secret]}, indent=1).encode())
     new.replace(folder / NAMING_FILE)
     for old in before[:-1]:
         for path in old.iterdir():
             path.unlink()
         old.rmdir()
     return folder / NAMING_FILE
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file that only its owner reads, whole on the disk before it is named anywhere."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

@@ -1,8 +1,6 @@
 """The certificate and the key that a folder has now, and the right to change them."""
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from pathlib import Path
 from cryptography import x509
 
 from service_kit.certificates.certificate_files import CHAIN_FILE, KEY_FILE, NAMING_FILE
+from service_kit.files.writing import locked
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,8 @@ def current_pair(folder: Path) -> Pair | None:
 def changing(folder: Path) -> Iterator[None]:
     """Let one process at a time change a folder, which is made when it is missing."""
     _make_private(folder)
-    file = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(folder):
         yield
-    finally:
-        os.close(file)
 
 
 def _make_private(folder: Path) -> None:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from service_kit.files.writing import write_new
 from service_kit.identities.identity import AUTHORITIES_FILE, CERTIFICATE_FILE, KEY_FILE, Pems
 
 # The three files are links through this one, so that one rename replaces all three; Envoy and
@@ -37,7 +38,7 @@ def write_identity(folder: Path, pems: Pems, hand_over: HandOver = keep) -> None
         (KEY_FILE, pems.key),
         (AUTHORITIES_FILE, pems.authorities),
     ):
-        _write(new / name, content)
+        write_new(new / name, content)
         hand_over(new / name)
         if not (folder / name).is_symlink():
             _link(folder / name, f"{_DATA}/{name}")
@@ -54,11 +55,3 @@ def _link(path: Path, target: str) -> None:
     new.unlink(missing_ok=True)
     new.symlink_to(target)
     new.replace(path)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file that only its owner reads, whole on the disk before it is named anywhere."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

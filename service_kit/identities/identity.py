@@ -11,6 +11,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from prometheus_client import Gauge
 
+from service_kit.files.watching import Stamp, stamp
 from service_kit.identities.names import part_of, server_name, spiffe_id
 
 log = logging.getLogger(__name__)
@@ -18,8 +19,7 @@ log = logging.getLogger(__name__)
 CERTIFICATE_FILE, KEY_FILE, AUTHORITIES_FILE = "cert.pem", "key.pem", "ca.pem"
 EXPIRES = Gauge("mesh_identity_expires", "When this part's certificate ends, Unix time, seconds.")
 _FILES = (CERTIFICATE_FILE, KEY_FILE, AUTHORITIES_FILE)
-# When and how large each file is, and which file it is.
-_State = tuple[tuple[int, int, int], ...]
+_State = tuple[Stamp, ...]
 
 
 class BadIdentity(ValueError):
@@ -87,10 +87,9 @@ class Identity:
 
     def _look(self) -> _State:
         try:
-            stats = [(self.folder / name).stat() for name in _FILES]
+            return tuple(stamp(self.folder / name) for name in _FILES)
         except OSError:
             return ()  # _read says why
-        return tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats)
 
     def _read(self) -> Pems:
         try:

@@ -1,14 +1,18 @@
 """Issues the identities of the parts, from a small authority that serves nobody else."""
 
-import datetime
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 
-from service_kit.certificates.authority import AUTHORITY_FILE, AUTHORITY_KEY_FILE, Authority
+from service_kit.certificates.authority import (
+    AUTHORITY_FILE,
+    AUTHORITY_KEY_FILE,
+    Authority,
+    life_left,
+)
 from service_kit.identities.files import HandOver, keep, write_identity
 from service_kit.identities.identity import BadIdentity, Identity, Pems
 from service_kit.identities.names import PARTS, server_name, spiffe_id
@@ -98,11 +102,7 @@ class Issuer:
         return self._authority.certificate_pem + previous
 
     def _issued_elsewhere(self, pems: Pems) -> bool:
-        try:
-            _own(pems).verify_directly_issued_by(self._authority.certificate)
-        except (ValueError, TypeError, InvalidSignature):
-            return True
-        return False
+        return not self._authority.has_issued(_own(pems))
 
 
 def _own(pems: Pems) -> x509.Certificate:
@@ -110,6 +110,4 @@ def _own(pems: Pems) -> x509.Certificate:
 
 
 def _is_half_over(pems: Pems) -> bool:
-    own = _own(pems)
-    begin, end = own.not_valid_before_utc, own.not_valid_after_utc
-    return datetime.datetime.now(datetime.UTC) > begin + (end - begin) / 2
+    return life_left(_own(pems), time.time()) < 1 / 2

@@ -1,7 +1,6 @@
 """The tokens of the mesh: JWTs that the keys of the mesh's own file have signed."""
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,11 +9,13 @@ from typing import Any
 
 import jwt
 
-# The same values are in mesh_cli/tokens/grant.py, which makes the tokens.
-ISSUER = AUDIENCE = "champion-mesh"
-ALGORITHM = "EdDSA"
+from service_kit.callers.token_form import ALGORITHM, AUDIENCE, ISSUER
+from service_kit.files.watching import WatchedFile
+
 LONGEST_TOKEN = 8_192  # characters
 MOST_REMEMBERED = 1_000  # tokens that are known to be good
+# What a file of keys or of ids raises when it is no such file.
+_UNUSABLE = (ValueError, TypeError, LookupError, jwt.PyJWTError)
 _CLAIMS = ("exp", "sub", "jti", "scope", "models")
 
 
@@ -42,8 +43,8 @@ class TokenCheck:
     ) -> None:
         """`keys`: file of the public keys (JWKS); `revoked`: file in which the control plane lists
         the ids of revoked tokens."""
-        self._keys = _WatchedFile(keys, _public_keys)
-        self._revoked = _WatchedFile(revoked, _ids) if revoked else None
+        self._keys = WatchedFile(keys, _public_keys, _public_keys(""), _UNUSABLE)
+        self._revoked = WatchedFile(revoked, _ids, _ids(""), _UNUSABLE) if revoked else None
         self._clock = clock
         self._known: dict[str, Holder] = {}
         self._known_by: Any = None
@@ -91,27 +92,6 @@ class TokenCheck:
             )
         except (jwt.InvalidTokenError, ValueError, TypeError) as error:
             raise BadToken(f"the token is not valid: {error}") from error
-
-
-class _WatchedFile:
-    """What a file holds. It is read again when it changes; while it cannot be read, what it held
-    before goes on holding, and nothing if it never could be read."""
-
-    def __init__(self, path: Path, parse: Callable[[str], Any]) -> None:
-        self._path = path
-        self._parse = parse
-        self._stamp: tuple[int, int, int] | None = None
-        self._content = parse("")
-
-    def read(self) -> Any:
-        try:
-            found = os.stat(self._path)
-            stamp = found.st_mtime_ns, found.st_size, found.st_ino
-            if stamp != self._stamp:
-                self._content, self._stamp = self._parse(self._path.read_text()), stamp
-        except (OSError, ValueError, TypeError, LookupError, jwt.PyJWTError):
-            return self._content
-        return self._content
 
 
 def _public_keys(text: str) -> dict[str, jwt.PyJWK]:

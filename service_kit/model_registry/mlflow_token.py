@@ -1,11 +1,11 @@
 """The token that a part of the mesh sends to MLflow."""
 
-import os
 from collections.abc import Generator
 from pathlib import Path
 
 import httpx
 
+from service_kit.files.watching import WatchedFile
 from service_kit.settings import MlflowSettings
 
 
@@ -18,10 +18,8 @@ class MlflowToken(httpx.Auth):
 
     def __init__(self, path: Path, *urls: str) -> None:
         """`urls`: those of the servers that get the token."""
-        self._path = path
+        self._file = WatchedFile(path, str.strip, "")
         self._origins = {_origin(httpx.URL(url)) for url in urls if url}
-        self._stamp: tuple[int, int, int] | None = None
-        self._text = ""
 
     @classmethod
     def of(cls, settings: MlflowSettings) -> "MlflowToken | None":
@@ -33,14 +31,7 @@ class MlflowToken(httpx.Auth):
     @property
     def text(self) -> str:
         """The token; while the file cannot be read the one before, and empty without one."""
-        try:
-            found = os.stat(self._path)
-            stamp = found.st_mtime_ns, found.st_size, found.st_ino
-            if stamp != self._stamp:
-                self._text, self._stamp = self._path.read_text().strip(), stamp
-        except OSError:
-            return self._text
-        return self._text
+        return self._file.read()
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """See httpx.Auth."""

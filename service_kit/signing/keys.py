@@ -1,7 +1,6 @@
 """Ed25519 keys in PEM files: a private one signs, and any of several public ones is trusted."""
 
 import hashlib
-import os
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -9,6 +8,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from service_kit.errors import FailedPrecondition
+from service_kit.files.watching import Stamp, stamp
 
 _END = b"-----END PUBLIC KEY-----"
 # More public keys than a rotation ever needs at a time; a longer file is refused.
@@ -59,7 +59,7 @@ class TrustedKeys:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp: tuple[int, int, int] | None = None
+        self._stamp: Stamp | None = None
         self._keys: dict[str, Ed25519PublicKey] = {}
 
     @classmethod
@@ -85,10 +85,9 @@ class TrustedKeys:
 
     def keys(self) -> dict[str, Ed25519PublicKey]:
         """Return the keys by their ids. Raises OSError, BadKeyFile."""
-        found = os.stat(self._path)
-        stamp = found.st_mtime_ns, found.st_size, found.st_ino
-        if stamp != self._stamp:
-            self._keys, self._stamp = _read_public(self._path), stamp
+        now = stamp(self._path)
+        if now != self._stamp:
+            self._keys, self._stamp = _read_public(self._path), now
         return self._keys
 
 

@@ -18,9 +18,11 @@ from inference_svc.engines.base import FloatArray, IntArray, MemoryNeed
 from inference_svc.model.loaded_model import LoadedModel
 from inference_svc.model.model_files import GOLDEN_FILE, TOKENIZER_FILE, WEIGHTS_FOLDER, ModelSpec
 from inference_svc.model.text_tokenizer import TextTokenizer
+from inference_svc.settings import InferenceSettings
 from service_kit.errors import NotFound, Unavailable
 from service_kit.model_registry.artifacts import Choose
 from service_kit.model_registry.records import TAG_BATCH_ID, ModelVersion, RegisteredModel
+from tests.real_parts.postgres import free_port
 
 LABELS = ("bad", "good")
 WORDS = ("bad", "awful", "good", "great", "film", "the", "was", "a", "word", "very")
@@ -261,3 +263,15 @@ def write_steered_version(folder: Path, golden: Sequence[object] = ()) -> Path:
     (folder / WEIGHTS_FOLDER / "config.json").write_text('{"pad_token_id": 0}')
     write_golden(folder, LABELS, golden)
     return folder
+
+
+def replica_settings(folder: Path) -> InferenceSettings:
+    """Settings of the one replica behind an Envoy, with its state in `folder`."""
+    return InferenceSettings(
+        replica_id="replica-1",
+        state_dir=folder / "state",
+        http_port=free_port(),
+        unary_port=free_port(),
+        drain_seconds=0,
+        grace_seconds=1,
+    )

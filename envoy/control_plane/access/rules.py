@@ -7,8 +7,10 @@ from enum import StrEnum
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from service_kit.callers.token_form import ISSUER
+
 # Issuer and audience of the mesh's own tokens.
-OWN = "champion-mesh"
+OWN = ISSUER
 # Most ids of revoked tokens that Envoy is told, as many as there may be tokens.
 MAX_REVOKED = 10_000
 DEFAULT_CA_FILE = "/etc/ssl/certs/ca-certificates.crt"

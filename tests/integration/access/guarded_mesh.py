@@ -17,14 +17,18 @@ from control_plane.traffic.publisher import EnvoyPublisher
 from control_plane.xds import DiscoveryServer
 from inference_svc.main import REFLECTED
 from inference_svc.service import InferenceService
-from inference_svc.settings import InferenceSettings
 from service_kit.database import Database
 from service_kit.model_registry.records import CHAMPION, SERVING
 from service_kit.server import GrpcServer
 from tests.real_parts.envoy import RunningEnvoy, running_envoy
 from tests.real_parts.postgres import execute, free_port
 from tests.real_parts.tokens import SigningKey, jwks
-from tests.twins.replica import FakeRegistry, SteeredEngine, write_steered_version
+from tests.twins.replica import (
+    FakeRegistry,
+    SteeredEngine,
+    replica_settings,
+    write_steered_version,
+)
 from tests.twins.toy_services import (
     REPLICA,
     ToyData,
@@ -133,14 +137,7 @@ async def _replicas_http(folder: Path) -> AsyncIterator[Address]:
     registry = FakeRegistry()
     registry.add("reviews", "1", write_steered_version(folder / "version"))
     registry.models["reviews"] = {CHAMPION: "1", SERVING: "1"}
-    settings = InferenceSettings(
-        replica_id="replica-1",
-        state_dir=folder / "state",
-        http_port=free_port(),
-        unary_port=free_port(),
-        drain_seconds=0,
-        grace_seconds=1,
-    )
+    settings = replica_settings(folder)
     service = InferenceService(settings, SteeredEngine(), lambda: registry)
     async with GrpcServer(service, settings, REFLECTED):
         yield Address("127.0.0.1", settings.http_port)

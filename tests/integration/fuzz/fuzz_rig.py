@@ -15,7 +15,6 @@ from control_plane.settings import ControlPlaneSettings
 from control_plane.topology import Address, MeshTopology, Split
 from inference_svc.main import REFLECTED
 from inference_svc.service import InferenceService
-from inference_svc.settings import InferenceSettings
 from mesh.v1 import train_pb2_grpc
 from service_kit.database import Database, apply_schema
 from service_kit.model_registry.records import CHAMPION, SERVING
@@ -25,7 +24,12 @@ from service_kit.settings import ServiceSettings
 from tests.real_parts.envoy import RunningEnvoy, running_envoy
 from tests.real_parts.postgres import free_port
 from tests.real_parts.trigger_service import settings as trigger_settings
-from tests.twins.replica import FakeRegistry, SteeredEngine, write_steered_version
+from tests.twins.replica import (
+    FakeRegistry,
+    SteeredEngine,
+    replica_settings,
+    write_steered_version,
+)
 from training_svc.jobs import job_store as store
 from training_svc.jobs.caller_actions import CallerActions
 from training_svc.jobs.job_changes import JobChanges
@@ -116,14 +120,7 @@ async def fuzzed_mesh(
     files = write_steered_version(folder / "1")
     for model in (MODEL, SPLIT_MODEL):
         registry.add(model, "1", files, CHAMPION, SERVING)
-    replica = InferenceSettings(
-        replica_id="replica-1",
-        state_dir=folder / "state",
-        http_port=free_port(),
-        unary_port=free_port(),
-        drain_seconds=0,
-        grace_seconds=1,
-    )
+    replica = replica_settings(folder)
     inference = InferenceService(replica, SteeredEngine(), lambda: registry)
     data = trigger_settings(postgres_url, mlflow_url=mlflow_url, state_dir=folder / "spools")
     others = ServiceSettings(drain_seconds=0, grace_seconds=1)

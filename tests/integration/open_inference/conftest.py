@@ -14,13 +14,17 @@ from control_plane.topology import Address, MeshTopology, Split
 from inference import open_inference_pb2_grpc
 from inference_svc.main import REFLECTED
 from inference_svc.service import InferenceService
-from inference_svc.settings import InferenceSettings
 from mesh.v1 import reload_pb2, replica_pb2, replica_pb2_grpc
 from service_kit.model_registry.records import CHAMPION, SERVING
 from service_kit.server import GrpcServer
 from tests.real_parts.envoy import RunningEnvoy, running_envoy
 from tests.real_parts.postgres import free_port
-from tests.twins.replica import FakeRegistry, SteeredEngine, write_steered_version
+from tests.twins.replica import (
+    FakeRegistry,
+    SteeredEngine,
+    replica_settings,
+    write_steered_version,
+)
 
 # All calls for `films` go to the Challenger, half of those for `plays`, and copies of all calls for
 # `songs`.
@@ -51,14 +55,7 @@ async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OneRep
     for model in MODELS:
         registry.models[model] = {CHAMPION: "1", SERVING: "1"}
     registry.models["news"] = {}
-    settings = InferenceSettings(
-        replica_id="replica-1",
-        state_dir=folder / "state",
-        http_port=free_port(),
-        unary_port=free_port(),
-        drain_seconds=0,
-        grace_seconds=1,
-    )
+    settings = replica_settings(folder)
     service = InferenceService(settings, SteeredEngine(), lambda: registry)
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(GrpcServer(service, settings, REFLECTED))

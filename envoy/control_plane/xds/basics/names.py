@@ -1,5 +1,7 @@
 """Names by which Envoy's resources refer to each other, of services, filters and headers."""
 
+from service_kit.callers import caller
+
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 CHAMPION_HTTP = "champion-http"
@@ -68,13 +70,13 @@ STALLED_HEADER = "x-mesh-stalled-after-ms"
 # Header that clients may send: requests with equal keys get answers from equal versions.
 KEY_HEADER = "x-mesh-key"
 # Headers that only Envoy sets, from the claims of a token that it has checked.
-SUBJECT_HEADER = "x-mesh-subject"
-SCOPES_HEADER = "x-mesh-scopes"
-MODELS_HEADER = "x-mesh-models"
-JTI_HEADER = "x-mesh-token-id"
+SUBJECT_HEADER = caller.SUBJECT_HEADER
+SCOPES_HEADER = caller.SCOPES_HEADER
+MODELS_HEADER = caller.MODELS_HEADER
+JTI_HEADER = caller.TOKEN_ID_HEADER
 # Only there when the token is a foreign issuer's.
-ISSUER_HEADER = "x-mesh-issuer"
-CALLER_HEADERS = (SUBJECT_HEADER, SCOPES_HEADER, MODELS_HEADER, JTI_HEADER, ISSUER_HEADER)
+ISSUER_HEADER = caller.ISSUER_HEADER
+CALLER_HEADERS = caller.HEADERS
 # The filters that find out who calls and what he may.
 JWT = "envoy.filters.http.jwt_authn"
 REVOKED = "mesh.revoked"
