@@ -44,6 +44,8 @@ from tests.real_parts.postgres import new_database
 AIRFLOW = "airflow"
 Call = Callable[[aio.Channel], Any]
 _XDS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
+TRIES = 50
+_NOT_SENT = 'Failed "execute_batch"'
 # Of each service a call that whoever may call it gets an answer to; the part that offers the
 # service; and who may call it.
 CALLS: dict[str, tuple[Call, str, set[str]]] = {
@@ -104,6 +106,18 @@ async def said(call: Call, to: aio.Channel) -> str:
 
 async def _first_of_stream(to: aio.Channel) -> bytes:
     """Open a stream of Envoy's configuration, and read its first message."""
+    for _ in range(TRIES):
+        try:
+            return await _opened_stream(to)
+        except aio.AioRpcError as error:
+            # The stream was ended before this client's message was sent. gRPC then tells the
+            # failure to send instead of the server's answer, so the server is asked again.
+            if _NOT_SENT not in str(error.debug_error_string()):
+                raise
+    raise AssertionError("the server's answer was never seen")
+
+
+async def _opened_stream(to: aio.Channel) -> bytes:
     request = DiscoveryRequest(type_url="type.googleapis.com/envoy.config.cluster.v3.Cluster")
     method: Any = to.stream_stream(_XDS)
     call = method(iter([bytes(request)]), timeout=10)
