@@ -20,29 +20,49 @@ GRPC_AS_IT_CAME = ("grpc.per_message_decompression", 0)
 _GZIP = b"\x1f\x8b\x08"
 _ZLIB = b"\x78"
 _ZLIB_CHECK = 31  # the first two bytes, as one number, can be divided by it
+# Text packs to about a third of its size, and one text that is repeated over and over to about a
+# hundredth. What packs better, beyond the first MiB, is made to cost time.
+_MOST_TIMES = 100
+_FREE_BYTES = 1024 * 1024
+
+
+class UnpacksToTooMuch(InvalidArgument):
+    """Compressed data holds more than is taken."""
 
 
 def decompressed(data: bytes, encoding: str, limit: int, field: str) -> bytes:
-    """Return the content, but `limit` + 1 bytes at most; `encoding` is one of ENCODINGS.
+    """Return the content, `limit` bytes at most; `encoding` is one of ENCODINGS.
 
-    Raises InvalidArgument about `field` unless `data` is exactly one whole compressed stream.
+    Raises InvalidArgument about `field` unless `data` is exactly one whole compressed stream, and
+    UnpacksToTooMuch. Gzip says its size at its end, so the refusal of an honest bomb costs nothing.
     """
+    most = min(limit, max(_FREE_BYTES, _MOST_TIMES * len(data)))
+    if data.startswith(_GZIP) and (said := int.from_bytes(data[-4:], "little")) > most:
+        raise _too_large(field, f"is not whole, or unpacks to {said:,} bytes", limit)
     bits = _WINDOW_BITS[encoding]
     if encoding == "deflate" and data[:1] and data[0] & 0x0F != zlib.DEFLATED:
         bits = -zlib.MAX_WBITS  # some clients send deflate without zlib's header
     stream = zlib.decompressobj(bits)
     try:
-        content = stream.decompress(data, limit + 1)
+        content = stream.decompress(data, most + 1)
     except zlib.error as error:
         raise InvalidArgument(field, f"is not {encoding}: {error}") from error
-    if len(content) > limit:
-        return content
+    if len(content) > most:
+        raise _too_large(field, f"unpacks to more than {most:,} bytes", limit)
     if not stream.eof:
         raise InvalidArgument(field, f"is not whole: its {encoding} data ends too early")
     if stream.unused_data:
         more = len(stream.unused_data)
         raise InvalidArgument(field, f"has {more:,} bytes behind the end of its {encoding} data")
     return content
+
+
+def _too_large(field: str, problem: str, limit: int) -> UnpacksToTooMuch:
+    return UnpacksToTooMuch(
+        field,
+        f"{problem}; at most {limit:,} are taken, and above {_FREE_BYTES:,} at most {_MOST_TIMES}"
+        " times the packed size",
+    )
 
 
 def unpacked(message: bytes) -> bytes:
@@ -56,9 +76,4 @@ def unpacked(message: bytes) -> bytes:
         encoding = "deflate"
     else:
         return message
-    content = decompressed(message, encoding, MAX_MESSAGE_BYTES, "message")
-    if len(content) > MAX_MESSAGE_BYTES:
-        raise InvalidArgument(
-            "message", f"unpacks to more than {MAX_MESSAGE_BYTES:,} bytes, which is the limit"
-        )
-    return content
+    return decompressed(message, encoding, MAX_MESSAGE_BYTES, "message")

@@ -5,9 +5,10 @@ clients measure the capacity. Eight honest clients, four over gRPC and four by J
 predictions at a fifth of it. Beside them runs in turn
 
 - an abuser in a process of its own, for `--seconds`;
-- an equal valid load: as many valid predictions of one text a second as the abuser sent requests
-  (or opened streams and connections, where it only holds these), but at least one a second, and at
-  most another fifth of the capacity, so that the load itself never fills the mesh.
+- an equal valid load: as many valid predictions of one text a second as the abuser sent requests,
+  but at least one a second, and at most another fifth of the capacity, so that the load itself
+  never fills the mesh; and where the abuser opens all at once and holds it, as many valid calls of
+  the same kind at once (bench/abuse/valid_loads.py).
 
 It prints for each abuse the honest requests that failed beside it (wanted: none), the honest p99
 beside it over the p99 beside the equal valid load (wanted: at most 2), Envoy's memory before, at
@@ -23,13 +24,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from bench.abuse.catalog import ABUSES
 from bench.abuse.target import Target
+from bench.abuse.valid_loads import VALID_LOADS
 from bench.kit.fleet import Fleet, running_fleet
 from bench.kit.model import BUILD, MODEL, model_folder
 from bench.kit.results import Section, record
@@ -67,7 +69,7 @@ class Outcome:
     honest: int
     failed: dict[str, int]
     p99: float
-    valid_rate: float
+    valid_load: str
     valid_failed: int
     valid_p99: float
     before: float
@@ -92,7 +94,7 @@ class Outcome:
             self.name.replace("_", " "),
             f"{failed or 0} of {self.honest:,}",
             f"{self.p99:.1f}",
-            f"{self.valid_p99:.1f} at {self.valid_rate:.0f}/s",
+            f"{self.valid_p99:.1f} at {self.valid_load}",
             f"{self.ratio:.2f}",
             f"{self.before:.0f} / {self.peak:.0f} / {self.after:.0f}",
             f"{self.requests:,}: {got}",
@@ -164,26 +166,11 @@ def measure(name: str, fleet: Fleet, target: Target, spec: LoadSpec) -> Outcome:
     """Run one abuse beside honest clients, then the equal valid load beside them."""
     before = fleet.envoy.resident_mib()
     with PeakMemory(fleet.envoy) as memory, honest_clients(spec) as results:
-        ended = subprocess.run(
-            [sys.executable, "-m", "bench.abuse.catalog", name, str(spec.duration_s)],
-            input=json.dumps(asdict(target)),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    if ended.returncode:
-        raise RuntimeError(f"the abuser {name} failed: {ended.stderr[-1000:]}")
-    tally = json.loads(ended.stdout)
+        tally = _call(target, name, spec.duration_s)
     time.sleep(AFTER_S)
     after = fleet.envoy.resident_mib()
-    assert isinstance(spec.loop, OpenLoop)
-    rate = min(spec.loop.rate, max(LEAST_VALID, tally["requests"] / spec.duration_s))
-    valid = LoadSpec(
-        spec.address, spec.model, OpenLoop(rate), spec.texts, "json", duration_s=spec.duration_s,
-        warm_up_s=0.0,
-    )  # fmt: skip
-    with honest_clients(spec) as beside, LoadProcess(valid) as load:
-        load.result()
+    with honest_clients(spec) as beside:
+        valid_load = _equal_valid_load(name, target, spec, tally["requests"])
     return Outcome(
         name,
         tally["requests"],
@@ -191,13 +178,40 @@ def measure(name: str, fleet: Fleet, target: Target, spec: LoadSpec) -> Outcome:
         honest=sum(result.sent() for result in results),
         failed=_failed(results),
         p99=_p99_ms(results),
-        valid_rate=rate,
+        valid_load=valid_load,
         valid_failed=sum(_failed(beside).values()),
         valid_p99=_p99_ms(beside),
         before=before,
         peak=memory.peak,
         after=after,
     )
+
+
+def _call(target: Target, name: str, seconds: float, *valid: str) -> Any:
+    """Run the abuser, or the equal valid load of its kind; return what it sent and got."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "bench.abuse.catalog", name, str(seconds), *valid],
+        input=json.dumps(asdict(target)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ended.returncode:
+        raise RuntimeError(f"{' '.join((name, *valid))} failed: {ended.stderr[-1000:]}")
+    return json.loads(ended.stdout)
+
+
+def _equal_valid_load(name: str, target: Target, spec: LoadSpec, requests: int) -> str:
+    """Run it for the time of `spec`; return it in a few words."""
+    if name in VALID_LOADS:
+        sent = _call(target, name, spec.duration_s, "valid")["requests"]
+        return f"{sent:,} at once"
+    assert isinstance(spec.loop, OpenLoop)
+    rate = min(spec.loop.rate, max(LEAST_VALID, requests / spec.duration_s))
+    valid = replace(spec, loop=OpenLoop(rate), protocol="json", channels=1, warm_up_s=0.0)
+    with LoadProcess(valid) as load:
+        load.result()
+    return f"{rate:.0f}/s"
 
 
 @contextmanager
@@ -258,8 +272,8 @@ def main(
         notes=(
             f"Honest: {CLIENTS} clients, {rate:.0f} predictions a second, a fifth of the capacity;"
             f" p99 alone: {_p99_ms(alone):.1f} ms. Equal valid load: as many predictions as the"
-            f" abuser's requests, at most {rate:.0f} a second. Wanted: 0 failed, ratio at most"
-            f" {MOST_RATIO:g}.",
+            f" abuser's requests, at most {rate:.0f} a second; where it opens all at once, as many"
+            f" valid calls at once. Wanted: 0 failed, ratio at most {MOST_RATIO:g}.",
         ),
         data=[asdict(outcome) for outcome in outcomes],
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """All abuses by name; `python -m bench.abuse.catalog NAME SECONDS` is the abuser's process.
 
+With a third argument, `valid`, it sends the equal valid load of an abuse that holds what it opens.
 The process reads the doors from standard input and prints what it sent and got, both as JSON.
 """
 
@@ -10,6 +11,7 @@ import time
 
 from bench.abuse import over_http1, over_http2
 from bench.abuse.target import Tally, Target, Wave
+from bench.abuse.valid_loads import VALID_LOADS
 
 ABUSES: dict[str, Wave] = {
     wave.__name__: wave
@@ -73,8 +75,9 @@ async def _refused(tally: Tally, error: BaseException | None, end: float) -> Non
 
 
 def _main() -> None:
+    name, seconds, *valid = sys.argv[1:]
     target = Target(**json.load(sys.stdin))
-    tally = asyncio.run(abuse(ABUSES[sys.argv[1]], target, float(sys.argv[2])))
+    tally = asyncio.run(abuse((VALID_LOADS if valid else ABUSES)[name], target, float(seconds)))
     print(json.dumps(tally.to_json()))
 
 

@@ -26,11 +26,12 @@ def framed(message: bytes) -> bytes:
 
 
 def unframed(body: bytes, encoding: str, limit: int) -> bytes:
-    """Return the message in a body, unpacked when it is compressed, but `limit` + 1 bytes at most.
+    """Return the message in a body, unpacked when it is compressed, to `limit` bytes at most.
 
     As gRPC demands, raises MeshError (INTERNAL) for a message that is marked as compressed in a
     call without a compression, and Unimplemented when the compression `encoding` is not known.
-    Raises InvalidArgument when the body is not one whole message or its compression is broken.
+    Raises InvalidArgument when the body is not one whole message, or its compression is broken or
+    unpacks to too much.
     """
     if len(body) < HEAD_BYTES or len(body) - HEAD_BYTES != int.from_bytes(body[1:5], "big"):
         raise InvalidArgument("message", "the body is not exactly one whole message")

@@ -1,4 +1,4 @@
-"""A client over HTTP/2 that opens many requests on one connection and ends none of them."""
+"""A client over HTTP/2 that opens many requests on one connection, and ends some if told so."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -29,6 +29,7 @@ class HeldStreams:
         self._connection = H2Connection(H2Configuration(header_encoding="utf-8"))
         self._connection.initiate_connection()
         self._unsent: dict[int, int] = {}
+        self._to_end: set[int] = set()
         self.open: set[int] = set()
         self.statuses: dict[int, str] = {}
         """HTTP or gRPC status that a stream was ended with."""
@@ -46,14 +47,21 @@ class HeldStreams:
         """How many streams the mesh allows at once on this connection."""
         return self._connection.remote_settings.max_concurrent_streams
 
-    def start(self, headers: Headers, body: bytes = b"", more_bytes: int = 0) -> int:
-        """Open a stream, send `body`, and after it `more_bytes` bytes as the mesh lets them in."""
+    def start(
+        self, headers: Headers, body: bytes = b"", more_bytes: int = 0, end: bool = False
+    ) -> int:
+        """Open a stream, send `body`, and after it `more_bytes` blanks as the mesh lets them in.
+
+        `end`: the request ends with them.
+        """
         stream = self._connection.get_next_available_stream_id()
         self._connection.send_headers(stream, headers)
         if body:
             self._connection.send_data(stream, body)
         self.open.add(stream)
         self._unsent[stream] = more_bytes
+        if end:
+            self._to_end.add(stream)
         return stream
 
     def flush(self) -> None:
@@ -67,6 +75,9 @@ class HeldStreams:
                         break
                     self._connection.send_data(stream, b" " * size)
                     self._unsent[stream] -= size
+                if not self._unsent[stream] and stream in self._to_end:
+                    self._to_end.discard(stream)
+                    self._connection.end_stream(stream)
         if not self._writer.is_closing():
             self._writer.write(self._connection.data_to_send())
 

@@ -28,7 +28,7 @@ from inference_svc.doors.oip.json_bodies import read_request, write_answer
 from inference_svc.doors.oip.protocol import EXTENSIONS, SERVER_NAME, SERVER_VERSION, OpenInference
 from inference_svc.doors.oip.tensors import INPUT, Tensor, output_tensor
 from service_kit.callers.caller import caller_of
-from service_kit.decompression import ENCODINGS, decompressed
+from service_kit.decompression import ENCODINGS, UnpacksToTooMuch, decompressed
 from service_kit.errors import InvalidArgument, MeshError
 from service_kit.identities.http_tls import server_context
 from service_kit.identities.identity import Identity
@@ -173,9 +173,10 @@ async def _body(request: web.BaseRequest) -> bytes:
             HTTPStatus.REQUEST_TIMEOUT, f"the body does not come; it has {BODY_S:g} s"
         ) from error
     if encoding in _ENCODINGS:
-        body = decompressed(body, _ENCODINGS[encoding], MAX_MESSAGE_BYTES, "body")
-        if len(body) > MAX_MESSAGE_BYTES:
-            raise _too_large()
+        try:
+            body = decompressed(body, _ENCODINGS[encoding], MAX_MESSAGE_BYTES, "body")
+        except UnpacksToTooMuch as error:
+            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error)) from error
     return body
 
 

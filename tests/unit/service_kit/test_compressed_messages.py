@@ -1,6 +1,7 @@
 """Messages that are compressed are unpacked up to the limit and no further."""
 
 import gzip
+import random
 import tracemalloc
 import zlib
 from importlib.resources import files
@@ -10,7 +11,7 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from mesh.v1.data_pb2 import AddExamplesRequest
-from service_kit.decompression import unpacked
+from service_kit.decompression import UnpacksToTooMuch, unpacked
 from service_kit.errors import InvalidArgument
 from service_kit.limits import MAX_MESSAGE_BYTES
 
@@ -21,7 +22,9 @@ PACKERS: list[Any] = [gzip.compress, zlib.compress]
 @pytest.mark.parametrize("pack", PACKERS)
 def test_a_compressed_message_is_unpacked(pack: Any) -> None:
     assert unpacked(pack(MESSAGE)) == MESSAGE
-    assert unpacked(pack(b" " * MAX_MESSAGE_BYTES)) == b" " * MAX_MESSAGE_BYTES
+    largest = random.Random(1).randbytes(MAX_MESSAGE_BYTES // 50) * 50
+    largest += b" " * (MAX_MESSAGE_BYTES - len(largest))
+    assert unpacked(pack(largest)) == largest
 
 
 def test_other_messages_stay_as_they_are() -> None:
@@ -29,14 +32,38 @@ def test_other_messages_stay_as_they_are() -> None:
         assert unpacked(message) is message
 
 
-@pytest.mark.parametrize("pack", PACKERS)
+def unsaid(packed: bytes) -> bytes:
+    """Gzip data whose end says that it unpacks to 100 bytes."""
+    return packed[:-4] + (100).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize("pack", [*PACKERS, lambda data: unsaid(gzip.compress(data))])
 def test_a_bomb_is_refused_before_it_is_unpacked(pack: Any) -> None:
-    bomb = pack(b"\0" * (60 * 1024 * 1024))
+    small, large = pack(b"\0" * (2 * 1024 * 1024)), pack(b"\0" * (60 * 1024 * 1024))
+    for bomb, most in ((small, 1024 * 1024), (large, 100 * len(large))):
+        tracemalloc.start()
+        try:
+            with pytest.raises(UnpacksToTooMuch, match="above 1,048,576 at most 100 times"):
+                unpacked(bomb)
+            assert tracemalloc.get_traced_memory()[1] < 3 * most
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize("pack", PACKERS)
+def test_no_message_unpacks_to_more_than_the_limit(pack: Any) -> None:
+    packed = pack(random.Random(1).randbytes(MAX_MESSAGE_BYTES + 1))
+    with pytest.raises(UnpacksToTooMuch, match="at most 8,388,608 are taken"):
+        unpacked(packed)
+
+
+def test_a_bomb_that_says_its_size_is_not_unpacked_at_all() -> None:
+    bomb = gzip.compress(b"\0" * (2 * 1024 * 1024))
     tracemalloc.start()
     try:
-        with pytest.raises(InvalidArgument, match="8,388,608"):
+        with pytest.raises(UnpacksToTooMuch, match="or unpacks to 2,097,152"):
             unpacked(bomb)
-        assert tracemalloc.get_traced_memory()[1] < 3 * MAX_MESSAGE_BYTES
+        assert tracemalloc.get_traced_memory()[1] < 64 * 1024
     finally:
         tracemalloc.stop()
 

@@ -81,7 +81,8 @@ async def test_compression_that_cannot_be_read_is_refused(
 
 async def test_a_compressed_message_is_unpacked_up_to_the_limit_only() -> None:
     body = flagged(gzip.compress(b"\0" * (10 * MAX_MESSAGE_BYTES)))
-    assert len(unframed(body, "gzip", 1000)) == 1001
+    with pytest.raises(InvalidArgument, match="at most 1,000 are taken"):
+        unframed(body, "gzip", 1000)
     async with listening() as peer:
         _, fields, _ = await peer.ask(call(body, "grpc-encoding: gzip"))
         assert (fields["grpc-status"], peer.echo.begun) == (INVALID, 0)
@@ -91,5 +92,5 @@ async def test_a_compressed_message_is_unpacked_up_to_the_limit_only() -> None:
 @pytest.mark.parametrize("size", [0, 1, 999, 1000])
 def test_a_message_of_the_limit_is_whole(size: int) -> None:
     assert unframed(flagged(gzip.compress(b"a" * size)), "gzip", 1000) == b"a" * size
-    with pytest.raises(InvalidArgument, match="ends too early"):
+    with pytest.raises(InvalidArgument, match="not whole"):
         unframed(flagged(gzip.compress(b"a" * size)[:-1]), "gzip", 1000)
