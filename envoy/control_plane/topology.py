@@ -29,10 +29,10 @@ CALLS_PER_SERVICE = 1024
 STALLED_AFTER_S = 8.0
 # Above what a fleet of several machines answers; a caller that sends more only fills the queues.
 CALLS_PER_SECOND = 2_000
-# An open connection takes up to 40 KB of Envoy's memory, and one of the files that a process may
-# have open, often 20,000. So many take two thirds of the memory (xds/overload.py), and leave the
-# files that Envoy needs for connections to the services.
-MAX_CLIENT_CONNECTIONS = 6_000
+# An open connection takes up to 60 KB of Envoy's memory, and one of the files that a process may
+# have open, often 20,000. So many take three quarters of the memory (xds/overload.py), and leave
+# the files that Envoy needs for connections to the services.
+MAX_CLIENT_CONNECTIONS = 5_000
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 DEFAULT_ADMIN_PORT = 9901
