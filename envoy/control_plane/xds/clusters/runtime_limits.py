@@ -12,6 +12,10 @@ from control_plane.topology import CALLS_WHILE_PREPARING, Limits
 from control_plane.xds.basics import names
 from control_plane.xds.basics.messages import struct
 
+# Envoy closes a connection after so many requests if most of them were reset within a second. Its
+# own limit of 500 holds other callers up for a tenth of a second.
+PREMATURE_RESETS = 100
+
 
 @dataclass(frozen=True)
 class RuntimeLimits:
@@ -23,12 +27,11 @@ class RuntimeLimits:
 
     def layer(self) -> Struct:
         """Return the keys and values of the layer."""
-        return struct(
-            {
-                f"circuit_breakers.{name}.default.max_requests": self.replica_calls
-                for name in names.REPLICAS
-            }
-        )
+        calls = {
+            f"circuit_breakers.{name}.default.max_requests": self.replica_calls
+            for name in names.REPLICAS
+        }
+        return struct({"overload.premature_reset_total_stream_count": PREMATURE_RESETS, **calls})
 
     def __bytes__(self) -> bytes:
         """Return the encoded resource."""
