@@ -15,19 +15,17 @@ from bench.abuse import over_http1, over_http2
 from bench.abuse.over_http1 import PREDICT, PREDICT_JSON, head
 from bench.abuse.over_http2 import IMPORT, MESSAGE, REFLECTION, STREAM
 from bench.abuse.target import Tally, Target, Wave, connection
+from control_plane.xds.basics.wire import field
 from mesh.v1 import data_pb2, train_pb2
+from service_kit.unary_over_http1.wire import framed
 from tests.real_parts.held_streams import Headers, grpc_head, held_streams, json_head
 from tests.real_parts.waiting import until
 
 ANSWERS_S = 60.0
 _BODY = json.dumps({"texts": ["a"]}).encode()
 _IMPORT = data_pb2.ImportExamplesRequest(examples=[data_pb2.Example(text="a", label="b")])
-# The tag of field 1,000, which no request has, for bytes: what fills a message up.
-_FILLER_TAG = b"\xc2\x3e"
-
-
-def _framed(message: bytes) -> bytes:
-    return b"\0" + len(message).to_bytes(4, "big") + message
+# The number of a field which no request has: what fills a message up.
+_FILLER = 15
 
 
 async def _calls(
@@ -49,7 +47,7 @@ async def _over_connections(
     head = grpc_head(target.address, path, (target.bearer,))
     await asyncio.gather(
         *(
-            _calls(target, tally, head, _framed(message), over_http2.STREAMS)
+            _calls(target, tally, head, framed(message), over_http2.STREAMS)
             for _ in range(connections)
         )
     )
@@ -60,17 +58,25 @@ async def _rest() -> None:
     await asyncio.Event().wait()
 
 
+def _once(load: Wave) -> Wave:
+    """The load, which is not repeated: after it nothing is sent."""
+
+    async def once(target: Target, tally: Tally) -> None:
+        await load(target, tally)
+        await _rest()
+
+    return once
+
+
 async def imports(target: Target, tally: Tally) -> None:
     """Imports of one row each."""
     message = _IMPORT.SerializeToString()
     await _over_connections(target, tally, IMPORT, message, over_http2.CONNECTIONS)
-    await _rest()
 
 
 async def predict_streams(target: Target, tally: Tally) -> None:
     """Streams that ask for one prediction each."""
     await _over_connections(target, tally, STREAM, MESSAGE, over_http2.CONNECTIONS)
-    await _rest()
 
 
 async def looks_at_a_training(target: Target, tally: Tally) -> None:
@@ -78,7 +84,6 @@ async def looks_at_a_training(target: Target, tally: Tally) -> None:
     message = train_pb2.GetTrainingRequest(id="1").SerializeToString()
     path = "/mesh.v1.TrainService/GetTraining"
     await _over_connections(target, tally, path, message, over_http2.CONNECTIONS)
-    await _rest()
 
 
 async def reflection_and_health(target: Target, tally: Tally) -> None:
@@ -92,32 +97,21 @@ async def reflection_and_health(target: Target, tally: Tally) -> None:
             target, tally, "/grpc.health.v1.Health/Check", health.SerializeToString(), half
         ),
     )
-    await _rest()
 
 
 async def json_bodies(target: Target, tally: Tally) -> None:
     """Predictions of one text by JSON, whose bodies are filled up with blanks."""
     head, count = json_head(target.address, PREDICT_JSON), over_http2.BODIES
     await _calls(target, tally, head, _BODY, count, over_http2.BODY_BYTES - len(_BODY))
-    await _rest()
 
 
 async def grpc_bodies(target: Target, tally: Tally) -> None:
     """Predictions of one text by gRPC, filled up with a field that nobody knows."""
     size = over_http2.BODY_BYTES
-    message = MESSAGE + _FILLER_TAG + _varint(size)
+    message = MESSAGE + field(_FILLER, bytes(size))[:-size]
     first = b"\0" + (len(message) + size).to_bytes(4, "big") + message
     head = grpc_head(target.address, PREDICT)
     await _calls(target, tally, head, first, over_http2.BODIES, size)
-    await _rest()
-
-
-def _varint(number: int) -> bytes:
-    encoded = b""
-    while number > 0x7F:
-        encoded += bytes([number & 0x7F | 0x80])
-        number >>= 7
-    return encoded + bytes([number])
 
 
 async def new_connections(target: Target, tally: Tally) -> None:
@@ -142,10 +136,10 @@ VALID_LOADS: dict[str, Wave] = {
     over_http1.half_heads.__name__: new_connections,
     over_http1.slow_bodies.__name__: new_connections,
     over_http1.idle_connections.__name__: new_connections,
-    over_http2.json_bodies.__name__: json_bodies,
-    over_http2.grpc_bodies.__name__: grpc_bodies,
-    over_http2.idle_imports.__name__: imports,
-    over_http2.idle_predict_streams.__name__: predict_streams,
-    over_http2.idle_watches.__name__: looks_at_a_training,
-    over_http2.idle_reflection.__name__: reflection_and_health,
+    over_http2.json_bodies.__name__: _once(json_bodies),
+    over_http2.grpc_bodies.__name__: _once(grpc_bodies),
+    over_http2.idle_imports.__name__: _once(imports),
+    over_http2.idle_predict_streams.__name__: _once(predict_streams),
+    over_http2.idle_watches.__name__: _once(looks_at_a_training),
+    over_http2.idle_reflection.__name__: _once(reflection_and_health),
 }

@@ -1,4 +1,4 @@
-"""Limits that depend on the fleet's size and work, as values of Envoy's runtime.
+"""Limits as values of Envoy's runtime: of the fleet's size and work, and of reset requests.
 
 If the clusters held them, Envoy would build every cluster anew when a replica comes or goes.
 """
